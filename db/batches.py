@@ -1,0 +1,47 @@
+"""Reading `data_loads`: what each batch has become."""
+
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import func, select, table
+
+_PIPELINE_STATUS = table("pipeline_status")
+
+
+def pipeline_status(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:
+    """One row a batch, oldest first, with the columns of the view `pipeline_status`."""
+    everything: sqlalchemy.Select[Any] = select(sqlalchemy.literal_column("*")).select_from(_PIPELINE_STATUS)
+    rows = connection.execute(everything)
+    return [dict(row) for row in rows.mappings()]
+
+
+def failed_stages(connection: sqlalchemy.Connection) -> list[tuple[int, str, str]]:
+    """(batch_id, batch_name, stage) of every stage that gave a batch up."""
+    return [
+        (row["batch_id"], row["batch_name"], stage)
+        for row in pipeline_status(connection)
+        for stage in ("snapshot", "training")
+        if row[f"{stage}_state"] == "failed"
+    ]
+
+
+def listening_stages(connection: sqlalchemy.Connection) -> set[str]:
+    """The stages whose listener is connected: listeners name their connections."""
+    rows = connection.execute(
+        sqlalchemy.text(
+            "select distinct split_part(application_name, ' ', 2) from pg_stat_activity"
+            " where datname = current_database() and application_name in :names"
+        ).bindparams(sqlalchemy.bindparam("names", expanding=True)),
+        {"names": [listening_application(stage) for stage in ("snapshot", "training")]},
+    )
+    return set(rows.scalars())
+
+
+def listening_application(stage: str) -> str:
+    """The application_name of a stage's LISTEN connection."""
+    return f"rakuten {stage} listen"
+
+
+def retry_stage(connection: sqlalchemy.Connection, batch_id: int, stage: str) -> bool:
+    """Revive a stage that gave a batch up; False when it had not."""
+    return bool(connection.execute(select(func.retry_stage(batch_id, stage))).scalar_one())

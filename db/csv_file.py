@@ -1,0 +1,216 @@
+"""Read one CSV file whole and correctly, and say on which line anything is wrong.
+
+Every field is read as text by Arrow's reader: quotes, commas and line ends inside quotes belong to the value, and only an
+empty field is null ("NA" and "None" are words). A row's line is 2 + its number + the line ends inside the rows before it,
+so the fast reader needs no slow twin to name a line; only a file that cannot be split into rows is read again, slowly.
+"""
+
+import codecs
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from shared.errors import BadSourceError, Problem
+
+INDEX = ""  # the challenge's files begin with an unnamed index column
+_VALUE_SHOWN = 80
+_BLOCK_BYTES = 8 << 20
+_QUOTE = ord('"')
+_BORDERS = np.frombuffer(b',\r\n"', np.uint8)
+
+_FETCH_AGAIN = "fetch the file again and compare its size with the original"
+
+
+def shown(value: str | None) -> str:
+    """A value as a message shows it: not longer than a line."""
+    value = value or ""
+    return value if len(value) <= _VALUE_SHOWN else value[: _VALUE_SHOWN - 3] + "..."
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pa.Table:
+    """The named columns as text, in file order.
+
+    Returns:
+        A table of string columns; an empty field is null.
+
+    Raises:
+        BadSourceError: the file is missing, empty, truncated, not UTF-8, lacks a column, or has rows of another length.
+    """
+    problems = list(_header_problems(path, columns))
+    if problems:
+        raise BadSourceError(problems)
+    if not _well_quoted(path):
+        problems = list(_structural_problems(path, len(_header(path))))
+        if problems:
+            raise BadSourceError(problems)
+    try:
+        table = _parse(path, dict.fromkeys(columns, pa.string()), columns)
+    except pa.ArrowInvalid as error:
+        problems = list(_structural_problems(path, len(_header(path))))
+        raise BadSourceError(problems or [Problem(path.name, None, "", str(error), _FETCH_AGAIN)]) from error
+    problems = list(_empty_rows(table, path))
+    if problems:
+        raise BadSourceError(problems)
+    if not _ends_with_newline(path):
+        raise BadSourceError([_no_final_newline(path, lines_of_rows(table, path))])
+    return table
+
+
+def _parse(path: Path, types: dict[str, pa.DataType], columns: Sequence[str] = ()) -> pa.Table:
+    """The named columns, or all of them; raises pa.ArrowInvalid."""
+    return pyarrow.csv.read_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=types, include_columns=list(columns), null_values=[""], strings_can_be_null=True
+        ),
+    )
+
+
+def lines_of_rows(table: pa.Table, path: Path) -> npt.NDArray[np.int64]:
+    """The physical line where each row of `read_csv` begins, shape (rows,), int64; the header is line 1.
+
+    Args:
+        table: what `read_csv` gave for `columns`; columns it left out are read here, as they may hold line ends too.
+        path: the file it came from.
+    """
+    inside = np.zeros(table.num_rows, np.int64)
+    header = _header(path)
+    everything = (
+        table if len(header) == table.num_columns else _parse(path, dict.fromkeys(header, pa.binary()))
+    )
+    for column in everything.columns:
+        newlines = pc.fill_null(pc.count_substring(column, "\n"), 0)
+        inside += newlines.to_numpy().astype(np.int64)
+    before = np.concatenate([[0], np.cumsum(inside)[:-1]])
+    lines: npt.NDArray[np.int64] = 2 + np.arange(table.num_rows, dtype=np.int64) + before
+    return lines
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
+    if not path.is_file():
+        yield Problem(path.name, None, "", "file is missing", f"put it into {path.parent}, or set DATA_PATH")
+        return
+    if path.stat().st_size == 0:
+        yield Problem(path.name, None, "", "file is empty", _FETCH_AGAIN)
+        return
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+            has_rows = bool(file.read(1))
+    except (UnicodeDecodeError, csv.Error):
+        yield from _structural_problems(path, len(columns))
+        return
+    expected = ",".join(columns)
+    for column in columns:
+        if header.count(column) != 1:
+            name = f"column {column!r}" if column else "the unnamed index column"
+            reason = (
+                f"{name} is missing"
+                if column not in header
+                else f"{name} appears {header.count(column)} times"
+            )
+            yield Problem(
+                path.name, 1, shown(",".join(header)), reason, f"the header must name the columns {expected}"
+            )
+    if not has_rows:
+        yield Problem(path.name, 1, "", "no rows below the header", _FETCH_AGAIN)
+
+
+def _empty_rows(table: pa.Table, path: Path) -> Iterator[Problem]:
+    """Lines with nothing on them, which Arrow's reader gives as rows of nulls."""
+    empty = np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns])
+    if empty.any():
+        for line in lines_of_rows(table, path)[empty].tolist():
+            yield Problem(path.name, line, "", "empty row", "remove it")
+
+
+def _well_quoted(path: Path) -> bool:
+    """Whether every quote begins, ends or doubles: Arrow's reader takes an open quote for a value to the end of the file.
+
+    Quotes are counted from the start. An even one begins a field or follows the odd one that it doubles, an odd one ends a
+    field or precedes its double. True is certain; False may also be a quote in the middle of an unquoted field.
+    """
+    text = np.memmap(path, np.uint8, mode="r")
+    quotes = np.flatnonzero(text == _QUOTE)
+    begins, ends = quotes[::2], quotes[1::2]
+    before, after = text[begins[begins > 0] - 1], text[ends[ends < len(text) - 1] + 1]
+    return len(begins) == len(ends) and bool(
+        np.isin(before, _BORDERS).all() and np.isin(after, _BORDERS).all()
+    )
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) in {b"\n", b"\r"}
+
+
+def _no_final_newline(path: Path, lines: npt.NDArray[np.int64]) -> Problem:
+    # Without it nobody can tell a whole last number from one that was cut off.
+    with path.open("rb") as file:
+        file.seek(-min(_VALUE_SHOWN, path.stat().st_size), 2)
+        tail = file.read().decode("utf-8", errors="replace").rsplit("\n", 1)[-1]
+    reason = "the last line has no line end: the file may be truncated"
+    return Problem(
+        path.name, int(lines[-1]), tail, reason, "fetch the file again; if it is whole, end it with a newline"
+    )
+
+
+def _structural_problems(path: Path, width: int) -> Iterator[Problem]:
+    """Why a file cannot be split into rows: bytes that are no UTF-8, rows of another length, an open quote."""
+    undecodable = list(_undecodable_lines(path))
+    if undecodable:
+        yield from undecodable
+        return
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        begins = 1
+        try:
+            for row in reader:
+                if len(row) != width:
+                    reason = f"{len(row)} fields where the header has {width}"
+                    remedy = "quote values that hold commas or line ends; if this is the last line, the file is truncated"
+                    yield Problem(path.name, begins, shown(",".join(row)), reason, remedy)
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            remedy = 'close the quote, and write a quote inside a value as ""; at the end of a file: it is truncated'
+            yield Problem(path.name, begins, _line(path, begins), f"malformed quoting: {error}", remedy)
+
+
+def _undecodable_lines(path: Path) -> Iterator[Problem]:
+    decoder = codecs.getdecoder("utf-8")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                decoder(line)
+            except UnicodeDecodeError as error:
+                around = line[max(0, error.start - 20) : error.start + 20].decode(
+                    "utf-8", errors="backslashreplace"
+                )
+                reason = f"byte 0x{line[error.start]:02x} at position {error.start} is not UTF-8"
+                cut_off = error.reason == "unexpected end of data"
+                convert = f"convert the file, e.g. iconv -f latin1 -t utf-8 {path.name}"
+                yield Problem(path.name, number, around, reason, _FETCH_AGAIN if cut_off else convert)
+
+
+def _line(path: Path, number: int) -> str:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for current, line in enumerate(file, start=1):
+            if current == number:
+                return shown(line.rstrip("\r\n"))
+    return ""

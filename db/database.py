@@ -1,0 +1,124 @@
+"""The pipeline's database, wherever it is: the one that POSTGRES_HOST names, or the embedded one under STATE_PATH."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from db import schema
+from db.embedded import EmbeddedPostgres
+from shared.config import Settings
+from shared.errors import DatabaseUnavailableError
+
+
+class Role(StrEnum):
+    """Who connects. Each may do its own step only (db/sql/schema/060_roles.sql)."""
+
+    OWNER = "rakuten_owner"
+    LOADER = "rakuten_loader"
+    SNAPSHOT = "rakuten_snapshot"
+    TRAINING = "rakuten_training"
+    READER = "rakuten_reader"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A reachable database. `embedded` is None where POSTGRES_HOST names a server."""
+
+    settings: Settings
+    embedded: EmbeddedPostgres | None
+
+    def conninfo(self, role: Role) -> str:
+        """How to connect: in the embedded database as that role, elsewhere as POSTGRES_USER, who is to be a member of it."""
+        settings = self.settings
+        if self.embedded is not None:
+            return self.embedded.conninfo(settings.postgres_db, role, self.embedded.password)
+        password = settings.postgres_password
+        return make_conninfo(
+            host=settings.postgres_host,
+            port=settings.postgres_port,
+            dbname=settings.postgres_db,
+            user=settings.postgres_user,
+            password=password.get_secret_value() if password else None,
+        )
+
+    def upgrade(self) -> tuple[str | None, str | None]:
+        """Bring the schema up to date and, in the embedded database, let the roles log in; versions before and after."""
+        versions = schema.upgrade(self.conninfo(Role.OWNER))
+        if self.embedded is not None:
+            _grant_logins(self.embedded, self.settings.postgres_db)
+        return versions
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The database for the duration of the block. The embedded one is started, or attached to, and always up to date.
+
+    Raises:
+        DatabaseUnavailableError: it cannot be started or reached.
+    """
+    if settings.postgres_host is not None:
+        yield Database(settings, None)
+        return
+    with embedded_server(settings) as server:
+        yield prepare_embedded(settings, server)
+
+
+def embedded_server(settings: Settings) -> EmbeddedPostgres:
+    """The embedded PostgreSQL under STATE_PATH, not started.
+
+    Raises:
+        DatabaseUnavailableError: POSTGRES_HOST names another server.
+    """
+    if settings.postgres_host is not None:
+        raise DatabaseUnavailableError(
+            f"POSTGRES_HOST names {settings.postgres_host}, so there is no embedded PostgreSQL to handle",
+            remedy="unset POSTGRES_HOST to use the embedded one",
+        )
+    return EmbeddedPostgres(settings.state_path / "postgres", bindir=settings.pg_bindir)
+
+
+def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
+    """Create the owner and the database where they are missing, and bring the schema up to date. Safe to run at once."""
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        connection.execute("select pg_advisory_lock(hashtext('rakuten prepare'))")
+        if not connection.execute("select 1 from pg_roles where rolname = %s", [Role.OWNER]).fetchone():
+            connection.execute(
+                sql.SQL("create role {} login createrole password {}").format(
+                    sql.Identifier(Role.OWNER), sql.Literal(_scram(connection, Role.OWNER, server.password))
+                )
+            )
+        if not connection.execute(
+            "select 1 from pg_database where datname = %s", [settings.postgres_db]
+        ).fetchone():
+            connection.execute(
+                sql.SQL("create database {} owner {}").format(
+                    sql.Identifier(settings.postgres_db), sql.Identifier(Role.OWNER)
+                )
+            )
+        database = Database(settings, server)
+        database.upgrade()
+    return database
+
+
+def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
+    """Let the roles log in with the cluster's own password: it is one person's database, on one machine."""
+    with psycopg.connect(server.conninfo(dbname), autocommit=True) as connection:
+        rows = connection.execute(
+            "select rolname from pg_roles where rolname = any(%s) and not rolcanlogin", [list(Role)]
+        )
+        for (name,) in rows.fetchall():
+            connection.execute(
+                sql.SQL("alter role {} login password {}").format(
+                    sql.Identifier(name), sql.Literal(_scram(connection, name, server.password))
+                )
+            )
+
+
+def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:
+    """The password as PostgreSQL stores it, so that it appears in no statement and no log."""
+    return connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()

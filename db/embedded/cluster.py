@@ -1,0 +1,165 @@
+"""The files of one cluster: data, superuser's password, log, and the lock that orders starts and stops."""
+
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from db.embedded.programs import Programs, parse_major_version
+from db.embedded.waiting import poll
+from shared.errors import DatabaseUnavailableError
+
+SUPERUSER = "postgres"
+
+_BUILTIN_LOCALES_SINCE = 17
+# The same upper and lower case on every machine: with plain C, lower('É') stays 'É'.
+_BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+_LIBC_LOCALE = ("--locale=C.UTF-8",)
+
+_INITDB_TIMEOUT_S = 120
+_LOG_TAIL_BYTES = 2000
+
+
+class Cluster:
+    """A directory with `data/`, `password`, `server.log` and `lock`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.data = self.directory / "data"
+        self.log_path = self.directory / "server.log"
+        self._password_path = self.directory / "password"
+
+    @property
+    def exists(self) -> bool:
+        return (self.data / "PG_VERSION").exists()
+
+    @property
+    def version(self) -> int:
+        """The major version of the PostgreSQL that created it."""
+        try:
+            return parse_major_version((self.data / "PG_VERSION").read_text())
+        except OSError as exc:
+            raise DatabaseUnavailableError(f"there is no PostgreSQL in {self.directory}: {exc}") from exc
+
+    @property
+    def password(self) -> str:
+        """The superuser's password.
+
+        Raises:
+            DatabaseUnavailableError: its file is missing or not ours to read.
+        """
+        try:
+            return self._password_path.read_text()
+        except OSError as exc:
+            raise DatabaseUnavailableError(
+                f"the password of the PostgreSQL in {self.directory} cannot be read: {exc}",
+                remedy="run as the user who created it, or remove that directory (and with it the data) "
+                "to start afresh",
+            ) from exc
+
+    @contextmanager
+    def lock(self, *, timeout_s: float) -> Iterator[None]:
+        """Keep other processes from starting or stopping this cluster's server. A killed holder holds nothing.
+
+        Raises:
+            DatabaseUnavailableError: another process holds it for too long, or the directory cannot be used.
+        """
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with (self.directory / "lock").open("wb") as lock:
+                if not poll(partial(_try_to_lock, lock.fileno()), timeout_s=timeout_s):
+                    raise self.failure(
+                        f"another process has been starting the PostgreSQL in {self.directory} "
+                        f"for {timeout_s:.0f} s"
+                    )
+                yield
+        except OSError as exc:
+            raise DatabaseUnavailableError(
+                f"{self.directory} cannot be used: {exc}",
+                remedy="check that it is yours, that it can be written to, and that the disk has room",
+            ) from exc
+
+    def create(self, programs: Programs, *, durable: bool) -> None:
+        """Run initdb beside the final place and move the result there: half a cluster never gets the name.
+
+        Raises:
+            DatabaseUnavailableError: initdb failed.
+        """
+        for leftover in self.directory.glob("initdb-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        programs.account.take(self.directory)
+        self._write_new_password(programs)
+        unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
+        programs.account.take(unfinished)
+        result = programs.run(
+            "initdb",
+            *self._initdb_options(programs, unfinished, durable=durable),
+            timeout_s=_INITDB_TIMEOUT_S,
+        )
+        if result.returncode != 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise DatabaseUnavailableError(
+                f"initdb failed in {self.directory} as {programs.account.name}:\n{result.stderr.strip()}",
+                remedy="choose a directory (STATE_PATH) that this account can reach and write to",
+            )
+        unfinished.rename(self.data)
+
+    def check_version(self, programs: Programs) -> None:
+        """Refuse programs of another major version: they cannot read these files."""
+        if self.version != programs.version:
+            raise DatabaseUnavailableError(
+                f"{self.directory} was created by PostgreSQL {self.version}, "
+                f"but {programs.bindir} holds PostgreSQL {programs.version}",
+                remedy=f"set PG_BINDIR to the programs of PostgreSQL {self.version}, or remove {self.directory} "
+                "(and with it the data) to start afresh",
+            )
+
+    def prepare_log(self, programs: Programs) -> None:
+        self.log_path.touch(mode=0o600)
+        programs.account.take(self.log_path)
+
+    def log_size(self) -> int:
+        return self.log_path.stat().st_size if self.log_path.exists() else 0
+
+    def read_log(self, *, from_byte: int) -> str:
+        if not self.log_path.exists():
+            return ""
+        with self.log_path.open("rb") as log:
+            log.seek(from_byte)
+            return log.read().decode(errors="replace")
+
+    def failure(self, message: str) -> DatabaseUnavailableError:
+        """An error that shows the end of the server's log."""
+        tail = self.read_log(from_byte=max(0, self.log_size() - _LOG_TAIL_BYTES)).strip()
+        return DatabaseUnavailableError(f"{message}; {self.log_path} ends with:\n{tail or '(nothing)'}")
+
+    def _initdb_options(self, programs: Programs, target: Path, *, durable: bool) -> list[str]:
+        return [
+            f"--pgdata={target}",
+            f"--username={SUPERUSER}",
+            f"--pwfile={self._password_path}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            *(_BUILTIN_LOCALE if programs.version >= _BUILTIN_LOCALES_SINCE else _LIBC_LOCALE),
+            *([] if durable else ["--no-sync"]),
+        ]
+
+    def _write_new_password(self, programs: Programs) -> None:
+        self._password_path.unlink(missing_ok=True)  # of a creation that was killed
+        descriptor = os.open(self._password_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        programs.account.take(self._password_path)
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

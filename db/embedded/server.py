@@ -1,0 +1,325 @@
+"""The server of a directory: start it or attach to it, tell clients where it is, stop it."""
+
+import os
+import re
+import shlex
+import socket
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from psycopg.conninfo import make_conninfo
+
+from db.embedded.cluster import SUPERUSER, Cluster
+from db.embedded.owned import OwnedServer
+from db.embedded.postmaster import (
+    OWNER_SETTING,
+    Postmaster,
+    clear_leftovers,
+    find_postmaster,
+    is_postmaster_of,
+    shut_down,
+)
+from db.embedded.programs import Programs, load_programs
+from db.embedded.waiting import poll
+from shared.errors import DatabaseUnavailableError
+
+HOST = "127.0.0.1"
+
+_DEFAULT_SETTINGS = {
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+# Safe as long as the machine does not crash. synchronous_commit stays on: without fsync it costs microseconds,
+# and with it no kill -9 of any process loses a commit.
+_UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
+# These win over the caller's: the server is for this machine only, and its log is ours to read.
+_FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "logging_collector": "off"}
+
+_START_TIMEOUT_S = 120  # a crash recovery is part of a start
+_START_INTERVAL_S = 0.5
+_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # it keeps _START_TIMEOUT_S itself
+_LOCK_TIMEOUT_S = 600  # whoever holds it may run initdb and wait for starts and stops
+
+# A port that another program took since we looked; without /proc, also backends of a killed server.
+_PASSING_FAULTS = re.compile("Address already in use|pre-existing shared memory block")
+
+_Launch = Callable[[], Postmaster | None]
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL in a directory, reachable by TCP from this machine with the password kept beside its data.
+
+    Args:
+        directory: holds everything: `data/`, `password`, `server.log` and `lock`. Created when needed.
+        bindir: where `postgres`, `initdb` and `pg_ctl` are; by default the wheel's, else the system's.
+        durable: False trades safety against a crash of the machine for speed, as suits tests.
+        settings: further PostgreSQL settings. They hold for a server that this object starts, not for one
+            that it attaches to.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        bindir: Path | None = None,
+        durable: bool = True,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._cluster = Cluster(directory)
+        self._bindir = bindir
+        self._durable = durable
+        self._settings = {
+            **_DEFAULT_SETTINGS,
+            **({} if durable else _UNSAFE_BUT_FAST),
+            **(settings or {}),
+            **_FIXED_SETTINGS,
+        }
+        self._postmaster: Postmaster | None = None
+        self._owned_server: OwnedServer | None = None
+
+    # ---- life cycle
+
+    def start(self) -> Self:
+        """Attach to the server of this directory, or start one that ends with this process.
+
+        Raises:
+            DatabaseUnavailableError: there is no usable PostgreSQL, or it does not start.
+        """
+        return self._start(self._launch_owned)
+
+    def attach(self) -> bool:
+        """Attach to the server of this directory if one runs; start none."""
+        if not self.running and self._cluster.exists:
+            self._postmaster = self._find_serving()
+        return self.running
+
+    def start_in_background(self) -> Self:
+        """Attach to the server of this directory, or start one that outlives this process.
+
+        Raises:
+            DatabaseUnavailableError: there is no usable PostgreSQL, or it does not start.
+        """
+        return self._start(self._launch_detached)
+
+    def stop(self) -> None:
+        """Stop the server if this object owns it; one that it attached to goes on.
+
+        Raises:
+            DatabaseUnavailableError: the server does not stop.
+        """
+        if self._owned_server is not None and not self._owned_server.stop():
+            raise self._cluster.failure(f"the PostgreSQL in {self._cluster.directory} does not stop")
+        self._owned_server = None
+        self._postmaster = None
+
+    def stop_background(self) -> bool:
+        """Stop the server of this directory, whoever started it. False if there is none.
+
+        Raises:
+            DatabaseUnavailableError: the server does not stop.
+        """
+        if self.owned:
+            self.stop()
+            return True
+        self._postmaster = None
+        if not self._cluster.directory.exists():
+            return False
+        with self._cluster.lock(timeout_s=_LOCK_TIMEOUT_S):
+            postmaster = find_postmaster(self._cluster.data)
+            if postmaster is not None:
+                self._shut_down(postmaster)
+        return postmaster is not None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # ---- what a client needs to know
+
+    @property
+    def owned(self) -> bool:
+        """Whether this object, in this process, started the server and will stop it."""
+        return self._owned_server is not None and self._owned_server.is_ours
+
+    @property
+    def running(self) -> bool:
+        """Whether the server that this object started or attached to still runs."""
+        if self._postmaster is None:
+            return False
+        if self._owned_server is not None and self._owned_server.is_ours:
+            return not self._owned_server.has_exited
+        return is_postmaster_of(self._postmaster.pid, self._cluster.data)
+
+    @property
+    def host(self) -> str:
+        return HOST
+
+    @property
+    def port(self) -> int:
+        if self._postmaster is None or self._postmaster.port is None:
+            raise DatabaseUnavailableError(f"the PostgreSQL in {self._cluster.directory} is not started")
+        return self._postmaster.port
+
+    @property
+    def user(self) -> str:
+        """The superuser."""
+        return SUPERUSER
+
+    @property
+    def password(self) -> str:
+        """The superuser's password."""
+        return self._cluster.password
+
+    @property
+    def version(self) -> int:
+        """The major version of the cluster."""
+        return self._cluster.version
+
+    def conninfo(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
+        """A libpq connection string; without `password` it holds the superuser's own, and none for others."""
+        return make_conninfo(
+            host=self.host,
+            port=self.port,
+            dbname=dbname,
+            user=user,
+            password=self._password_for(user, password),
+        )
+
+    def url(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
+        """A postgresql:// URL, with the same rule for the password as `conninfo`."""
+        secret = self._password_for(user, password)
+        credentials = quote(user, safe="") + (f":{quote(secret, safe='')}" if secret else "")
+        return f"postgresql://{credentials}@{self.host}:{self.port}/{quote(dbname, safe='')}"
+
+    def _password_for(self, user: str, password: str | None) -> str | None:
+        return self.password if password is None and user == SUPERUSER else password
+
+    # ---- starting
+
+    def _start(self, launch: _Launch) -> Self:
+        if self.running:
+            return self
+        self.stop()  # also the watchdog of a server that was killed
+        with self._cluster.lock(timeout_s=_LOCK_TIMEOUT_S):
+            self._postmaster = self._find_serving() or self._start_anew(launch)
+        return self
+
+    def _find_serving(self) -> Postmaster | None:
+        """The server to attach to, once it accepts connections; one that is about to stop is waited for."""
+        postmaster = find_postmaster(self._cluster.data)
+        if postmaster is not None and postmaster.doomed:
+            self._shut_down(postmaster)
+        settled = poll(self._has_settled, timeout_s=_START_TIMEOUT_S)
+        postmaster = find_postmaster(self._cluster.data)
+        if not settled and postmaster is not None:
+            raise self._cluster.failure(
+                f"the PostgreSQL in {self._cluster.directory} (pid {postmaster.pid}) neither starts nor stops"
+            )
+        return postmaster
+
+    def _has_settled(self) -> bool:
+        postmaster = find_postmaster(self._cluster.data)
+        return postmaster is None or (postmaster.accepts_connections and not postmaster.doomed)
+
+    def _start_anew(self, launch: _Launch) -> Postmaster:
+        if not self._cluster.exists:
+            self._cluster.create(self._programs, durable=self._durable)
+        self._cluster.check_version(self._programs)
+        self._cluster.prepare_log(self._programs)
+        clear_leftovers(self._cluster.data)
+        postmaster = poll(
+            partial(self._try_to_launch, launch), timeout_s=_START_TIMEOUT_S, interval_s=_START_INTERVAL_S
+        )
+        if postmaster is None:
+            raise self._cluster.failure(f"the PostgreSQL in {self._cluster.directory} did not start")
+        return postmaster
+
+    def _try_to_launch(self, launch: _Launch) -> Postmaster | None:
+        """None where another try may succeed.
+
+        Raises:
+            DatabaseUnavailableError: it would not.
+        """
+        log_size = self._cluster.log_size()
+        postmaster = launch()
+        if postmaster is None and not _PASSING_FAULTS.search(self._cluster.read_log(from_byte=log_size)):
+            raise self._cluster.failure(f"the PostgreSQL in {self._cluster.directory} did not start")
+        return postmaster
+
+    def _launch_owned(self) -> Postmaster | None:
+        server = OwnedServer(
+            [
+                self._programs.path("postgres"),
+                "-D",
+                str(self._cluster.data),
+                *self._server_options(),
+                f"--{OWNER_SETTING}={os.getpid()}",
+            ],
+            account=self._programs.account,
+            log_path=self._cluster.log_path,
+        )
+        self._owned_server = server
+        postmaster = None
+        try:
+            poll(lambda: server.has_exited or self._find_accepting(), timeout_s=_START_TIMEOUT_S)
+            postmaster = self._find_accepting()
+        finally:
+            if postmaster is None:  # also after Ctrl-C
+                self.stop()
+        return postmaster
+
+    def _launch_detached(self) -> Postmaster | None:
+        """By pg_ctl, so that the server is no child of ours and has no tie to our terminal."""
+        self._programs.run(
+            "pg_ctl",
+            "start",
+            "--silent",
+            f"--pgdata={self._cluster.data}",
+            f"--log={self._cluster.log_path}",
+            f"--timeout={_START_TIMEOUT_S}",
+            f"--options={shlex.join(self._server_options())}",
+            timeout_s=_PG_CTL_TIMEOUT_S,
+        )
+        return self._find_accepting()
+
+    def _find_accepting(self) -> Postmaster | None:
+        postmaster = find_postmaster(self._cluster.data)
+        return postmaster if postmaster is not None and postmaster.accepts_connections else None
+
+    def _shut_down(self, postmaster: Postmaster) -> None:
+        """Stop a verified postmaster that is no child of ours."""
+        data = self._cluster.data
+        if not shut_down(
+            partial(os.kill, postmaster.pid), lambda: not is_postmaster_of(postmaster.pid, data)
+        ):
+            raise self._cluster.failure(
+                f"the PostgreSQL in {self._cluster.directory} (pid {postmaster.pid}) does not stop"
+            )
+
+    def _server_options(self) -> list[str]:
+        return ["-p", str(_free_port()), *(f"--{name}={value}" for name, value in self._settings.items())]
+
+    @cached_property
+    def _programs(self) -> Programs:
+        """Found when a server must be started: attaching needs none."""
+        return load_programs(self._bindir)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,275 @@
+"""One week's load, in the four steps that Airflow runs as tasks and `rakuten load` runs in a row.
+
+    check_current_state -> load_increment -> validate_data_load -> complete_batch
+
+The load is cumulative and idempotent: a week names a percentage, the percentage names the rows, and only those that are not
+there yet are sent. All of a week's rows arrive in one transaction, so a failed or killed load leaves none.
+"""
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+import psycopg
+import pyarrow as pa
+import pyarrow.csv
+from psycopg.rows import TupleRow, dict_row
+from psycopg.types.json import Jsonb
+
+from db import source
+from db.sql import query
+from shared.config import Settings, target_rows
+from shared.errors import BadInputError, LoadError, PipelineError, SourceChangedError
+
+Connection = psycopg.Connection[TupleRow]
+
+_COPY_ROWS: Final = 8192
+_STAGING_COLUMNS: Final = (
+    "productid",
+    "designation",
+    "description",
+    "imageid",
+    "image_path",
+    "sample_rank",
+    "split",
+    "prdtypecode",
+)
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What one week's load will do. Ranks are positions in the seeded permutation of the training rows."""
+
+    week: int
+    percentage: Decimal
+    first_rank: int
+    end_rank: int
+    total_rows: int
+    source: dict[str, Any]
+
+    @property
+    def batch_name(self) -> str:
+        return f"week_{self.week}"
+
+    @property
+    def new_rows(self) -> int:
+        return self.end_rank - self.first_rank
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What `load_increment` did: rows sent, and how many products and labels were written."""
+
+    batch_id: int
+    rows: int
+    products_written: int
+    labels_written: int
+    seconds: float
+
+
+def check_current_state(
+    connection: Connection, settings: Settings, training_set: source.TrainingSet
+) -> LoadPlan | None:
+    """The next week's plan, or None when PostgreSQL holds MAX_PERCENTAGE.
+
+    Raises:
+        SourceChangedError: a source file, or a setting that chooses the rows, differs from what the first load recorded.
+        BadSourceError: before the first load, any problem in any of the source files.
+        BadInputError: the percentages have been lowered, so that the next week would hold no more than the last.
+    """
+    last_name, last_percentage, recorded = _last_batch(connection)
+    current = _source_record(settings, training_set)
+    if recorded is None:
+        source.read_test_set(settings.data_path)  # refuse it now, not when the first snapshot needs it
+    else:
+        _require_unchanged(recorded, current)
+    week = 1 if last_name is None else int(last_name.removeprefix("week_")) + 1
+    if week > settings.last_week:
+        return None
+    percentage = settings.percentage_of(week)
+    if last_percentage is not None and percentage <= last_percentage:
+        raise BadInputError(
+            f"week_{week} is to hold {percentage} % of the training rows, and {last_name} holds {last_percentage} % already",
+            remedy="INITIAL_PERCENTAGE or INCREMENT_PERCENTAGE has been lowered since: raise it again",
+        )
+    return LoadPlan(
+        week=week,
+        percentage=percentage,
+        first_rank=target_rows(training_set.total_rows, last_percentage) if last_percentage else 0,
+        end_rank=target_rows(training_set.total_rows, percentage),
+        total_rows=training_set.total_rows,
+        source=current,
+    )
+
+
+def load_increment(connection: Connection, plan: LoadPlan, training_set: source.TrainingSet) -> LoadResult:
+    """Send the week's rows: claim the batch, COPY them into a staging table, merge, all or nothing.
+
+    Raises:
+        LoadError: another load is running, or PostgreSQL refused; the batch is then 'failed' and holds no rows.
+    """
+    started = time.monotonic()
+    rows = training_set.rows(plan.first_rank, plan.end_rank)
+    batch_id = _claim(connection, plan)
+    with _failing(connection, batch_id, plan.batch_name), connection.transaction():
+        connection.execute("select begin_batch(%s)", [batch_id])
+        connection.execute(query("create_staging"))
+        _copy(connection, rows)
+        products = connection.execute(query("merge_products")).rowcount
+        labels = connection.execute(query("merge_labels")).rowcount
+        result = LoadResult(batch_id, rows.num_rows, products, labels, round(time.monotonic() - started, 3))
+        record = {
+            "rows": result.rows,
+            "products_written": products,
+            "labels_written": labels,
+            "seconds": result.seconds,
+            "target_rows": plan.end_rank,
+        }
+        connection.execute("select record_load(%s, %s)", [batch_id, Jsonb(record)])
+    connection.commit()
+    return result
+
+
+def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
+    """Compare what `products` holds with what the batch promised; returns the counts.
+
+    Raises:
+        LoadError: they differ; the batch is then 'failed', so that no snapshot is built from it.
+    """
+    with _readable(f"batch {batch_id}"):
+        name, target = _running_batch(connection, batch_id)
+    with _failing(connection, batch_id, name):
+        with connection.cursor(row_factory=dict_row) as cursor:
+            counts = cursor.execute(query("validate_load"), {"target_rows": target}).fetchone()
+        connection.commit()
+        assert counts is not None  # noqa: S101  an aggregate always has a row
+        if counts["held_rows"] + counts["deleted_rows"] != target:
+            missing = target - counts["held_rows"] - counts["deleted_rows"]
+            raise LoadError(
+                f"{name}: products holds {counts['held_rows']} of the {target} rows of this percentage, "
+                f"{counts['deleted_rows']} were deleted, {missing} are missing without a trace",
+                remedy="compare products with products_history, then run the load again",
+            )
+        if counts["excess_rows"] or counts["unlabelled_rows"]:
+            raise LoadError(
+                f"{name}: {counts['excess_rows']} products lie beyond this percentage, "
+                f"{counts['unlabelled_rows']} have no label",
+                remedy="products_history tells who changed them; put it right, then run the load again",
+            )
+    return counts
+
+
+def complete_batch(connection: Connection, batch_id: int) -> None:
+    """Seal the batch: from here on it does not change, and its trigger notifies the snapshot listener."""
+    with _readable(f"batch {batch_id}"), connection.transaction():
+        connection.execute("select complete_batch(%s)", [batch_id])
+    connection.commit()
+
+
+def recorded_source(connection: Connection) -> dict[str, Any] | None:
+    """What the first load recorded of its source: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage."""
+    _name, _percentage, recorded = _last_batch(connection)
+    return recorded
+
+
+def _last_batch(connection: Connection) -> tuple[str | None, Decimal | None, dict[str, Any] | None]:
+    with _readable("reading data_loads"):
+        row = connection.execute(query("last_batch")).fetchone()
+        connection.commit()
+    return (row[0], row[1], row[2]) if row else (None, None, None)
+
+
+def _source_record(settings: Settings, training_set: source.TrainingSet) -> dict[str, Any]:
+    return {
+        "files": source.fingerprints(settings.data_path),
+        "total_rows": training_set.total_rows,
+        "random_seed": settings.random_seed,
+        "holdout_percentage": settings.holdout_percentage,
+    }
+
+
+def _require_unchanged(recorded: dict[str, Any], current: dict[str, Any]) -> None:
+    for name, digest in recorded["files"].items():
+        if current["files"].get(name) != digest:
+            found = current["files"].get(name)
+            raise SourceChangedError(
+                f"{name} {'has changed' if found else 'is gone'} since the first load: "
+                f"SHA-256 was {digest}, {f'is {found}' if found else 'and the file is missing'}",
+                remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
+            )
+    for setting in ("random_seed", "holdout_percentage"):
+        if recorded[setting] != current[setting]:
+            raise SourceChangedError(
+                f"{setting.upper()} was {recorded[setting]} at the first load and is {current[setting]} now",
+                remedy=f"it decides which rows are loaded: set {setting.upper()}={recorded[setting]}",
+            )
+
+
+def _claim(connection: Connection, plan: LoadPlan) -> int:
+    """Commit the claim before the load begins, so that a killed load leaves a 'running' batch to see."""
+    with _readable(plan.batch_name), connection.transaction():
+        claim = connection.execute(
+            "select claim_batch(%s, %s, %s)", [plan.batch_name, plan.percentage, Jsonb(plan.source)]
+        ).fetchone()
+    connection.commit()
+    assert claim is not None  # noqa: S101  a function call always has a row
+    return int(claim[0])
+
+
+def _copy(connection: Connection, rows: pa.Table) -> None:
+    """Stream Arrow's CSV into COPY: no Python object per value. Null is an empty field, an empty text is quoted."""
+    columns = rows.select(_STAGING_COLUMNS)
+    options = pyarrow.csv.WriteOptions(include_header=False)
+    with connection.cursor() as cursor, cursor.copy(query("copy_staging")) as copy:
+        for batch in columns.to_batches(max_chunksize=_COPY_ROWS):
+            buffer = io.BytesIO()
+            pyarrow.csv.write_csv(batch, buffer, options)
+            copy.write(buffer.getbuffer())
+
+
+def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
+    row = connection.execute(
+        "select batch_name, (metadata #>> '{load,target_rows}')::bigint, status from data_loads where id = %s",
+        [batch_id],
+    ).fetchone()
+    connection.commit()
+    if row is None or row[2] != "running" or row[1] is None:
+        state = "does not exist" if row is None else f"is {row[2]}"
+        raise LoadError(
+            f"batch {batch_id} {state}; only a loaded batch can be validated", remedy="run the load again"
+        )
+    return row[0], row[1]
+
+
+@contextmanager
+def _failing(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
+    """Mark the batch 'failed' with the reason, then raise it in readable form."""
+    try:
+        with _readable(name):
+            yield
+    except PipelineError as error:
+        if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+            # where the connection is lost the batch stays 'running', and can be claimed again all the same
+            with suppress(psycopg.Error):
+                connection.rollback()
+                connection.execute("select fail_batch(%s, %s)", [batch_id, error.message])
+                connection.commit()
+        raise
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as error:
+        raise LoadError(
+            f"{name}: another load is running", remedy="wait for it; `rakuten status` shows it"
+        ) from error
+    except psycopg.Error as error:
+        raise LoadError(
+            f"{name}: {error}".strip(), remedy="the batch can be loaded again with the same command"
+        ) from error

@@ -1,0 +1,1 @@
+"""Schema versions: Alembic migrations whose SQL lives in `db/sql/schema`."""

@@ -1,0 +1,16 @@
+-- What `products` holds against what it should: ranks below the target are all there, each missing one was deleted by
+-- somebody (the history says who), none above it is, and every product of the file carries a label.
+select
+    count(*) as total_rows,
+    count(*) filter (where sample_rank < %(target_rows)s) as held_rows,
+    count(*) filter (where sample_rank >= %(target_rows)s) as excess_rows,
+    count(*) filter (where sample_rank is not null and prdtypecode is null) as unlabelled_rows,
+    (
+        select count(distinct deleted.sample_rank)
+        from products_history as deleted
+        where deleted.operation_type = 'DELETE'
+            and deleted.sample_rank < %(target_rows)s
+            and not exists (select from products where products.sample_rank = deleted.sample_rank)
+    ) as deleted_rows
+from products
+left join labels using (productid)

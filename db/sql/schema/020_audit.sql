@@ -1,0 +1,192 @@
+-- The audit trail. Statement-level triggers with transition tables: one insert per statement, however many rows.
+-- A trigger for several events cannot have transition tables, so there is one trigger per event.
+
+-- The batch that this transaction works for: a transaction-local setting that the loader sets.
+-- Any role may set it to anything, so it is checked: a value that names no running batch is refused loudly.
+create function current_batch_id() returns bigint
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+    setting text := nullif(current_setting('rakuten.batch_id', true), '');
+begin
+    if setting is null then
+        return null;
+    end if;
+    if setting ~ '^[0-9]{1,18}$' and exists (
+        select from public.data_loads where id = setting::bigint and status = 'running'
+    ) then
+        return setting::bigint;
+    end if;
+    raise exception 'rakuten.batch_id names no running batch: %', quote_literal(left(setting, 40))
+        using errcode = 'invalid_parameter_value',
+              hint = 'A batch is claimed with claim_batch(); outside a batch leave the setting unset.';
+end;
+$$;
+
+-- One notification per statement and never one per row: COMMIT with NOTIFY takes a cluster-wide lock.
+create function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    if changed_rows > 0 then
+        perform pg_notify('products_audited', jsonb_build_object(
+            'v', 1, 'batch_id', batch_id, 'table', table_name, 'operation', operation, 'rows', changed_rows
+        )::text);
+    end if;
+end;
+$$;
+
+-- SECURITY DEFINER: writers need no right on the history. The columns that say who did it default to session_user.
+-- `changed` holds the inserted, the deleted or the new rows; an UPDATE that changes nothing leaves no entry.
+create function audit_products() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+    batch_id     bigint := public.current_batch_id();
+    moment       timestamptz := clock_timestamp();
+    changed_rows bigint;
+begin
+    if tg_op = 'UPDATE' then
+        insert into public.products_history (
+            product_id, productid, designation, description, imageid, image_path, sample_rank, split,
+            operation_type, operation_date, load_batch_id
+        )
+        select
+            id, changed.productid, changed.designation, changed.description, changed.imageid, changed.image_path,
+            changed.sample_rank, changed.split, tg_op, moment, batch_id
+        from changed
+        join before_change using (id)
+        where changed is distinct from before_change
+        order by id;
+    else
+        insert into public.products_history (
+            product_id, productid, designation, description, imageid, image_path, sample_rank, split,
+            operation_type, operation_date, load_batch_id
+        )
+        select
+            id, productid, designation, description, imageid, image_path, sample_rank, split,
+            tg_op, moment, batch_id
+        from changed
+        order by id;
+    end if;
+    get diagnostics changed_rows = row_count;
+    perform public.notify_audited(batch_id, tg_table_name, tg_op, changed_rows);
+    return null;
+end;
+$$;
+
+create function audit_labels() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+    batch_id     bigint := public.current_batch_id();
+    moment       timestamptz := clock_timestamp();
+    changed_rows bigint;
+begin
+    if tg_op = 'UPDATE' then
+        insert into public.labels_history (
+            label_id, productid, prdtypecode, operation_type, operation_date, load_batch_id
+        )
+        select id, changed.productid, changed.prdtypecode, tg_op, moment, batch_id
+        from changed
+        join before_change using (id)
+        where changed is distinct from before_change
+        order by id;
+    else
+        insert into public.labels_history (
+            label_id, productid, prdtypecode, operation_type, operation_date, load_batch_id
+        )
+        select id, productid, prdtypecode, tg_op, moment, batch_id
+        from changed
+        order by id;
+    end if;
+    get diagnostics changed_rows = row_count;
+    perform public.notify_audited(batch_id, tg_table_name, tg_op, changed_rows);
+    return null;
+end;
+$$;
+
+-- An UPDATE is audited by joining the old and the new rows on their id: a row with another id would slip through.
+create function refuse_new_id() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    raise exception '%.id does not change', tg_table_name
+        using errcode = 'insufficient_privilege', hint = 'Delete the row and insert it again.';
+end;
+$$;
+
+-- TRUNCATE fires no DELETE trigger and has no transition table: delete the rows first, and the audit sees them go.
+create function audit_truncate() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    execute format('delete from %I.%I', tg_table_schema, tg_table_name);
+    return null;
+end;
+$$;
+
+create trigger _000_keep_id before update of id on products
+    for each statement execute function refuse_new_id();
+create trigger _100_audit_insert after insert on products
+    referencing new table as changed for each statement execute function audit_products();
+create trigger _100_audit_update after update on products
+    referencing old table as before_change new table as changed for each statement execute function audit_products();
+create trigger _100_audit_delete after delete on products
+    referencing old table as changed for each statement execute function audit_products();
+create trigger _100_audit_truncate before truncate on products
+    for each statement execute function audit_truncate();
+
+create trigger _000_keep_id before update of id on labels
+    for each statement execute function refuse_new_id();
+create trigger _100_audit_insert after insert on labels
+    referencing new table as changed for each statement execute function audit_labels();
+create trigger _100_audit_update after update on labels
+    referencing old table as before_change new table as changed for each statement execute function audit_labels();
+create trigger _100_audit_delete after delete on labels
+    referencing old table as changed for each statement execute function audit_labels();
+create trigger _100_audit_truncate before truncate on labels
+    for each statement execute function audit_truncate();
+
+-- ALWAYS: `session_replication_role = replica` switches ordinary triggers off.
+alter table products
+    enable always trigger _000_keep_id,
+    enable always trigger _100_audit_insert,
+    enable always trigger _100_audit_update,
+    enable always trigger _100_audit_delete,
+    enable always trigger _100_audit_truncate;
+alter table labels
+    enable always trigger _000_keep_id,
+    enable always trigger _100_audit_insert,
+    enable always trigger _100_audit_update,
+    enable always trigger _100_audit_delete,
+    enable always trigger _100_audit_truncate;
+
+-- Append-only, also for a superuser: only the owner may, and must say `set role` to do it.
+create function refuse_rewriting_history() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if current_user = (select pg_get_userbyid(relowner) from pg_catalog.pg_class where oid = tg_relid) then
+        return null;
+    end if;
+    raise exception '% is append-only: % refused', tg_table_name, tg_op
+        using errcode = 'insufficient_privilege',
+              hint = 'Correct the product or the label instead; the history records the correction.';
+end;
+$$;
+
+create trigger _000_append_only before update or delete or truncate on products_history
+    for each statement execute function refuse_rewriting_history();
+create trigger _000_append_only before update or delete or truncate on labels_history
+    for each statement execute function refuse_rewriting_history();
+
+alter table products_history enable always trigger _000_append_only;
+alter table labels_history enable always trigger _000_append_only;

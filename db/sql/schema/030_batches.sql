@@ -1,0 +1,148 @@
+-- Batches: claimed, filled, completed by the loader through these functions and no other way.
+
+create function require_role(step text) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+    -- session_user is who logged in; current_user is the owner inside the functions that call this one
+    if not pg_has_role(session_user, 'rakuten_' || step, 'member') then
+        raise exception '% may not do the work of rakuten_%', session_user, step
+            using errcode = 'insufficient_privilege';
+    end if;
+end;
+$$;
+
+-- Take a batch up: a new one, a failed one, or a 'running' one whose loader was killed. Returns its id.
+create function claim_batch(name text, percentage numeric, source jsonb) returns bigint
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+    batch_id bigint;
+begin
+    perform public.require_role('loader');
+    -- a load that is under way holds this lock (begin_batch): refuse at once, do not wait for it and do it again
+    perform from public.data_loads where batch_name = claim_batch.name for no key update nowait;
+    insert into public.data_loads as batch (batch_name, percentage, metadata)
+    values (claim_batch.name, claim_batch.percentage, jsonb_build_object('source', source))
+    on conflict (batch_name) do update
+        set status = 'running',
+            percentage = excluded.percentage,
+            started_at = clock_timestamp(),
+            metadata = batch.metadata - 'load' || excluded.metadata
+        where batch.status <> 'completed'
+    returning batch.id into batch_id;
+    if batch_id is null then
+        raise exception 'batch % is complete', quote_literal(name) using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    return batch_id;
+end;
+$$;
+
+-- Start working for a batch in this transaction: the audit attributes every change to it.
+-- The row lock says that its loader lives; a killed loader's lock is gone, and the batch can be claimed again.
+create function begin_batch(batch_id bigint) returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    perform public.require_role('loader');
+    perform from public.data_loads where id = batch_id and status = 'running' for no key update nowait;
+    if not found then
+        raise exception 'batch % is not running', batch_id using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    perform set_config('rakuten.batch_id', batch_id::text, true);
+end;
+$$;
+
+-- Record what the load did or why it failed, under metadata -> load.
+create function record_load(batch_id bigint, load jsonb) returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    perform public.require_role('loader');
+    update public.data_loads
+    set metadata = jsonb_set(metadata, '{load}', coalesce(metadata -> 'load', '{}') || load)
+    where id = batch_id and status = 'running';
+end;
+$$;
+
+create function fail_batch(batch_id bigint, reason text) returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    perform public.require_role('loader');
+    update public.data_loads
+    set status = 'failed',
+        metadata = jsonb_set(metadata, '{load}', coalesce(metadata -> 'load', '{}') || jsonb_build_object('error', reason))
+    where id = batch_id and status = 'running';
+end;
+$$;
+
+create function complete_batch(batch_id bigint) returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    perform public.require_role('loader');
+    update public.data_loads set status = 'completed' where id = batch_id and status = 'running';
+    if not found and not exists (select from public.data_loads where id = batch_id and status = 'completed') then
+        raise exception 'batch % is not running', batch_id using errcode = 'object_not_in_prerequisite_state';
+    end if;
+end;
+$$;
+
+-- Whoever completes a batch, by whatever statement, seals it: the watermarks say how far the history belongs to it.
+-- The SHARE locks wait for every writer and hold new ones off until this transaction commits, so no entry below a
+-- watermark can appear later: a history id is drawn only under the ROW EXCLUSIVE lock of the table it audits.
+create function seal_batch() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    if tg_op = 'UPDATE' and old.status = 'completed' then
+        if (new.id, new.batch_name, new.percentage, new.total_rows, new.completed_at, new.status, new.metadata -> 'audit')
+            is distinct from
+            (old.id, old.batch_name, old.percentage, old.total_rows, old.completed_at, old.status, old.metadata -> 'audit')
+        then
+            raise exception 'batch % is complete and does not change', quote_literal(old.batch_name)
+                using errcode = 'object_not_in_prerequisite_state';
+        end if;
+    elsif new.status = 'completed' then
+        lock table public.products, public.labels in share mode;
+        new.completed_at := clock_timestamp();
+        new.total_rows := (select count(*) from public.products);
+        new.metadata := new.metadata || jsonb_build_object('audit', jsonb_build_object(
+            'products_history_id', (select coalesce(max(history_id), 0) from public.products_history),
+            'labels_history_id', (select coalesce(max(history_id), 0) from public.labels_history)
+        ));
+    end if;
+    return new;
+end;
+$$;
+
+create trigger _100_seal before insert or update on data_loads
+    for each row execute function seal_batch();
+
+create function notify_batch_completed() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform pg_notify('batch_completed', jsonb_build_object('v', 1, 'batch_id', new.id)::text);
+    return null;
+end;
+$$;
+
+create trigger _900_notify_insert after insert on data_loads
+    for each row when (new.status = 'completed') execute function notify_batch_completed();
+create trigger _900_notify_update after update on data_loads
+    for each row when (new.status = 'completed' and old.status <> 'completed') execute function notify_batch_completed();
+
+alter table data_loads
+    enable always trigger _100_seal,
+    enable always trigger _900_notify_insert,
+    enable always trigger _900_notify_update;

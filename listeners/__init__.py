@@ -1,0 +1,1 @@
+"""The two long-running listeners and the command line."""

@@ -1,0 +1,63 @@
+"""`rakuten db`: the schema, and the embedded PostgreSQL."""
+
+import typer
+from psycopg.conninfo import conninfo_to_dict
+
+from db.database import Role, embedded_server, open_database, prepare_embedded
+from shared.config import read_settings
+
+app = typer.Typer(help="The schema, and the embedded PostgreSQL.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the schema to the newest version. Safe to run at any time, also twice at once."""
+    with open_database(read_settings()) as database:
+        before, after = database.upgrade()
+    typer.echo(f"schema {after}" + ("" if before == after else f" (was {before or 'empty'})"))
+
+
+@app.command()
+def url(role: str = typer.Option("owner", help="owner, loader, snapshot, training or reader")) -> None:
+    """Print the connection URL, for psql: psql "$(rakuten db url)". It holds the password."""
+    settings = read_settings()
+    try:
+        name = Role[role.upper()]
+    except KeyError:
+        raise typer.BadParameter(f"no role {role!r}", param_hint="--role") from None
+    if settings.postgres_host is None:
+        server = embedded_server(settings)
+        if not server.attach():
+            typer.echo("the embedded PostgreSQL does not run; start it with: rakuten db start", err=True)
+            raise typer.Exit(1)
+        typer.echo(server.url(settings.postgres_db, name, server.password))
+        return
+    with open_database(settings) as database:
+        typer.echo(_url(database.conninfo(name)))
+
+
+@app.command()
+def start() -> None:
+    """Start the embedded PostgreSQL in the background, with the schema up to date."""
+    settings = read_settings()
+    server = embedded_server(settings).start_in_background()
+    prepare_embedded(settings, server)
+    typer.echo(
+        f"PostgreSQL {server.version} runs on {server.host}:{server.port}, data in {settings.state_path / 'postgres'}"
+    )
+    typer.echo('  psql "$(rakuten db url)"    rakuten db stop')
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded PostgreSQL."""
+    stopped = embedded_server(read_settings()).stop_background()
+    typer.echo("stopped" if stopped else "it was not running")
+
+
+def _url(conninfo: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415
+
+    parts = {key: quote(str(value), safe="") for key, value in conninfo_to_dict(conninfo).items()}
+    credentials = parts["user"] + (f":{parts['password']}" if "password" in parts else "")
+    return f"postgresql://{credentials}@{parts['host']}:{parts['port']}/{parts['dbname']}"

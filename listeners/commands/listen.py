@@ -1,0 +1,41 @@
+"""`rakuten listen`: the two long-running listeners."""
+
+from typing import Annotated
+
+import structlog
+import typer
+
+from db.database import Role, open_database
+from listeners.run import run_listener
+from shared.config import read_settings
+from shared.events import Stage
+from shared.logs import configure_logs
+
+logger = structlog.get_logger()
+
+app = typer.Typer(help="The long-running listeners.", no_args_is_help=True)
+
+WithParent = Annotated[
+    bool, typer.Option("--with-parent", hidden=True, help="stop when standard input closes")
+]
+
+
+@app.command()
+def snapshot(with_parent: WithParent = False) -> None:
+    """Build and version a balanced dataset for each completed batch."""
+    _listen(Stage.SNAPSHOT, Role.SNAPSHOT, with_parent)
+
+
+@app.command()
+def training(with_parent: WithParent = False) -> None:
+    """Train, evaluate and register a model from each dataset."""
+    _listen(Stage.TRAINING, Role.TRAINING, with_parent)
+
+
+def _listen(stage: Stage, role: Role, with_parent: bool) -> None:
+    settings = read_settings()
+    configure_logs(settings.log_format, settings.log_level)
+    with open_database(settings) as database:
+        if database.embedded is not None and database.embedded.owned:
+            logger.warning("PostgreSQL ends with this listener", remedy="rakuten db start keeps it running")
+        run_listener(stage, database.conninfo(role), settings, with_parent=with_parent)

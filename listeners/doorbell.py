@@ -1,0 +1,65 @@
+"""Between the ears and the hands of a listener: rings collapse, and each batch remembers which ring was for it."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from typing import Final
+
+import structlog
+
+from listeners.listen import WakeSource, WakeUp
+from shared.events import InvalidPayloadError, parse
+
+logger = structlog.get_logger()
+
+# More batches than ever wait at once; a flood of forged notifications must not grow the memory.
+_REMEMBERED: Final = 1024
+
+
+class Doorbell:
+    """Any number of rings wake the worker once; a malformed notification is logged and rings nothing."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self._first: WakeUp | None = None
+        self._notified: OrderedDict[int, WakeUp] = OrderedDict()
+
+    def ring(self, wake: WakeUp) -> None:
+        if wake.source is WakeSource.NOTIFY and not self._remember(wake):
+            return
+        self._first = self._first or wake
+        self._rung.set()
+
+    def interrupt(self) -> None:
+        """End a wait without a reason to work: the process is to stop."""
+        self._rung.set()
+
+    async def wait(self, timeout_s: float | None) -> WakeUp | None:
+        """The first ring since the last wait; after `timeout_s` a wake-up of its own; None when interrupted."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._rung.wait()
+        except TimeoutError:
+            return WakeUp(WakeSource.RETRY, time.monotonic())
+        self._rung.clear()
+        wake, self._first = self._first, None
+        return wake
+
+    def wake_of(self, batch_id: int, otherwise: WakeUp) -> WakeUp:
+        """The notification that named this batch, forgotten herewith, or the wake-up that found it without one."""
+        return self._notified.pop(batch_id, otherwise)
+
+    def _remember(self, wake: WakeUp) -> bool:
+        try:
+            event = parse(wake.channel, wake.payload)
+        except InvalidPayloadError as error:
+            logger.warning(
+                "notification ignored", channel=wake.channel, payload=wake.payload[:200], error=str(error)
+            )
+            return False
+        batch_id = getattr(event, "batch_id", None)
+        if batch_id is not None:
+            self._notified.setdefault(batch_id, wake)
+        while len(self._notified) > _REMEMBERED:
+            self._notified.popitem(last=False)
+        return True

@@ -1,0 +1,189 @@
+"""Runs in MLflow, published once: found if they exist, finished only while the claim stands.
+
+MLflow and PostgreSQL commit apart. A run is therefore FINISHED before its batch is recorded, and whoever takes the batch up
+after a crash in between adopts that run instead of making another. Runs that a dead attempt left RUNNING are closed.
+"""
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+import structlog
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from shared.config import Settings
+from shared.errors import StageError
+from shared.mlflow_names import TAG_SUPERSEDED
+
+logger = structlog.get_logger()
+
+_DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
+_FIGURE_DPI = 120
+
+
+class Tracking:
+    """The MLflow that the settings name: a server, or sqlite and local artifacts under STATE_PATH."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._directory = settings.state_path / "mlflow"
+        self.uri = tracking_uri(settings)
+        self._local = settings.mlflow_tracking_uri is None
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        with self._alone():
+            self.client = MlflowClient(self.uri, self.uri)
+
+    def experiment_id(self, name: str) -> str:
+        """The experiment of that name, made if it is missing."""
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        location = (self._directory / "artifacts").as_uri() if self._local else None
+        try:
+            return self.client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+            return self.experiment_id(name)  # another worker was faster
+
+    def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
+        """The first finished run of that name with these tags."""
+        found = self._runs(experiment, run_name, "FINISHED", tags)
+        return found[0] if found else None
+
+    def download(self, run: Run, artifact: str, directory: Path) -> Path:
+        """One artifact of a run, as a local file.
+
+        Raises:
+            StageError: the run has no such artifact.
+        """
+        try:
+            return Path(self.client.download_artifacts(run.info.run_id, artifact, str(directory)))
+        except (MlflowException, OSError) as error:
+            raise StageError(
+                f"artifact {artifact} of run {run.info.run_id} cannot be read: {error}"
+            ) from error
+
+    @contextmanager
+    def publishing(
+        self,
+        experiment: str,
+        run_name: str,
+        tags: Mapping[str, str],
+        require_claim: Callable[[], None],
+        **identity: str,
+    ) -> Iterator["Publication"]:
+        """A new run, FINISHED at the end of the block if the claim still stands, FAILED if anything is raised.
+
+        Args:
+            experiment: its name.
+            run_name: as the design says; several runs may carry it, one of them finished.
+            tags: of the run.
+            require_claim: raises FencedError when another worker has taken over.
+            **identity: the tags that make this the same piece of work as an earlier attempt's run.
+        """
+        for leftover in self._runs(experiment, run_name, "RUNNING", identity):
+            logger.warning("closing the run of a dead attempt", run_id=leftover.info.run_id)
+            self.client.set_tag(leftover.info.run_id, TAG_SUPERSEDED, "true")
+            self.client.set_terminated(leftover.info.run_id, "KILLED")
+        run = self.client.create_run(
+            self.experiment_id(experiment), tags={**tags, **identity}, run_name=run_name
+        )
+        with TemporaryDirectory(prefix="rakuten-") as scratch:
+            publication = Publication(self.client, run.info.run_id, Path(scratch))
+            try:
+                yield publication
+                require_claim()
+            except BaseException:
+                self.client.set_terminated(run.info.run_id, "FAILED")
+                raise
+        self.client.set_terminated(run.info.run_id, "FINISHED")
+
+    def _runs(self, experiment: str, run_name: str, status: str, tags: Mapping[str, str]) -> list[Run]:
+        conditions = [f"attributes.run_name = '{run_name}'", f"attributes.status = '{status}'"]
+        conditions += [f"tags.{name} = '{value}'" for name, value in tags.items()]
+        return list(
+            self.client.search_runs(
+                [self.experiment_id(experiment)],
+                " and ".join(conditions),
+                order_by=["attributes.start_time ASC"],
+            )
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two processes that open a new sqlite store at once would both create its tables."""
+        if not self._local:
+            yield
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with (self._directory / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+class Publication:
+    """A run in the making. Files are written to `scratch` and logged from there."""
+
+    def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
+        self._client = client
+        self.run_id = run_id
+        self.scratch = scratch
+
+    def values(
+        self,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Params, metrics and tags in one call."""
+        self._client.log_batch(
+            self.run_id,
+            metrics=[Metric(name, value, 0, 0) for name, value in (metrics or {}).items()],
+            params=[Param(name, str(value)) for name, value in (params or {}).items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+    def file(self, path: Path) -> None:
+        self._client.log_artifact(self.run_id, str(path))
+
+    def text(self, name: str, content: str) -> None:
+        path = self.scratch / name
+        path.write_text(content, encoding="utf-8")
+        self.file(path)
+
+    def json(self, name: str, content: object) -> None:
+        self.text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def figure(self, name: str, figure: Figure) -> None:
+        path = self.scratch / name
+        figure.savefig(path, dpi=_FIGURE_DPI)
+        self.file(path)
+
+    def dataset(self, name: str, sha256: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
+        """The dataset as an input of the run. The digest is ours: MLflow's own covers a part of the data only."""
+        entity = Dataset(
+            name=name,
+            digest=sha256[:_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": source}),
+            profile=json.dumps(profile),
+        )
+        self._client.log_inputs(
+            self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
+        )
+
+
+def tracking_uri(settings: Settings) -> str:
+    """Where MLflow is: MLFLOW_TRACKING_URI, or the sqlite file under STATE_PATH."""
+    return settings.mlflow_tracking_uri or f"sqlite:///{settings.state_path / 'mlflow' / 'mlflow.db'}"

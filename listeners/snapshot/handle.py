@@ -1,0 +1,122 @@
+"""The snapshot stage, in order: fixed sets, read, balance, write, verify, publish."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+from mlflow.entities import Run
+from psycopg.rows import TupleRow
+
+from db.connect import connect
+from listeners.child import Job
+from listeners.digest import sha256_of
+from listeners.mlflow_runs import Publication, Tracking
+from listeners.snapshot.balance import HashOverSampler
+from listeners.snapshot.fixed_sets import ensure_fixed_sets
+from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
+from listeners.snapshot.plots import class_distribution
+from listeners.snapshot.read import read_labels, stream_rows
+from shared.categories import category_name
+from shared.errors import StageError
+from shared.mlflow_names import (
+    CLASS_DISTRIBUTION,
+    DATASET_EXPERIMENT,
+    DATASET_STATS,
+    TAG_ATTEMPT,
+    TAG_BATCH_ID,
+    TAG_DATASET_SHA256,
+    dataset_name,
+    parquet_name,
+)
+
+
+def handle(job: Job) -> dict[str, Any]:
+    """Build and publish one batch's dataset, or adopt the one that an earlier attempt has published.
+
+    Raises:
+        StageError: the batch holds no training rows, or what was written is not what was promised.
+    """
+    tracking = Tracking(job.settings)
+    name = dataset_name(job.week)
+    published = tracking.finished_run(DATASET_EXPERIMENT, name, **{TAG_BATCH_ID: str(job.batch_id)})
+    if published is None:
+        with connect(job.conninfo, "rakuten snapshot build", autocommit=True) as connection:
+            ensure_fixed_sets(tracking, connection, job.settings, job.require_claim)
+            published = _publish(tracking, connection, job, name)
+    return {
+        "run_id": published.info.run_id,
+        "dataset": name,
+        "total_rows": int(published.data.params["total_rows"]),
+        "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
+    }
+
+
+def _publish(tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job, name: str) -> Run:
+    tags = {TAG_ATTEMPT: str(job.attempt)}
+    identity = {TAG_BATCH_ID: str(job.batch_id)}
+    with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **identity) as run:
+        path = run.scratch / parquet_name(name)
+        stats = _build(connection, job, path)
+        _log(run, job, name, path, stats)
+        _keep_copy(path, job.settings.state_path / "training_snapshots")
+    return tracking.client.get_run(run.run_id)
+
+
+def _build(connection: psycopg.Connection[TupleRow], job: Job, path: Path) -> dict[str, Any]:
+    """Write the balanced parquet file and verify it; returns what dataset_stats.json says."""
+    productids, labels = read_labels(connection, job.batch_id)
+    if not len(productids):
+        raise StageError(f"batch {job.batch_id} holds no labelled training rows")
+    sampler = HashOverSampler(random_seed=job.settings.random_seed)
+    sampler.fit_resample(productids.reshape(-1, 1), labels)
+    copies = np.bincount(sampler.sample_indices_, minlength=len(productids))
+    write_balanced(path, stream_rows(connection, job.batch_id, PRODUCTS_PER_ROW_GROUP), copies)
+    held_out = connection.execute(
+        "select productid from products_as_of_batch(%s) where split = 'holdout'", [job.batch_id]
+    ).fetchall()
+    balanced = verify_balanced(path, productids, labels, np.array(held_out, np.int64).ravel())
+    codes, counts = np.unique(labels, return_counts=True)
+    return {
+        "total_rows": sum(balanced.values()),
+        "distinct_products": len(productids),
+        "held_out_products": len(held_out),
+        "classes": {
+            str(code): {"name": category_name(code), "source_rows": count, "balanced_rows": balanced[code]}
+            for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
+        },
+    }
+
+
+def _log(run: Publication, job: Job, name: str, path: Path, stats: dict[str, Any]) -> None:
+    digest = sha256_of(path)
+    source = {int(code): entry["source_rows"] for code, entry in stats["classes"].items()}
+    balanced = {int(code): entry["balanced_rows"] for code, entry in stats["classes"].items()}
+    run.file(path)
+    title = f"{name}: {stats['distinct_products']:,} products in {len(source)} classes, balanced to {stats['total_rows']:,} rows"
+    run.figure(CLASS_DISTRIBUTION, class_distribution(title, source, balanced))
+    run.json(DATASET_STATS, {"dataset": name, "batch_id": job.batch_id, "dataset_sha256": digest, **stats})
+    run.dataset(name, digest, path.name, "training", {"num_rows": stats["total_rows"]})
+    run.values(
+        params={
+            "week_number": job.week,
+            "balancing_strategy": job.settings.balancing_strategy,
+            "total_rows": stats["total_rows"],
+            "random_seed": job.settings.random_seed,
+            "batch_id": job.batch_id,
+        },
+        metrics={
+            **{f"class_{code}_count": count for code, count in balanced.items()},
+            **{f"class_{code}_source_count": count for code, count in source.items()},
+        },
+        tags={TAG_DATASET_SHA256: digest},
+    )
+
+
+def _keep_copy(path: Path, directory: Path) -> None:
+    """For people; the training stage reads MLflow. Renamed into place, so that nobody sees half a file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = directory / f".{path.name}.partial"
+    shutil.copyfile(path, partial)
+    partial.replace(directory / path.name)

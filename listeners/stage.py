@@ -1,0 +1,215 @@
+"""A stage's worker: find the batches that wait, claim one, have it worked on, record the outcome, until none waits.
+
+Who works on what is decided by PostgreSQL (db/sql/schema/040_stages.sql): a session advisory lock that dies with its
+holder, and an attempt number that fences off whoever comes back too late. Any number of replicas may run.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+import psycopg
+import structlog
+from psycopg.types.json import Jsonb
+from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
+
+from db.connect import conninfo_for
+from listeners.child import Child, Job, handler_module
+from listeners.doorbell import Doorbell
+from listeners.listen import WakeUp
+from shared.config import Settings
+from shared.errors import FencedError, StageError
+from shared.events import Stage
+
+logger = structlog.get_logger()
+
+# While another worker holds a batch: how soon its death is noticed.
+_BUSY_INTERVAL_S: Final = 1.0
+_RECONNECT_FIRST_S: Final = 0.1
+_RECONNECT_MAX_S: Final = 5.0
+
+
+class _Pending(NamedTuple):
+    batch_id: int
+    batch_name: str
+    failures: int
+    ready_in_s: float
+
+    @property
+    def week(self) -> int:
+        return int(self.batch_name.removeprefix("week_"))
+
+
+def _is_worth_repeating(error: BaseException) -> bool:
+    """A connection that broke or cannot be made, not a statement that PostgreSQL refused for good."""
+    return isinstance(error, psycopg.OperationalError) and not isinstance(
+        error, psycopg.errors.ObjectNotInPrerequisiteState
+    )
+
+
+class StageWorker:
+    """Works for one stage until `stop` is set; the doorbell says when to look."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        conninfo: str,
+        settings: Settings,
+        doorbell: Doorbell,
+        stop: asyncio.Event,
+        *,
+        handler: str | None = None,
+    ) -> None:
+        self._stage = stage
+        self._conninfo = conninfo
+        self._settings = settings
+        self._doorbell = doorbell
+        self._stop = stop
+        self._handler = handler or handler_module(stage)
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._session: psycopg.AsyncConnection[Any] | None = None
+
+    async def run(self) -> None:
+        """Look whenever the doorbell rings, a backed-off batch is due, or a batch of another worker may have become free."""
+        look_again_in_s: float | None = None
+        try:
+            while not self._stop.is_set():
+                wake = await self._doorbell.wait(look_again_in_s)
+                if wake is not None and not self._stop.is_set():
+                    look_again_in_s = await self._work_until_none_waits(wake)
+        finally:
+            if self._session is not None:
+                await self._session.close()
+
+    async def _work_until_none_waits(self, wake: WakeUp) -> float | None:
+        """Work through all that waits; returns in how many seconds to look again, None for not before the next ring."""
+        while not self._stop.is_set():
+            pending = await self._pending()
+            for batch in (batch for batch in pending if batch.ready_in_s <= 0):
+                own_wake = self._doorbell.wake_of(batch.batch_id, wake)
+                attempt = await self._claim(batch, own_wake)
+                if attempt is not None:
+                    await self._work(batch, attempt, own_wake)
+                    break  # what waits may have changed meanwhile
+            else:
+                waits = [batch.ready_in_s if batch.ready_in_s > 0 else _BUSY_INTERVAL_S for batch in pending]
+                return min(waits, default=None)
+        return None
+
+    async def _work(self, batch: _Pending, attempt: int, wake: WakeUp) -> None:
+        started = time.monotonic()
+        job = Job(
+            self._stage, batch.batch_id, batch.week, attempt, self._conninfo, self._settings, self._handler
+        )
+        log = logger.bind(stage=self._stage, batch_id=batch.batch_id, batch=batch.batch_name, attempt=attempt)
+        log.info("claimed", wake=wake.source, waited_s=round(started - wake.at, 3))
+        try:
+            async with Child(job) as child:
+                result = await self._supervise(child, batch, attempt)
+            if result is None:
+                await self._record("select release_stage(%s, %s, %s)", batch, attempt)
+                log.info("handed back", duration_s=round(time.monotonic() - started, 3))
+                return
+            await self._record("select finish_stage(%s, %s, %s, %s)", batch, attempt, Jsonb(result))
+            log.info("finished", wake=wake.source, duration_s=round(time.monotonic() - started, 3), **result)
+        except FencedError as error:
+            log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
+        except StageError as error:
+            await self._fail(batch, attempt, error, log.bind(duration_s=round(time.monotonic() - started, 3)))
+
+    async def _supervise(self, child: Child, batch: _Pending, attempt: int) -> dict[str, Any] | None:
+        """The child's result, or None when it had to be given up to a stop. Keeps the claim alive meanwhile."""
+        work = asyncio.create_task(child.result())
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            while not work.done():
+                await asyncio.wait(
+                    {work, stop}, timeout=self._settings.ping_interval_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if stop.done():
+                    await asyncio.wait({work}, timeout=self._settings.grace_period_s)
+                    return await work if work.done() else None
+                if not work.done():
+                    await self._hold(batch, attempt)
+            return await work
+        finally:
+            work.cancel()
+            stop.cancel()
+
+    async def _hold(self, batch: _Pending, attempt: int) -> None:
+        """Prove that the claim stands; take the lock again if the connection that held it was lost."""
+        try:
+            held = await self._query("select hold_stage(%s, %s, %s)", batch.batch_id, self._stage, attempt)
+        except psycopg.OperationalError as error:
+            logger.warning("work connection lost", error=str(error).strip())
+            return  # the next turn connects again; nothing is recorded or published without asking
+        if not held[0][0]:
+            raise FencedError(f"another worker has claimed batch {batch.batch_id}")
+
+    async def _fail(self, batch: _Pending, attempt: int, error: StageError, log: Any) -> None:
+        failures = batch.failures + 1
+        backoff = None
+        if failures < self._settings.max_attempts:
+            delay_s = min(self._settings.retry_base_s * 2 ** (failures - 1), self._settings.retry_max_s)
+            backoff = timedelta(seconds=delay_s)
+        try:
+            await self._record("select fail_stage(%s, %s, %s, %s, %s)", batch, attempt, str(error), backoff)
+        except FencedError as fenced:
+            log.warning("fenced", error=str(fenced))
+            return
+        if backoff is None:
+            log.error(
+                "given up", error=str(error), failures=failures, remedy=f"rakuten retry --week {batch.week}"
+            )
+        else:
+            log.warning("failed", error=str(error), failures=failures, retry_in_s=backoff.total_seconds())
+
+    async def _pending(self) -> list[_Pending]:
+        rows = await self._retrying_query(
+            "select batch_id, batch_name, failures, extract(epoch from ready_at - clock_timestamp())::float8"
+            " from pending_batches(%s)",
+            self._stage,
+        )
+        return [_Pending(*row) for row in rows]
+
+    async def _claim(self, batch: _Pending, wake: WakeUp) -> int | None:
+        rows = await self._retrying_query(
+            "select claim_stage(%s, %s, %s, %s, %s)",
+            batch.batch_id,
+            self._stage,
+            self._worker,
+            wake.source,
+            timedelta(seconds=max(0.0, time.monotonic() - wake.at)),
+        )
+        attempt: int | None = rows[0][0]
+        return attempt
+
+    async def _record(self, statement: str, batch: _Pending, attempt: int, *values: object) -> None:
+        try:
+            await self._retrying_query(statement, batch.batch_id, self._stage, attempt, *values)
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise FencedError(str(error).splitlines()[0]) from error
+
+    async def _retrying_query(self, statement: str, *parameters: object) -> list[Any]:
+        """Run a statement that is safe to repeat, through however many lost connections.
+
+        Recording is: if the first run was committed and only its answer lost, the state it left fences the repetition.
+        """
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_is_worth_repeating),
+            wait=wait_random_exponential(multiplier=_RECONNECT_FIRST_S, max=_RECONNECT_MAX_S),
+        ):
+            with attempt:
+                return await self._query(statement, *parameters)
+        raise AssertionError("unreachable: the loop above only ends by returning")
+
+    async def _query(self, statement: str, *parameters: object) -> list[Any]:
+        if self._session is None or self._session.closed or self._session.broken:
+            self._session = await psycopg.AsyncConnection.connect(
+                conninfo_for(self._conninfo, f"rakuten {self._stage} work"), autocommit=True
+            )
+        cursor = await self._session.execute(statement, parameters)
+        return await cursor.fetchall()

@@ -1,0 +1,1 @@
+"""The training stage: one balanced dataset in, one evaluated and registered model out."""

@@ -1,0 +1,174 @@
+"""The training stage, in order: fetch, fit, evaluate, compare with the champion, publish, register, promote."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow.sklearn
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import structlog
+from mlflow.entities import Run
+from sklearn.pipeline import Pipeline
+
+from listeners.child import Job
+from listeners.mlflow_runs import Publication, Tracking
+from listeners.training import model, registry
+from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
+from listeners.training.evaluate import evaluate, report
+from listeners.training.features import drop_lookups
+from listeners.training.plots import confusion_figure
+from listeners.training.promote import Comparison, compare
+from shared.mlflow_names import (
+    CLASSIFICATION_REPORT,
+    CONFUSION_MATRIX,
+    HOLDOUT_PREDICTIONS,
+    HOLDOUT_SET,
+    MODEL_ARTIFACT,
+    MODEL_EXPERIMENT,
+    PROMOTION,
+    SUBMISSION,
+    TAG_ATTEMPT,
+    TAG_BATCH_ID,
+    TAG_DATASET_NAME,
+    TAG_DATASET_RUN_ID,
+    TAG_DATASET_SHA256,
+    TAG_MODEL_URI,
+    TAG_PROMOTE,
+    TEST_SET,
+    dataset_name,
+    model_run_name,
+    parquet_name,
+)
+
+logger = structlog.get_logger()
+
+_RECORDED_METRICS = ("f1_score", "f1_score_ci_low", "f1_score_ci_high", "f1_macro", "accuracy")
+
+
+def handle(job: Job) -> dict[str, Any]:
+    """Train and publish one batch's model, or adopt the one that an earlier attempt has published.
+
+    Raises:
+        StageError: the dataset is missing or not the one that was logged.
+    """
+    tracking = Tracking(job.settings)
+    name = model_run_name(job.week)
+    run = tracking.finished_run(MODEL_EXPERIMENT, name, **{TAG_BATCH_ID: str(job.batch_id)})
+    if run is None:
+        run = _publish(tracking, job, name)
+    job.require_claim()
+    version = registry.ensure_registered(tracking, run)
+    promoted = registry.ensure_promoted(tracking, run, version)
+    metrics = {name: run.data.metrics[name] for name in _RECORDED_METRICS}
+    return {"run_id": run.info.run_id, "model_version": int(version.version), "champion": promoted, **metrics}
+
+
+def _publish(tracking: Tracking, job: Job, name: str) -> Run:
+    batch = {TAG_BATCH_ID: str(job.batch_id)}
+    dataset = find_dataset(tracking, dataset_name(job.week), **batch)
+    tags = {
+        TAG_ATTEMPT: str(job.attempt),
+        TAG_DATASET_NAME: dataset.info.run_name,
+        TAG_DATASET_RUN_ID: dataset.info.run_id,
+        TAG_DATASET_SHA256: dataset.data.tags[TAG_DATASET_SHA256],
+    }
+    with (
+        TemporaryDirectory(prefix="rakuten-") as scratch,
+        tracking.publishing(MODEL_EXPERIMENT, name, tags, job.require_claim, **batch) as run,
+    ):
+        data = read_training_data(fetch(tracking, dataset, Path(scratch)))
+        holdout = read_frame(fetch(tracking, find_dataset(tracking, HOLDOUT_SET), Path(scratch)))
+        test = read_frame(fetch(tracking, find_dataset(tracking, TEST_SET), Path(scratch)))
+        classifier = _fit(run, job, dataset, data)
+        comparison = _evaluate(run, tracking, job, classifier, holdout)
+        _predict_test(run, classifier, test)
+        model_uri = _log_model(run, classifier)
+        run.values(
+            tags={TAG_MODEL_URI: model_uri, TAG_PROMOTE: json.dumps(comparison is None or comparison.promote)}
+        )
+    return tracking.client.get_run(run.run_id)
+
+
+def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeline:
+    seed = job.settings.random_seed
+    classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+    run.values(
+        params={
+            **model.DEFAULTS.as_params(),
+            "random_seed": seed,
+            "week_number": job.week,
+            "dataset_rows": int(data.multiplicities.sum()),
+            "distinct_products": len(data.labels),
+        }
+    )
+    run.dataset(
+        dataset.info.run_name,
+        dataset.data.tags[TAG_DATASET_SHA256],
+        f"runs:/{dataset.info.run_id}/{parquet_name(dataset.info.run_name)}",
+        "training",
+        {"num_rows": int(data.multiplicities.sum())},
+    )
+    return classifier
+
+
+def _evaluate(
+    run: Publication, tracking: Tracking, job: Job, classifier: Pipeline, holdout: pd.DataFrame
+) -> Comparison | None:
+    """Log what the model scores on the holdout, and how it compares with the champion; None when there is none."""
+    truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
+    prediction = classifier.predict(holdout)
+    run.values(metrics=evaluate(truth, prediction, seed=job.settings.random_seed))
+    run.text(CLASSIFICATION_REPORT, report(truth, prediction))
+    run.figure(CONFUSION_MATRIX, confusion_figure(truth, prediction))
+    productids = holdout["productid"].to_numpy()
+    path = run.scratch / HOLDOUT_PREDICTIONS
+    pd.DataFrame({"productid": productids, "prdtypecode": truth, "prediction": prediction}).to_parquet(path)
+    run.file(path)
+    comparison = _compare(tracking, job, truth, prediction, productids)
+    verdict = (
+        {"promote": True, "reason": "there is no champion yet"} if comparison is None else asdict(comparison)
+    )
+    run.json(PROMOTION, verdict)
+    return comparison
+
+
+def _compare(
+    tracking: Tracking,
+    job: Job,
+    truth: npt.NDArray[np.int64],
+    prediction: npt.NDArray[np.int64],
+    productids: npt.NDArray[np.int64],
+) -> Comparison | None:
+    holder = registry.champion(tracking)
+    if holder is None:
+        return None
+    champion_prediction = registry.champion_predictions(tracking, holder, productids)
+    return compare(truth, prediction, champion_prediction, seed=job.settings.random_seed)
+
+
+def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) -> None:
+    """The challenge's submission: an unnamed index column and prdtypecode."""
+    submission = pd.Series(
+        classifier.predict(test), index=test["source_index"].to_numpy(), name="prdtypecode"
+    )
+    run.text(SUBMISSION, submission.to_csv())
+
+
+def _log_model(run: Publication, classifier: Pipeline) -> str:
+    """Log the model in the skops format, which loads without executing anything; returns its URI."""
+    drop_lookups(classifier.named_steps["features"])
+    info = mlflow.sklearn.log_model(
+        classifier,
+        name=MODEL_ARTIFACT,
+        run_id=run.run_id,
+        serialization_format="skops",
+        skops_trusted_types=list(model.SKOPS_TRUSTED_TYPES),
+        signature=model.signature(),
+        input_example=model.input_example(),
+        pip_requirements=list(model.PIP_REQUIREMENTS),
+    )
+    return str(info.model_uri)

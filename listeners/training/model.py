@@ -1,0 +1,141 @@
+"""The model: TF-IDF blocks of title and description into a linear support vector machine.
+
+A fitted model is a scikit-learn pipeline of library classes and functions only, from the raw columns to the code, so
+that it loads wherever scikit-learn, pandas and skops are installed. `tests/benchmarks/model_comparison.py` is the
+evidence for the choice of blocks, classifier and hyperparameters.
+"""
+
+import importlib.metadata
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import Pipeline
+from sklearn.svm import LinearSVC
+
+from listeners.training.features import Block, fit_features
+from listeners.training.text import TEXT_COLUMNS, text_cleaner
+
+# What skops must be allowed to load beside its own list of scikit-learn types: the parts of the text cleaner.
+SKOPS_TRUSTED_TYPES: Final = (
+    "functools.partial",
+    "html.unescape",
+    "operator.itemgetter",
+    "operator.methodcaller",
+    "pandas.DataFrame",
+    "re.sub",
+    "sklearn.feature_extraction.text.strip_accents_unicode",
+)
+
+# What predicting needs; MLflow adds itself.
+PIP_REQUIREMENTS: Final = tuple(
+    f"{name}=={importlib.metadata.version(name)}"
+    for name in ("numpy", "pandas", "scikit-learn", "scipy", "skops")
+)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Everything about the model that is a choice; the seed and the data are not.
+
+    A larger `svm_tol` saves no time on a whole dataset, a smaller one gains no score.
+    `max_features` bounds each block, and with it the model: 216 bytes for a term's 27 coefficients, 4 a character.
+    """
+
+    svm_c: float = 0.2
+    svm_loss: str = "squared_hinge"
+    svm_tol: float = 0.01
+    svm_max_iter: int = 1000
+    min_df: int = 2
+    max_features: int = 50_000
+    sublinear_tf: bool = True
+    title_char_ngram_min: int = 2
+    title_char_ngram_max: int = 5
+
+    def as_params(self) -> dict[str, str | int | float]:
+        """The flat mapping for `mlflow.log_params`."""
+        return asdict(self)
+
+
+DEFAULTS: Final = Hyperparameters()
+
+
+def fit(
+    products: pd.DataFrame,
+    labels: npt.NDArray[np.int64],
+    multiplicities: npt.NDArray[np.int64],
+    *,
+    seed: int,
+    hyperparameters: Hyperparameters = DEFAULTS,
+) -> Pipeline:
+    """Train on distinct products: the same features and the same objective as training on their copies.
+
+    The hinge loss of a row that counts k times is k times the loss of the row, so a sample weight stands for the copies.
+    Equal arguments give equal coefficients, bit for bit, on one machine.
+
+    Args:
+        products: shape (n, any), with the text columns designation and description; nulls allowed.
+        labels: prdtypecode of each row, shape (n,), int64, at least two classes.
+        multiplicities: copies of each row, shape (n,), int64, at least 1.
+        seed: of the order in which liblinear visits the rows.
+        hyperparameters: see the class.
+
+    Returns:
+        A fitted pipeline. Its `predict` takes a DataFrame like `products` and returns prdtypecode, shape (n,), int64.
+
+    Raises:
+        ValueError: the arrays differ in length, there are fewer than two classes, or no term is frequent enough.
+    """
+    if not len(products) == len(labels) == len(multiplicities):
+        raise ValueError(
+            f"{len(products)} products need as many labels and multiplicities, not {len(labels)}, {len(multiplicities)}"
+        )
+    cleaner = text_cleaner()
+    union, features = fit_features(cleaner.transform(products), multiplicities, _blocks(hyperparameters))
+    classifier = LinearSVC(
+        C=hyperparameters.svm_c,
+        loss=hyperparameters.svm_loss,
+        tol=hyperparameters.svm_tol,
+        max_iter=hyperparameters.svm_max_iter,
+        random_state=seed,
+    )
+    classifier.fit(features, labels, sample_weight=multiplicities)
+    return Pipeline([("clean", cleaner), ("features", union), ("classifier", classifier)])
+
+
+def signature() -> ModelSignature:
+    """The model's columns, each of which may hold nulls or be missing, and its output."""
+    inputs = Schema([ColSpec(DataType.string, name, required=False) for name in TEXT_COLUMNS])
+    return ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.int64), (-1,))]))
+
+
+def input_example() -> pd.DataFrame:
+    """Two products, one of them without a description."""
+    return pd.DataFrame(
+        {
+            "designation": ["Piscine gonflable ronde 3 m", "Le Petit Prince - Édition de poche"],
+            "description": ["<p>Piscine d&#39;&eacute;t&eacute; pour le jardin</p>", None],
+        }
+    )
+
+
+def _blocks(hyperparameters: Hyperparameters) -> list[Block]:
+    # The cleaner has lowered and folded the text already.
+    common = {
+        "lowercase": False,
+        "min_df": hyperparameters.min_df,
+        "max_features": hyperparameters.max_features,
+        "sublinear_tf": hyperparameters.sublinear_tf,
+    }
+    lengths = hyperparameters.title_char_ngram_min, hyperparameters.title_char_ngram_max
+    title, description = TEXT_COLUMNS
+    return [
+        Block("title_words", title, TfidfVectorizer(ngram_range=(1, 2), **common)),
+        Block("title_chars", title, TfidfVectorizer(analyzer="char_wb", ngram_range=lengths, **common)),
+        Block("description_words", description, TfidfVectorizer(ngram_range=(1, 2), **common)),
+    ]

@@ -1,0 +1,45 @@
+"""Figures for MLflow. They never touch pyplot, whose global state would outlive a run and wants a display."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from listeners.training.evaluate import confusion_counts
+from shared.categories import category_name
+
+_SHOWN_FROM: Final = 0.5  # per cent; less would round to 0
+_WHITE_TEXT_FROM: Final = 55  # per cent, where the colour map is too dark for black
+
+
+def confusion_figure(y_true: npt.NDArray[np.int64], y_pred: npt.NDArray[np.int64]) -> Figure:
+    """The confusion matrix, each row in per cent of its true class.
+
+    Args:
+        y_true: prdtypecode of each row, shape (n,), int64, n > 0.
+        y_pred: predicted prdtypecode, shape (n,), int64.
+
+    Returns:
+        A figure for `mlflow.log_figure`; a code that is predicted but never true has an empty row.
+    """
+    codes = np.union1d(y_true, y_pred)
+    counts = confusion_counts(y_true, y_pred, codes)
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # 0.42 inches a class, so that a cell holds "100" and a label its line; at least room for the title.
+    side = max(5.0, 3.2 + 0.42 * len(codes))
+    figure = Figure(figsize=(side + 3, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(image, ax=axes, shrink=0.6, label="% of the true class")
+    ticks = np.arange(len(codes))
+    axes.set_xticks(ticks, [str(code) for code in codes], rotation=90)
+    axes.set_yticks(ticks, [f"{category_name(code)}  {code}" for code in codes.tolist()])
+    axes.set(
+        xlabel="predicted", ylabel="true", title=f"Confusion matrix, {len(y_true)} rows, % of the true class"
+    )
+    for row, column in np.argwhere(percent >= _SHOWN_FROM):
+        value = percent[row, column]
+        colour = "white" if value > _WHITE_TEXT_FROM else "black"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    return figure

@@ -1,0 +1,1 @@
+"""What every part agrees on: settings, events, names, logs, errors and the one hash."""

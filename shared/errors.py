@@ -1,0 +1,82 @@
+"""Errors that a user can act on.
+
+Every expected failure derives from `PipelineError` and says what happened, where, and what to do next.
+The command line prints it without a traceback and exits with its `exit_code`; anything else is a defect.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class PipelineError(Exception):
+    """An expected failure: what happened and, as `remedy`, what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
+
+
+class BadInputError(PipelineError):
+    """The input is refused whole; nothing was written."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong with one source file. `line` is the physical line where the row begins, 1 is the header."""
+
+    file: str
+    line: int | None
+    value: str
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line is not None else self.file
+        value = f" (value: {self.value!r})" if self.value else ""
+        return f"{where}: {self.reason}{value}\n    remedy: {self.remedy}"
+
+
+class BadSourceError(BadInputError):
+    """The source files have problems; each one names file, line, value and remedy."""
+
+    SHOWN = 20
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
+        lines = [f"  {problem}" for problem in self.problems[: self.SHOWN]]
+        if len(self.problems) > self.SHOWN:
+            lines.append(f"  ... and {len(self.problems) - self.SHOWN} more: `rakuten data check` lists all")
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        super().__init__("\n".join([f"{count} in the source files; nothing was loaded", *lines]))
+
+
+class SourceChangedError(BadInputError):
+    """A source file or a setting that decides which rows are loaded differs from the first load's."""
+
+
+class DatabaseUnavailableError(PipelineError):
+    """PostgreSQL cannot be reached or started."""
+
+
+class LoadError(PipelineError):
+    """A load could not be finished; its batch is marked 'failed' and holds no rows."""
+
+
+class StageError(PipelineError):
+    """A stage could not finish a batch."""
+
+
+class FencedError(StageError):
+    """Another worker has claimed this batch since: this one may neither record nor publish anything."""
+
+
+class VerificationError(StageError):
+    """What was built is not what was promised; it is not published."""

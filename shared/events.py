@@ -1,0 +1,100 @@
+"""The notifications: a doorbell each, parsed once at the edge into frozen, typed events.
+
+Any role can NOTIFY any channel, so a payload is a hint and never an order: whoever receives one re-reads the tables.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+
+class Stage(StrEnum):
+    """The two steps that listeners do for each completed batch, in this order."""
+
+    SNAPSHOT = "snapshot"
+    TRAINING = "training"
+
+
+class Channel(StrEnum):
+    """The NOTIFY channels."""
+
+    PRODUCTS_AUDITED = "products_audited"
+    BATCH_COMPLETED = "batch_completed"
+    DATASET_READY = "dataset_ready"
+    MODEL_TRAINED = "model_trained"
+    STAGE_FAILED = "stage_failed"
+
+
+class Event(BaseModel):
+    """What every payload carries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    v: Annotated[int, Field(ge=1, le=1)]  # Literal[1] would take 1.0 and true
+
+
+class ProductsAudited(Event):
+    """One statement changed rows. `batch_id` is None for a change outside any batch."""
+
+    batch_id: PositiveInt | None
+    table: Literal["products", "labels"]
+    operation: Literal["INSERT", "UPDATE", "DELETE"]
+    rows: PositiveInt
+
+
+class BatchCompleted(Event):
+    """A batch is loaded and validated."""
+
+    batch_id: PositiveInt
+
+
+class DatasetReady(Event):
+    """A batch's dataset is in MLflow."""
+
+    batch_id: PositiveInt
+    run_id: str
+
+
+class ModelTrained(Event):
+    """A batch's model is in MLflow."""
+
+    batch_id: PositiveInt
+    run_id: str
+
+
+class StageFailed(Event):
+    """A stage gave a batch up; `rakuten retry` revives it."""
+
+    batch_id: PositiveInt
+    stage: Stage
+    attempt: PositiveInt
+
+
+_EVENT_OF: dict[Channel, type[Event]] = {
+    Channel.PRODUCTS_AUDITED: ProductsAudited,
+    Channel.BATCH_COMPLETED: BatchCompleted,
+    Channel.DATASET_READY: DatasetReady,
+    Channel.MODEL_TRAINED: ModelTrained,
+    Channel.STAGE_FAILED: StageFailed,
+}
+
+
+class InvalidPayloadError(ValueError):
+    """A notification that no part of the pipeline sent."""
+
+
+def parse(channel: str, payload: str) -> Event:
+    """The event that a notification carries.
+
+    Raises:
+        InvalidPayloadError: not strict JSON of this channel's fields, another version, or an unknown channel.
+    """
+    try:
+        return _EVENT_OF[Channel(channel)].model_validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "payload"
+        raise InvalidPayloadError(f"{where}: {first['msg']}") from error
+    except ValueError as error:
+        raise InvalidPayloadError(f"unknown channel {channel!r}") from error

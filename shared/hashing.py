@@ -1,0 +1,78 @@
+"""The one hash behind every choice of rows: Spark's `xxhash64(seed, salt, value)`, shifted to 63 bits.
+
+The sample order, the holdout and the oversampling draw each take the smallest keys of a hash of the product,
+so they depend on nothing but the seed and the ids: not on file order, library versions, partitioning or machine.
+Each has a salt of its own, so that the three choices are independent of each other.
+
+Algorithm: XXH64 of the little-endian 8 bytes, chained from one value to the next as the seed, first seed 42
+(https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; Spark: `XXH64.hashLong`, `XxHash64Function`).
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+_SPARK_SEED = 42
+_PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
+    np.uint64(prime)
+    for prime in (
+        0x9E3779B185EBCA87,
+        0xC2B2AE3D27D4EB4F,
+        0x165667B19E3779F9,
+        0x85EBCA77C2B2AE63,
+        0x27D4EB2F165667C5,
+    )
+)
+
+
+class Salt(IntEnum):
+    """One per choice. Changing a value changes every dataset."""
+
+    SAMPLE = 1
+    HOLDOUT = 2
+    OVERSAMPLING = 3
+
+
+def keys(values: npt.NDArray[np.int64], seed: int, salt: Salt) -> npt.NDArray[np.int64]:
+    """The 63-bit keys of integers.
+
+    Args:
+        values: shape (n,), int64.
+        seed: RANDOM_SEED, a signed 64-bit integer.
+        salt: which choice the keys are for.
+
+    Returns:
+        Shape (n,), int64, each in [0, 2**63): `xxhash64(seed, salt, value) >>> 1`.
+    """
+    return (_hash_longs(np.ascontiguousarray(values, np.int64), _chain(seed, salt)) >> np.uint64(1)).astype(
+        np.int64
+    )
+
+
+def text_keys(texts: Iterable[str], seed: int, salt: Salt) -> npt.NDArray[np.int64]:
+    """The 63-bit keys of texts (their UTF-8 bytes), shape (n,), int64: `xxhash64(seed, salt, text) >>> 1`."""
+    chained = int(_chain(seed, salt))
+    digest = xxhash.xxh64_intdigest
+    return np.fromiter((digest(text.encode(), chained) >> 1 for text in texts), np.int64)
+
+
+def _chain(seed: int, salt: Salt) -> np.uint64:
+    first = _hash_longs(np.array([seed], np.int64), np.uint64(_SPARK_SEED))[0]
+    return np.uint64(_hash_longs(np.array([salt], np.int64), first)[0])
+
+
+def _rotate_left(values: npt.NDArray[np.uint64], bits: int) -> npt.NDArray[np.uint64]:
+    return (values << np.uint64(bits)) | (values >> np.uint64(64 - bits))
+
+
+def _hash_longs(values: npt.NDArray[np.int64], seed: np.uint64) -> npt.NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        state = seed + _PRIME_5 + np.uint64(8)
+        hashed = state ^ (_rotate_left(values.view(np.uint64) * _PRIME_2, 31) * _PRIME_1)
+        hashed = _rotate_left(hashed, 27) * _PRIME_1 + _PRIME_4
+        hashed = (hashed ^ (hashed >> np.uint64(33))) * _PRIME_2
+        hashed = (hashed ^ (hashed >> np.uint64(29))) * _PRIME_3
+        return hashed ^ (hashed >> np.uint64(32))

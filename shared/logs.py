@@ -1,0 +1,81 @@
+"""Structured logs: JSON in a container, readable on a terminal, secrets censored in both."""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, Literal
+
+import structlog
+
+# Up to the last '@': a password may hold one, and too much is censored rather than too little.
+_URL_PASSWORD = re.compile(r"(?P<before>://[^:/@\s]*:)\S+(?=@)")
+_DSN_PASSWORD = re.compile(r"(?P<before>password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
+_SECRET_NAME = re.compile("password|secret", re.IGNORECASE)
+_CENSORED = "***"
+
+
+def censor(text: str) -> str:
+    """The text without the passwords of URLs and connection strings in it."""
+    return _DSN_PASSWORD.sub(rf"\g<before>{_CENSORED}", _URL_PASSWORD.sub(rf"\g<before>{_CENSORED}", text))
+
+
+def _censor_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {name: _censor_value(name, value) for name, value in event.items()}
+
+
+def _censor_value(name: object, value: object) -> object:
+    """A value as it may be logged: what is no number, list or mapping becomes its text, as an error may quote a URL."""
+    if isinstance(name, str) and _SECRET_NAME.search(name):
+        return _CENSORED
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Mapping():
+            return {str(key): _censor_value(key, inner) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_censor_value(None, inner) for inner in value]
+    return censor(str(value))
+
+
+_COMMON: Final[list[structlog.types.Processor]] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
+    """One line an event to standard error, libraries' too; standard output belongs to the commands' results."""
+    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    )
+    # exceptions before censoring: a traceback quotes what failed
+    finish: list[structlog.types.Processor] = [structlog.processors.format_exc_info, _censor_event, renderer]
+    structlog.configure(
+        processors=[*_COMMON, *finish],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    _adopt_library_logs(finish)
+
+
+def _adopt_library_logs(finish: list[structlog.types.Processor]) -> None:
+    """Send what libraries log and warn of through the same renderer, from warnings on."""
+    handler = logging.StreamHandler(sys.stderr)
+    without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*_COMMON, structlog.stdlib.add_logger_name], processors=[without_meta, *finish]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    for name in list(root.manager.loggerDict):  # MLflow and others bring handlers of their own
+        library = logging.getLogger(name)
+        library.handlers, library.propagate = [], True

@@ -1,0 +1,42 @@
+"""What runs, artifacts, tags and metrics are called in MLflow."""
+
+from typing import Final
+
+DATASET_EXPERIMENT: Final = "rakuten_dataset_versioning"
+MODEL_EXPERIMENT: Final = "rakuten_model_training"
+REGISTERED_MODEL: Final = "rakuten_classifier"
+CHAMPION: Final = "champion"
+
+TEST_SET: Final = "test_df"
+HOLDOUT_SET: Final = "holdout_df"
+
+CLASS_DISTRIBUTION: Final = "class_distribution.png"
+DATASET_STATS: Final = "dataset_stats.json"
+
+MODEL_ARTIFACT: Final = "model"
+CONFUSION_MATRIX: Final = "confusion_matrix.png"
+CLASSIFICATION_REPORT: Final = "classification_report.txt"
+HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
+SUBMISSION: Final = "test_predictions.csv"  # the challenge's submission format
+PROMOTION: Final = "promotion.json"
+
+TAG_BATCH_ID: Final = "batch_id"
+TAG_ATTEMPT: Final = "attempt"
+TAG_DATASET_SHA256: Final = "dataset_sha256"
+TAG_DATASET_NAME: Final = "dataset_name"
+TAG_DATASET_RUN_ID: Final = "dataset_run_id"
+TAG_MODEL_URI: Final = "model_uri"
+TAG_PROMOTE: Final = "promote"
+TAG_SUPERSEDED: Final = "superseded"
+
+
+def dataset_name(week: int) -> str:
+    return f"train_week_{week}"
+
+
+def model_run_name(week: int) -> str:
+    return f"model_week_{week}"
+
+
+def parquet_name(dataset: str) -> str:
+    return f"{dataset}.parquet"

@@ -1,0 +1,164 @@
+"""One PostgreSQL for the whole run, a copy of a template database for each test."""
+
+import csv
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import sql
+
+from db import load, source
+from db.connect import connect
+from db.database import Database, Role, prepare_embedded
+from db.embedded import EmbeddedPostgres
+from db.synthetic import generate
+from shared.config import Settings, read_settings
+
+TEMPLATE = "template_rakuten"
+_numbers = itertools.count()
+
+
+def _bindir() -> Path | None:
+    configured = os.environ.get("PG_BINDIR")  # noqa: TID251
+    return Path(configured) if configured else None
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch, tmp_path):
+    """A developer's .env, or the CI's environment, must not decide what a test sees."""
+    for name in Settings.model_fields:
+        if name != "pg_bindir":
+            monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL whose data lies in memory where it can: 18 from the wheel, or PG_BINDIR's."""
+    memory = Path("/dev/shm")  # noqa: S108
+    directory = Path(
+        tempfile.mkdtemp(prefix="rakuten-tests-", dir=memory if os.access(memory, os.W_OK) else None)
+    )
+    try:
+        with EmbeddedPostgres(directory, bindir=_bindir(), durable=False) as running:
+            prepare_embedded(
+                read_settings(postgres_db=TEMPLATE, pg_bindir=_bindir(), _env_file=None), running
+            )
+            yield running
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def database(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Database]:
+    """A database of its own, schema and all. NOTIFY channels are per database, so tests cannot hear each other."""
+    with fresh_database(server, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def another_database(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(server, tmp_path / "another") as made:
+        yield made
+
+
+@contextmanager
+def fresh_database(server: EmbeddedPostgres, state: Path) -> Iterator[Database]:
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        strategy = sql.SQL("strategy file_copy") if server.version >= 15 else sql.SQL("")
+        connection.execute(
+            sql.SQL("create database {} template {} {}").format(
+                sql.Identifier(name), sql.Identifier(TEMPLATE), strategy
+            )
+        )
+        try:
+            yield Database(
+                read_settings(postgres_db=name, state_path=state / "state", _env_file=None), server
+            )
+        finally:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory) -> Path:
+    """A small synthetic data set: 600 training rows."""
+    directory = tmp_path_factory.mktemp("generated") / "data"
+    generate(directory, 600, image_share=0)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def shuffled(generated, tmp_path_factory) -> Path:
+    """The generated data, each file in another order."""
+    directory = tmp_path_factory.mktemp("shuffled")
+    random = np.random.default_rng(7)
+    for path in generated.glob("*.csv"):
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        with (directory / path.name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            writer.writerow(header)
+            writer.writerows(rows[row] for row in random.permutation(len(rows)))
+    return directory
+
+
+@pytest.fixture
+def settings(database: Database, generated: Path) -> Settings:
+    """The settings of this test's database, with the generated data as its source."""
+    return database.settings.model_copy(update={"data_path": generated})
+
+
+@pytest.fixture
+def training_set(settings: Settings) -> source.TrainingSet:
+    return source.read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
+
+
+@pytest.fixture
+def as_role(database: Database):
+    """Open a connection of a role: `with as_role(Role.LOADER) as connection`."""
+
+    def open_as(role: Role, **options):
+        return connect(database.conninfo(role), "test", **options)
+
+    return open_as
+
+
+@pytest.fixture
+def as_superuser(database: Database, server: EmbeddedPostgres):
+    def open_as(**options):
+        return psycopg.connect(server.conninfo(database.settings.postgres_db), **options)
+
+    return open_as
+
+
+@pytest.fixture
+def load_weeks(database: Database, settings: Settings, training_set: source.TrainingSet):
+    """Load the next weeks as the loader does; returns their batch ids."""
+    return lambda count: load_into(database, settings, training_set, count)
+
+
+def load_into(
+    database: Database, settings: Settings, training_set: source.TrainingSet, count: int
+) -> list[int]:
+    batch_ids = []
+    with connect(database.conninfo(Role.LOADER), "test load") as connection:
+        for _ in range(count):
+            plan = load.check_current_state(connection, settings, training_set)
+            result = load.load_increment(connection, plan, training_set)
+            load.validate_data_load(connection, result.batch_id)
+            load.complete_batch(connection, result.batch_id)
+            batch_ids.append(result.batch_id)
+    return batch_ids
+
+
+@pytest.fixture
+def load_weeks_into():
+    return load_into

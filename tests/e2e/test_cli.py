@@ -1,0 +1,212 @@
+"""The commands as a person or a program calls them: what they print, and how they exit."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from db.synthetic import generate
+from shared.config import environment_for, read_settings
+
+RAKUTEN = Path(sys.executable).with_name("rakuten")
+
+
+class Shell:
+    """Runs commands with a state folder and a data folder of its own."""
+
+    def __init__(self, state: Path, data: Path):
+        self.environment = environment_for(read_settings(state_path=state, data_path=data, _env_file=None))
+        self.state, self.data = state, data
+
+    def __call__(self, *arguments, data: Path | None = None):
+        environment = self.environment | ({"DATA_PATH": str(data)} if data else {})
+        return subprocess.run(
+            [RAKUTEN, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env=environment,
+            cwd=self.state.parent,
+        )
+
+    def rows(self, statement):
+        url = self("db", "url").stdout.strip()
+        with psycopg.connect(url) as connection:
+            return connection.execute(statement).fetchall()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("source") / "data"
+    generate(directory, 300, image_share=0)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory, data):
+    running = Shell(tmp_path_factory.mktemp("cli") / "state", data)
+    started = running("db", "start")
+    assert started.returncode == 0, started.stderr
+    yield running
+    assert running("db", "stop").stdout == "stopped\n"
+
+
+@pytest.fixture
+def broken(tmp_path, data):
+    """A copy of the data, with one file changed: `broken("X_train.csv", lambda text: ...)`."""
+
+    def change(name, edit):
+        directory = tmp_path / "broken"
+        shutil.copytree(data, directory)
+        path = directory / name
+        if edit is None:
+            path.unlink()
+        else:
+            path.write_bytes(edit(path.read_bytes()))
+        return directory
+
+    return change
+
+
+BAD_INPUTS = {
+    "missing file": ("Y_train.csv", None, ["Y_train.csv: file is missing"]),
+    "empty file": ("X_test.csv", lambda _: b"", ["X_test.csv: file is empty"]),
+    "missing column": (
+        "X_train.csv",
+        lambda b: b.replace(b"imageid", b"image", 1),
+        ["X_train.csv:1", "imageid"],
+    ),
+    "bad number": (
+        "Y_train.csv",
+        lambda b: b.replace(b"\n0,", b"\n0,x", 1),
+        ["Y_train.csv:2", "whole number", "'x"],
+    ),
+    "label without a row": (
+        "Y_train.csv",
+        lambda b: b + b"9999,10\n",
+        ["Y_train.csv:302", "label without a row", "'9999'"],
+    ),
+    "wrong encoding": ("X_train.csv", lambda b: b + b"9999,\xe9t\xe9,,1,1\n", ["0xe9", "not UTF-8", "iconv"]),
+    "truncated file": ("X_train.csv", lambda b: b[:-5], ["no line end", "truncated"]),
+}
+
+
+@pytest.mark.parametrize(("name", "edit", "messages"), BAD_INPUTS.values(), ids=BAD_INPUTS.keys())
+def test_bad_input_is_refused_by_check_and_load_alike_and_nothing_is_written(
+    shell, broken, name, edit, messages
+):
+    directory = broken(name, edit)
+    before = shell.rows(
+        "select count(*), (select count(*) from products_history), (select count(*) from data_loads) from products"
+    )
+    for command in (("data", "check"), ("load",)):
+        result = shell(*command, data=directory)
+        assert result.returncode == 2, result
+        said = result.stdout + result.stderr
+        assert "remedy:" in said
+        assert "Traceback" not in said
+        assert [message for message in messages if message not in said] == [], said
+    assert (
+        shell.rows(
+            "select count(*), (select count(*) from products_history), (select count(*) from data_loads) from products"
+        )
+        == before
+    )
+
+
+def test_check_lists_problems_as_json(shell, broken):
+    directory = broken("Y_train.csv", lambda b: b + b"9999,10\n")
+    [problem] = json.loads(shell("data", "check", "--json", data=directory).stdout)
+    assert (problem["file"], problem["line"], problem["value"]) == ("Y_train.csv", 302, "9999")
+
+
+def test_weeks_are_loaded_in_order_and_once(shell):
+    assert shell("load", "--week", "2").returncode == 0
+    assert shell("load", "--week", "2").stdout == "nothing to load: week 2 is complete\n"
+    third = json.loads(shell("load", "--json").stdout)
+    assert (third["batch_name"], third["total_rows"], third["new_rows"]) == ("week_3", 138, 9)
+    assert shell.rows("select batch_name, total_rows from data_loads order by id") == [
+        ("week_1", 120),
+        ("week_2", 129),
+        ("week_3", 138),
+    ]
+    status = json.loads(shell("status", "--json").stdout)
+    assert [row["snapshot_state"] for row in status] == ["waiting"] * 3
+    assert "46 %" in shell("status").stdout
+
+
+def test_a_changed_source_file_stops_every_later_load(shell, broken):
+    shell("load", "--week", "1")
+    result = shell("load", data=broken("X_train.csv", lambda b: b.replace(b" ", b"  ", 1)))
+    assert result.returncode == 2
+    assert "X_train.csv has changed since the first load" in result.stderr
+
+
+def test_a_week_that_does_not_exist_is_refused(shell):
+    result = shell("load", "--week", "22")
+    assert (result.returncode, "week 21 reaches 100" in result.stderr) == (2, True)
+
+
+def test_a_malformed_setting_is_named(shell):
+    shell.environment["PING_INTERVAL_S"] = "soon"
+    try:
+        result = shell("status")
+    finally:
+        del shell.environment["PING_INTERVAL_S"]
+    assert (result.returncode, "PING_INTERVAL_S" in result.stderr) == (2, True)
+
+
+def test_an_unreachable_server_is_a_clear_error(shell):
+    shell.environment |= {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": "1", "POSTGRES_USER": "nobody"}
+    try:
+        result = shell("status")
+    finally:
+        for name in ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER"):
+            del shell.environment[name]
+    assert result.returncode == 1
+    assert "PostgreSQL does not answer at nobody@127.0.0.1:1/rakuten_db" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_nothing_to_retry_says_so(shell):
+    assert shell("retry").stdout == "nothing was given up\n"
+    assert shell("retry", "--week", "1").returncode == 2
+
+
+def test_events_shows_every_notification_decoded(shell, tmp_path):
+    with (tmp_path / "events").open("w+") as output:
+        process = subprocess.Popen([RAKUTEN, "events"], env=shell.environment, stdout=output, stderr=output)
+        try:
+            listening = "select 1 from pg_stat_activity where application_name = 'rakuten events'"
+            _until(lambda: shell.rows(listening))
+            url = shell("db", "url").stdout.strip()
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("select pg_notify('batch_completed', '{\"v\": 1, \"batch_id\": 7}')")
+                connection.execute("notify dataset_ready, 'garbage'")
+            _until(lambda: "garbage" in (tmp_path / "events").read_text())
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+    said = (tmp_path / "events").read_text()
+    assert "batch_completed   batch_id=7" in said
+    assert "not from the pipeline" in said
+    assert "Traceback" not in said
+
+
+def _until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_generate_refuses_a_folder_that_holds_a_data_set(shell, data):
+    result = shell("data", "generate", "--rows", "100", "--out", data)
+    assert (result.returncode, "remedy:" in result.stderr) == (2, True)

@@ -1,0 +1,176 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from db import source
+from db.connect import connect
+from db.csv_file import read_csv
+from db.database import Role
+from listeners.child import Job
+from listeners.mlflow_runs import Tracking
+from listeners.snapshot import handle as snapshot
+from listeners.snapshot.read import SCHEMA, read_labels, stream_rows
+from shared.errors import FencedError
+from shared.events import Stage
+from shared.mlflow_names import DATASET_EXPERIMENT
+
+
+def claimed(database, settings, batch_id: int, week: int) -> Job:
+    conninfo = database.conninfo(Role.SNAPSHOT)
+    with connect(conninfo, "test", autocommit=True) as connection:
+        statement = "select claim_stage(%s, 'snapshot', 'test', 'notify', '0 s')"
+        [attempt] = connection.execute(statement, [batch_id]).fetchone()
+    return Job(Stage.SNAPSHOT, batch_id, week, attempt, conninfo, settings, snapshot.__name__)
+
+
+@pytest.fixture
+def job_for(database, settings):
+    """A claimed job, as the stage's worker hands it to a child."""
+    return lambda batch_id, week: claimed(database, settings, batch_id, week)
+
+
+@pytest.fixture
+def tracking(settings):
+    return Tracking(settings)
+
+
+def finished_runs(tracking, name):
+    return tracking._runs(DATASET_EXPERIMENT, name, "FINISHED", {})
+
+
+def test_a_dataset_run_holds_what_the_design_lists(job_for, load_weeks, settings, tracking, tmp_path):
+    [batch_id] = load_weeks(1)
+    result = snapshot.handle(job_for(batch_id, 1))
+    run = tracking.client.get_run(result["run_id"])
+    assert (run.info.run_name, run.info.status) == ("train_week_1", "FINISHED")
+    assert run.data.params == {
+        "week_number": "1",
+        "balancing_strategy": "random_oversampling",
+        "total_rows": str(result["total_rows"]),
+        "random_seed": "42",
+        "batch_id": str(batch_id),
+    }
+    artifacts = {artifact.path for artifact in tracking.client.list_artifacts(run.info.run_id)}
+    assert artifacts == {"train_week_1.parquet", "class_distribution.png", "dataset_stats.json"}
+    assert (run.data.tags["batch_id"], run.data.tags["dataset_sha256"]) == (
+        str(batch_id),
+        result["dataset_sha256"],
+    )
+    [dataset] = [entry.dataset for entry in run.inputs.dataset_inputs]
+    assert (dataset.name, dataset.digest) == ("train_week_1", result["dataset_sha256"][:36])
+    stats = json.loads(tracking.download(run, "dataset_stats.json", tmp_path).read_text())
+    for code, entry in stats["classes"].items():
+        assert run.data.metrics[f"class_{code}_count"] == entry["balanced_rows"]
+        assert run.data.metrics[f"class_{code}_source_count"] == entry["source_rows"]
+    copy = settings.state_path / "training_snapshots" / "train_week_1.parquet"
+    assert copy.read_bytes() == tracking.download(run, "train_week_1.parquet", tmp_path).read_bytes()
+
+
+def test_a_dataset_is_balanced_and_holds_exactly_its_batch_without_the_holdout(
+    job_for, load_weeks, settings, as_role
+):
+    first, second = load_weeks(2)
+    for week, batch_id in ((1, first), (2, second)):
+        snapshot.handle(job_for(batch_id, week))
+        frame = pd.read_parquet(settings.state_path / "training_snapshots" / f"train_week_{week}.parquet")
+        with as_role(Role.READER) as connection:
+            rows = connection.execute(
+                "select productid, prdtypecode, designation, description from products_as_of_batch(%s) where split = 'train'",
+                [batch_id],
+            ).fetchall()
+        loaded = {row[0]: row[1:] for row in rows}
+        assert set(frame["productid"]) == set(loaded)
+        assert frame["prdtypecode"].value_counts().agg(np.ptp) == 0
+        for row in (
+            frame.drop_duplicates("productid").astype(object).where(lambda f: f.notna(), None).itertuples()
+        ):
+            assert (row.prdtypecode, row.designation, row.description) == loaded[row.productid]
+
+
+def test_a_later_batch_does_not_change_an_earlier_dataset(
+    job_for, load_weeks, settings, database, as_superuser
+):
+    first, _second = load_weeks(2)
+    with as_superuser() as connection:
+        connection.execute("update products set designation = 'changed since'")
+        connection.execute("delete from products where sample_rank < 10")
+    snapshot.handle(job_for(first, 1))
+    frame = pd.read_parquet(settings.state_path / "training_snapshots" / "train_week_1.parquet")
+    assert "changed since" not in set(frame["designation"])
+    assert frame["productid"].nunique() > 0
+
+
+def test_shuffled_source_files_give_the_same_bytes(
+    job_for, load_weeks, load_weeks_into, another_database, settings, generated, tmp_path
+):
+    shuffled = tmp_path / "shuffled"
+    shutil.copytree(generated, shuffled)
+    for name, columns in ((source.X_TRAIN, source.PRODUCT_COLUMNS), (source.Y_TRAIN, source.LABEL_COLUMNS)):
+        frame = read_csv(generated / name, columns).to_pandas()
+        frame.sample(frac=1, random_state=len(columns)).to_csv(shuffled / name, index=False)
+    others = another_database.settings.model_copy(update={"data_path": shuffled})
+    [batch_id] = load_weeks(1)
+    [other_id] = load_weeks_into(another_database, others, source.read_training_set(shuffled, 42, 10), 1)
+
+    snapshot.handle(job_for(batch_id, 1))
+    snapshot.handle(claimed(another_database, others, other_id, 1))
+
+    one, other = (
+        state / "training_snapshots" / "train_week_1.parquet"
+        for state in (settings.state_path, others.state_path)
+    )
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_stream_is_cut_at_row_counts_and_not_where_the_network_cuts_it(load_weeks, as_role):
+    [batch_id] = load_weeks(1)
+    with as_role(Role.SNAPSHOT) as connection:
+        productids, _labels = read_labels(connection, batch_id)
+        chunks = list(stream_rows(connection, batch_id, 50))
+    assert [chunk.num_rows for chunk in chunks[:-1]] == [50] * (len(chunks) - 1)
+    assert all(chunk.schema == SCHEMA for chunk in chunks)
+    assert np.array_equal(np.concatenate([chunk["productid"].to_numpy() for chunk in chunks]), productids)
+
+
+def test_the_fixed_sets_are_versioned_once(job_for, load_weeks, tracking, settings, tmp_path):
+    for week, batch_id in enumerate(load_weeks(2), start=1):
+        snapshot.handle(job_for(batch_id, week))
+    [test_run], [holdout_run] = finished_runs(tracking, "test_df"), finished_runs(tracking, "holdout_df")
+    holdout = pq.read_table(tracking.download(holdout_run, "holdout_df.parquet", tmp_path))
+    training_set = source.read_training_set(settings.data_path, 42, 10)
+    assert holdout["productid"].to_pylist() == training_set.holdout()["productid"].to_pylist()
+    test = pd.read_parquet(tracking.download(test_run, "test_df.parquet", tmp_path))
+    labels = pd.read_csv(settings.data_path / "Y_test.csv", index_col=0)["prdtypecode"]
+    assert test.set_index("source_index")["prdtypecode"].to_dict() == labels.to_dict()
+
+
+def test_a_published_dataset_is_adopted_and_not_built_again(job_for, load_weeks, tracking):
+    [batch_id] = load_weeks(1)
+    first = snapshot.handle(job_for(batch_id, 1))  # and then the worker dies before it records anything
+    second = snapshot.handle(job_for(batch_id, 1))
+    assert second == first
+    assert len(finished_runs(tracking, "train_week_1")) == 1
+
+
+def test_a_fenced_attempt_leaves_no_finished_run(job_for, load_weeks, tracking):
+    [batch_id] = load_weeks(1)
+    zombie, newer = job_for(batch_id, 1), job_for(batch_id, 1)
+    with pytest.raises(FencedError):
+        snapshot.handle(zombie)
+    assert finished_runs(tracking, "train_week_1") == []
+    snapshot.handle(newer)
+    assert len(finished_runs(tracking, "train_week_1")) == 1
+
+
+def test_the_run_of_a_dead_attempt_is_closed(job_for, load_weeks, tracking):
+    [batch_id] = load_weeks(1)
+    dead = tracking.client.create_run(
+        tracking.experiment_id(DATASET_EXPERIMENT), run_name="train_week_1", tags={"batch_id": str(batch_id)}
+    )
+    snapshot.handle(job_for(batch_id, 1))
+    closed = tracking.client.get_run(dead.info.run_id)
+    assert (closed.info.status, closed.data.tags["superseded"]) == ("KILLED", "true")

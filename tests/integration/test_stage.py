@@ -1,0 +1,247 @@
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+import scripted_handler
+
+from db.database import Role
+from listeners.child import Child, Job
+from listeners.doorbell import Doorbell
+from listeners.listen import WakeSource, WakeUp
+from listeners.stage import StageWorker
+from shared.errors import StageError
+from shared.events import Channel, Stage, parse
+
+DEADLINE_S = 60
+
+
+@pytest.fixture
+def quick(settings):
+    """Settings whose backoffs a test can wait for."""
+    settings = settings.model_copy(
+        update={"retry_base_s": 0.05, "max_attempts": 3, "ping_interval_s": 0.2, "grace_period_s": 0.2}
+    )
+    settings.state_path.mkdir(parents=True, exist_ok=True)
+    return settings
+
+
+@pytest.fixture
+def script(quick):
+    def write(steps: str) -> None:
+        scripted_handler.script_of(quick).write_text(steps)
+
+    write("")
+    return write
+
+
+@asynccontextmanager
+async def working(database, settings, *, stage=Stage.SNAPSHOT):
+    """A worker at work until the block ends; yields its doorbell and its stop."""
+    doorbell, stop = Doorbell(), asyncio.Event()
+    conninfo = database.conninfo(Role[stage.upper()])
+    worker = StageWorker(stage, conninfo, settings, doorbell, stop, handler="scripted_handler")
+    task = asyncio.create_task(worker.run())
+    doorbell.ring(WakeUp(WakeSource.START, time.monotonic()))
+    try:
+        yield doorbell, stop
+    finally:
+        stop.set()
+        doorbell.interrupt()
+        await asyncio.wait_for(task, DEADLINE_S)
+
+
+async def until(condition):
+    async with asyncio.timeout(DEADLINE_S):
+        while not (value := condition()):  # noqa: ASYNC110  what is awaited happens in another process
+            await asyncio.sleep(0.02)
+        return value
+
+
+@pytest.fixture
+def stage_record(as_superuser):
+    def read(batch_id: int, stage: str = "snapshot") -> dict:
+        with as_superuser() as connection:
+            row = connection.execute(
+                "select coalesce(metadata -> %s, '{}') from data_loads where id = %s", [stage, batch_id]
+            ).fetchone()
+        return row[0]
+
+    return read
+
+
+@pytest.fixture
+def heard(database):
+    """Listen on all channels; returns a function that gives what has arrived, parsed."""
+    connection = psycopg.connect(database.conninfo(Role.READER), autocommit=True)
+    for channel in Channel:
+        connection.execute(f"listen {channel}")
+    events = []
+
+    def so_far():
+        events.extend(parse(n.channel, n.payload) for n in connection.notifies(timeout=0))
+        return [type(event).__name__ for event in events]
+
+    yield so_far
+    connection.close()
+
+
+def test_a_batch_is_worked_on_recorded_and_announced(
+    database, quick, script, load_weeks, stage_record, heard
+):
+    [batch_id] = load_weeks(1)
+
+    async def scenario():
+        async with working(database, quick):
+            await until(lambda: stage_record(batch_id).get("state") == "finished")
+
+    asyncio.run(scenario())
+    record = stage_record(batch_id)
+    assert record["result"] == {"run_id": f"run-{batch_id}-1"}
+    assert (record["attempt"], record["wake"]) == (1, "start")
+    assert "DatasetReady" in heard()
+
+
+def test_two_batches_are_worked_on_in_order(database, quick, script, load_weeks, stage_record):
+    first, second = load_weeks(2)
+
+    async def scenario():
+        async with working(database, quick):
+            await until(lambda: stage_record(second).get("state") == "finished")
+
+    asyncio.run(scenario())
+    assert stage_record(first)["finished_at"] < stage_record(second)["claimed_at"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [("fail", "the script says so"), ("crash", "ZeroDivisionError: a defect"), ("die", "killed by SIGKILL")],
+)
+def test_a_batch_that_always_fails_is_given_up_with_its_reason_and_holds_up_no_other(
+    database, quick, script, load_weeks, stage_record, heard, steps, reason
+):
+    [batch_id] = load_weeks(1)
+    script(steps)
+
+    async def scenario():
+        async with working(database, quick) as (doorbell, _):
+            await until(lambda: stage_record(batch_id).get("state") == "failed")
+            script("")
+            [second] = load_weeks(1)
+            doorbell.ring(WakeUp(WakeSource.POLL, time.monotonic()))
+            await until(lambda: stage_record(second).get("state") == "finished")
+
+    asyncio.run(scenario())
+    record = stage_record(batch_id)
+    assert record["failures"] == quick.max_attempts
+    assert reason in record["error"]
+    assert heard().count("StageFailed") == 1
+
+
+def test_a_batch_that_was_given_up_is_revived_by_retry(
+    database, quick, script, load_weeks, stage_record, as_role
+):
+    [batch_id] = load_weeks(1)
+    script("fail")
+
+    async def scenario():
+        async with working(database, quick) as (doorbell, _):
+            await until(lambda: stage_record(batch_id).get("state") == "failed")
+            script("")
+            with as_role(Role.SNAPSHOT) as connection:
+                connection.execute("select retry_stage(%s, 'snapshot')", [batch_id])
+            doorbell.ring(WakeUp(WakeSource.POLL, time.monotonic()))
+            await until(lambda: stage_record(batch_id).get("state") == "finished")
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_hands_work_back_that_does_not_end_in_time(
+    database, quick, script, load_weeks, stage_record, heard
+):
+    [batch_id] = load_weeks(1)
+    script("hang")
+    heard()
+
+    async def scenario():
+        async with working(database, quick) as (_, stop):
+            await until((quick.state_path / f"snapshot-{batch_id}-1.started").exists)
+            stop.set()
+
+    asyncio.run(scenario())
+    record = stage_record(batch_id)
+    assert (record["state"], record.get("failures", 0)) == ("waiting", 0)
+    assert heard().count("BatchCompleted") == 2  # its own, and the ring for whoever takes it up
+
+
+def test_a_claim_outlives_the_loss_of_its_connection(
+    database, quick, script, load_weeks, stage_record, as_superuser
+):
+    [batch_id] = load_weeks(1)
+    script("hang")
+
+    async def scenario():
+        async with working(database, quick) as (_, stop):
+            await until((quick.state_path / f"snapshot-{batch_id}-1.started").exists)
+            with as_superuser(autocommit=True) as connection:
+                terminate = (
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where datname = current_database() and application_name = 'rakuten snapshot work'"
+                )
+                assert connection.execute(terminate).rowcount == 1
+                await until(lambda: connection.execute(ADVISORY_LOCKS).fetchone()[0] == 1)
+            stop.set()
+
+    asyncio.run(scenario())
+    assert stage_record(batch_id)["attempt"] == 1
+
+
+ADVISORY_LOCKS = (
+    "select count(*) from pg_locks where locktype = 'advisory' and objid <> 0"
+    " and database = (select oid from pg_database where datname = current_database())"
+)
+
+
+def test_two_workers_share_the_batches_and_do_none_twice(database, quick, script, load_weeks, stage_record):
+    batches = load_weeks(4)
+
+    async def scenario():
+        async with working(database, quick), working(database, quick):
+            await until(lambda: all(stage_record(batch).get("state") == "finished" for batch in batches))
+
+    asyncio.run(scenario())
+    assert [stage_record(batch)["attempt"] for batch in batches] == [1, 1, 1, 1]
+
+
+def test_a_worker_that_lost_its_claim_records_nothing(
+    database, quick, script, load_weeks, stage_record, as_superuser
+):
+    [batch_id] = load_weeks(1)
+    script("hang")
+
+    async def scenario():
+        async with working(database, quick):
+            await until((quick.state_path / f"snapshot-{batch_id}-1.started").exists)
+            with as_superuser() as connection:
+                connection.execute(
+                    "update data_loads set metadata = jsonb_set(metadata, '{snapshot,attempt}', '7') where id = %s",
+                    [batch_id],
+                )
+            await until(lambda: stage_record(batch_id)["attempt"] == 8)  # fenced, and claimed anew
+
+    asyncio.run(scenario())
+    assert stage_record(batch_id).get("result") is None
+
+
+def test_a_fenced_attempt_is_told_so_before_it_publishes(database, quick, script, load_weeks):
+    [batch_id] = load_weeks(1)
+    script("fence")
+    job = Job(Stage.SNAPSHOT, batch_id, 1, 99, database.conninfo(Role.SNAPSHOT), quick, "scripted_handler")
+
+    async def scenario():
+        async with Child(job) as child:
+            await child.result()
+
+    with pytest.raises(StageError, match="lost its claim"):
+        asyncio.run(scenario())

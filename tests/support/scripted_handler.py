@@ -1,0 +1,29 @@
+"""A handler that does what a file says: the stage's worker and its child are real, only the work is not."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from shared.errors import StageError
+
+
+def script_of(settings) -> Path:
+    return settings.state_path / "script"
+
+
+def handle(job):
+    (job.settings.state_path / f"{job.stage}-{job.batch_id}-{job.attempt}.started").touch()
+    for step in script_of(job.settings).read_text().split():
+        if step == "fail":
+            raise StageError("the script says so")
+        if step == "crash":
+            raise ZeroDivisionError("a defect")
+        if step == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == "hang":
+            while True:
+                time.sleep(0.05)
+        if step == "fence":
+            job.require_claim()
+    return {"run_id": f"run-{job.batch_id}-{job.attempt}"}

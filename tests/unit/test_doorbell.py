@@ -1,0 +1,64 @@
+import asyncio
+import time
+
+import pytest
+
+from listeners.doorbell import Doorbell
+from listeners.listen import WakeSource, WakeUp
+
+
+def notified(payload: str, channel: str = "batch_completed") -> WakeUp:
+    return WakeUp(WakeSource.NOTIFY, time.monotonic(), channel, payload)
+
+
+START = WakeUp(WakeSource.START, 0.0)
+
+
+@pytest.fixture
+def doorbell():
+    return Doorbell()
+
+
+def wait(doorbell, timeout_s=0.01):
+    return asyncio.run(doorbell.wait(timeout_s))
+
+
+def test_many_rings_wake_once_with_the_first(doorbell):
+    doorbell.ring(START)
+    doorbell.ring(WakeUp(WakeSource.POLL, 1.0))
+    assert wait(doorbell) == START
+    assert wait(doorbell).source is WakeSource.RETRY
+
+
+def test_each_batch_remembers_the_notification_that_named_it_once(doorbell):
+    wake = notified('{"v": 1, "batch_id": 7}')
+    doorbell.ring(wake)
+    assert doorbell.wake_of(7, START) == wake
+    assert doorbell.wake_of(7, START) == START
+
+
+@pytest.mark.parametrize(
+    "wake",
+    [
+        notified("garbage"),
+        notified('{"v": 2, "batch_id": 7}'),
+        notified('{"v": 1, "batch_id": "7"}'),
+        notified('{"v": 1, "batch_id": 7, "drop": "table"}'),
+        notified("x" * 7999),
+        notified('{"v": 1, "batch_id": 7}', channel="elsewhere"),
+    ],
+)
+def test_a_forged_notification_rings_nothing(doorbell, wake):
+    doorbell.ring(wake)
+    assert wait(doorbell).source is WakeSource.RETRY
+
+
+def test_a_flood_of_forged_batches_does_not_grow_the_memory(doorbell):
+    for batch_id in range(1, 5000):
+        doorbell.ring(notified(f'{{"v": 1, "batch_id": {batch_id}}}'))
+    assert len(doorbell._notified) <= 1024
+
+
+def test_an_interrupted_wait_brings_no_wake_up(doorbell):
+    doorbell.interrupt()
+    assert wait(doorbell) is None
