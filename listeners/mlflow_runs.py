@@ -35,7 +35,7 @@ class Tracking:
 
     def __init__(self, settings: Settings) -> None:
         self._directory = settings.state_path / "mlflow"
-        self.uri = tracking_uri(settings)
+        self.uri = settings.tracking_uri
         self._local = settings.mlflow_tracking_uri is None
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
@@ -182,8 +182,3 @@ class Publication:
         self._client.log_inputs(
             self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
         )
-
-
-def tracking_uri(settings: Settings) -> str:
-    """Where MLflow is: MLFLOW_TRACKING_URI, or the sqlite file under STATE_PATH."""
-    return settings.mlflow_tracking_uri or f"sqlite:///{settings.state_path / 'mlflow' / 'mlflow.db'}"

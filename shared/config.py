@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def tracking_uri(self) -> str:
+        """Where MLflow is: MLFLOW_TRACKING_URI, or the sqlite file under STATE_PATH."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.state_path / 'mlflow' / 'mlflow.db'}"
+
+    @property
     def last_week(self) -> int:
         """The week that reaches MAX_PERCENTAGE; week 1 is the initial load."""
         increments = (self.max_percentage - self.initial_percentage) / self.increment_percentage

@@ -207,6 +207,10 @@ class EmbeddedPostgres:
     def _password_for(self, user: str, password: str | None) -> str | None:
         return self.password if password is None and user == SUPERUSER else password
 
+    def program(self, name: str) -> str:
+        """The path of one of PostgreSQL's own programs, such as psql, in the version of the server's binaries."""
+        return self._programs.path(name)
+
     # ---- starting
 
     def _start(self, launch: _Launch) -> Self:

@@ -1,5 +1,6 @@
 """`rakuten demo`: the whole pipeline on one machine, with the listeners as processes of their own."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -178,21 +179,27 @@ def _raise_if_ended(settings: Settings, processes: _Processes) -> None:
 
 
 def _say_where_to_look(settings: Settings, keep: bool, console: Console) -> None:
-    commands = Path(sys.executable).parent
-    state = settings.state_path
-    prefix = "" if state == read_settings().state_path else f"STATE_PATH={state} "
-    rakuten = f"{prefix}{commands / 'rakuten'}"
+    commands, state = Path(sys.executable).parent, settings.state_path
+    rakuten = _short(commands / "rakuten")
+    if state != read_settings().state_path:
+        rakuten = f"STATE_PATH={_short(state)} {rakuten}"
+    psql = "psql" if shutil.which("psql") else _short(Path(embedded_server(settings).program("psql")))
     lines = [
         "",
         "Where to look next",
-        f'  psql      {"" if keep else f"{rakuten} db start; "}psql "$({rakuten} db url)"',
+        f'  psql      {"" if keep else f"{rakuten} db start && "}{psql} "$({rakuten} db url)"',
         "              select * from pipeline_status;   select * from products_as_of_batch(1) limit 5;",
-        f"  MLflow    {commands / 'mlflow'} ui --backend-store-uri sqlite:///{state / 'mlflow' / 'mlflow.db'}",
-        f"  datasets  {state / 'training_snapshots'}",
-        f"  logs      {state / 'logs'}",
+        f"  MLflow    {_short(commands / 'mlflow')} ui --backend-store-uri {settings.tracking_uri}",
+        f"  datasets  {_short(state / 'training_snapshots')}",
+        f"  logs      {_short(state / 'logs')}",
         f"  status    {rakuten} status",
     ]
     if keep:
         lines.append(f"  PostgreSQL runs until: {rakuten} db stop")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(path: Path) -> str:
+    """As one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -161,6 +161,8 @@ def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) ->
 def _log_model(run: Publication, classifier: Pipeline) -> str:
     """Log the model in the skops format, which loads without executing anything; returns its URI."""
     drop_lookups(classifier.named_steps["features"])
+    # The model goes where the experiment keeps its artifacts; without this, to ./mlruns of the default experiment.
+    mlflow.set_experiment(MODEL_EXPERIMENT)
     info = mlflow.sklearn.log_model(
         classifier,
         name=MODEL_ARTIFACT,

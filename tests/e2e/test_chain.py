@@ -146,6 +146,9 @@ def assert_champion_scores_what_it_logged(tracking, data_path, tmp_path):
     holdout = pd.read_parquet(tracking.download(holdout_run, "holdout_df.parquet", tmp_path))
     champion = mlflow.pyfunc.load_model("models:/rakuten_classifier@champion")
     run = tracking.client.get_run(version.run_id)
+    logged = tracking.client.get_logged_model(version.source.removeprefix("models:/"))
+    assert logged.experiment_id == run.info.experiment_id
+    assert not (tracking._directory.parent / "mlruns").exists()
     score = f1_score(holdout["prdtypecode"], champion.predict(holdout), average="weighted")
     assert score == run.data.metrics["f1_score"]
     submission = pd.read_csv(tracking.download(run, "test_predictions.csv", tmp_path), index_col=0)
