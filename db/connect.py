@@ -26,7 +26,11 @@ CONNECT_TIMEOUT_S = 10
 def conninfo_for(conninfo: str, application: str) -> str:
     """The connection string with keepalives, a connect timeout and the name that psql shows for this client."""
     return make_conninfo(
-        conninfo, application_name=application, connect_timeout=CONNECT_TIMEOUT_S, **KEEPALIVES
+        conninfo,
+        application_name=application,
+        client_encoding="utf8",  # COPY sends bytes: PGCLIENTENCODING must not reinterpret them
+        connect_timeout=CONNECT_TIMEOUT_S,
+        **KEEPALIVES,
     )
 
 

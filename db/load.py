@@ -165,7 +165,10 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
 
 def complete_batch(connection: Connection, batch_id: int) -> None:
     """Seal the batch: from here on it does not change, and its trigger notifies the snapshot listener."""
-    with _readable(f"batch {batch_id}"), connection.transaction():
+    with (
+        _readable(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
+        connection.transaction(),
+    ):
         connection.execute("select complete_batch(%s)", [batch_id])
     connection.commit()
 
@@ -193,12 +196,12 @@ def _source_record(settings: Settings, training_set: source.TrainingSet) -> dict
 
 
 def _require_unchanged(recorded: dict[str, Any], current: dict[str, Any]) -> None:
-    for name, digest in recorded["files"].items():
-        if current["files"].get(name) != digest:
-            found = current["files"].get(name)
+    for name in sorted(recorded["files"] | current["files"]):
+        then, now = recorded["files"].get(name), current["files"].get(name)
+        if then != now:
+            change = "is gone" if now is None else "has appeared" if then is None else "has changed"
             raise SourceChangedError(
-                f"{name} {'has changed' if found else 'is gone'} since the first load: "
-                f"SHA-256 was {digest}, {f'is {found}' if found else 'and the file is missing'}",
+                f"{name} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
                 remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
             )
     for setting in ("random_seed", "holdout_percentage"):
@@ -262,12 +265,12 @@ def _failing(connection: Connection, batch_id: int, name: str) -> Iterator[None]
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def _readable(name: str, *, busy: str = "another load is running") -> Iterator[None]:
     try:
         yield
     except (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as error:
         raise LoadError(
-            f"{name}: another load is running", remedy="wait for it; `rakuten status` shows it"
+            f"{name}: {busy}", remedy="wait for it, then try again; pg_stat_activity shows who it is"
         ) from error
     except psycopg.Error as error:
         raise LoadError(

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     pg_bindir: Path | None = Field(None, description="PostgreSQL binaries for the embedded server")
 
     mlflow_tracking_uri: str | None = Field(
-        None, description="unset: sqlite and local artifacts under STATE_PATH"
+        None, repr=False, description="unset: sqlite and local artifacts under STATE_PATH"
     )
     mlflow_backend_store_uri: SecretStr | None = Field(None, description="for the MLflow server only")
     mlflow_artifact_root: str | None = Field(None, description="for the MLflow server only")

@@ -616,3 +616,26 @@ def test_no_transaction_is_left_open(loader, settings, training_set):
     assert loader.info.transaction_status == idle
     load.complete_batch(loader, batch_id)
     assert loader.info.transaction_status == idle
+
+
+def test_labels_of_the_test_set_that_appear_after_the_first_load_are_refused(own_files, loader):
+    labels = own_files.data_path / source.Y_TEST
+    later = labels.read_bytes()
+    labels.unlink()
+    finish(loader, load_next(loader, own_files))
+    labels.write_bytes(later)
+    with pytest.raises(SourceChangedError, match=r"Y_test\.csv has appeared since the first load"):
+        plan_of(loader, own_files)
+
+
+def test_a_batch_is_not_completed_on_an_old_snapshot(settings, loader):
+    batch_id = load_next(loader, settings)
+    loader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with pytest.raises(LoadError, match="READ COMMITTED"):
+        load.complete_batch(loader, batch_id)
+
+
+def test_a_batch_cannot_be_removed(settings, loader, as_superuser):
+    finish(loader, load_next(loader, settings))
+    with as_superuser() as connection, pytest.raises(errors.InsufficientPrivilege, match="append-only"):
+        connection.execute("delete from data_loads")

@@ -179,7 +179,7 @@ begin
     end if;
     raise exception '% is append-only: % refused', tg_table_name, tg_op
         using errcode = 'insufficient_privilege',
-              hint = 'Correct the product or the label instead; the history records the correction.';
+              hint = 'What has happened is corrected by a further change, which is recorded too.';
 end;
 $$;
 

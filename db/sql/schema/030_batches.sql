@@ -98,9 +98,11 @@ $$;
 -- Whoever completes a batch, by whatever statement, seals it: the watermarks say how far the history belongs to it.
 -- The SHARE locks wait for every writer and hold new ones off until this transaction commits, so no entry below a
 -- watermark can appear later: a history id is drawn only under the ROW EXCLUSIVE lock of the table it audits.
+-- Nobody waits behind a forgotten transaction for ever: the lock is given up after a while, and completing can be repeated.
 create function seal_batch() returns trigger
 language plpgsql security definer
 set search_path = ''
+set lock_timeout = '30s'
 as $$
 begin
     if tg_op = 'UPDATE' and old.status = 'completed' then
@@ -112,6 +114,10 @@ begin
                 using errcode = 'object_not_in_prerequisite_state';
         end if;
     elsif new.status = 'completed' then
+        if current_setting('transaction_isolation') <> 'read committed' then
+            raise exception 'a batch is completed in READ COMMITTED: an older snapshot would miss what others have committed'
+                using errcode = 'invalid_transaction_state';
+        end if;
         lock table public.products, public.labels in share mode;
         new.completed_at := clock_timestamp();
         new.total_rows := (select count(*) from public.products);
@@ -142,7 +148,11 @@ create trigger _900_notify_insert after insert on data_loads
 create trigger _900_notify_update after update on data_loads
     for each row when (new.status = 'completed' and old.status <> 'completed') execute function notify_batch_completed();
 
+create trigger _000_append_only before delete or truncate on data_loads
+    for each statement execute function refuse_rewriting_history();
+
 alter table data_loads
+    enable always trigger _000_append_only,
     enable always trigger _100_seal,
     enable always trigger _900_notify_insert,
     enable always trigger _900_notify_update;
