@@ -42,6 +42,15 @@ def listening_application(stage: str) -> str:
     return f"rakuten {stage} listen"
 
 
+def pipeline_doctor(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:
+    """What is wrong right now: severity, finding, subject, detail and remedy; errors first."""
+    findings: sqlalchemy.Select[Any] = select(sqlalchemy.literal_column("*")).select_from(
+        func.pipeline_doctor()
+    )
+    rows = [dict(row) for row in connection.execute(findings).mappings()]
+    return sorted(rows, key=lambda row: (row["severity"], row["finding"], row["subject"]))
+
+
 def retry_stage(connection: sqlalchemy.Connection, batch_id: int, stage: str) -> bool:
     """Revive a stage that gave a batch up; False when it had not."""
     return bool(connection.execute(select(func.retry_stage(batch_id, stage))).scalar_one())

@@ -22,6 +22,7 @@ app.add_typer(listen.app, name="listen")
 app.command("demo")(demo.demo)
 app.command("load")(load.load)
 app.command("status")(status.status)
+app.command("doctor")(status.doctor)
 app.command("events")(status.events)
 app.command("retry")(status.retry)
 

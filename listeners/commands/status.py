@@ -1,4 +1,4 @@
-"""`rakuten status`, `events` and `retry`: what the pipeline has done, does, and should do again."""
+"""`rakuten status`, `doctor`, `events` and `retry`: what the pipeline has done, does, and should do again."""
 
 import asyncio
 import json
@@ -84,6 +84,27 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
             {True: "moved", False: "kept", None: ""}[row["became_champion"]],
         )
     return table
+
+
+def doctor(as_json: bool = typer.Option(False, "--json", help="a JSON list of findings")) -> None:
+    """Name what is wrong, each with its remedy. Exit code 1 if anything will not mend itself."""
+    with (
+        open_database(read_settings()) as database,
+        engine(database.conninfo(Role.READER), "rakuten doctor").connect() as connection,
+    ):
+        findings = batches.pipeline_doctor(connection)
+    if as_json:
+        typer.echo(json.dumps(findings, indent=2))
+    else:
+        for finding in findings:
+            typer.echo(
+                f"{finding['severity']}: {finding['finding']}: {finding['subject']}: {finding['detail'] or ''}"
+            )
+            typer.echo(f"    remedy: {finding['remedy']}")
+        if not findings:
+            typer.echo("all is well")
+    if any(finding["severity"] == "error" for finding in findings):
+        raise typer.Exit(1)
 
 
 def events() -> None:

@@ -34,6 +34,8 @@ grant execute on function
     products_as_of_batch(bigint),
     products_as_of(timestamptz),
     pending_batches(text),
+    pipeline_doctor(interval),
+    stage_lock_class(text),
     seconds_between(timestamptz, text)
 to rakuten_reader;
 

@@ -1,0 +1,119 @@
+"""The doctor names each thing that is wrong, with a remedy, and nothing else."""
+
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from db.batches import listening_application, pipeline_doctor
+from db.connect import connect, engine
+from db.database import Role
+
+
+@pytest.fixture
+def findings(database):
+    def look():
+        with engine(database.conninfo(Role.READER), "test").connect() as connection:
+            found = pipeline_doctor(connection)
+        assert all(finding["remedy"] for finding in found)
+        return {finding["finding"]: finding["subject"] for finding in found}
+
+    return look
+
+
+@pytest.fixture
+def listening(database):
+    """Sessions that look like the two listeners'."""
+
+    @contextmanager
+    def opened(*stages):
+        sessions = [
+            psycopg.connect(
+                database.conninfo(Role[stage.upper()]), application_name=listening_application(stage)
+            )
+            for stage in stages
+        ]
+        try:
+            yield
+        finally:
+            for session in sessions:
+                session.close()
+
+    return opened
+
+
+@pytest.fixture
+def as_snapshot(database):
+    with connect(database.conninfo(Role.SNAPSHOT), "test", autocommit=True) as connection:
+        yield connection
+
+
+def claim(connection, batch_id):
+    connection.execute("select claim_stage(%s, 'snapshot', 'host:1', 'notify', '0 s')", [batch_id])
+
+
+def test_a_missing_listener_is_named(findings, listening):
+    assert findings() == {"no listener": "training"}  # the last of the two
+    with listening("snapshot", "training"):
+        assert findings() == {}
+
+
+def test_a_batch_that_nobody_takes_up_is_a_missed_wake_up(findings, listening, load_weeks, as_superuser):
+    load_weeks(1)
+    with as_superuser() as connection:
+        connection.execute("alter table data_loads disable trigger all")
+        connection.execute("update data_loads set completed_at = completed_at - interval '1 hour'")
+        connection.execute("alter table data_loads enable trigger all")
+    with listening("snapshot", "training"):
+        assert findings() == {"missed wake-up": "week_1 snapshot"}
+
+
+def test_a_stage_that_was_given_up_and_a_claim_whose_worker_died_are_named(
+    findings, listening, load_weeks, as_snapshot, database
+):
+    first, second = load_weeks(2)
+    claim(as_snapshot, first)
+    as_snapshot.execute("select fail_stage(%s, 'snapshot', 1, 'no space left', null)", [first])
+    with connect(database.conninfo(Role.SNAPSHOT), "test", autocommit=True) as dying:
+        claim(dying, second)
+        with listening("snapshot", "training"):
+            assert findings() == {"stage given up": "week_1 snapshot"}
+    with listening("snapshot", "training"):
+        assert findings() == {
+            "stage given up": "week_1 snapshot",
+            "claim without a worker": "week_2 snapshot",
+        }
+
+
+def test_a_failed_load_is_named(findings, listening, as_role):
+    with as_role(Role.LOADER) as connection:
+        [batch_id] = connection.execute("select claim_batch('week_1', 40, '{}')").fetchone()
+        connection.execute("select fail_batch(%s, 'disk full')", [batch_id])
+    with listening("snapshot", "training"):
+        assert findings() == {"load failed": "week_1"}
+
+
+def test_changes_outside_any_batch_and_around_the_audit_are_told_apart(
+    findings, listening, load_weeks, as_superuser
+):
+    load_weeks(1)
+    with as_superuser() as connection:
+        connection.execute("update products set designation = 'corrected' where sample_rank = 0")
+    with listening("snapshot", "training"):
+        assert findings() == {"changes outside any batch": "1 of products, 0 of labels"}
+    with as_superuser() as connection:
+        connection.execute("alter table products disable trigger all")
+        connection.execute("update products set designation = 'tampered' where sample_rank = 1")
+        connection.execute("alter table products enable trigger all")
+    with listening("snapshot", "training"):
+        assert findings()["history does not match the products"] == "1 products"
+
+
+def test_a_product_without_a_label_is_named(findings, listening, load_weeks, as_superuser):
+    load_weeks(1)
+    with as_superuser() as connection:
+        connection.execute(
+            "delete from labels where productid = (select productid from products where sample_rank = 5)"
+        )
+    with listening("snapshot", "training"):
+        assert findings()["products without a label"] == "1 products"
