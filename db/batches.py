@@ -15,6 +15,12 @@ def pipeline_status(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in rows.mappings()]
 
 
+def pending_batches(connection: sqlalchemy.Connection, stage: str) -> list[str]:
+    """The names of the batches that wait for a stage, oldest first."""
+    waiting = func.pending_batches(stage).table_valued("batch_name")
+    return list(connection.scalars(select(waiting.c.batch_name)))
+
+
 def failed_stages(connection: sqlalchemy.Connection) -> list[tuple[int, str, str]]:
     """(batch_id, batch_name, stage) of every stage that gave a batch up."""
     return [

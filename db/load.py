@@ -142,11 +142,11 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
     """
     with _readable(f"batch {batch_id}"):
         name, target = _running_batch(connection, batch_id)
-    with _failing(connection, batch_id, name):
         with connection.cursor(row_factory=dict_row) as cursor:
             counts = cursor.execute(query("validate_load"), {"target_rows": target}).fetchone()
         connection.commit()
-        assert counts is not None  # noqa: S101  an aggregate always has a row
+    assert counts is not None  # noqa: S101  an aggregate always has a row
+    with _failing(connection, batch_id, name):  # a difference fails the batch; a lost connection does not
         if counts["held_rows"] + counts["deleted_rows"] != target:
             missing = target - counts["held_rows"] - counts["deleted_rows"]
             raise LoadError(

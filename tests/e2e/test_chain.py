@@ -1,97 +1,23 @@
 """Three weeks through real listener processes, a real PostgreSQL and a real MLflow."""
 
-import json
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import mlflow
 import pandas as pd
 import psycopg
 import pytest
+from listener_processes import Listeners
 from sklearn.metrics import f1_score
 
-from db import batches
-from db.connect import engine
 from db.database import Role
 from listeners.mlflow_runs import Tracking
-from shared.config import environment_for
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT
-
-DEADLINE_S = 240
-RAKUTEN = Path(sys.executable).with_name("rakuten")
-
-
-class Listeners:
-    """The two listeners of one database, as containers would run them."""
-
-    def __init__(self, database, settings):
-        self.database, self.settings = database, settings
-        self.logs = {stage: settings.state_path / f"{stage}.log" for stage in Stage}
-        self.processes = {}
-        settings.state_path.mkdir(parents=True, exist_ok=True)
-
-    def start(self):
-        for stage in Stage:
-            parts = psycopg.conninfo.conninfo_to_dict(self.database.conninfo(Role[stage.upper()]))
-            environment = environment_for(self.settings) | {
-                "POSTGRES_HOST": parts["host"],
-                "POSTGRES_PORT": str(parts["port"]),
-                "POSTGRES_DB": parts["dbname"],
-                "POSTGRES_USER": parts["user"],
-                "POSTGRES_PASSWORD": parts["password"],
-            }
-            with self.logs[stage].open("ab") as log:
-                self.processes[stage] = subprocess.Popen(
-                    [RAKUTEN, "listen", stage],
-                    env=environment,
-                    stdout=log,
-                    stderr=log,
-                    cwd=self.settings.state_path,
-                )
-        self.wait(lambda: self._listening() >= set(Stage))
-
-    def stop(self) -> list[int]:
-        for process in self.processes.values():
-            process.send_signal(signal.SIGTERM)
-        codes = [process.wait(60) for process in self.processes.values()]
-        self.processes.clear()
-        return codes
-
-    def events(self, stage: Stage) -> list[dict]:
-        lines = self.logs[stage].read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-    def wait(self, condition):
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            for stage, process in self.processes.items():
-                assert process.poll() is None, self.logs[stage].read_text()
-            assert time.monotonic() < deadline, [log.read_text()[-2000:] for log in self.logs.values()]
-            time.sleep(0.1)
-
-    def wait_for_models(self, count: int):
-        self.wait(lambda: sum(row["training_state"] == "finished" for row in self.status()) >= count)
-
-    def status(self):
-        with engine(self.database.conninfo(Role.READER), "test").connect() as connection:
-            return batches.pipeline_status(connection)
-
-    def _listening(self):
-        with engine(self.database.conninfo(Role.READER), "test").connect() as connection:
-            return batches.listening_stages(connection)
 
 
 @pytest.fixture
 def listeners(database, settings):
     running = Listeners(database, settings)
     yield running
-    for process in running.processes.values():
-        process.kill()
-        process.wait()
+    running.kill()
 
 
 def finished(tracking, experiment, name):

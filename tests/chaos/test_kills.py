@@ -1,0 +1,67 @@
+"""One batch, and a listener that is killed with SIGKILL at every step boundary, one after the other."""
+
+import sys
+from pathlib import Path
+
+import faulty_listener
+import pytest
+from listener_processes import Listeners
+
+from listeners.mlflow_runs import Tracking
+from shared.events import Stage
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT
+
+BOUNDARIES = (
+    "before the claim",
+    "after the claim",
+    "while building",
+    "after logging",
+    "after finishing the run",
+    "between MLflow and the commit",
+    "after the commit",
+)
+RUNS = {
+    Stage.SNAPSHOT: (DATASET_EXPERIMENT, "train_week_1"),
+    Stage.TRAINING: (MODEL_EXPERIMENT, "model_week_1"),
+}
+
+
+@pytest.fixture
+def listeners(database, settings):
+    running = Listeners(database, settings)
+    yield running
+    running.kill()
+
+
+def killed_at_every_boundary(listeners, stage: Stage) -> None:
+    for boundary in BOUNDARIES:
+        process = listeners.run(
+            stage, [sys.executable, Path(faulty_listener.__file__), stage], FAULT=boundary
+        )
+        listeners.processes[stage] = process
+        assert process.wait(120) == -9, f"{boundary}: {listeners.logs[stage].read_text()[-2000:]}"
+        del listeners.processes[stage]
+
+
+def test_a_batch_ends_with_one_dataset_and_one_model_whenever_its_listeners_are_killed(
+    listeners, load_weeks, settings
+):
+    [batch_id] = load_weeks(1)
+    killed_at_every_boundary(listeners, Stage.SNAPSHOT)
+    killed_at_every_boundary(listeners, Stage.TRAINING)
+
+    [row] = listeners.status()
+    assert (row["snapshot_state"], row["training_state"]) == ("finished", "finished")
+    # no failure is counted for a death, however many there were; every claim drew a number
+    assert (row["snapshot_attempts"], row["training_attempts"]) == (6, 6)
+    tracking = Tracking(settings)
+    for experiment, name in RUNS.values():
+        runs = tracking.client.search_runs(
+            [tracking.experiment_id(experiment)], f"attributes.run_name = '{name}'"
+        )
+        assert [run.info.status for run in runs].count("FINISHED") == 1
+        assert "RUNNING" not in [run.info.status for run in runs]
+        [finished] = [run for run in runs if run.info.status == "FINISHED"]
+        assert finished.data.tags["batch_id"] == str(batch_id)
+    assert len(tracking.client.search_model_versions("name = 'rakuten_classifier'")) == 1
+    assert tracking.client.get_model_version_by_alias("rakuten_classifier", "champion").version == 1

@@ -1,0 +1,82 @@
+"""The two listeners of one database as processes of their own, as containers would run them."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+
+from db import batches
+from db.connect import engine
+from db.database import Role
+from shared.config import environment_for
+from shared.events import Stage
+
+DEADLINE_S = 240
+LOGIN = {"HOST": "host", "PORT": "port", "DB": "dbname", "USER": "user", "PASSWORD": "password"}
+RAKUTEN = Path(sys.executable).with_name("rakuten")
+
+
+class Listeners:
+    def __init__(self, database, settings):
+        self.database, self.settings = database, settings
+        self.logs = {stage: settings.state_path / f"{stage}.log" for stage in Stage}
+        self.processes = {}
+        settings.state_path.mkdir(parents=True, exist_ok=True)
+
+    def start(self, *stages: Stage):
+        for stage in stages or Stage:
+            self.processes[stage] = self.run(stage, [RAKUTEN, "listen", stage])
+        self.wait(lambda: self._listening() >= set(self.processes))
+
+    def run(self, stage: Stage, command, **variables: str) -> subprocess.Popen:
+        """A process with the settings and the login of a stage's listener, and its log."""
+        parts = psycopg.conninfo.conninfo_to_dict(self.database.conninfo(Role[stage.upper()]))
+        login = {f"POSTGRES_{name}": str(parts[key]) for name, key in LOGIN.items()}
+        with self.logs[stage].open("ab") as log:
+            return subprocess.Popen(
+                list(map(str, command)),
+                env=environment_for(self.settings) | login | variables,
+                stdout=log,
+                stderr=log,
+                cwd=self.settings.state_path,
+            )
+
+    def stop(self) -> list[int]:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        codes = [process.wait(60) for process in self.processes.values()]
+        self.processes.clear()
+        return codes
+
+    def events(self, stage: Stage) -> list[dict]:
+        lines = self.logs[stage].read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def wait(self, condition):
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            for stage, process in self.processes.items():
+                assert process.poll() is None, self.logs[stage].read_text()
+            assert time.monotonic() < deadline, [log.read_text()[-2000:] for log in self.logs.values()]
+            time.sleep(0.1)
+
+    def wait_for_models(self, count: int):
+        self.wait(lambda: sum(row["training_state"] == "finished" for row in self.status()) >= count)
+
+    def status(self):
+        with engine(self.database.conninfo(Role.READER), "test").connect() as connection:
+            return batches.pipeline_status(connection)
+
+    def _listening(self):
+        with engine(self.database.conninfo(Role.READER), "test").connect() as connection:
+            return batches.listening_stages(connection)
+
+    def kill(self):
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        self.processes.clear()
