@@ -44,8 +44,9 @@ def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[n
             first += chunk.num_rows
             if len(repeat) != chunk.num_rows:
                 break
-            balanced = chunk.take(pa.array(np.repeat(np.arange(chunk.num_rows), repeat)))
-            writer.write_table(balanced, row_group_size=max(1, balanced.num_rows))
+            rows = pa.array(np.repeat(np.arange(chunk.num_rows), repeat))
+            # not held in a name: the last group's copies would stay alive while the next are made
+            writer.write_table(chunk.take(rows), row_group_size=max(1, len(rows)))
     if first != len(copies):
         raise VerificationError(
             f"the batch changed while it was read: {len(copies)} labels, {first} rows or more"

@@ -11,6 +11,7 @@ from db.connect import connect
 from db.database import Role
 from listeners.child import Handler, Job, handler_module
 from shared.events import Stage
+from shared.logs import configure_logs
 
 STAGE = "chain"
 
@@ -49,4 +50,5 @@ def _run_stage(weeks: Weeks, stage: Stage) -> ChildRun:
 def prepare_stage(job: Job) -> Task:
     """In a child: the handler of a stage, its libraries imported."""
     handle: Handler = importlib.import_module(job.handler).handle
+    configure_logs("console", "WARNING")  # after MLflow has set up its own
     return Task(partial(handle, job), dict)
