@@ -14,7 +14,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help demo test check format bench constraints clean
+.PHONY: help env demo test test-compose check format bench constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,17 +32,30 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	$(INSTALL) --editable '.[$(DEMO_EXTRAS),airflow]' --group dev
 	@touch $@ $(VENV)/.demo
 
+env: ## Fill .env with fresh secrets, for docker compose; nothing that is there is changed
+	@$(PYTHON) -m listeners.commands.env_file
+	@mkdir -p data/raw
+
 demo: $(VENV)/.demo ## Three weeks of data to models, on an embedded PostgreSQL (DATA=dir WEEKS=n ROWS=n)
 	$(BIN)/rakuten demo $(if $(DATA),--data "$(DATA)") $(if $(WEEKS),--weeks $(WEEKS)) $(if $(ROWS),--rows $(ROWS))
 
 test: $(VENV)/.dev ## All tests, on an embedded PostgreSQL (TESTS=tests/unit for a part)
 	$(BIN)/pytest $(TESTS)
 
-check: $(VENV)/.dev ## Format, lint, types, import contracts
+test-compose: $(VENV)/.dev ## The whole system in containers, end to end; needs Docker, builds the images
+	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose.py
+
+check: $(VENV)/.dev ## Format, lint, types, import contracts, containers
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/mypy dags/weekly_ml_pipeline_dag.py
 	$(BIN)/lint-imports
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint */Dockerfile && echo 'hadolint: no complaints'; \
+	else echo 'hadolint: skipped, it has no wheel for this platform'; fi
+	@if docker compose version >/dev/null 2>&1; then mkdir -p build && $(BIN)/python -m listeners.commands.env_file build/compose.env && \
+	docker compose --env-file build/compose.env config --quiet && echo 'docker-compose.yml: valid'; \
+	else echo 'docker-compose.yml: skipped, docker compose is not here'; fi
 
 format: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff format

@@ -10,6 +10,7 @@ import structlog
 from db.batches import listening_application
 from listeners.child import warm_up
 from listeners.doorbell import Doorbell
+from listeners.health import Heartbeat
 from listeners.listen import Timing, listen
 from listeners.stage import StageWorker
 from shared.config import Settings, quiet_third_parties
@@ -19,6 +20,7 @@ logger = structlog.get_logger()
 
 _CHANNEL_OF = {Stage.SNAPSHOT: Channel.BATCH_COMPLETED, Stage.TRAINING: Channel.DATASET_READY}
 _LAST_WORDS_S = 5.0  # after the grace period: to record that the work is handed back
+_MISSED_PINGS = 3  # so many may be late or fail before a health check does
 
 
 def run_listener(stage: Stage, conninfo: str, settings: Settings, *, with_parent: bool = False) -> None:
@@ -60,9 +62,16 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(stage))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    # the ears' heartbeat speaks for the hands too: the process ends with either
+    heartbeat = Heartbeat(stage, _MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))
     ears = asyncio.create_task(
         listen(
-            conninfo, [_CHANNEL_OF[stage]], timing, doorbell.ring, application=listening_application(stage)
+            conninfo,
+            [_CHANNEL_OF[stage]],
+            timing,
+            doorbell.ring,
+            application=listening_application(stage),
+            on_alive=heartbeat.beat,
         )
     )
     hands = asyncio.create_task(StageWorker(stage, conninfo, settings, doorbell, stop).run())
@@ -75,6 +84,7 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
+        heartbeat.end()
     for result in results:
         if isinstance(result, Exception):
             raise result

@@ -62,9 +62,13 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    tags = {TAG_BATCH_ID: run.data.tags[TAG_BATCH_ID]}
+    model_uri = run.data.tags[TAG_MODEL_URI]
     return client.create_model_version(
-        REGISTERED_MODEL, run.data.tags[TAG_MODEL_URI], run_id=run.info.run_id, tags=tags
+        REGISTERED_MODEL,
+        model_uri,
+        run_id=run.info.run_id,
+        tags={TAG_BATCH_ID: run.data.tags[TAG_BATCH_ID]},
+        model_id=model_uri.removeprefix("models:/"),  # a server refuses a logged model without it
     )
 
 

@@ -1,0 +1,65 @@
+"""Fill `.env` with fresh secrets: `make env`. Standard library only, so that it runs before anything is installed.
+
+`.env.example` lists the secrets as names without a value. What `.env` holds already is never changed, so that running it
+again after an upgrade adds what is new.
+"""
+
+import base64
+import re
+import secrets
+import sys
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Final
+
+EXAMPLE: Final = Path(".env.example")
+_SECRET: Final = re.compile(r"^([A-Z_]+)=$", re.MULTILINE)
+_FERNET_BYTES: Final = 32
+_SECRET_BYTES: Final = 48  # 64 characters: Airflow's JWT secret must not be shorter
+
+
+def filled(example: str, existing: str | None) -> tuple[str, list[str]]:
+    """The text of `.env`, and the names of the secrets that were made for it."""
+    wanted = _SECRET.findall(example)
+    text = example if existing is None else existing
+    missing = [name for name in wanted if not re.search(rf"^{name}=", text, re.MULTILINE)]
+    if missing:
+        text = text.rstrip("\n") + "\n" + "".join(f"{name}=\n" for name in missing)
+    made: list[str] = []
+
+    def fill(line: re.Match[str]) -> str:
+        if line[1] not in wanted:
+            return line[0]
+        made.append(line[1])
+        return f"{line[1]}={_fresh(line[1])}"
+
+    return _SECRET.sub(fill, text), made
+
+
+def write(path: Path, example: Path = EXAMPLE) -> list[str]:
+    """Fill in what `path` lacks, all or nothing, readable by nobody else; returns the names of the secrets made."""
+    existing = path.read_text(encoding="utf-8") if path.exists() else None
+    text, made = filled(example.read_text(encoding="utf-8"), existing)
+    # a temporary file is created with mode 0600
+    with NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f"{path.name}.", delete=False, encoding="utf-8"
+    ) as new:
+        new.write(text)
+    Path(new.name).replace(path)
+    return made
+
+
+def _fresh(name: str) -> str:
+    if name.endswith("_FERNET_KEY"):
+        return base64.urlsafe_b64encode(secrets.token_bytes(_FERNET_BYTES)).decode()
+    return secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def main() -> None:
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else ".env")
+    made = write(path)
+    sys.stdout.write(f"{path}: {f'{len(made)} fresh secrets' if made else 'nothing was missing'}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""docker-compose.yml as a team would run it: Airflow loads, two listeners do the rest, and whatever is killed catches up.
+
+`make test-compose` runs it, with a Docker engine. The tests are one story and run in this order.
+"""
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+from compose import ROOT, Stack, why_not
+from mlflow import MlflowClient
+
+from db.synthetic import generate
+from shared.events import Stage
+from shared.mlflow_names import CHAMPION, DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL
+
+if "TEST_COMPOSE" not in os.environ:  # noqa: TID251
+    pytest.skip("run by make test-compose", allow_module_level=True)
+
+pytestmark = pytest.mark.timeout(3600)
+
+DAG = "weekly_ml_pipeline"
+WEEKS = range(1, 8)
+BUILD_S = 1800
+MEMORY_BYTES = 3 * 2**30
+LISTENERS = tuple(f"{stage}-listener" for stage in Stage)
+ONE_SHOT = {"db-upgrade", "airflow-init"}
+SCREENSHOTS = ROOT / "build" / "screenshots"
+
+SECRETS_OF = {
+    "postgres": {
+        "POSTGRES_SUPERUSER_PASSWORD",
+        "RAKUTEN_OWNER_PASSWORD",
+        "RAKUTEN_LOADER_PASSWORD",
+        "RAKUTEN_SNAPSHOT_PASSWORD",
+        "RAKUTEN_TRAINING_PASSWORD",
+        "RAKUTEN_READER_PASSWORD",
+        "MLFLOW_DB_PASSWORD",
+        "AIRFLOW_DB_PASSWORD",
+    },
+    "db-upgrade": {"RAKUTEN_OWNER_PASSWORD"},
+    "mlflow": {"MLFLOW_DB_PASSWORD"},
+    "snapshot-listener": {"RAKUTEN_SNAPSHOT_PASSWORD"},
+    "training-listener": {"RAKUTEN_TRAINING_PASSWORD"},
+    "airflow-init": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
+    "airflow-dag-processor": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
+    "airflow-scheduler": {
+        "AIRFLOW_DB_PASSWORD",
+        "AIRFLOW_FERNET_KEY",
+        "AIRFLOW_API_SECRET",
+        "AIRFLOW_JWT_SECRET",
+        "RAKUTEN_LOADER_PASSWORD",
+    },
+    "airflow-api-server": {
+        "AIRFLOW_DB_PASSWORD",
+        "AIRFLOW_FERNET_KEY",
+        "AIRFLOW_API_SECRET",
+        "AIRFLOW_JWT_SECRET",
+        "AIRFLOW_ADMIN_PASSWORD",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    if reason := why_not():
+        pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("compose")
+    generate(directory / "raw", 3000, image_share=0)
+    # seven weeks, and no moment that the scheduler could find missed: the tests trigger every run
+    stack = Stack(directory, directory / "raw", INCREMENT_PERCENTAGE=10, AIRFLOW_SCHEDULE="0 0 29 2 *")
+    stack.compose("build", timeout_s=BUILD_S)
+    try:
+        started = time.monotonic()
+        stack.up()
+        print(f"\nhealthy after {time.monotonic() - started:.0f} s")
+        yield stack
+    finally:
+        stack.down()
+
+
+def test_every_service_is_healthy_within_its_memory(stack):
+    services = stack.services()
+    assert set(services) == set(SECRETS_OF)
+    for name, service in services.items():
+        expected = ("exited", "") if name in ONE_SHOT else ("running", "healthy")
+        assert (service["State"], service["Health"]) == expected, name
+    used = stack.memory_bytes()
+    print({name: f"{size / 2**20:.0f} MiB" for name, size in used.items()})
+    print(f"{sum(used.values()) / 2**20:.0f} MiB in all")
+    assert sum(used.values()) < MEMORY_BYTES
+
+
+def test_only_loopback_is_published(stack):
+    for service in stack.services().values():
+        assert {port["URL"] for port in service["Publishers"] if port["PublishedPort"]} <= {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("service", [*LISTENERS, "airflow-scheduler"])
+def test_what_is_installed_is_ours_and_nobody_is_root(stack, service):
+    program = """
+import importlib, importlib.metadata, json, os
+owners = importlib.metadata.packages_distributions()
+names = ("db", "listeners", "shared")
+inside = all("site-packages" in importlib.import_module(name).__file__ for name in names)
+print(json.dumps([{name: owners[name] for name in names}, inside, os.getuid()]))
+"""
+    owners, inside, uid = json.loads(stack.compose("exec", "-T", service, "python", "-c", program))
+    assert owners == {name: ["rakuten-pipeline"] for name in ("db", "listeners", "shared")}
+    assert inside
+    assert uid != 0
+
+
+def test_each_service_has_its_own_secrets_and_no_others(stack):
+    for service, wanted in SECRETS_OF.items():
+        text = "\n".join(stack.environment_of(service).values())
+        assert {name for name, value in stack.secrets.items() if value in text} == wanted, service
+
+
+def test_no_secret_is_in_an_image(stack):
+    for image in ("rakuten-listener:test", "rakuten-mlflow:test", "rakuten-airflow:test"):
+        history = stack.docker("history", "--no-trunc", image) + stack.docker("inspect", image)
+        assert not [name for name, value in stack.secrets.items() if value in history]
+
+
+def test_a_role_reaches_its_own_database_only(stack):
+    for role, database in [
+        ("mlflow", "rakuten_db"),
+        ("airflow", "mlflow_db"),
+        ("rakuten_training", "airflow_db"),
+    ]:
+        question = f"select has_database_privilege('{role}', '{database}', 'connect') as may"
+        assert stack.query(question) == [{"may": False}]
+
+
+def test_a_triggered_run_takes_week_1_from_csv_to_a_registered_model(stack):
+    stack.api("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": False})
+    assert stack.ended(stack.trigger(DAG)) == "success"
+    wait_for_model(stack, 1)
+    row = stack.status()["week_1"]
+    assert (row["snapshot_wake"], row["training_wake"]) == ("notify", "notify")
+    client = MlflowClient(stack.mlflow)
+    assert client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION).run_id == row["model_run_id"]
+
+
+def test_week_2_survives_restarts_of_postgres_and_both_listeners(stack):
+    run = stack.trigger(DAG)
+    stack.wait(lambda: stack.status().get("week_2", {}).get("status") == "completed")
+    stack.compose("restart", "postgres", *LISTENERS)
+    wait_for_model(stack, 2)
+    assert stack.ended(run) == "success"
+
+
+def test_a_killed_listener_catches_up_with_week_3(stack):
+    stack.compose("kill", "training-listener")
+    run = stack.trigger(DAG)
+    stack.wait(lambda: stack.status().get("week_3", {}).get("snapshot_state") == "finished")
+    assert stack.status()["week_3"]["training_state"] == "waiting"
+    stack.up()
+    wait_for_model(stack, 3)
+    assert stack.status()["week_3"]["training_wake"] == "start"
+    assert stack.ended(run) == "success"
+
+
+@pytest.mark.parametrize(
+    ("week", "service", "moment"),
+    [
+        (4, "airflow-scheduler", lambda _: True),
+        (5, "postgres", lambda row: row["snapshot_state"] == "running"),
+        (6, "snapshot-listener", lambda row: row["snapshot_state"] == "running"),
+        (7, "mlflow", lambda row: row["training_state"] == "running"),
+    ],
+)
+def test_a_service_killed_at_work_and_brought_up_again_loses_no_week(stack, week, service, moment):
+    run, name = stack.trigger(DAG), f"week_{week}"
+    stack.wait(lambda: name in stack.status() and moment(stack.status()[name]))
+    stack.compose("kill", service)
+    stack.up()
+    wait_for_model(stack, week)
+    assert stack.ended(run) == "success"
+
+
+def test_every_batch_has_one_dataset_run_and_one_model_run(stack):
+    client = MlflowClient(stack.mlflow)
+    for row in stack.status().values():
+        for experiment, recorded in [
+            (DATASET_EXPERIMENT, row["dataset_run_id"]),
+            (MODEL_EXPERIMENT, row["model_run_id"]),
+        ]:
+            found = client.search_runs(
+                [client.get_experiment_by_name(experiment).experiment_id],
+                f"tags.batch_id = '{row['batch_id']}' and attributes.status = 'FINISHED'",
+            )
+            assert [run.info.run_id for run in found] == [recorded]
+
+
+def test_at_100_percent_a_run_skips(stack):
+    run = stack.trigger(DAG)
+    assert stack.ended(run) == "success"
+    states = {
+        task["task_id"]: task["state"] for task in stack.api("GET", f"{run}/taskInstances")["task_instances"]
+    }
+    assert set(states.values()) == {"skipped"}, states
+    assert set(stack.status()) == {f"week_{week}" for week in WEEKS}
+
+
+def test_the_listeners_log_one_json_line_an_event(stack):
+    events = [json.loads(line) for line in stack.lines(*LISTENERS)]
+    assert all({"event", "level", "timestamp"} <= event.keys() for event in events)
+    done = [event for event in events if event["event"] == "finished"]
+    assert all({"batch_id", "stage", "wake", "duration_s", "attempt"} <= event.keys() for event in done)
+    assert {(event["stage"], event["batch"]) for event in done} == {
+        (stage, f"week_{week}") for stage in Stage for week in WEEKS
+    }
+
+
+def test_no_secret_is_in_a_log(stack):
+    text = "\n".join(stack.lines())
+    assert not [name for name, value in stack.secrets.items() if value in text]
+
+
+def test_replicas_can_be_raised(stack):
+    stack.compose(
+        "up", "--detach", "--no-recreate", "--wait", "--scale", "training-listener=2", "training-listener"
+    )
+    stack.compose(
+        "up", "--detach", "--no-recreate", "--wait", "--scale", "training-listener=1", "training-listener"
+    )
+
+
+def test_the_uis_open_in_a_browser(stack):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with playwright.sync_playwright() as started:
+        try:
+            # the system's, else the one that playwright brought
+            browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: {error.message.splitlines()[0]}")
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(stack.airflow)
+        page.fill("input[name=username]", "admin")
+        page.fill("input[name=password]", stack.secrets["AIRFLOW_ADMIN_PASSWORD"])
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url("**/")
+        page.goto(f"{stack.airflow}/dags/{DAG}")
+        page.get_by_text("Complete the batch").first.wait_for()
+        page.screenshot(path=SCREENSHOTS / "airflow_grid.png")
+        run_id = stack.status()["week_3"]["model_run_id"]
+        experiment = MlflowClient(stack.mlflow).get_run(run_id).info.experiment_id
+        page.goto(f"{stack.mlflow}/#/experiments/{experiment}/runs/{run_id}")
+        page.get_by_text(REGISTERED_MODEL).first.wait_for()
+        page.screenshot(path=SCREENSHOTS / "mlflow_run.png")
+        browser.close()
+
+
+def test_everything_ends_with_0_within_its_grace_period(stack):
+    stack.compose("stop")
+    assert {name: service["ExitCode"] for name, service in stack.services().items()} == dict.fromkeys(
+        SECRETS_OF, 0
+    )
+
+
+def wait_for_model(stack: Stack, week: int) -> None:
+    stack.wait(lambda: stack.status().get(f"week_{week}", {}).get("training_state") == "finished")

@@ -1,0 +1,174 @@
+"""The stack of docker-compose.yml as a project of its own: its own volumes, its own secrets, free ports."""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psycopg
+from psycopg.rows import dict_row
+
+from listeners.commands import env_file
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 300
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Why there can be no stack here; None where a Docker engine answers."""
+    if shutil.which("docker") is None:
+        return "docker is not installed"
+    for command in (["docker", "compose", "version"], ["docker", "info"]):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        except subprocess.TimeoutExpired:
+            return f"{' '.join(command)} does not answer"
+        if done.returncode:
+            return f"{' '.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[0]}"
+    return None
+
+
+class Stack:
+    def __init__(self, directory: Path, data: Path, **settings: object):
+        self.project = f"rakuten-test-{os.getpid()}"
+        self._env_file = directory / "env"
+        env_file.write(self._env_file, ROOT / ".env.example")
+        lines = self._env_file.read_text()
+        self.secrets = dict(re.findall(r"^([A-Z_]+)=(.+)$", lines, re.MULTILINE))
+        ports = {f"{name}_PUBLISHED_PORT": 0 for name in ("POSTGRES", "MLFLOW", "AIRFLOW")}  # any free one
+        chosen = {"DATA_PATH": data, "TAG": "test", **ports, **settings}
+        self._env_file.write_text(lines + "".join(f'{name}="{value}"\n' for name, value in chosen.items()))
+        # a variable of the developer's shell would win over the file
+        known = re.findall(r"^#?([A-Z_]+)=", lines, re.MULTILINE)
+        self._environment = {name: value for name, value in os.environ.items() if name not in known}  # noqa: TID251
+        self._token = None
+
+    def compose(self, *arguments, timeout_s=DEADLINE_S, check=True) -> str:
+        command = [
+            "docker",
+            "compose",
+            "--env-file",
+            self._env_file,
+            "--project-name",
+            self.project,
+            *arguments,
+        ]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert not (check and done.returncode), f"{arguments}: {done.stderr[-3000:]}\n{self.tails()}"
+        return done.stdout
+
+    def docker(self, *arguments) -> str:
+        return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout  # noqa: S607
+
+    def up(self) -> None:
+        self.compose("up", "--detach", "--wait", "--wait-timeout", str(DEADLINE_S), timeout_s=DEADLINE_S + 60)
+
+    def down(self) -> None:
+        self.compose("down", "--volumes", "--timeout", "5", check=False)
+
+    def tails(self) -> str:
+        return self.compose("logs", "--no-color", "--tail", "15", check=False)[-8000:]
+
+    def services(self) -> dict[str, dict]:
+        lines = self.compose("ps", "--all", "--format", "json").splitlines()
+        return {service["Service"]: service for service in map(json.loads, lines)}
+
+    def memory_bytes(self) -> dict[str, float]:
+        names = [service["Name"] for service in self.services().values() if service["State"] == "running"]
+        used = {}
+        for line in self.docker("stats", "--no-stream", "--format", "{{json .}}", *names).splitlines():
+            stats = json.loads(line)
+            number, unit = re.match(r"([\d.]+)(\w+)", stats["MemUsage"]).groups()
+            used[stats["Name"]] = float(number) * _UNITS[unit]
+        return used
+
+    def environment_of(self, service: str) -> dict[str, str]:
+        [container] = json.loads(self.docker("inspect", self.services()[service]["Name"]))
+        return dict(line.split("=", 1) for line in container["Config"]["Env"])
+
+    def lines(self, *services: str) -> list[str]:
+        return self.compose("logs", "--no-color", "--no-log-prefix", *services).splitlines()
+
+    def address(self, service: str, port: int) -> str:
+        return self.compose("port", service, str(port)).strip()
+
+    @property
+    def mlflow(self) -> str:
+        return f"http://{self.address('mlflow', 5000)}"
+
+    @property
+    def airflow(self) -> str:
+        return f"http://{self.address('airflow-api-server', 8080)}"
+
+    def query(self, statement: str, *parameters: object) -> list[dict]:
+        host, port = self.address("postgres", 5432).split(":")
+        with psycopg.connect(
+            host=host,
+            port=port,
+            user="rakuten_reader",
+            password=self.secrets["RAKUTEN_READER_PASSWORD"],
+            dbname="rakuten_db",
+            row_factory=dict_row,
+        ) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def status(self) -> dict[str, dict]:
+        return {row["batch_name"]: row for row in self.query("select * from pipeline_status")}
+
+    def api(self, method: str, path: str, body: object = None, *, token: bool = True) -> dict:
+        if token and self._token is None:
+            login = {"username": "admin", "password": self.secrets["AIRFLOW_ADMIN_PASSWORD"]}
+            self._token = self.api("POST", "/auth/token", login, token=False)["access_token"]
+        request = urllib.request.Request(  # noqa: S310
+            self.airflow + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"content-type": "application/json"}
+            | ({"authorization": f"Bearer {self._token}"} if token else {}),
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.load(answer)
+
+    def trigger(self, dag_id: str) -> str:
+        run = self.api("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})
+        return f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+
+    def ended(self, run: str) -> str:
+        """The state in which a DAG run ended; the API server itself may be away for a while."""
+
+        def state():
+            try:
+                found = self.api("GET", run)["state"]
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                return None
+            return found if found in {"success", "failed"} else None
+
+        return self.wait(state)
+
+    def wait(self, condition, deadline_s=DEADLINE_S):
+        """The condition's first true value; a server that is away makes it no worse than false."""
+        deadline = time.monotonic() + deadline_s
+        while True:
+            try:
+                if value := condition():
+                    return value
+            except psycopg.OperationalError:
+                pass
+            assert time.monotonic() < deadline, self.tails()
+            time.sleep(0.2)
