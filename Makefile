@@ -20,7 +20,7 @@ help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(BIN)/uv:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed: make PYTHON=python3.13 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
@@ -69,4 +69,4 @@ constraints: $(BIN)/uv ## Resolve constraints.txt again
 
 clean: ## Remove what the pipeline made (data/raw is kept)
 	$(BIN)/rakuten db stop || true
-	rm -rf data/postgres data/mlflow data/training_snapshots data/generated data/logs data/demo-*
+	rm -rf data/postgres data/mlflow data/training_snapshots data/generated-* data/logs data/demo-*

@@ -21,6 +21,10 @@ KEEPALIVES = {
     "tcp_user_timeout": 8000,
 }
 CONNECT_TIMEOUT_S = 10
+# The server's side of the same: a worker that was cut off would otherwise hold its locks for two hours.
+_SERVER_KEEPALIVES = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"
+)
 
 
 def conninfo_for(conninfo: str, application: str) -> str:
@@ -30,6 +34,7 @@ def conninfo_for(conninfo: str, application: str) -> str:
         application_name=application,
         client_encoding="utf8",  # COPY sends bytes: PGCLIENTENCODING must not reinterpret them
         connect_timeout=CONNECT_TIMEOUT_S,
+        options=f"{conninfo_to_dict(conninfo).get('options') or ''} {_SERVER_KEEPALIVES}".strip(),
         **KEEPALIVES,
     )
 

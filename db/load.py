@@ -86,7 +86,7 @@ def check_current_state(
     if recorded is None:
         source.read_test_set(settings.data_path)  # refuse it now, not when the first snapshot needs it
     else:
-        _require_unchanged(recorded, current)
+        require_unchanged_source(recorded, settings, training_set)
     week = 1 if last_name is None else int(last_name.removeprefix("week_")) + 1
     if week > settings.last_week:
         return None
@@ -195,7 +195,21 @@ def _source_record(settings: Settings, training_set: source.TrainingSet) -> dict
     }
 
 
-def _require_unchanged(recorded: dict[str, Any], current: dict[str, Any]) -> None:
+def require_unchanged_source(
+    recorded: dict[str, Any], settings: Settings, training_set: source.TrainingSet
+) -> None:
+    """Refuse source files and settings that are not those of the first load.
+
+    Args:
+        recorded: what `recorded_source` gives.
+        settings: the settings now.
+        training_set: read from the files of DATA_PATH.
+
+    Raises:
+        SourceChangedError: a file or a setting that chooses the rows differs; the message says which.
+    """
+    require_unchanged_settings(recorded, settings)
+    current = _source_record(settings, training_set)
     for name in sorted(recorded["files"] | current["files"]):
         then, now = recorded["files"].get(name), current["files"].get(name)
         if then != now:
@@ -204,11 +218,20 @@ def _require_unchanged(recorded: dict[str, Any], current: dict[str, Any]) -> Non
                 f"{name} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
                 remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
             )
+
+
+def require_unchanged_settings(recorded: dict[str, Any], settings: Settings) -> None:
+    """Refuse settings that would choose other rows than those of the first load.
+
+    Raises:
+        SourceChangedError: RANDOM_SEED or HOLDOUT_PERCENTAGE differs.
+    """
     for setting in ("random_seed", "holdout_percentage"):
-        if recorded[setting] != current[setting]:
+        then, now = recorded[setting], getattr(settings, setting)
+        if then != now:
             raise SourceChangedError(
-                f"{setting.upper()} was {recorded[setting]} at the first load and is {current[setting]} now",
-                remedy=f"it decides which rows are loaded: set {setting.upper()}={recorded[setting]}",
+                f"{setting.upper()} was {then} at the first load and is {now} now",
+                remedy=f"it decides which rows are chosen: set {setting.upper()}={then}",
             )
 
 

@@ -22,7 +22,7 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
     """
     config = Config()
     with resources.as_file(resources.files("db") / "migrations") as location:
-        config.set_main_option("script_location", str(location))
+        config.set_main_option("script_location", str(location).replace("%", "%%"))  # a ConfigParser
         with engine(conninfo, "rakuten upgrade").connect() as connection:
             # A transaction-level lock: released with the commit, also when this process is killed.
             connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})

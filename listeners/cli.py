@@ -3,11 +3,13 @@
 import sys
 
 import psycopg
+import sqlalchemy.exc
 import typer
 from rich.console import Console
 
 from listeners.commands import data, database, demo, listen, load, status
 from shared.errors import PipelineError
+from shared.logs import censor
 
 app = typer.Typer(
     name="rakuten",
@@ -29,22 +31,35 @@ app.command("retry")(status.retry)
 
 def main() -> None:
     """Run a command: exit code 2 for bad input, 1 for failures, and no traceback for what is expected."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         app()
     except PipelineError as error:
-        errors.print("error:", style="bold red", end=" ")
-        errors.print(str(error), markup=False)
+        _print_error(str(error))
         sys.exit(error.exit_code)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
-        errors.print(f"error: the database has no schema, or an older one: {error}".strip(), markup=False)
-        errors.print("  remedy: rakuten db upgrade", markup=False)
-        sys.exit(1)
-    except psycopg.OperationalError as error:
-        errors.print(f"error: PostgreSQL was lost: {error}".strip(), markup=False)
+    except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
+        _print_error(_readable(error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _readable(error: BaseException | None) -> str:
+    """What PostgreSQL said, and what to do about it where that is clear; raises what is a defect of ours."""
+    said = censor(str(error)).strip()
+    match error:
+        case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedFunction():
+            return f"the database has no schema, or an older one: {said}\n  remedy: rakuten db upgrade"
+        case psycopg.errors.InsufficientPrivilege():
+            return f"{said}\n  remedy: log in as a member of the role whose step this is (POSTGRES_USER)"
+        case psycopg.OperationalError() | None:
+            return f"PostgreSQL was lost: {said}"
+    raise error
+
+
+def _print_error(message: str) -> None:
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors.print("error:", style="bold red", end=" ")
+    errors.print(message, markup=False)
 
 
 if __name__ == "__main__":

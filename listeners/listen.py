@@ -94,8 +94,7 @@ async def listen(
     source = WakeSource.START
     while True:
         try:
-            async with _connected(conninfo_for(conninfo, application)) as connection:
-                await _subscribe(connection, channels, timing)
+            async with _subscribed(conninfo_for(conninfo, application), channels, timing) as connection:
                 on_alive()
                 logger.info("listening", channels=channels, source=source)
                 on_wake_up(WakeUp(source, time.monotonic()))
@@ -106,17 +105,28 @@ async def listen(
 
 
 @asynccontextmanager
-async def _connected(conninfo: str) -> AsyncIterator[Any]:
+async def _subscribed(conninfo: str, channels: list[str], timing: Timing) -> AsyncIterator[Any]:
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(_LOST),
         wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
         before_sleep=_log_retry,
     )
-    connection: Any = await retrying(_connect, conninfo)
+    connection: Any = await retrying(_connect_and_subscribe, conninfo, channels, timing)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+async def _connect_and_subscribe(conninfo: str, channels: list[str], timing: Timing) -> Any:
+    """One step for the backoff: a standby, for one, accepts connections and refuses LISTEN."""
+    connection = await _connect(conninfo)
+    try:
+        await _subscribe(connection, channels, timing)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 async def _connect(conninfo: str) -> Any:

@@ -6,8 +6,9 @@ after a crash in between adopts that run instead of making another. Runs that a 
 
 import fcntl
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from shared.config import Settings
-from shared.errors import StageError
+from shared.errors import FencedError, StageError
 from shared.mlflow_names import TAG_SUPERSEDED
 
 logger = structlog.get_logger()
@@ -56,9 +57,9 @@ class Tracking:
             return self.experiment_id(name)  # another worker was faster
 
     def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
-        """The first finished run of that name with these tags."""
+        """The first finished run of that name with these tags that no later attempt has superseded."""
         found = self._runs(experiment, run_name, "FINISHED", tags)
-        return found[0] if found else None
+        return next((run for run in found if TAG_SUPERSEDED not in run.data.tags), None)
 
     def download(self, run: Run, artifact: str, directory: Path) -> Path:
         """One artifact of a run, as a local file.
@@ -91,10 +92,7 @@ class Tracking:
             require_claim: raises FencedError when another worker has taken over.
             **identity: the tags that make this the same piece of work as an earlier attempt's run.
         """
-        for leftover in self._runs(experiment, run_name, "RUNNING", identity):
-            logger.warning("closing the run of a dead attempt", run_id=leftover.info.run_id)
-            self.client.set_tag(leftover.info.run_id, TAG_SUPERSEDED, "true")
-            self.client.set_terminated(leftover.info.run_id, "KILLED")
+        self._supersede_leftovers(experiment, run_name, identity)
         run = self.client.create_run(
             self.experiment_id(experiment), tags={**tags, **identity}, run_name=run_name
         )
@@ -104,9 +102,25 @@ class Tracking:
                 yield publication
                 require_claim()
             except BaseException:
-                self.client.set_terminated(run.info.run_id, "FAILED")
+                with suppress(MlflowException):  # the reason is what matters; a later attempt closes the run
+                    self.client.set_terminated(run.info.run_id, "FAILED")
                 raise
-        self.client.set_terminated(run.info.run_id, "FINISHED")
+        self._finish(run.info.run_id)
+
+    def _supersede_leftovers(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
+        for leftover in self._runs(experiment, run_name, "RUNNING", identity):
+            logger.warning("closing the run of a dead attempt", run_id=leftover.info.run_id)
+            self.client.set_tag(leftover.info.run_id, TAG_SUPERSEDED, "true")
+            self.client.set_terminated(leftover.info.run_id, "KILLED")
+        if self.finished_run(experiment, run_name, **identity):
+            raise StageError(f"another attempt has just finished {run_name}; the next one adopts it")
+
+    def _finish(self, run_id: str) -> None:
+        """Finish a run, unless a later attempt has superseded it while this one stalled between its last question and here."""
+        self.client.set_terminated(run_id, "FINISHED")
+        if TAG_SUPERSEDED in self.client.get_run(run_id).data.tags:
+            self.client.set_terminated(run_id, "KILLED")
+            raise FencedError(f"run {run_id} was superseded by a later attempt")
 
     def _runs(self, experiment: str, run_name: str, status: str, tags: Mapping[str, str]) -> list[Run]:
         conditions = [f"attributes.run_name = '{run_name}'", f"attributes.status = '{status}'"]
@@ -147,9 +161,10 @@ class Publication:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Params, metrics and tags in one call."""
+        now_ms = time.time_ns() // 1_000_000
         self._client.log_batch(
             self.run_id,
-            metrics=[Metric(name, value, 0, 0) for name, value in (metrics or {}).items()],
+            metrics=[Metric(name, value, now_ms, 0) for name, value in (metrics or {}).items()],
             params=[Param(name, str(value)) for name, value in (params or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )

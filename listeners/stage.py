@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 import structlog
 from psycopg.types.json import Jsonb
-from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from db.connect import conninfo_for
 from listeners.child import Child, Job, handler_module
@@ -30,6 +30,8 @@ logger = structlog.get_logger()
 _BUSY_INTERVAL_S: Final = 1.0
 _RECONNECT_FIRST_S: Final = 0.1
 _RECONNECT_MAX_S: Final = 5.0
+# No statement of the queue waits for anything but a row lock that is held for milliseconds.
+_STATEMENT_DEADLINE_S: Final = 15.0
 
 
 class _Pending(NamedTuple):
@@ -48,6 +50,11 @@ def _is_worth_repeating(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError) and not isinstance(
         error, psycopg.errors.ObjectNotInPrerequisiteState
     )
+
+
+def _log_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning("work connection lost", error=str(error).strip(), attempt=state.attempt_number)
 
 
 class StageWorker:
@@ -201,15 +208,23 @@ class StageWorker:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_worth_repeating),
             wait=wait_random_exponential(multiplier=_RECONNECT_FIRST_S, max=_RECONNECT_MAX_S),
+            before_sleep=_log_retry,
         ):
             with attempt:
                 return await self._query(statement, *parameters)
         raise AssertionError("unreachable: the loop above only ends by returning")
 
     async def _query(self, statement: str, *parameters: object) -> list[Any]:
-        if self._session is None or self._session.closed or self._session.broken:
-            self._session = await psycopg.AsyncConnection.connect(
-                conninfo_for(self._conninfo, f"rakuten {self._stage} work"), autocommit=True
-            )
-        cursor = await self._session.execute(statement, parameters)
-        return await cursor.fetchall()
+        """Run a statement on the work connection, made anew if it is lost; one that hangs counts as lost."""
+        try:
+            async with asyncio.timeout(_STATEMENT_DEADLINE_S):
+                if self._session is None or self._session.closed or self._session.broken:
+                    self._session = await psycopg.AsyncConnection.connect(
+                        conninfo_for(self._conninfo, f"rakuten {self._stage} work"), autocommit=True
+                    )
+                cursor = await self._session.execute(statement, parameters)
+                return await cursor.fetchall()
+        except TimeoutError as error:
+            if self._session is not None:
+                await self._session.close()
+            raise psycopg.OperationalError(f"no answer within {_STATEMENT_DEADLINE_S:g} s") from error

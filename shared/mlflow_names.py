@@ -21,12 +21,13 @@ SUBMISSION: Final = "test_predictions.csv"  # the challenge's submission format
 PROMOTION: Final = "promotion.json"
 
 TAG_BATCH_ID: Final = "batch_id"
+TAG_BATCH_COMPLETED_AT: Final = "batch_completed_at"
+TAG_SOURCE_SHA256: Final = "source_sha256"
 TAG_ATTEMPT: Final = "attempt"
 TAG_DATASET_SHA256: Final = "dataset_sha256"
 TAG_DATASET_NAME: Final = "dataset_name"
 TAG_DATASET_RUN_ID: Final = "dataset_run_id"
 TAG_MODEL_URI: Final = "model_uri"
-TAG_PROMOTE: Final = "promote"
 TAG_SUPERSEDED: Final = "superseded"
 
 

@@ -63,7 +63,7 @@ def demo(
 
 def _settings_for(settings: Settings, data: Path | None, rows: int, console: Console) -> Settings:
     """The settings with the demo's data and, if STATE_PATH serves other data already, a state folder of its own."""
-    generated = settings.state_path / "generated"
+    generated = settings.state_path / f"generated-{rows}"
     directory = (data or generated).absolute()
     if data is None and not (generated / source.X_TRAIN).exists():
         from db.synthetic import generate  # noqa: PLC0415

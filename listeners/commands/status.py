@@ -139,8 +139,10 @@ def retry(
         for batch_id, batch_name, stage in failed:
             if week is None or batch_name == f"week_{week}":
                 with engine(database.conninfo(Role[stage.upper()]), "rakuten retry").begin() as connection:
-                    revived += batches.retry_stage(connection, batch_id, stage)
-                typer.echo(f"{batch_name}: {stage} will be tried again")
+                    was_given_up = batches.retry_stage(connection, batch_id, stage)
+                if was_given_up:  # and not revived by somebody else meanwhile
+                    revived += 1
+                    typer.echo(f"{batch_name}: {stage} will be tried again")
     if week is not None and not revived:
         raise BadInputError(
             f"week {week} has no stage that was given up", remedy="rakuten status shows the state of each"

@@ -1,6 +1,5 @@
 """The two sets that never change: the challenge's test products and the labelled holdout, versioned once."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -8,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg.rows import TupleRow
 
-from db import source
+from db import load, source
+from listeners.child import BatchIdentity, Job
 from listeners.digest import sha256_of
 from listeners.mlflow_runs import Tracking
 from listeners.snapshot.read import SCHEMA
-from shared.config import Settings
 from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TAG_DATASET_SHA256, TEST_SET, parquet_name
 
 # Any number that nothing else in this database locks: 'fixed' in ASCII.
@@ -20,22 +19,41 @@ _FIXED_SETS_LOCK = 0x6669786564
 
 
 def ensure_fixed_sets(
-    tracking: Tracking,
-    connection: psycopg.Connection[TupleRow],
-    settings: Settings,
-    require_claim: Callable[[], None],
+    tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job, identity: BatchIdentity
 ) -> None:
-    """Version test_df and holdout_df if MLflow does not have them; one worker at a time, whatever batch it works on."""
-    if all(tracking.finished_run(DATASET_EXPERIMENT, name) for name in (TEST_SET, HOLDOUT_SET)):
+    """Version test_df and holdout_df if MLflow lacks those of this source; one worker at a time, whatever its batch.
+
+    Raises:
+        SourceChangedError: the files are not those of the first load, so that a holdout from them could leak.
+    """
+    if _are_there(tracking, identity):
         return
     connection.execute("select pg_advisory_lock(%s)", [_FIXED_SETS_LOCK])
     try:
-        if not tracking.finished_run(DATASET_EXPERIMENT, TEST_SET):
-            _publish(tracking, settings, TEST_SET, _test_set(settings.data_path), require_claim)
-        if not tracking.finished_run(DATASET_EXPERIMENT, HOLDOUT_SET):
-            _publish(tracking, settings, HOLDOUT_SET, _holdout_set(settings), require_claim)
+        if not _are_there(tracking, identity):
+            _publish_missing(tracking, job, identity)
     finally:
         connection.execute("select pg_advisory_unlock(%s)", [_FIXED_SETS_LOCK])
+
+
+def _are_there(tracking: Tracking, identity: BatchIdentity) -> bool:
+    names = (TEST_SET, HOLDOUT_SET)
+    return all(tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags) for name in names)
+
+
+def _publish_missing(tracking: Tracking, job: Job, identity: BatchIdentity) -> None:
+    settings = job.settings
+    training_set = source.read_training_set(
+        settings.data_path, settings.random_seed, settings.holdout_percentage
+    )
+    load.require_unchanged_source(identity.source, settings, training_set)
+    sets = {
+        TEST_SET: _test_set(settings.data_path),
+        HOLDOUT_SET: training_set.holdout().select(SCHEMA.names).cast(SCHEMA),
+    }
+    for name, table in sets.items():
+        if not tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags):
+            _publish(tracking, job, identity, name, table)
 
 
 def _test_set(directory: Path) -> pa.Table:
@@ -46,17 +64,8 @@ def _test_set(directory: Path) -> pa.Table:
     return pa.table(columns)
 
 
-def _holdout_set(settings: Settings) -> pa.Table:
-    training_set = source.read_training_set(
-        settings.data_path, settings.random_seed, settings.holdout_percentage
-    )
-    return training_set.holdout().select(SCHEMA.names).cast(SCHEMA)
-
-
-def _publish(
-    tracking: Tracking, settings: Settings, name: str, table: pa.Table, require_claim: Callable[[], None]
-) -> None:
-    with tracking.publishing(DATASET_EXPERIMENT, name, {}, require_claim) as run:
+def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str, table: pa.Table) -> None:
+    with tracking.publishing(DATASET_EXPERIMENT, name, {}, job.require_claim, **identity.source_tags) as run:
         path = run.scratch / parquet_name(name)
         pq.write_table(table, path, compression="zstd")
         digest = sha256_of(path)
@@ -64,8 +73,8 @@ def _publish(
         run.values(
             params={
                 "total_rows": table.num_rows,
-                "random_seed": settings.random_seed,
-                "holdout_percentage": settings.holdout_percentage,
+                "random_seed": job.settings.random_seed,
+                "holdout_percentage": job.settings.holdout_percentage,
                 "labelled": "prdtypecode" in table.column_names,
             },
             tags={TAG_DATASET_SHA256: digest},

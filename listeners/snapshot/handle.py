@@ -9,8 +9,9 @@ import psycopg
 from mlflow.entities import Run
 from psycopg.rows import TupleRow
 
+from db import load
 from db.connect import connect
-from listeners.child import Job
+from listeners.child import BatchIdentity, Job
 from listeners.digest import sha256_of
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.snapshot.balance import HashOverSampler
@@ -25,7 +26,6 @@ from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     DATASET_STATS,
     TAG_ATTEMPT,
-    TAG_BATCH_ID,
     TAG_DATASET_SHA256,
     dataset_name,
     parquet_name,
@@ -36,15 +36,18 @@ def handle(job: Job) -> dict[str, Any]:
     """Build and publish one batch's dataset, or adopt the one that an earlier attempt has published.
 
     Raises:
+        SourceChangedError: the settings are not those of the first load.
         StageError: the batch holds no training rows, or what was written is not what was promised.
     """
+    identity = job.identity()
+    load.require_unchanged_settings(identity.source, job.settings)
     tracking = Tracking(job.settings)
     name = dataset_name(job.week)
-    published = tracking.finished_run(DATASET_EXPERIMENT, name, **{TAG_BATCH_ID: str(job.batch_id)})
+    published = tracking.finished_run(DATASET_EXPERIMENT, name, **identity.batch_tags)
     if published is None:
         with connect(job.conninfo, "rakuten snapshot build", autocommit=True) as connection:
-            ensure_fixed_sets(tracking, connection, job.settings, job.require_claim)
-            published = _publish(tracking, connection, job, name)
+            ensure_fixed_sets(tracking, connection, job, identity)
+            published = _publish(tracking, connection, job, identity, name)
     return {
         "run_id": published.info.run_id,
         "dataset": name,
@@ -53,10 +56,15 @@ def handle(job: Job) -> dict[str, Any]:
     }
 
 
-def _publish(tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job, name: str) -> Run:
-    tags = {TAG_ATTEMPT: str(job.attempt)}
-    identity = {TAG_BATCH_ID: str(job.batch_id)}
-    with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **identity) as run:
+def _publish(
+    tracking: Tracking,
+    connection: psycopg.Connection[TupleRow],
+    job: Job,
+    identity: BatchIdentity,
+    name: str,
+) -> Run:
+    tags = {TAG_ATTEMPT: str(job.attempt), **identity.source_tags}
+    with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **identity.batch_tags) as run:
         path = run.scratch / parquet_name(name)
         stats = _build(connection, job, path)
         _log(run, job, name, path, stats)

@@ -41,7 +41,7 @@ def find_dataset(tracking: Tracking, name: str, **tags: str) -> Run:
     if run is None:
         raise StageError(
             f"MLflow holds no finished run {name} in {DATASET_EXPERIMENT}",
-            remedy="was MLflow emptied? `rakuten reproduce` builds the dataset again",
+            remedy="was MLflow emptied, or is MLFLOW_TRACKING_URI another than the snapshot listener's?",
         )
     return run
 

@@ -1,27 +1,24 @@
-"""The training stage, in order: fetch, fit, evaluate, compare with the champion, publish, register, promote."""
+"""The training stage, in order: fetch, fit, evaluate, publish, register, compare with the champion, promote."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow.sklearn
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import structlog
 from mlflow.entities import Run
 from sklearn.pipeline import Pipeline
 
-from listeners.child import Job
+from db.connect import connect
+from listeners.child import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.training import model, registry
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
 from listeners.training.evaluate import evaluate, report
 from listeners.training.features import drop_lookups
 from listeners.training.plots import confusion_figure
-from listeners.training.promote import Comparison, compare
+from listeners.training.promote import ensure_promoted
 from shared.mlflow_names import (
     CLASSIFICATION_REPORT,
     CONFUSION_MATRIX,
@@ -29,22 +26,17 @@ from shared.mlflow_names import (
     HOLDOUT_SET,
     MODEL_ARTIFACT,
     MODEL_EXPERIMENT,
-    PROMOTION,
     SUBMISSION,
     TAG_ATTEMPT,
-    TAG_BATCH_ID,
     TAG_DATASET_NAME,
     TAG_DATASET_RUN_ID,
     TAG_DATASET_SHA256,
     TAG_MODEL_URI,
-    TAG_PROMOTE,
     TEST_SET,
     dataset_name,
     model_run_name,
     parquet_name,
 )
-
-logger = structlog.get_logger()
 
 _RECORDED_METRICS = ("f1_score", "f1_score_ci_low", "f1_score_ci_high", "f1_macro", "accuracy")
 
@@ -55,41 +47,43 @@ def handle(job: Job) -> dict[str, Any]:
     Raises:
         StageError: the dataset is missing or not the one that was logged.
     """
+    identity = job.identity()
     tracking = Tracking(job.settings)
     name = model_run_name(job.week)
-    run = tracking.finished_run(MODEL_EXPERIMENT, name, **{TAG_BATCH_ID: str(job.batch_id)})
+    run = tracking.finished_run(MODEL_EXPERIMENT, name, **identity.batch_tags)
     if run is None:
-        run = _publish(tracking, job, name)
-    job.require_claim()
-    version = registry.ensure_registered(tracking, run)
-    promoted = registry.ensure_promoted(tracking, run, version)
+        run = _publish(tracking, job, identity, name)
+    with connect(job.conninfo, "rakuten training promote", autocommit=True) as connection:
+        job.require_claim()
+        version = registry.ensure_registered(tracking, run)
+        promoted = ensure_promoted(tracking, connection, run, version, seed=job.settings.random_seed)
     metrics = {name: run.data.metrics[name] for name in _RECORDED_METRICS}
     return {"run_id": run.info.run_id, "model_version": int(version.version), "champion": promoted, **metrics}
 
 
-def _publish(tracking: Tracking, job: Job, name: str) -> Run:
-    batch = {TAG_BATCH_ID: str(job.batch_id)}
-    dataset = find_dataset(tracking, dataset_name(job.week), **batch)
+def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -> Run:
+    dataset = find_dataset(tracking, dataset_name(job.week), **identity.batch_tags)
     tags = {
         TAG_ATTEMPT: str(job.attempt),
         TAG_DATASET_NAME: dataset.info.run_name,
         TAG_DATASET_RUN_ID: dataset.info.run_id,
         TAG_DATASET_SHA256: dataset.data.tags[TAG_DATASET_SHA256],
+        **identity.source_tags,
     }
     with (
         TemporaryDirectory(prefix="rakuten-") as scratch,
-        tracking.publishing(MODEL_EXPERIMENT, name, tags, job.require_claim, **batch) as run,
+        tracking.publishing(MODEL_EXPERIMENT, name, tags, job.require_claim, **identity.batch_tags) as run,
     ):
-        data = read_training_data(fetch(tracking, dataset, Path(scratch)))
-        holdout = read_frame(fetch(tracking, find_dataset(tracking, HOLDOUT_SET), Path(scratch)))
-        test = read_frame(fetch(tracking, find_dataset(tracking, TEST_SET), Path(scratch)))
-        classifier = _fit(run, job, dataset, data)
-        comparison = _evaluate(run, tracking, job, classifier, holdout)
-        _predict_test(run, classifier, test)
-        model_uri = _log_model(run, classifier)
-        run.values(
-            tags={TAG_MODEL_URI: model_uri, TAG_PROMOTE: json.dumps(comparison is None or comparison.promote)}
+        directory = Path(scratch)
+        data = read_training_data(fetch(tracking, dataset, directory))
+        holdout, test = (
+            read_frame(fetch(tracking, find_dataset(tracking, name, **identity.source_tags), directory))
+            for name in (HOLDOUT_SET, TEST_SET)
         )
+        classifier = _fit(run, job, dataset, data)
+        _evaluate(run, classifier, holdout, seed=job.settings.random_seed)
+        _predict_test(run, classifier, test)
+        run.values(tags={TAG_MODEL_URI: _log_model(run, classifier)})
     return tracking.client.get_run(run.run_id)
 
 
@@ -115,39 +109,17 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
     return classifier
 
 
-def _evaluate(
-    run: Publication, tracking: Tracking, job: Job, classifier: Pipeline, holdout: pd.DataFrame
-) -> Comparison | None:
-    """Log what the model scores on the holdout, and how it compares with the champion; None when there is none."""
+def _evaluate(run: Publication, classifier: Pipeline, holdout: pd.DataFrame, *, seed: int) -> None:
+    """Log what the model scores on the holdout, and its predictions: a later comparison pairs them row by row."""
     truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
     prediction = classifier.predict(holdout)
-    run.values(metrics=evaluate(truth, prediction, seed=job.settings.random_seed))
+    run.values(metrics=evaluate(truth, prediction, seed=seed))
     run.text(CLASSIFICATION_REPORT, report(truth, prediction))
     run.figure(CONFUSION_MATRIX, confusion_figure(truth, prediction))
-    productids = holdout["productid"].to_numpy()
     path = run.scratch / HOLDOUT_PREDICTIONS
-    pd.DataFrame({"productid": productids, "prdtypecode": truth, "prediction": prediction}).to_parquet(path)
+    predictions = {"productid": holdout["productid"], "prdtypecode": truth, "prediction": prediction}
+    pd.DataFrame(predictions).to_parquet(path)
     run.file(path)
-    comparison = _compare(tracking, job, truth, prediction, productids)
-    verdict = (
-        {"promote": True, "reason": "there is no champion yet"} if comparison is None else asdict(comparison)
-    )
-    run.json(PROMOTION, verdict)
-    return comparison
-
-
-def _compare(
-    tracking: Tracking,
-    job: Job,
-    truth: npt.NDArray[np.int64],
-    prediction: npt.NDArray[np.int64],
-    productids: npt.NDArray[np.int64],
-) -> Comparison | None:
-    holder = registry.champion(tracking)
-    if holder is None:
-        return None
-    champion_prediction = registry.champion_predictions(tracking, holder, productids)
-    return compare(truth, prediction, champion_prediction, seed=job.settings.random_seed)
 
 
 def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) -> None:

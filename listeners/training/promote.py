@@ -1,104 +1,87 @@
-"""Whether a new model takes the champion's place.
+"""Moving the alias `champion`: by a paired comparison, one at a time, with the verdict kept on the challenger's run."""
 
-"The new F1 is higher" is a coin flip: on a holdout of 1,165 rows the difference of two independent scores has a standard
-error of 0.0128, and weekly scores drop by noise alone. Comparing row by row on the same rows brings it to 0.0033.
-"""
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+import pandas as pd
+import psycopg
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from psycopg.rows import TupleRow
 
-import numpy as np
-import numpy.typing as npt
+from listeners.mlflow_runs import Tracking
+from listeners.training.compare import compare
+from listeners.training.registry import champion
+from shared.errors import StageError
+from shared.mlflow_names import (
+    CHAMPION,
+    HOLDOUT_PREDICTIONS,
+    PROMOTION,
+    REGISTERED_MODEL,
+    TAG_BATCH_COMPLETED_AT,
+)
 
-Codes: TypeAlias = npt.NDArray[np.int64]
-_Floats: TypeAlias = npt.NDArray[np.float64]
-
-SIGNIFICANCE: Final = 0.05
+# Any number that nothing else in this database locks: 'champ' in ASCII.
+_CHAMPION_LOCK = 0x6368616D70
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A challenger against the champion on the same rows.
+def ensure_promoted(
+    tracking: Tracking,
+    connection: psycopg.Connection[TupleRow],
+    challenger: Run,
+    version: ModelVersion,
+    *,
+    seed: int,
+) -> bool:
+    """Compare the challenger with whoever is champion now, and move the alias if it is not worse.
 
-    Attributes:
-        difference: weighted F1 of the challenger minus that of the champion.
-        ci_low: lower end of the difference's 90 % interval.
-        ci_high: upper end, and so the one-sided 95 % bound behind the decision.
-        p_value: one-sided; small when the challenger is worse.
-        n_rows: rows compared.
-        promote: whether the challenger becomes champion.
-        reason: one sentence for people.
+    Comparing and moving happen under one lock, so that no two challengers are measured against the same champion and the
+    alias never goes to a model that was not compared with the one it displaces.
+
+    Returns:
+        Whether the challenger is champion afterwards.
     """
-
-    difference: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    n_rows: int
-    promote: bool
-    reason: str
-
-
-def compare(
-    y_true: Codes, challenger_pred: Codes, champion_pred: Codes, *, seed: int, n_resamples: int = 2000
-) -> Comparison:
-    """Compare by a paired bootstrap of the difference in weighted F1.
-
-    The challenger wins unless it is significantly worse. It has seen more data, newer categories and the latest
-    corrections, so the burden of proof lies with keeping the old model; asking for a significant gain would freeze the
-    champion, because three per cent more rows rarely gain more than the noise.
-
-    Algorithm: resample rows in pairs and recompute the difference (Koehn 2004, "Statistical significance tests for
-    machine translation evaluation"). Rows with the same three codes are alike, so one multinomial draw over the distinct
-    triples stands for a resample of the rows.
-
-    Args:
-        y_true: prdtypecode of each row, shape (n,), int64, n > 0.
-        challenger_pred: the new model's predictions of the same rows, shape (n,), int64.
-        champion_pred: the present champion's, shape (n,), int64.
-        seed: of the bootstrap.
-        n_resamples: how many bootstrap resamples.
-
-    Raises:
-        ValueError: the arrays differ in length or are empty.
-    """
-    triples, counts = _distinct_triples(y_true, challenger_pred, champion_pred)
-    n_rows = int(counts.sum())
-    draws = np.random.default_rng(seed).multinomial(n_rows, counts / n_rows, size=n_resamples)
-    [difference] = _f1_difference(triples, counts[np.newaxis])
-    resampled = _f1_difference(triples, draws)
-    ci_low, ci_high = np.quantile(resampled, [SIGNIFICANCE, 1 - SIGNIFICANCE]).tolist()
-    # The + 1 counts the observed sample as one of the resamples, so that p is never 0 (Davison & Hinkley 1997, 4.2).
-    p_value = float((1 + np.count_nonzero(resampled >= 0)) / (1 + n_resamples))
-    promote = p_value >= SIGNIFICANCE
-    verdict = "not significantly worse" if promote else "significantly worse"
-    reason = (
-        f"{verdict}: weighted F1 {difference:+.4f} on {n_rows} rows, "
-        f"90 % interval [{ci_low:+.4f}, {ci_high:+.4f}], one-sided p = {p_value:.3f}"
-    )
-    return Comparison(float(difference), ci_low, ci_high, p_value, n_rows, promote, reason)
+    connection.execute("select pg_advisory_lock(%s)", [_CHAMPION_LOCK])
+    try:
+        holder = champion(tracking)
+        if holder is not None and holder.version == version.version:
+            return True  # an earlier attempt has come this far
+        verdict = _verdict(tracking, challenger, holder, seed)
+        tracking.client.log_dict(challenger.info.run_id, verdict, PROMOTION)
+        if verdict["promote"]:
+            tracking.client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version.version)
+        return bool(verdict["promote"])
+    finally:
+        connection.execute("select pg_advisory_unlock(%s)", [_CHAMPION_LOCK])
 
 
-def _distinct_triples(*codes: Codes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-    """The distinct (true, challenger, champion) triples as indices of classes, shape (t, 3), and their counts (t,)."""
-    if len({len(column) for column in codes}) != 1 or not len(codes[0]):
-        raise ValueError(
-            f"need as many predictions as true codes, and at least one: {[len(column) for column in codes]}"
-        )
-    _, classes = np.unique(np.column_stack(codes), return_inverse=True)
-    triples, counts = np.unique(classes.reshape(-1, len(codes)), axis=0, return_counts=True)
-    return triples, counts
+def _verdict(tracking: Tracking, challenger: Run, holder: ModelVersion | None, seed: int) -> dict[str, Any]:
+    """What promotion.json says: at least `promote` and `reason`."""
+    if holder is None:
+        return {"promote": True, "reason": "there is no champion yet"}
+    against = {"champion_version": int(holder.version)}
+    try:
+        run = tracking.client.get_run(str(holder.run_id)) if holder.run_id else None
+        theirs = None if run is None else _predictions(tracking, run)
+    except StageError:
+        run, theirs = None, None
+    if run is None or theirs is None:
+        reason = "the champion was not made by this pipeline: move the alias by hand, or delete it"
+        return {"promote": False, "reason": reason, **against}
+    if run.data.tags.get(TAG_BATCH_COMPLETED_AT, "") > challenger.data.tags[TAG_BATCH_COMPLETED_AT]:
+        return {"promote": False, "reason": "the champion has seen a later batch", **against}
+    ours = _predictions(tracking, challenger)
+    if not ours[["productid", "prdtypecode"]].equals(theirs[["productid", "prdtypecode"]]):
+        reason = "the champion comes from another source and holdout: move the alias by hand, or delete it"
+        return {"promote": False, "reason": reason, **against}
+    truth = ours["prdtypecode"].to_numpy()
+    comparison = compare(truth, ours["prediction"].to_numpy(), theirs["prediction"].to_numpy(), seed=seed)
+    return {**asdict(comparison), **against}
 
 
-def _f1_difference(triples: npt.NDArray[np.intp], counts: npt.NDArray[np.int64]) -> _Floats:
-    """Challenger minus champion, shape (b,), for each row of `counts`, shape (b, t)."""
-    true, challenger, champion = np.eye(triples.max() + 1)[triples.T]
-    return _weighted_f1(true, challenger, counts) - _weighted_f1(true, champion, counts)
-
-
-def _weighted_f1(true: _Floats, predicted: _Floats, counts: npt.NDArray[np.int64]) -> _Floats:
-    """Weighted F1, shape (b,), of one-hot codes (t, K) that occur `counts` (b, t) times."""
-    support = counts @ true
-    total = support + counts @ predicted
-    f1 = np.divide(2 * (counts @ (true * predicted)), total, out=np.zeros_like(total), where=total > 0)
-    return np.asarray((f1 * support).sum(axis=1) / counts.sum(axis=1), np.float64)
+def _predictions(tracking: Tracking, run: Run) -> pd.DataFrame:
+    """productid, prdtypecode and prediction of the holdout, int64, as the run's model gave them."""
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        return pd.read_parquet(tracking.download(run, HOLDOUT_PREDICTIONS, Path(scratch)))

@@ -330,7 +330,7 @@ def test_every_security_definer_function_fixes_its_search_path(as_superuser):
             """
             select proname from pg_proc
             where pronamespace = 'public'::regnamespace and prosecdef
-                and not coalesce(proconfig, '{}') @> array['search_path=""']
+                and not coalesce(proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']
             """
         ).fetchall()
     assert loose == []
@@ -378,3 +378,17 @@ def test_a_row_keeps_its_id_so_that_the_audit_can_follow_it(as_superuser, table)
         pytest.raises(errors.InsufficientPrivilege, match="id does not change"),
     ):
         connection.execute(f"update {table} set id = default")
+
+
+def test_a_temporary_type_cannot_borrow_the_owners_rights(as_role, load_weeks):
+    """With an empty search_path, a function of the owner would take `text` for the loader's domain, and run its check."""
+    load_weeks(1)
+    with as_role(Role.LOADER) as connection:
+        connection.execute(
+            "create function pg_temp.evil(value pg_catalog.text) returns boolean language plpgsql as"
+            " $$ begin delete from public.products_history; return true; end $$"
+        )
+        connection.execute("create domain pg_temp.text as pg_catalog.text check (pg_temp.evil(value))")
+        connection.execute("insert into public.labels (productid, prdtypecode) values (1, 10)")
+        [kept] = connection.execute("select count(*) from public.products_history").fetchone()
+    assert kept > 0

@@ -10,11 +10,12 @@ from db import source
 from db.connect import connect
 from db.csv_file import read_csv
 from db.database import Role
+from db.synthetic import generate
 from listeners.child import Job
 from listeners.mlflow_runs import Tracking
 from listeners.snapshot import handle as snapshot
 from listeners.snapshot.read import SCHEMA, read_labels, stream_rows
-from shared.errors import FencedError
+from shared.errors import FencedError, SourceChangedError
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT
 
@@ -168,9 +169,60 @@ def test_a_fenced_attempt_leaves_no_finished_run(job_for, load_weeks, tracking):
 
 def test_the_run_of_a_dead_attempt_is_closed(job_for, load_weeks, tracking):
     [batch_id] = load_weeks(1)
+    tags = job_for(batch_id, 1).identity().batch_tags
     dead = tracking.client.create_run(
-        tracking.experiment_id(DATASET_EXPERIMENT), run_name="train_week_1", tags={"batch_id": str(batch_id)}
+        tracking.experiment_id(DATASET_EXPERIMENT), run_name="train_week_1", tags=tags
     )
     snapshot.handle(job_for(batch_id, 1))
     closed = tracking.client.get_run(dead.info.run_id)
     assert (closed.info.status, closed.data.tags["superseded"]) == ("KILLED", "true")
+
+
+def test_a_run_that_a_later_attempt_superseded_is_not_finished_after_all(job_for, load_weeks, tracking):
+    """Its attempt asked for its claim, stalled, and woke up when another had taken over."""
+    [batch_id] = load_weeks(1)
+    stalled = job_for(batch_id, 1)
+    identity = stalled.identity().batch_tags
+    newer = {}
+
+    def publish_too_late():
+        with tracking.publishing(DATASET_EXPERIMENT, "train_week_1", {}, lambda: None, **identity):
+            newer.update(snapshot.handle(job_for(batch_id, 1)))
+
+    with pytest.raises(FencedError, match="superseded"):
+        publish_too_late()
+    [kept] = [run for run in finished_runs(tracking, "train_week_1") if "superseded" not in run.data.tags]
+    assert kept.info.run_id == newer["run_id"]
+    assert (
+        tracking.finished_run(DATASET_EXPERIMENT, "train_week_1", **identity).info.run_id == newer["run_id"]
+    )
+
+
+def test_another_database_beside_the_same_mlflow_adopts_nothing(
+    job_for, load_weeks, load_weeks_into, another_database, settings, tracking, tmp_path
+):
+    [batch_id] = load_weeks(1)
+    snapshot.handle(job_for(batch_id, 1))
+    other_data = tmp_path / "other"
+    generate(other_data, 400, seed=7, image_share=0)
+    others = another_database.settings.model_copy(
+        update={"data_path": other_data, "state_path": settings.state_path}
+    )
+    training_set = source.read_training_set(other_data, 42, 10)
+    [other_id] = load_weeks_into(another_database, others, training_set, 1)
+    result = snapshot.handle(claimed(another_database, others, other_id, 1))
+    frame = pd.read_parquet(
+        tracking.download(tracking.client.get_run(result["run_id"]), "train_week_1.parquet", tmp_path)
+    )
+    assert set(frame["productid"]) <= set(training_set.table["productid"].to_pylist())
+    assert len(finished_runs(tracking, "holdout_df")) == 2  # one of each source
+
+
+@pytest.mark.parametrize("changed", [{"holdout_percentage": 30}, {"random_seed": 7}])
+def test_a_listener_with_other_settings_than_the_first_load_builds_nothing(
+    database, load_weeks, settings, tracking, changed
+):
+    [batch_id] = load_weeks(1)
+    with pytest.raises(SourceChangedError, match="at the first load"):
+        snapshot.handle(claimed(database, settings.model_copy(update=changed), batch_id, 1))
+    assert finished_runs(tracking, "holdout_df") == finished_runs(tracking, "train_week_1") == []

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -245,3 +246,26 @@ def test_a_fenced_attempt_is_told_so_before_it_publishes(database, quick, script
 
     with pytest.raises(StageError, match="lost its claim"):
         asyncio.run(scenario())
+
+
+def test_a_batch_whose_outcome_is_being_committed_is_not_claimed_again(load_weeks, as_role, database):
+    """The outcome's transaction has released the advisory lock, and not committed yet."""
+    [batch_id] = load_weeks(1)
+    claim = "select claim_stage(%s, 'snapshot', 'host:1', 'notify', '0 s')"
+    with as_role(Role.SNAPSHOT) as finishing, ThreadPoolExecutor() as pool:
+        finishing.execute(claim, [batch_id])
+        finishing.commit()
+        finishing.execute("select finish_stage(%s, 'snapshot', 1, '{\"run_id\": \"x\"}')", [batch_id])
+
+        def rival_claims():
+            with as_role(Role.SNAPSHOT) as rival:
+                return rival.execute(claim, [batch_id]).fetchone()[0]
+
+        rival = pool.submit(rival_claims)
+        with as_role(Role.READER, autocommit=True) as watching:
+            waits = "select 1 from pg_locks where not granted"
+            deadline = time.monotonic() + DEADLINE_S
+            while not watching.execute(waits).fetchone():
+                assert time.monotonic() < deadline
+        finishing.commit()
+        assert rival.result(DEADLINE_S) is None

@@ -1,3 +1,6 @@
+-- Every function here names its schemas and has `search_path = pg_catalog, pg_temp`. An empty path would not do: pg_temp is then
+-- searched first for types, and a temporary domain called `text` would run its check with the owner's rights.
+
 -- The audit trail. Statement-level triggers with transition tables: one insert per statement, however many rows.
 -- A trigger for several events cannot have transition tables, so there is one trigger per event.
 
@@ -5,7 +8,7 @@
 -- Any role may set it to anything, so it is checked: a value that names no running batch is refused loudly.
 create function current_batch_id() returns bigint
 language plpgsql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     setting text := nullif(current_setting('rakuten.batch_id', true), '');
@@ -27,7 +30,7 @@ $$;
 -- One notification per statement and never one per row: COMMIT with NOTIFY takes a cluster-wide lock.
 create function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if changed_rows > 0 then
@@ -42,7 +45,7 @@ $$;
 -- `changed` holds the inserted, the deleted or the new rows; an UPDATE that changes nothing leaves no entry.
 create function audit_products() returns trigger
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     batch_id     bigint := public.current_batch_id();
@@ -80,7 +83,7 @@ $$;
 
 create function audit_labels() returns trigger
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     batch_id     bigint := public.current_batch_id();
@@ -113,7 +116,7 @@ $$;
 -- An UPDATE is audited by joining the old and the new rows on their id: a row with another id would slip through.
 create function refuse_new_id() returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception '%.id does not change', tg_table_name
@@ -124,7 +127,7 @@ $$;
 -- TRUNCATE fires no DELETE trigger and has no transition table: delete the rows first, and the audit sees them go.
 create function audit_truncate() returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     execute format('delete from %I.%I', tg_table_schema, tg_table_name);
@@ -171,7 +174,7 @@ alter table labels
 -- Append-only, also for a superuser: only the owner may, and must say `set role` to do it.
 create function refuse_rewriting_history() returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_user = (select pg_get_userbyid(relowner) from pg_catalog.pg_class where oid = tg_relid) then

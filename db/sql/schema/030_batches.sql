@@ -2,7 +2,7 @@
 
 create function require_role(step text) returns void
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- session_user is who logged in; current_user is the owner inside the functions that call this one
@@ -16,7 +16,7 @@ $$;
 -- Take a batch up: a new one, a failed one, or a 'running' one whose loader was killed. Returns its id.
 create function claim_batch(name text, percentage numeric, source jsonb) returns bigint
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     batch_id bigint;
@@ -44,7 +44,7 @@ $$;
 -- The row lock says that its loader lives; a killed loader's lock is gone, and the batch can be claimed again.
 create function begin_batch(batch_id bigint) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.require_role('loader');
@@ -59,7 +59,7 @@ $$;
 -- Record what the load did or why it failed, under metadata -> load.
 create function record_load(batch_id bigint, load jsonb) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.require_role('loader');
@@ -71,7 +71,7 @@ $$;
 
 create function fail_batch(batch_id bigint, reason text) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.require_role('loader');
@@ -84,7 +84,7 @@ $$;
 
 create function complete_batch(batch_id bigint) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.require_role('loader');
@@ -101,7 +101,7 @@ $$;
 -- Nobody waits behind a forgotten transaction for ever: the lock is given up after a while, and completing can be repeated.
 create function seal_batch() returns trigger
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '30s'
 as $$
 begin
@@ -135,7 +135,7 @@ create trigger _100_seal before insert or update on data_loads
 
 create function notify_batch_completed() returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform pg_notify('batch_completed', jsonb_build_object('v', 1, 'batch_id', new.id)::text);

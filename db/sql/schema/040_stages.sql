@@ -11,7 +11,7 @@
 
 create function require_stage(stage text) returns void
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if stage is null or stage not in ('snapshot', 'training') then
@@ -30,7 +30,7 @@ return case stage when 'snapshot' then 1936613744 when 'training' then 195365309
 create function pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select
         id,
@@ -50,7 +50,7 @@ $$;
 -- `waited` is the time since the worker woke, so that all recorded times are of one clock, the server's.
 create function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     next_attempt integer;
@@ -60,6 +60,9 @@ begin
     if not pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer) then
         return null;
     end if;
+    -- Whoever recorded an outcome has released the advisory lock before the commit: wait for that commit, so that the
+    -- UPDATE looks at what it left.
+    perform from public.data_loads where id = batch_id for no key update;
     update public.data_loads
     set metadata = jsonb_set(metadata, array[stage], coalesce(metadata -> stage, '{}') - 'retry_at' || jsonb_build_object(
         'state', 'running',
@@ -82,7 +85,7 @@ $$;
 -- Is this attempt still the newest and unfinished? Asked before anything is published.
 create function holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language sql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from public.data_loads
@@ -96,7 +99,7 @@ $$;
 -- False: the attempt is fenced, or another session was faster.
 create function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.require_stage(stage);
@@ -110,7 +113,7 @@ $$;
 
 create function holds_stage_lock(batch_id bigint, stage text) returns boolean
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from pg_catalog.pg_locks
@@ -121,7 +124,7 @@ $$;
 
 create function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.require_stage(stage);
@@ -143,7 +146,7 @@ $$;
 -- Record the result and ring the next stage's doorbell, in one transaction.
 create function finish_stage(batch_id bigint, stage text, attempt integer, result jsonb) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
@@ -159,7 +162,7 @@ $$;
 -- Record a failure: try again after `backoff`, or, when it is null, give up until retry_stage.
 create function fail_stage(batch_id bigint, stage text, attempt integer, error text, backoff interval) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
@@ -182,7 +185,7 @@ $$;
 -- Hand a claim back unfinished (SIGTERM): no failure, and another worker may take it up at once.
 create function release_stage(batch_id bigint, stage text, attempt integer) returns void
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object('state', 'waiting'));
@@ -192,7 +195,7 @@ $$;
 
 create function ring_stage(batch_id bigint, stage text) returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case stage
         when 'snapshot' then pg_notify('batch_completed', jsonb_build_object('v', 1, 'batch_id', batch_id)::text)
@@ -206,7 +209,7 @@ $$;
 -- Revive a stage that gave up. True when there was something to revive.
 create function retry_stage(batch_id bigint, stage text) returns boolean
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.require_stage(stage);

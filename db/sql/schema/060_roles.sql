@@ -34,8 +34,6 @@ grant execute on function
     products_as_of_batch(bigint),
     products_as_of(timestamptz),
     pending_batches(text),
-    pipeline_doctor(interval),
-    stage_lock_class(text),
     seconds_between(timestamptz, text)
 to rakuten_reader;
 
@@ -62,6 +60,14 @@ grant execute on function
     pending_batches(text),
     seconds_between(timestamptz, text)
 to rakuten_loader, rakuten_snapshot, rakuten_training;
+
+-- the doctor reads the products too, which the training role may not
+grant execute on function
+    pipeline_doctor(interval),
+    stage_lock_class(text),
+    products_at(bigint, timestamptz),
+    products_as_of(timestamptz)
+to rakuten_reader, rakuten_loader, rakuten_snapshot;
 
 grant execute on function
     claim_stage(bigint, text, text, text, interval),
