@@ -10,6 +10,7 @@ one exists):
 - `connect_timeout` in the connection string is ignored; `timeout` of `aiopg.connect` is not.
 - A frozen server never raises, so a ping with a deadline asks which channels this session listens on. That also finds a
   session that is alive and deaf: after UNLISTEN, or behind a pooler that has handed it to another server connection.
+- A cancellation that arrives together with a statement's answer is swallowed up to Python 3.11: ask for it afterwards.
 - Subscribe first, look at the tables second: the other order has a gap.
 """
 
@@ -147,13 +148,16 @@ def _log_retry(state: RetryCallState) -> None:
 @asynccontextmanager
 async def _statement() -> AsyncIterator[None]:
     """Tell a statement that the server cancelled, which aiopg raises as CancelledError, from a cancelled task."""
+    task = asyncio.current_task()
     try:
         yield
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         raise ConnectionLostError("the server cancelled a statement of the LISTEN connection") from error
+    if task is not None and task.cancelling():
+        # aiopg waits with wait_for, which up to Python 3.11 swallows a cancellation that meets the answer
+        raise asyncio.CancelledError
 
 
 async def _subscribe(connection: Any, channels: list[str], timing: Timing) -> None:

@@ -156,10 +156,14 @@ def test_a_statement_that_the_server_cancels_does_not_end_the_loop(database, psq
     asyncio.run(scenario())
 
 
-def test_a_cancelled_task_ends_at_once(database):
+def test_a_cancelled_task_ends_also_when_it_is_cancelled_during_a_ping(database):
+    """Up to Python 3.11 wait_for, inside aiopg, swallows a cancellation that meets the answer."""
+    constantly = Timing(ping_interval_s=0.0001, ping_deadline_s=5, poll_interval_s=3600)
+
     async def scenario():
-        async with listening(database):
-            pass
+        for turn in range(60):
+            async with listening(database, constantly):
+                await asyncio.sleep(turn * 0.0003)
 
     asyncio.run(asyncio.wait_for(scenario(), DEADLINE_S))
 
