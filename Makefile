@@ -61,11 +61,15 @@ format: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.dev ## Benchmarks: ours beside the usual way, as ratios
+$(VENV)/.rivals: $(VENV)/.dev
+	$(INSTALL) --group rivals
+	@touch $@
+
+bench: $(VENV)/.rivals ## Benchmarks: ours beside the usual way, as ratios
 	$(BIN)/python tests/benchmarks/run.py
 
 constraints: $(BIN)/uv ## Resolve constraints.txt again
-	$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --no-emit-index-url --upgrade pyproject.toml --output-file constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --group rivals --group audit --no-emit-index-url --upgrade pyproject.toml --output-file constraints.txt
 
 clean: ## Remove what the pipeline made (data/raw is kept)
 	$(BIN)/rakuten db stop || true
