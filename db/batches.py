@@ -1,18 +1,25 @@
 """Reading `data_loads`: what each batch has become."""
 
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import func, select, table
 
-_PIPELINE_STATUS = table("pipeline_status")
-
 
 def pipeline_status(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:
     """One row a batch, oldest first, with the columns of the view `pipeline_status`."""
-    everything: sqlalchemy.Select[Any] = select(sqlalchemy.literal_column("*")).select_from(_PIPELINE_STATUS)
-    rows = connection.execute(everything)
-    return [dict(row) for row in rows.mappings()]
+    return _all_of(connection, table("pipeline_status"))
+
+
+def stage_ledger(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:
+    """One row a completed batch and stage, oldest first, with the columns of the view `stage_ledger`."""
+    return _all_of(connection, table("stage_ledger"))
+
+
+def _all_of(connection: sqlalchemy.Connection, relation: sqlalchemy.FromClause) -> list[dict[str, Any]]:
+    everything: sqlalchemy.Select[Any] = select(sqlalchemy.literal_column("*")).select_from(relation)
+    return [dict(row) for row in connection.execute(everything).mappings()]
 
 
 def pending_batches(connection: sqlalchemy.Connection, stage: str) -> list[str]:
@@ -48,13 +55,20 @@ def listening_application(stage: str) -> str:
     return f"rakuten {stage} listen"
 
 
-def pipeline_doctor(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:
-    """What is wrong right now: severity, finding, subject, detail and remedy; errors first."""
-    findings: sqlalchemy.Select[Any] = select(sqlalchemy.literal_column("*")).select_from(
-        func.pipeline_doctor()
-    )
-    rows = [dict(row) for row in connection.execute(findings).mappings()]
-    return sorted(rows, key=lambda row: (row["severity"], row["finding"], row["subject"]))
+def pipeline_doctor(
+    connection: sqlalchemy.Connection,
+    *,
+    patience: timedelta = timedelta(minutes=5),
+    deaf_after: timedelta = timedelta(seconds=30),
+) -> list[dict[str, Any]]:
+    """What is wrong right now: rows of severity, finding, subject, detail and remedy.
+
+    Args:
+        connection: of the reader role; others may not be shown when a listener gave its last sign of life.
+        patience: how long a batch may wait or a load may run.
+        deaf_after: how old a listener's last sign of life may be.
+    """
+    return _all_of(connection, func.pipeline_doctor(patience, deaf_after))
 
 
 def retry_stage(connection: sqlalchemy.Connection, batch_id: int, stage: str) -> bool:

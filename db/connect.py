@@ -20,7 +20,7 @@ KEEPALIVES = {
     "keepalives_count": 3,
     "tcp_user_timeout": 8000,
 }
-CONNECT_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 5
 # The server's side of the same: a worker that was cut off would otherwise hold its locks for two hours.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"

@@ -7,7 +7,7 @@ import sqlalchemy.exc
 import typer
 from rich.console import Console
 
-from listeners.commands import data, database, demo, listen, load, status
+from listeners.commands import data, database, demo, doctor, listen, load, status
 from shared.errors import PipelineError
 from shared.logs import censor
 
@@ -24,7 +24,7 @@ app.add_typer(listen.app, name="listen")
 app.command("demo")(demo.demo)
 app.command("load")(load.load)
 app.command("status")(status.status)
-app.command("doctor")(status.doctor)
+app.command("doctor")(doctor.doctor)
 app.command("events")(status.events)
 app.command("retry")(status.retry)
 

@@ -14,6 +14,8 @@ logger = structlog.get_logger()
 
 # More batches than ever wait at once; a flood of forged notifications must not grow the memory.
 _REMEMBERED: Final = 1024
+# ... nor the log: the first refusal is shown, the others of this time are counted.
+_SUMMARY_INTERVAL_S: Final = 10.0
 
 
 class Doorbell:
@@ -23,8 +25,11 @@ class Doorbell:
         self._rung = asyncio.Event()
         self._first: WakeUp | None = None
         self._notified: OrderedDict[int, WakeUp] = OrderedDict()
+        self._refused = 0
+        self._summary: asyncio.TimerHandle | None = None
 
     def ring(self, wake: WakeUp) -> None:
+        """To be called on the event loop."""
         if wake.source is WakeSource.NOTIFY and not self._remember(wake):
             return
         self._first = self._first or wake
@@ -53,9 +58,7 @@ class Doorbell:
         try:
             event = parse(wake.channel, wake.payload)
         except InvalidPayloadError as error:
-            logger.warning(
-                "notification ignored", channel=wake.channel, payload=wake.payload[:200], error=str(error)
-            )
+            self._refuse(wake, error)
             return False
         batch_id = getattr(event, "batch_id", None)
         if batch_id is not None:
@@ -63,3 +66,17 @@ class Doorbell:
         while len(self._notified) > _REMEMBERED:
             self._notified.popitem(last=False)
         return True
+
+    def _refuse(self, wake: WakeUp, error: InvalidPayloadError) -> None:
+        if self._summary is not None:
+            self._refused += 1
+            return
+        logger.warning(
+            "notification ignored", channel=wake.channel, payload=wake.payload[:200], error=str(error)
+        )
+        self._summary = asyncio.get_running_loop().call_later(_SUMMARY_INTERVAL_S, self._summarise)
+
+    def _summarise(self) -> None:
+        if self._refused:
+            logger.warning("notifications ignored", count=self._refused, seconds=_SUMMARY_INTERVAL_S)
+        self._refused, self._summary = 0, None

@@ -16,7 +16,7 @@ one exists):
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -181,8 +181,8 @@ async def _relay(
             await asyncio.wait({notification}, timeout=max(0.0, min(next_ping, next_poll) - time.monotonic()))
             now = time.monotonic()
             if notification.done():
-                received = notification.result()
-                on_wake_up(WakeUp(WakeSource.NOTIFY, now, received.channel, received.payload))
+                for received in (notification.result(), *_waiting(connection.notifies)):
+                    on_wake_up(WakeUp(WakeSource.NOTIFY, now, received.channel, received.payload))
                 notification = asyncio.ensure_future(connection.notifies.get())
             if now >= next_ping:
                 await _ping(connection, channels, timing)
@@ -193,6 +193,12 @@ async def _relay(
                 next_poll = now + timing.poll_interval_s
     finally:
         notification.cancel()
+
+
+def _waiting(notifies: Any) -> Iterator[Any]:
+    """What has arrived together with the first: a flood must not cost a task and a timer for each."""
+    while not notifies.empty():
+        yield notifies.get_nowait()
 
 
 async def _ping(connection: Any, channels: list[str], timing: Timing) -> None:

@@ -61,6 +61,28 @@ class Tracking:
         found = self._runs(experiment, run_name, "FINISHED", tags)
         return next((run for run in found if TAG_SUPERSEDED not in run.data.tags), None)
 
+    def runs(self, experiment: str, tag: str) -> list[Run]:
+        """Every run of an experiment that has this tag, and is running, or finished and not superseded; oldest first."""
+        found: list[Run] = []
+        if (known := self.client.get_experiment_by_name(experiment)) is None:
+            return found
+        for status in ("RUNNING", "FINISHED"):
+            page = None
+            while page is None or page.token:
+                page = self.client.search_runs(
+                    [known.experiment_id],
+                    f"attributes.status = '{status}'",
+                    order_by=["attributes.start_time ASC"],
+                    page_token=page.token if page else None,
+                )
+                found += page
+        return [run for run in found if tag in run.data.tags and TAG_SUPERSEDED not in run.data.tags]
+
+    def supersede(self, run_id: str) -> None:
+        """Mark a run as one that does not count; the tag comes first, so that no moment shows it as finished and counting."""
+        self.client.set_tag(run_id, TAG_SUPERSEDED, "true")
+        self.client.set_terminated(run_id, "KILLED")
+
     def download(self, run: Run, artifact: str, directory: Path) -> Path:
         """One artifact of a run, as a local file.
 
@@ -110,8 +132,7 @@ class Tracking:
     def _supersede_leftovers(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
         for leftover in self._runs(experiment, run_name, "RUNNING", identity):
             logger.warning("closing the run of a dead attempt", run_id=leftover.info.run_id)
-            self.client.set_tag(leftover.info.run_id, TAG_SUPERSEDED, "true")
-            self.client.set_terminated(leftover.info.run_id, "KILLED")
+            self.supersede(leftover.info.run_id)
         if self.finished_run(experiment, run_name, **identity):
             raise StageError(f"another attempt has just finished {run_name}; the next one adopts it")
 

@@ -13,14 +13,16 @@ from listeners.doorbell import Doorbell
 from listeners.health import Heartbeat
 from listeners.listen import Timing, listen
 from listeners.stage import StageWorker
-from shared.config import Settings, quiet_third_parties
+from shared.config import Settings, configure_third_parties
 from shared.events import Channel, Stage
 
 logger = structlog.get_logger()
 
 _CHANNEL_OF = {Stage.SNAPSHOT: Channel.BATCH_COMPLETED, Stage.TRAINING: Channel.DATASET_READY}
 _LAST_WORDS_S = 5.0  # after the grace period: to record that the work is handed back
-_MISSED_PINGS = 3  # so many may be late or fail before a health check does
+MISSED_PINGS = (
+    3  # so many may be late or fail before a health check does, or the doctor calls the listener deaf
+)
 
 
 def run_listener(stage: Stage, conninfo: str, settings: Settings, *, with_parent: bool = False) -> None:
@@ -32,7 +34,7 @@ def run_listener(stage: Stage, conninfo: str, settings: Settings, *, with_parent
         settings: the settings.
         with_parent: also stop when standard input closes, which is how a started listener notices that its starter is gone.
     """
-    quiet_third_parties()
+    configure_third_parties()
     asyncio.run(_run(stage, conninfo, settings, with_parent=with_parent))
 
 
@@ -63,7 +65,7 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     warming = asyncio.create_task(warm_up(stage))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
     # the ears' heartbeat speaks for the hands too: the process ends with either
-    heartbeat = Heartbeat(stage, _MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))
+    heartbeat = Heartbeat(stage, MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))
     ears = asyncio.create_task(
         listen(
             conninfo,

@@ -8,7 +8,9 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -17,17 +19,19 @@ from psycopg.types.json import Jsonb
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from db.connect import conninfo_for
-from listeners.child import Child, Job, handler_module
+from listeners.child import RECONCILE, Child, Children
 from listeners.doorbell import Doorbell
+from listeners.job import Job, Task, handler_module
 from listeners.listen import WakeUp
 from shared.config import Settings
-from shared.errors import FencedError, StageError
+from shared.errors import FencedError, OutageError, StageError
 from shared.events import Stage
 
 logger = structlog.get_logger()
 
 # While another worker holds a batch: how soon its death is noticed.
-_BUSY_INTERVAL_S: Final = 1.0
+_BUSY_INTERVAL_S: Final = 0.25
+_OUTAGE_RETRY_FIRST_S: Final = 0.25
 _RECONNECT_FIRST_S: Final = 0.1
 _RECONNECT_MAX_S: Final = 5.0
 # No statement of the queue waits for anything but a row lock that is held for milliseconds.
@@ -69,6 +73,7 @@ class StageWorker:
         stop: asyncio.Event,
         *,
         handler: str | None = None,
+        reconciler: str | None = RECONCILE,
     ) -> None:
         self._stage = stage
         self._conninfo = conninfo
@@ -76,6 +81,8 @@ class StageWorker:
         self._doorbell = doorbell
         self._stop = stop
         self._handler = handler or handler_module(stage)
+        self._reconciler = reconciler
+        self._children = Children(f"{stage} child")
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._session: psycopg.AsyncConnection[Any] | None = None
 
@@ -83,13 +90,31 @@ class StageWorker:
         """Look whenever the doorbell rings, a backed-off batch is due, or a batch of another worker may have become free."""
         look_again_in_s: float | None = None
         try:
-            while not self._stop.is_set():
-                wake = await self._doorbell.wait(look_again_in_s)
-                if wake is not None and not self._stop.is_set():
-                    look_again_in_s = await self._work_until_none_waits(wake)
+            async with self._children:
+                while not self._stop.is_set():
+                    wake = await self._doorbell.wait(look_again_in_s)
+                    if wake is not None and not self._stop.is_set():
+                        await self._reconcile()
+                        look_again_in_s = await self._work_until_none_waits(wake)
         finally:
             if self._session is not None:
                 await self._session.close()
+
+    async def _reconcile(self) -> None:
+        """Mend what MLflow and PostgreSQL disagree on, once: before the first work, or later if MLflow is away."""
+        if self._reconciler is None:
+            return
+        task = Task(self._stage, self._conninfo, self._settings, self._reconciler)
+        try:
+            async with self._children.at_work(task) as child:
+                await self._supervise(child)
+            self._reconciler = None
+        except OutageError as error:
+            logger.warning("not reconciled with MLflow yet", error=str(error))
+        except StageError as error:
+            # a defect: the next time would go no better, and the work can do without
+            self._reconciler = None
+            logger.error("not reconciled with MLflow", error=str(error))  # noqa: TRY400  the child logged the traceback
 
     async def _work_until_none_waits(self, wake: WakeUp) -> float | None:
         """Work through all that waits; returns in how many seconds to look again, None for not before the next ring."""
@@ -109,13 +134,13 @@ class StageWorker:
     async def _work(self, batch: _Pending, attempt: int, wake: WakeUp) -> None:
         started = time.monotonic()
         job = Job(
-            self._stage, batch.batch_id, batch.week, attempt, self._conninfo, self._settings, self._handler
+            self._stage, self._conninfo, self._settings, self._handler, batch.batch_id, batch.week, attempt
         )
         log = logger.bind(stage=self._stage, batch_id=batch.batch_id, batch=batch.batch_name, attempt=attempt)
         log.info("claimed", wake=wake.source, waited_s=round(started - wake.at, 3))
         try:
-            async with Child(job) as child:
-                result = await self._supervise(child, batch, attempt)
+            async with self._children.at_work(job) as child:
+                result = await self._supervise(child, partial(self._hold, batch, attempt))
             if result is None:
                 await self._record("select release_stage(%s, %s, %s)", batch, attempt)
                 log.info("handed back", duration_s=round(time.monotonic() - started, 3))
@@ -124,10 +149,14 @@ class StageWorker:
             log.info("finished", wake=wake.source, duration_s=round(time.monotonic() - started, 3), **result)
         except FencedError as error:
             log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
+        except OutageError as error:
+            await self._postpone(batch, attempt, error, log)
         except StageError as error:
             await self._fail(batch, attempt, error, log.bind(duration_s=round(time.monotonic() - started, 3)))
 
-    async def _supervise(self, child: Child, batch: _Pending, attempt: int) -> dict[str, Any] | None:
+    async def _supervise(
+        self, child: Child, keep_claim: Callable[[], Awaitable[None]] | None = None
+    ) -> dict[str, Any] | None:
         """The child's result, or None when it had to be given up to a stop. Keeps the claim alive meanwhile."""
         work = asyncio.create_task(child.result())
         stop = asyncio.create_task(self._stop.wait())
@@ -139,8 +168,8 @@ class StageWorker:
                 if stop.done():
                     await asyncio.wait({work}, timeout=self._settings.grace_period_s)
                     return await work if work.done() else None
-                if not work.done():
-                    await self._hold(batch, attempt)
+                if keep_claim is not None and not work.done():
+                    await keep_claim()
             return await work
         finally:
             work.cancel()
@@ -155,6 +184,19 @@ class StageWorker:
             return  # the next turn connects again; nothing is recorded or published without asking
         if not held[0][0]:
             raise FencedError(f"another worker has claimed batch {batch.batch_id}")
+
+    async def _postpone(self, batch: _Pending, attempt: int, outage: OutageError, log: Any) -> None:
+        first, longest = (
+            timedelta(seconds=seconds)
+            for seconds in (_OUTAGE_RETRY_FIRST_S, self._settings.outage_retry_max_s)
+        )
+        try:
+            await self._record(
+                "select postpone_stage(%s, %s, %s, %s, %s, %s)", batch, attempt, str(outage), first, longest
+            )
+            log.warning("waiting out an outage", error=str(outage))
+        except FencedError as fenced:
+            log.warning("fenced", error=str(fenced))
 
     async def _fail(self, batch: _Pending, attempt: int, error: StageError, log: Any) -> None:
         failures = batch.failures + 1

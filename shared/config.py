@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         2.0, gt=0, description="delay after the first failure; it doubles with each further one"
     )
     retry_max_s: float = Field(300.0, gt=0)
+    outage_retry_max_s: float = Field(
+        5.0, gt=0, description="longest delay between attempts while MLflow, PostgreSQL or disk space is away"
+    )
     grace_period_s: float = Field(
         20.0, ge=0, description="after SIGTERM: time to finish before the work is handed back"
     )
@@ -117,9 +120,17 @@ def read_settings(**overrides: object) -> Settings:
         ) from None
 
 
-def quiet_third_parties() -> None:
-    """Settings that libraries read from the environment only: no usage reports to their makers, no progress bars in logs."""
+def configure_third_parties() -> None:
+    """Settings that libraries read from the environment only.
+
+    No usage reports to their makers, no progress bars in logs. And MLflow's client gives up within seconds, not minutes: a
+    stage that fails on an outage is tried again soon, and a client that hangs in its own retries would learn late that the
+    server is back.
+    """
     for name, value in {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_LOGGING_LEVEL": "WARNING",

@@ -74,6 +74,10 @@ class StageError(PipelineError):
     """A stage could not finish a batch."""
 
 
+class OutageError(StageError):
+    """Something that the stage stands on is away: PostgreSQL, MLflow, disk space. No fault of the batch; it is waited out."""
+
+
 class FencedError(StageError):
     """Another worker has claimed this batch since: this one may neither record nor publish anything."""
 

@@ -1,4 +1,4 @@
-"""`rakuten status`, `doctor`, `events` and `retry`: what the pipeline has done, does, and should do again."""
+"""`rakuten status`, `events` and `retry`: what the pipeline has done, does, and should do again."""
 
 import asyncio
 import json
@@ -23,18 +23,25 @@ _TABLE_WIDTH: Final = 110
 
 
 def status(
-    as_json: bool = typer.Option(False, "--json", help="all columns of pipeline_status, as JSON"),
+    as_json: bool = typer.Option(False, "--json", help="all columns of the view, as JSON"),
+    ledger: bool = typer.Option(
+        False,
+        "--ledger",
+        help="the view stage_ledger instead: what woke each stage, and how long each step took",
+    ),
 ) -> None:
     """One line a week: what was loaded, and what each stage made of it."""
     with (
         open_database(read_settings()) as database,
         engine(database.conninfo(Role.READER), "rakuten status").connect() as connection,
     ):
-        rows = batches.pipeline_status(connection)
+        rows = batches.stage_ledger(connection) if ledger else batches.pipeline_status(connection)
     if as_json:
         typer.echo(json.dumps(rows, default=_plain, indent=2))
     elif not rows:
         typer.echo("nothing is loaded yet: rakuten load, or rakuten demo")
+    elif ledger:
+        wide_console().print(ledger_table(rows))
     else:
         console = wide_console()
         console.print(status_table(rows))
@@ -86,25 +93,28 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="a JSON list of findings")) -> None:
-    """Name what is wrong, each with its remedy. Exit code 1 if anything will not mend itself."""
-    with (
-        open_database(read_settings()) as database,
-        engine(database.conninfo(Role.READER), "rakuten doctor").connect() as connection,
-    ):
-        findings = batches.pipeline_doctor(connection)
-    if as_json:
-        typer.echo(json.dumps(findings, indent=2))
-    else:
-        for finding in findings:
-            typer.echo(
-                f"{finding['severity']}: {finding['finding']}: {finding['subject']}: {finding['detail'] or ''}"
-            )
-            typer.echo(f"    remedy: {finding['remedy']}")
-        if not findings:
-            typer.echo("all is well")
-    if any(finding["severity"] == "error" for finding in findings):
-        raise typer.Exit(1)
+def ledger_table(rows: list[dict[str, Any]]) -> Table:
+    """How each stage came to its work. Times are seconds; what was repeated shows its latest attempt."""
+    table = Table(
+        caption="to wake: since the batch was ready. Whatever woke the stage but a notification is a catch-up."
+    )
+    for heading in ("week", "stage", "state", "wake"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("to wake s", "to claim s", "to done s", "attempts", "failures", "outages"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["batch_name"].removeprefix("week_"),
+            row["stage"],
+            row["state"],
+            row["wake"] or "",
+            *(
+                _seconds(row[column], 3)
+                for column in ("ready_to_wake_s", "wake_to_claim_s", "claim_to_done_s")
+            ),
+            *(_number(row[column] or None) for column in ("attempts", "failures", "outages")),
+        )
+    return table
 
 
 def events() -> None:
@@ -161,6 +171,7 @@ def _decoded(wake: WakeUp) -> str:
 
 
 def _plain(value: object) -> object:
+    """Moments as ISO 8601, numerics as numbers."""
     return value.isoformat() if hasattr(value, "isoformat") else float(str(value))
 
 

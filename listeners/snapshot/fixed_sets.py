@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from psycopg.rows import TupleRow
 
 from db import load, source
-from listeners.child import BatchIdentity, Job
 from listeners.digest import sha256_of
+from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Tracking
 from listeners.snapshot.read import SCHEMA
 from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TAG_DATASET_SHA256, TEST_SET, parquet_name

@@ -11,8 +11,8 @@ from psycopg.rows import TupleRow
 
 from db import load
 from db.connect import connect
-from listeners.child import BatchIdentity, Job
 from listeners.digest import sha256_of
+from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.snapshot.balance import HashOverSampler
 from listeners.snapshot.fixed_sets import ensure_fixed_sets

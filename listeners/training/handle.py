@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from sklearn.pipeline import Pipeline
 
 from db.connect import connect
-from listeners.child import BatchIdentity, Job
+from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.training import model, registry
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data

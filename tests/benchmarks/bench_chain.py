@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from db.connect import connect
 from db.database import Role
-from listeners.child import Handler, Job, handler_module
+from listeners.job import Handler, Job, handler_module
 from shared.events import Stage
 from shared.logs import configure_logs
 
@@ -38,7 +38,7 @@ def _run_stage(weeks: Weeks, stage: Stage) -> ChildRun:
         ).fetchone()
         assert claim is not None
         job = Job(
-            stage, LAST_WEEK, LAST_WEEK, claim[0], conninfo, weeks.ground.settings, handler_module(stage)
+            stage, conninfo, weeks.ground.settings, handler_module(stage), LAST_WEEK, LAST_WEEK, claim[0]
         )
         child = in_child(prepare_stage, job)
         connection.execute(

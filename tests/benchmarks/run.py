@@ -22,7 +22,7 @@ from bench_measure import Finding, Report
 from rich.console import Console
 from rich.table import Table
 
-from shared.config import quiet_third_parties
+from shared.config import configure_third_parties
 
 ROWS = 84_916  # of the challenge's training file
 TRAINING_ROWS = 20_000  # the usual way takes minutes for each of its rounds on the whole file
@@ -34,7 +34,7 @@ console = Console(width=None if sys.stdout.isatty() else 130)
 
 def main() -> None:
     options = _options()
-    quiet_third_parties()
+    configure_third_parties()
     reports = list(_reports(options))
     findings = [finding for report in reports for finding in report.findings]
     console.print(_table(findings, options))

@@ -1,20 +1,23 @@
 """The doctor names each thing that is wrong, with a remedy, and nothing else."""
 
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psycopg
 import pytest
 
 from db.batches import listening_application, pipeline_doctor
 from db.connect import connect, engine
-from db.database import Role
+from db.database import Role, prepare_embedded
+from db.embedded import EmbeddedPostgres
+from shared.config import read_settings
 
 
 @pytest.fixture
 def findings(database):
-    def look():
+    def look(**limits):
         with engine(database.conninfo(Role.READER), "test").connect() as connection:
-            found = pipeline_doctor(connection)
+            found = pipeline_doctor(connection, **limits)
         assert all(finding["remedy"] for finding in found)
         return {finding["finding"]: finding["subject"] for finding in found}
 
@@ -56,6 +59,43 @@ def test_a_missing_listener_is_named(findings, listening):
     assert findings() == {"no listener": "training"}  # the last of the two
     with listening("snapshot", "training"):
         assert findings() == {}
+
+
+def test_a_listener_that_gives_no_sign_of_life_is_named(findings, listening):
+    with listening("snapshot", "training"):
+        assert findings() == {}
+        deaf = findings(deaf_after=timedelta(0))
+        assert deaf == {"deaf listener": "training"}  # the last of the two
+
+
+def test_a_stage_that_takes_long_is_named(findings, listening, load_weeks, as_snapshot):
+    [batch_id] = load_weeks(1)
+    claim(as_snapshot, batch_id)
+    with listening("snapshot", "training"):
+        assert findings() == {}
+        assert findings(patience=timedelta(0)) == {"stage takes long": "week_1 snapshot"}
+
+
+def test_an_outage_is_named_until_the_stage_is_through(findings, listening, load_weeks, as_snapshot):
+    [batch_id] = load_weeks(1)
+    claim(as_snapshot, batch_id)
+    as_snapshot.execute(
+        "select postpone_stage(%s, 'snapshot', 1, 'MLflow is away', '0 s', '0 s')", [batch_id]
+    )
+    with listening("snapshot", "training"):
+        assert findings() == {"outage": "week_1 snapshot"}
+        claim(as_snapshot, batch_id)
+        assert findings() == {"outage": "week_1 snapshot"}
+        as_snapshot.execute("select finish_stage(%s, 'snapshot', 2, '{\"run_id\": \"x\"}')", [batch_id])
+        assert findings() == {}
+
+
+def test_a_load_that_does_not_end_is_named(findings, listening, as_role):
+    with as_role(Role.LOADER) as connection:
+        connection.execute("select claim_batch('week_1', 40, '{}')")
+    with listening("snapshot", "training"):
+        assert findings() == {}
+        assert findings(patience=timedelta(0)) == {"load not finished": "week_1"}
 
 
 def test_a_batch_that_nobody_takes_up_is_a_missed_wake_up(findings, listening, load_weeks, as_superuser):
@@ -117,3 +157,29 @@ def test_a_product_without_a_label_is_named(findings, listening, load_weeks, as_
         )
     with listening("snapshot", "training"):
         assert findings()["products without a label"] == "1 products"
+
+
+def test_a_filling_notification_queue_is_named(server, tmp_path):
+    """On a server of its own, whose queue is as small as PostgreSQL allows."""
+    if server.version < 17:
+        pytest.skip("the size of the queue is fixed at 8 GB before PostgreSQL 17")
+    settings = read_settings(_env_file=None)
+    small = EmbeddedPostgres(tmp_path / "postgres", durable=False)
+    with small, psycopg.connect(small.conninfo(), autocommit=True) as connection:
+        connection.execute("alter system set max_notify_queue_pages = 64")
+    with small:
+        database = prepare_embedded(settings, small)
+        with (
+            psycopg.connect(database.conninfo(Role.READER)) as sleeper,
+            psycopg.connect(small.conninfo(settings.postgres_db), autocommit=True) as connection,
+            engine(database.conninfo(Role.READER), "test").connect() as reader,
+        ):
+            sleeper.execute("listen batch_completed")
+            sleeper.commit()
+            sleeper.execute("select 1")  # in a transaction it hears nothing, and the queue is kept for it
+            connection.execute(
+                "select pg_notify('batch_completed', repeat('x', 7000) || n) from generate_series(1, 20) n"
+            )
+            assert {row["finding"]: row["subject"] for row in pipeline_doctor(reader)}[
+                "notification queue fills up"
+            ]

@@ -66,6 +66,24 @@ def test_an_upgraded_database_is_left_alone(server):
         assert database.upgrade() == (first, first)
 
 
+def test_an_older_schema_is_brought_up_to_date_with_its_data_untouched(server):
+    contents = "select (select jsonb_agg(products) from products), (select jsonb_agg(entry) from products_history as entry)"
+    with empty_database(server, "older") as database:
+        database.upgrade()
+        with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
+            connection.execute("insert into products (productid, designation) values (7, 'Lampe')")
+            before = connection.execute(contents).fetchone()
+            connection.execute("update alembic_version set version_num = '0001'")
+            connection.execute("drop function pipeline_doctor, reopen_stage; drop view stage_ledger cascade")
+            connection.execute(
+                "create function pipeline_doctor(patience interval) returns text return 'of 0001'"
+            )
+        assert database.upgrade() == ("0001", "0002")
+        with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
+            assert connection.execute(contents).fetchone() == before
+            connection.execute("select from pipeline_doctor()")  # one that is unambiguous again
+
+
 def test_upgrades_that_start_at_once_do_it_once(server):
     with empty_database(server, "at_once") as database, ThreadPoolExecutor(4) as pool:
         start = threading.Barrier(4)

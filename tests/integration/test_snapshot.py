@@ -11,7 +11,7 @@ from db.connect import connect
 from db.csv_file import read_csv
 from db.database import Role
 from db.synthetic import generate
-from listeners.child import Job
+from listeners.job import Job
 from listeners.mlflow_runs import Tracking
 from listeners.snapshot import handle as snapshot
 from listeners.snapshot.read import SCHEMA, read_labels, stream_rows
@@ -25,7 +25,7 @@ def claimed(database, settings, batch_id: int, week: int) -> Job:
     with connect(conninfo, "test", autocommit=True) as connection:
         statement = "select claim_stage(%s, 'snapshot', 'test', 'notify', '0 s')"
         [attempt] = connection.execute(statement, [batch_id]).fetchone()
-    return Job(Stage.SNAPSHOT, batch_id, week, attempt, conninfo, settings, snapshot.__name__)
+    return Job(Stage.SNAPSHOT, conninfo, settings, snapshot.__name__, batch_id, week, attempt)
 
 
 @pytest.fixture

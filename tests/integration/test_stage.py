@@ -6,16 +6,24 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 import scripted_handler
+from psycopg.rows import dict_row
 
 from db.database import Role
-from listeners.child import Child, Job
+from listeners.child import Children, warm_up
 from listeners.doorbell import Doorbell
+from listeners.job import Job
 from listeners.listen import WakeSource, WakeUp
 from listeners.stage import StageWorker
 from shared.errors import StageError
 from shared.events import Channel, Stage, parse
 
 DEADLINE_S = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm():
+    """Children are forked from one server a process; without its preloads each would import the heavy libraries anew."""
+    asyncio.run(warm_up(Stage.SNAPSHOT))
 
 
 @pytest.fixture
@@ -42,7 +50,9 @@ async def working(database, settings, *, stage=Stage.SNAPSHOT):
     """A worker at work until the block ends; yields its doorbell and its stop."""
     doorbell, stop = Doorbell(), asyncio.Event()
     conninfo = database.conninfo(Role[stage.upper()])
-    worker = StageWorker(stage, conninfo, settings, doorbell, stop, handler="scripted_handler")
+    worker = StageWorker(
+        stage, conninfo, settings, doorbell, stop, handler="scripted_handler", reconciler=None
+    )
     task = asyncio.create_task(worker.run())
     doorbell.ring(WakeUp(WakeSource.START, time.monotonic()))
     try:
@@ -138,6 +148,86 @@ def test_a_batch_that_always_fails_is_given_up_with_its_reason_and_holds_up_no_o
     assert record["failures"] == quick.max_attempts
     assert reason in record["error"]
     assert heard().count("StageFailed") == 1
+
+
+def test_an_outage_is_waited_out_however_long_it_lasts_and_counts_as_no_failure(
+    database, quick, script, load_weeks, stage_record, heard
+):
+    [batch_id] = load_weeks(1)
+    script("outage")
+    patient = quick.model_copy(update={"outage_retry_max_s": 0.05})
+
+    async def scenario():
+        async with working(database, patient):
+            await until(lambda: stage_record(batch_id).get("outages", 0) > quick.max_attempts)
+            assert stage_record(batch_id)["outage_since"] is not None
+            script("")
+            await until(lambda: stage_record(batch_id).get("state") == "finished")
+
+    asyncio.run(scenario())
+    record = stage_record(batch_id)
+    assert (record.get("failures", 0), record["outage_since"], record["error"]) == (0, None, None)
+    assert heard().count("StageFailed") == 0
+
+
+def test_the_delay_of_an_outage_doubles_up_to_its_limit(load_weeks, as_role, stage_record):
+    [batch_id] = load_weeks(1)
+    delays = []
+    with as_role(Role.SNAPSHOT, autocommit=True) as connection:
+        for _ in range(5):
+            claim = "select claim_stage(%s, 'snapshot', 'host:1', 'notify', '0 s')"
+            [attempt] = connection.execute(claim, [batch_id]).fetchone()
+            postpone = "select postpone_stage(%s, 'snapshot', %s, 'away', '10 ms', '50 ms')"
+            connection.execute(postpone, [batch_id, attempt])
+            ready = "select ready_at - clock_timestamp() from pending_batches('snapshot')"
+            [delay] = connection.execute(ready).fetchone()
+            delays.append(delay.total_seconds())
+            connection.execute("select pg_sleep(0.06)")
+    assert all(
+        delay <= longest for delay, longest in zip(delays, (0.01, 0.02, 0.04, 0.05, 0.05), strict=True)
+    )
+    record = stage_record(batch_id)
+    assert (record["outages"], record["outages_in_a_row"]) == (5, 5)
+
+
+def test_the_ledger_tells_what_woke_each_stage_and_how_long_each_step_took(
+    database, quick, script, load_weeks, as_role
+):
+    load_weeks(1)
+
+    async def scenario():
+        async with working(database, quick):
+            await until(lambda: ledger()["snapshot"]["state"] == "finished")
+
+    def ledger():
+        with as_role(Role.READER) as connection, connection.cursor(row_factory=dict_row) as cursor:
+            return {row["stage"]: row for row in cursor.execute("select * from stage_ledger")}
+
+    asyncio.run(scenario())
+    snapshot, training = ledger()["snapshot"], ledger()["training"]
+    assert (snapshot["wake"], snapshot["attempts"], snapshot["error"]) == ("start", 1, None)
+    steps = [snapshot[f"{step}_s"] for step in ("ready_to_wake", "wake_to_claim", "claim_to_done")]
+    assert all(seconds >= 0 for seconds in steps[1:])
+    assert snapshot["ready_at"] < snapshot["claimed_at"] < snapshot["finished_at"]
+    # the dataset is there, so training waits from that moment on
+    assert (training["state"], training["ready_at"]) == ("waiting", snapshot["finished_at"])
+
+
+def test_looking_for_work_costs_the_same_however_much_is_done(as_superuser, database):
+    with as_superuser() as connection:
+        connection.execute(
+            "insert into data_loads (batch_name, percentage, status, metadata)"
+            " select 'week_' || n, 1, 'completed', '{\"snapshot\": {\"state\": \"finished\"}}'"
+            " from generate_series(1, 3000) as n"
+        )
+        connection.commit()
+        body = connection.execute("select prosrc from pg_proc where proname = 'pending_batches'").fetchone()[
+            0
+        ]
+        plan = connection.execute(
+            "explain " + body.replace("stage = 'snapshot'", "true").replace("stage = 'training'", "false")
+        ).fetchall()
+    assert "data_loads_pending_snapshot" in str(plan)
 
 
 def test_a_batch_that_was_given_up_is_revived_by_retry(
@@ -238,10 +328,10 @@ def test_a_worker_that_lost_its_claim_records_nothing(
 def test_a_fenced_attempt_is_told_so_before_it_publishes(database, quick, script, load_weeks):
     [batch_id] = load_weeks(1)
     script("fence")
-    job = Job(Stage.SNAPSHOT, batch_id, 1, 99, database.conninfo(Role.SNAPSHOT), quick, "scripted_handler")
+    job = Job(Stage.SNAPSHOT, database.conninfo(Role.SNAPSHOT), quick, "scripted_handler", batch_id, 1, 99)
 
     async def scenario():
-        async with Child(job) as child:
+        async with Children("test") as children, children.at_work(job) as child:
             await child.result()
 
     with pytest.raises(StageError, match="lost its claim"):

@@ -6,7 +6,7 @@ import signal
 import time
 from contextlib import contextmanager
 
-from listeners.child import handler_module
+from listeners.job import handler_module
 from listeners.mlflow_runs import Tracking
 
 

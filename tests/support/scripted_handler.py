@@ -17,6 +17,8 @@ def handle(job):
     for step in script_of(job.settings).read_text().split():
         if step == "fail":
             raise StageError("the script says so")
+        if step == "outage":
+            raise ConnectionRefusedError("nobody answers")
         if step == "crash":
             raise ZeroDivisionError("a defect")
         if step == "die":

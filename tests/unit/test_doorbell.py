@@ -2,7 +2,9 @@ import asyncio
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
+import listeners.doorbell as module
 from listeners.doorbell import Doorbell
 from listeners.listen import WakeSource, WakeUp
 
@@ -49,8 +51,25 @@ def test_each_batch_remembers_the_notification_that_named_it_once(doorbell):
     ],
 )
 def test_a_forged_notification_rings_nothing(doorbell, wake):
-    doorbell.ring(wake)
-    assert wait(doorbell).source is WakeSource.RETRY
+    async def scenario():
+        doorbell.ring(wake)
+        return await doorbell.wait(0.01)
+
+    assert asyncio.run(scenario()).source is WakeSource.RETRY
+
+
+def test_a_flood_of_refusals_is_logged_as_its_first_and_a_count(doorbell, monkeypatch):
+    monkeypatch.setattr(module, "_SUMMARY_INTERVAL_S", 0.05)
+
+    async def scenario():
+        for _ in range(1000):
+            doorbell.ring(notified("garbage"))
+        await doorbell.wait(0.2)
+
+    with capture_logs() as logged:
+        asyncio.run(scenario())
+    assert [entry["event"] for entry in logged] == ["notification ignored", "notifications ignored"]
+    assert logged[1]["count"] == 999
 
 
 def test_a_flood_of_forged_batches_does_not_grow_the_memory(doorbell):

@@ -2,17 +2,14 @@
 
 from alembic import op
 
-from db.sql import schema_scripts
+from db.sql import apply_schema
 
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    # Straight to the driver: SQLAlchemy would take ':' and '%' in the scripts for parameters.
-    driver_connection = op.get_bind().connection.driver_connection
-    for _name, script in schema_scripts():
-        driver_connection.execute(script)  # type: ignore[union-attr]
+    apply_schema(op.get_bind())
 
 
 def downgrade() -> None:

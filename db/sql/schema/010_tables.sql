@@ -1,6 +1,6 @@
 -- The seed tables. `products` and `labels` are the current state; the *_history tables are the truth about the past.
 
-create table products (
+create table if not exists products (
     id          bigint generated always as identity primary key,
     designation text,
     description text,
@@ -13,13 +13,13 @@ create table products (
     split       text not null default 'train' check (split in ('train', 'holdout'))
 );
 
-create table labels (
+create table if not exists labels (
     id          bigint generated always as identity primary key,
     productid   bigint not null unique,
     prdtypecode integer not null
 );
 
-create table data_loads (
+create table if not exists data_loads (
     id           bigint generated always as identity primary key,
     batch_name   text not null unique,
     percentage   numeric(5, 2) not null check (percentage > 0 and percentage <= 100),
@@ -33,12 +33,12 @@ create table data_loads (
     check ((status = 'completed') = (completed_at is not null))
 );
 
-create index data_loads_completed_at on data_loads (completed_at);
+create index if not exists data_loads_completed_at on data_loads (completed_at);
 
 -- Loads follow one another: each week starts from what the one before has left.
-create unique index data_loads_one_running on data_loads ((true)) where status = 'running';
+create unique index if not exists data_loads_one_running on data_loads ((true)) where status = 'running';
 
-create table products_history (
+create table if not exists products_history (
     history_id     bigint generated always as identity primary key,
     product_id     bigint not null,
     productid      bigint not null,
@@ -58,14 +58,14 @@ create table products_history (
 );
 
 -- as-of reads: the newest entry of each product up to a watermark, from the index alone
-create index products_history_product on products_history (product_id, history_id);
+create index if not exists products_history_product on products_history (product_id, history_id);
 -- entries arrive in order of time and batch, so a block-range index costs next to nothing
-create index products_history_date on products_history using brin (operation_date);
-create index products_history_batch on products_history using brin (load_batch_id);
+create index if not exists products_history_date on products_history using brin (operation_date);
+create index if not exists products_history_batch on products_history using brin (load_batch_id);
 -- deletions are few: validation explains each missing row by its deletion
-create index products_history_deleted on products_history (sample_rank) where operation_type = 'DELETE';
+create index if not exists products_history_deleted on products_history (sample_rank) where operation_type = 'DELETE';
 
-create table labels_history (
+create table if not exists labels_history (
     history_id     bigint generated always as identity primary key,
     label_id       bigint not null,
     productid      bigint not null,
@@ -78,6 +78,6 @@ create table labels_history (
     transaction_id bigint not null default txid_current()
 );
 
-create index labels_history_label on labels_history (label_id, history_id);
-create index labels_history_date on labels_history using brin (operation_date);
-create index labels_history_batch on labels_history using brin (load_batch_id);
+create index if not exists labels_history_label on labels_history (label_id, history_id);
+create index if not exists labels_history_date on labels_history using brin (operation_date);
+create index if not exists labels_history_batch on labels_history using brin (load_batch_id);

@@ -6,7 +6,7 @@
 
 -- The batch that this transaction works for: a transaction-local setting that the loader sets.
 -- Any role may set it to anything, so it is checked: a value that names no running batch is refused loudly.
-create function current_batch_id() returns bigint
+create or replace function current_batch_id() returns bigint
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -28,7 +28,7 @@ end;
 $$;
 
 -- One notification per statement and never one per row: COMMIT with NOTIFY takes a cluster-wide lock.
-create function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
+create or replace function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -43,7 +43,7 @@ $$;
 
 -- SECURITY DEFINER: writers need no right on the history. The columns that say who did it default to session_user.
 -- `changed` holds the inserted, the deleted or the new rows; an UPDATE that changes nothing leaves no entry.
-create function audit_products() returns trigger
+create or replace function audit_products() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -81,7 +81,7 @@ begin
 end;
 $$;
 
-create function audit_labels() returns trigger
+create or replace function audit_labels() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -114,7 +114,7 @@ end;
 $$;
 
 -- An UPDATE is audited by joining the old and the new rows on their id: a row with another id would slip through.
-create function refuse_new_id() returns trigger
+create or replace function refuse_new_id() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -125,7 +125,7 @@ end;
 $$;
 
 -- TRUNCATE fires no DELETE trigger and has no transition table: delete the rows first, and the audit sees them go.
-create function audit_truncate() returns trigger
+create or replace function audit_truncate() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -135,26 +135,26 @@ begin
 end;
 $$;
 
-create trigger _000_keep_id before update of id on products
+create or replace trigger _000_keep_id before update of id on products
     for each statement execute function refuse_new_id();
-create trigger _100_audit_insert after insert on products
+create or replace trigger _100_audit_insert after insert on products
     referencing new table as changed for each statement execute function audit_products();
-create trigger _100_audit_update after update on products
+create or replace trigger _100_audit_update after update on products
     referencing old table as before_change new table as changed for each statement execute function audit_products();
-create trigger _100_audit_delete after delete on products
+create or replace trigger _100_audit_delete after delete on products
     referencing old table as changed for each statement execute function audit_products();
-create trigger _100_audit_truncate before truncate on products
+create or replace trigger _100_audit_truncate before truncate on products
     for each statement execute function audit_truncate();
 
-create trigger _000_keep_id before update of id on labels
+create or replace trigger _000_keep_id before update of id on labels
     for each statement execute function refuse_new_id();
-create trigger _100_audit_insert after insert on labels
+create or replace trigger _100_audit_insert after insert on labels
     referencing new table as changed for each statement execute function audit_labels();
-create trigger _100_audit_update after update on labels
+create or replace trigger _100_audit_update after update on labels
     referencing old table as before_change new table as changed for each statement execute function audit_labels();
-create trigger _100_audit_delete after delete on labels
+create or replace trigger _100_audit_delete after delete on labels
     referencing old table as changed for each statement execute function audit_labels();
-create trigger _100_audit_truncate before truncate on labels
+create or replace trigger _100_audit_truncate before truncate on labels
     for each statement execute function audit_truncate();
 
 -- ALWAYS: `session_replication_role = replica` switches ordinary triggers off.
@@ -172,7 +172,7 @@ alter table labels
     enable always trigger _100_audit_truncate;
 
 -- Append-only, also for a superuser: only the owner may, and must say `set role` to do it.
-create function refuse_rewriting_history() returns trigger
+create or replace function refuse_rewriting_history() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -186,9 +186,9 @@ begin
 end;
 $$;
 
-create trigger _000_append_only before update or delete or truncate on products_history
+create or replace trigger _000_append_only before update or delete or truncate on products_history
     for each statement execute function refuse_rewriting_history();
-create trigger _000_append_only before update or delete or truncate on labels_history
+create or replace trigger _000_append_only before update or delete or truncate on labels_history
     for each statement execute function refuse_rewriting_history();
 
 alter table products_history enable always trigger _000_append_only;

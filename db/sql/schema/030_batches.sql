@@ -1,6 +1,6 @@
 -- Batches: claimed, filled, completed by the loader through these functions and no other way.
 
-create function require_role(step text) returns void
+create or replace function require_role(step text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -14,7 +14,7 @@ end;
 $$;
 
 -- Take a batch up: a new one, a failed one, or a 'running' one whose loader was killed. Returns its id.
-create function claim_batch(name text, percentage numeric, source jsonb) returns bigint
+create or replace function claim_batch(name text, percentage numeric, source jsonb) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -42,7 +42,7 @@ $$;
 
 -- Start working for a batch in this transaction: the audit attributes every change to it.
 -- The row lock says that its loader lives; a killed loader's lock is gone, and the batch can be claimed again.
-create function begin_batch(batch_id bigint) returns void
+create or replace function begin_batch(batch_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -57,7 +57,7 @@ end;
 $$;
 
 -- Record what the load did or why it failed, under metadata -> load.
-create function record_load(batch_id bigint, load jsonb) returns void
+create or replace function record_load(batch_id bigint, load jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -69,7 +69,7 @@ begin
 end;
 $$;
 
-create function fail_batch(batch_id bigint, reason text) returns void
+create or replace function fail_batch(batch_id bigint, reason text) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -82,7 +82,7 @@ begin
 end;
 $$;
 
-create function complete_batch(batch_id bigint) returns void
+create or replace function complete_batch(batch_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -99,7 +99,7 @@ $$;
 -- The SHARE locks wait for every writer and hold new ones off until this transaction commits, so no entry below a
 -- watermark can appear later: a history id is drawn only under the ROW EXCLUSIVE lock of the table it audits.
 -- Nobody waits behind a forgotten transaction for ever: the lock is given up after a while, and completing can be repeated.
-create function seal_batch() returns trigger
+create or replace function seal_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '30s'
@@ -130,10 +130,10 @@ begin
 end;
 $$;
 
-create trigger _100_seal before insert or update on data_loads
+create or replace trigger _100_seal before insert or update on data_loads
     for each row execute function seal_batch();
 
-create function notify_batch_completed() returns trigger
+create or replace function notify_batch_completed() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -143,12 +143,12 @@ begin
 end;
 $$;
 
-create trigger _900_notify_insert after insert on data_loads
+create or replace trigger _900_notify_insert after insert on data_loads
     for each row when (new.status = 'completed') execute function notify_batch_completed();
-create trigger _900_notify_update after update on data_loads
+create or replace trigger _900_notify_update after update on data_loads
     for each row when (new.status = 'completed' and old.status <> 'completed') execute function notify_batch_completed();
 
-create trigger _000_append_only before delete or truncate on data_loads
+create or replace trigger _000_append_only before delete or truncate on data_loads
     for each statement execute function refuse_rewriting_history();
 
 alter table data_loads

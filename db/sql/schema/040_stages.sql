@@ -1,15 +1,20 @@
 -- The work queue of the two stages: metadata -> snapshot and metadata -> training of each completed batch.
 --
 --   (absent) -> running -> finished
---                 | ^
---                 v |
---              waiting  -> ... -> failed   (for good, until retry_stage)
+--                 | ^         |
+--                 v |         |  (its run is gone from MLflow: reopen_stage)
+--              waiting <------'
+--                 |
+--                 '-> failed   (the batch's own fault, too often: for good, until retry_stage)
+--
+-- A batch waits with a `retry_at` after a failure, of which it has max_attempts, and after an outage (MLflow away, disk
+-- full), which is nobody's fault and is waited out however long it lasts.
 --
 -- A worker holds the advisory lock of (stage, batch) on its session while it works, so a dead worker's claim is free
 -- at once. Every claim draws a new attempt number, and whoever records anything must name the newest: a worker that
 -- lost its lock and comes back is fenced off.
 
-create function require_stage(stage text) returns void
+create or replace function require_stage(stage text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -22,12 +27,13 @@ end;
 $$;
 
 -- The lock's two integers: 'snap' and 'trai' as the class, the batch as the object.
-create function stage_lock_class(stage text) returns integer
+create or replace function stage_lock_class(stage text) returns integer
 language sql immutable
 return case stage when 'snapshot' then 1936613744 when 'training' then 1953653097 end;
 
--- What waits for a stage, oldest first. `ready_at` lies in the future while a failure backs off.
-create function pending_batches(stage text)
+-- What waits for a stage, oldest first. `ready_at` lies in the future while a failure or an outage backs off.
+-- A branch for each stage, so that each reads its partial index: however many batches are done, looking costs the same.
+create or replace function pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -35,20 +41,36 @@ as $$
     select
         id,
         data_loads.batch_name,
-        coalesce(metadata #>> array[stage, 'state'], 'waiting'),
-        coalesce((metadata #>> array[stage, 'attempt'])::integer, 0),
-        coalesce((metadata #>> array[stage, 'failures'])::integer, 0),
-        coalesce((metadata #>> array[stage, 'retry_at'])::timestamptz, completed_at)
-    from public.data_loads
-    where status = 'completed'
-        and (stage = 'snapshot' or metadata #>> '{snapshot,state}' = 'finished')
-        and coalesce(metadata #>> array[stage, 'state'], 'waiting') not in ('finished', 'failed')
+        coalesce(record ->> 'state', 'waiting'),
+        coalesce((record ->> 'attempt')::integer, 0),
+        coalesce((record ->> 'failures')::integer, 0),
+        coalesce((record ->> 'retry_at')::timestamptz, completed_at)
+    from (
+        select id, data_loads.batch_name, completed_at, metadata -> 'snapshot' as record
+        from public.data_loads
+        where stage = 'snapshot'
+            and status = 'completed'
+            and metadata #>> '{snapshot,state}' is distinct from 'finished'
+        union all
+        select id, data_loads.batch_name, completed_at, metadata -> 'training' as record
+        from public.data_loads
+        where stage = 'training'
+            and status = 'completed'
+            and metadata #>> '{training,state}' is distinct from 'finished'
+            and metadata #>> '{snapshot,state}' = 'finished'
+    ) as data_loads
+    where record ->> 'state' is distinct from 'failed'
     order by id
 $$;
 
+create index if not exists data_loads_pending_snapshot on data_loads (id)
+    where status = 'completed' and metadata #>> '{snapshot,state}' is distinct from 'finished';
+create index if not exists data_loads_pending_training on data_loads (id)
+    where status = 'completed' and metadata #>> '{training,state}' is distinct from 'finished';
+
 -- Claim a batch: the attempt number, or null when another session works on it or nothing is left to do.
 -- `waited` is the time since the worker woke, so that all recorded times are of one clock, the server's.
-create function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
+create or replace function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -83,7 +105,7 @@ end;
 $$;
 
 -- Is this attempt still the newest and unfinished? Asked before anything is published.
-create function holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
+create or replace function holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -97,7 +119,7 @@ $$;
 
 -- Keep a claim alive from whatever session its worker has now: a lost connection has dropped the lock, so take it again.
 -- False: the attempt is fenced, or another session was faster.
-create function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
+create or replace function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -111,7 +133,7 @@ begin
 end;
 $$;
 
-create function holds_stage_lock(batch_id bigint, stage text) returns boolean
+create or replace function holds_stage_lock(batch_id bigint, stage text) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -122,7 +144,7 @@ as $$
     )
 $$;
 
-create function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
+create or replace function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -144,13 +166,13 @@ end;
 $$;
 
 -- Record the result and ring the next stage's doorbell, in one transaction.
-create function finish_stage(batch_id bigint, stage text, attempt integer, result jsonb) returns void
+create or replace function finish_stage(batch_id bigint, stage text, attempt integer, result jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
-        'state', 'finished', 'finished_at', clock_timestamp(), 'error', null, 'result', result
+        'state', 'finished', 'finished_at', clock_timestamp(), 'error', null, 'outage_since', null, 'result', result
     ));
     perform pg_notify(
         case stage when 'snapshot' then 'dataset_ready' else 'model_trained' end,
@@ -160,7 +182,7 @@ end;
 $$;
 
 -- Record a failure: try again after `backoff`, or, when it is null, give up until retry_stage.
-create function fail_stage(batch_id bigint, stage text, attempt integer, error text, backoff interval) returns void
+create or replace function fail_stage(batch_id bigint, stage text, attempt integer, error text, backoff interval) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -172,6 +194,7 @@ begin
         ), 0) + 1,
         'failed_at', clock_timestamp(),
         'retry_at', clock_timestamp() + backoff,
+        'outage_since', null,
         'error', error
     ));
     if backoff is null then
@@ -182,8 +205,54 @@ begin
 end;
 $$;
 
+-- Wait out an outage: no failure of the batch, so it never gives up. The delay doubles from `first` up to `longest`.
+create or replace function postpone_stage(
+    batch_id bigint, stage text, attempt integer, reason text, first interval, longest interval
+) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    record  jsonb := (select metadata -> stage from public.data_loads where id = batch_id);
+    lasting boolean := record ->> 'outage_since' is not null;
+    -- how often in a row, which the total does not tell
+    in_a_row integer := case when lasting then coalesce((record ->> 'outages_in_a_row')::integer, 0) + 1 else 1 end;
+begin
+    perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
+        'state', 'waiting',
+        'outages', coalesce((record ->> 'outages')::integer, 0) + 1,
+        'outages_in_a_row', in_a_row,
+        'outage_since', coalesce((record ->> 'outage_since')::timestamptz, clock_timestamp()),
+        'retry_at', clock_timestamp() + least(first * 2 ^ least(in_a_row - 1, 30), longest),
+        'error', reason
+    ));
+end;
+$$;
+
+-- Open a finished stage again whose run MLflow no longer has: it is built once more, to the same bytes. True when it was.
+create or replace function reopen_stage(batch_id bigint, stage text, run_id text, reason text) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_stage(stage);
+    update public.data_loads
+    set metadata = jsonb_set(metadata, array[stage], (metadata -> stage) - 'result' || jsonb_build_object(
+        'state', 'waiting', 'failures', 0, 'reopened_at', clock_timestamp(), 'error', reason
+    ))
+    where id = batch_id
+        and metadata #>> array[stage, 'state'] = 'finished'
+        and metadata #>> array[stage, 'result', 'run_id'] = run_id;  -- and not one that was recorded meanwhile
+    if not found then
+        return false;
+    end if;
+    perform public.ring_stage(batch_id, stage);
+    return true;
+end;
+$$;
+
 -- Hand a claim back unfinished (SIGTERM): no failure, and another worker may take it up at once.
-create function release_stage(batch_id bigint, stage text, attempt integer) returns void
+create or replace function release_stage(batch_id bigint, stage text, attempt integer) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -193,7 +262,7 @@ begin
 end;
 $$;
 
-create function ring_stage(batch_id bigint, stage text) returns void
+create or replace function ring_stage(batch_id bigint, stage text) returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -207,7 +276,7 @@ as $$
 $$;
 
 -- Revive a stage that gave up. True when there was something to revive.
-create function retry_stage(batch_id bigint, stage text) returns boolean
+create or replace function retry_stage(batch_id bigint, stage text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$

@@ -1,15 +1,23 @@
 -- What is wrong with the pipeline right now, each finding with its remedy. Empty when all is well.
 -- `severity` is 'error' where something will not mend itself, 'warning' where it may or where somebody should know.
-create function pipeline_doctor(patience interval default '5 minutes')
-returns table (severity text, finding text, subject text, detail text, remedy text)
+-- `patience`: how long a batch may wait or a load may run before that is remarkable; a stage may take twelve times as long.
+-- `deaf_after`: how old the last sign of life of a listening connection may be; a listener pings every few seconds.
+create or replace function pipeline_doctor(
+    patience interval default '5 minutes', deaf_after interval default '30 seconds'
+) returns table (severity text, finding text, subject text, detail text, remedy text)
 language sql stable
 as $$
     with stages (stage) as (
         values ('snapshot'), ('training')
     ),
-    -- listeners name their connections; pg_stat_activity shows the names to everybody
+    -- Listeners name their connections; pg_stat_activity shows the names to everybody, and the time of the last statement
+    -- to members of pg_read_all_stats. Whoever is none sees null, and no listener as deaf.
     listeners as (
-        select stages.stage, count(pid) as connected
+        select
+            stages.stage,
+            count(pid) as connected,
+            count(pid) filter (where state_change < clock_timestamp() - deaf_after) as deaf,
+            min(state_change) as last_sign_of_life
         from stages
         left join pg_catalog.pg_stat_activity as activity
             on activity.application_name = format('rakuten %s listen', stages.stage)
@@ -17,36 +25,19 @@ as $$
         group by stages.stage
     ),
     progress as (
-        select
-            data_loads.batch_name,
-            data_loads.id as batch_id,
-            stages.stage,
-            coalesce(metadata #>> array[stages.stage, 'state'], 'waiting') as state,
-            metadata #>> array[stages.stage, 'error'] as error,
-            metadata #>> array[stages.stage, 'worker'] as worker,
-            coalesce(
-                (metadata #>> array[stages.stage, 'retry_at'])::timestamptz,
-                case stages.stage
-                    when 'training' then (metadata #>> '{snapshot,finished_at}')::timestamptz
-                    else completed_at
-                end
-            ) as ready_at,
-            exists (
-                select from pg_catalog.pg_locks
-                where locktype = 'advisory'
-                    and granted
-                    and database = (select oid from pg_catalog.pg_database where datname = current_database())
-                    and classid::bigint = public.stage_lock_class(stages.stage)
-                    and objid::bigint = data_loads.id
-            ) as held
-        from public.data_loads
-        cross join stages
-        where status = 'completed'
-            and (stages.stage = 'snapshot' or metadata #>> '{snapshot,state}' = 'finished')
+        select * from public.stage_ledger where ready_at is not null
     )
     select 'error', 'no listener', stage, format('nobody listens for %s', stage), format('rakuten listen %s', stage)
     from listeners
     where connected = 0
+
+    union all
+    select
+        'error', 'deaf listener', stage,
+        format('%s of %s gave no sign of life since %s', deaf, connected, date_trunc('second', last_sign_of_life)),
+        format('its process is frozen or cut off: restart it (rakuten listen %s); another replica goes on meanwhile', stage)
+    from listeners
+    where deaf > 0
 
     union all
     select
@@ -64,12 +55,28 @@ as $$
 
     union all
     select
+        'warning', 'stage takes long', batch_name || ' ' || stage,
+        format('%s is at work since %s', worker, date_trunc('second', claimed_at)),
+        'look at the listener''s log; if it is stuck, restart it: the batch is taken up again'
+    from progress
+    where state = 'running' and held and claimed_at < clock_timestamp() - 12 * patience
+
+    union all
+    select
+        'error', 'outage', batch_name || ' ' || stage,
+        format('since %s: %s', date_trunc('second', outage_since), error),
+        'bring the service back, or free the disk; the stage goes on by itself within seconds'
+    from progress
+    where state in ('waiting', 'running') and outage_since is not null
+
+    union all
+    select
         'warning', 'missed wake-up', batch_name || ' ' || stage,
-        format('waits since %s', date_trunc('second', ready_at)),
+        format('waits since %s', date_trunc('second', coalesce(retry_at, ready_at))),
         'the next poll finds it; the listener''s log tells why it did not hear the notification'
     from progress
     join listeners using (stage)
-    where state = 'waiting' and ready_at < clock_timestamp() - patience and connected > 0
+    where state = 'waiting' and coalesce(retry_at, ready_at) < clock_timestamp() - patience and connected > 0
 
     union all
     select 'error', 'load failed', batch_name, metadata #>> '{load,error}', 'mend the cause, then: rakuten load'

@@ -17,6 +17,13 @@ begin
     -- nothing for PUBLIC in this database but to connect
     execute format('revoke temporary on database %I from public', current_database());
     execute format('grant temporary on database %I to rakuten_loader', current_database());
+    -- The doctor asks when a listener gave its last sign of life. Only a superuser can grant that: where this is none,
+    -- whoever made the roles has done it (db/initdb), or the doctor sees no listener as deaf.
+    begin
+        grant pg_read_all_stats to rakuten_reader;
+    exception when insufficient_privilege then
+        null;
+    end;
 end;
 $$;
 
@@ -39,7 +46,7 @@ to rakuten_reader;
 
 -- Every step may look; only products and their past are kept from the training role, which reads MLflow.
 grant select on all tables in schema public to rakuten_loader, rakuten_snapshot;
-grant select on data_loads, pipeline_status to rakuten_training;
+grant select on data_loads, pipeline_status, stage_ledger to rakuten_training;
 
 grant insert, update on products, labels to rakuten_loader;
 grant execute on function
@@ -58,12 +65,13 @@ to rakuten_snapshot;
 
 grant execute on function
     pending_batches(text),
+    stage_lock_class(text),
     seconds_between(timestamptz, text)
 to rakuten_loader, rakuten_snapshot, rakuten_training;
 
 -- the doctor reads the products too, which the training role may not
 grant execute on function
-    pipeline_doctor(interval),
+    pipeline_doctor(interval, interval),
     stage_lock_class(text),
     products_at(bigint, timestamptz),
     products_as_of(timestamptz)
@@ -75,6 +83,8 @@ grant execute on function
     holds_stage(bigint, text, integer),
     finish_stage(bigint, text, integer, jsonb),
     fail_stage(bigint, text, integer, text, interval),
+    postpone_stage(bigint, text, integer, text, interval, interval),
+    reopen_stage(bigint, text, text, text),
     release_stage(bigint, text, integer),
     retry_stage(bigint, text)
 to rakuten_snapshot, rakuten_training;
