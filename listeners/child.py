@@ -6,6 +6,7 @@ by then, and another worker may have taken it.
 """
 
 import asyncio
+import gc
 import importlib
 import multiprocessing
 import os
@@ -14,15 +15,15 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Self
 
 import structlog
 
-from listeners.job import Handler, Job, Task, handler_module
+from listeners.job import Batch, Handler, Job, Task
 from shared.errors import FencedError, OutageError, PipelineError, StageError
-from shared.events import Stage
 from shared.logs import censor, configure_logs
 
 logger = structlog.get_logger()
@@ -48,12 +49,10 @@ _IMPORTED_LATE = (
 )
 
 
-async def warm_up(stage: Stage) -> None:
-    """Start the fork server and wait until it has imported the stage's handler, and with it the heavy libraries."""
+async def warm_up(handler: str) -> None:
+    """Start the fork server and wait until it has imported the handler, and with it the heavy libraries."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["listeners.cli", _OUTAGES, RECONCILE, handler_module(stage), *_IMPORTED_LATE]
-    )
+    context.set_forkserver_preload(["listeners.cli", _OUTAGES, RECONCILE, handler, *_IMPORTED_LATE])
     first = context.Process(target=int, daemon=True)
     await asyncio.to_thread(first.start)
     await asyncio.to_thread(first.join)
@@ -61,10 +60,10 @@ async def warm_up(stage: Stage) -> None:
 
 
 class Children:
-    """One child at work, and the next one already waiting for its task."""
+    """One child at work, and the next one already waiting; all for the same stage, database and settings."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self._next: asyncio.Task[Child] | None = None
 
     async def __aenter__(self) -> Self:
@@ -76,15 +75,15 @@ class Children:
             await (await self._next).end()
 
     @asynccontextmanager
-    async def at_work(self, task: Task) -> AsyncIterator["Child"]:
-        """A child with a task; one that still runs at the end of the block is terminated."""
+    async def at_work(self, handler: str, batch: Batch | None = None) -> AsyncIterator["Child"]:
+        """A child that does what the handler says; one that still runs at the end of the block is terminated."""
         if self._next is None:
             raise RuntimeError("children are started by `async with`")
         child = await self._next
         if not child.is_alive:  # killed while it waited
             await child.end()
             child = await self._start()
-        child.submit(task)
+        child.submit(handler, batch)
         self._next = asyncio.create_task(self._start())
         try:
             yield child
@@ -92,19 +91,19 @@ class Children:
             await child.end()
 
     async def _start(self) -> "Child":
-        child = Child(self._name)
+        child = Child(self._task)
         await child.start()
         return child
 
 
 class Child:
-    """A process that waits for one task, does it and ends."""
+    """A process that waits for its one batch, works on it and ends. All that can be known before is prepared before."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("forkserver")
         self._pipe, self._child_end = context.Pipe()
         self._process: ForkServerProcess = context.Process(
-            target=_run, args=(self._child_end,), name=name, daemon=True
+            target=_run, args=(self._child_end, task), name=f"{task.stage} child", daemon=True
         )
         self._done = False
 
@@ -129,10 +128,10 @@ class Child:
     def is_alive(self) -> bool:
         return self._process.is_alive()
 
-    def submit(self, task: Task) -> None:
-        """Hand over its one task. A child that has just died takes it silently; `result` then says so."""
+    def submit(self, handler: str, batch: Batch | None) -> None:
+        """Hand over what to do. A child that has just died takes it silently; `result` then says so."""
         with suppress(BrokenPipeError):
-            self._pipe.send(task)
+            self._pipe.send((handler, batch))
 
     async def result(self) -> dict[str, Any]:
         """What the handler returned.
@@ -170,18 +169,25 @@ def _exit_reason(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _run(pipe: Connection) -> None:
+def _run(pipe: Connection, task: Task) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        task: Task = pipe.recv()
-    except EOFError:
-        os._exit(0)  # the parent has ended, and there was nothing to do
-    threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
+    gc.freeze()  # what was inherited stays shared: a collection would write to every page of it
     configure_logs(task.settings.log_format, task.settings.log_level)
     structlog.contextvars.bind_contextvars(stage=task.stage)
-    if isinstance(task, Job):
-        structlog.contextvars.bind_contextvars(batch_id=task.batch_id, attempt=task.attempt)
+    for module in (task.handler, _OUTAGES):
+        importlib.import_module(module)
+    has_work = threading.Event()
+    threading.Thread(target=_end_with_parent, args=(pipe, has_work), daemon=True).start()
+    try:
+        handler, batch = pipe.recv()
+    except EOFError:
+        os._exit(0)  # the parent has ended, and there was nothing to do
+    has_work.set()
+    task = replace(task, handler=handler)
+    if batch is not None:
+        task = Job(**vars(task), **batch._asdict())
+        structlog.contextvars.bind_contextvars(batch_id=batch.batch_id, attempt=batch.attempt)
     pipe.send(_outcome(task))
     sys.stderr.flush()
     os._exit(0)  # nothing is left to do: tearing the heavy libraries down would only delay the recording
@@ -203,8 +209,9 @@ def _outcome(task: Task) -> dict[str, Any] | StageError:
         return StageError(censor(f"{type(error).__name__}: {error}"))
 
 
-def _end_with_parent(pipe: Connection) -> None:
-    """The parent never writes, so the pipe becomes readable only when it closes: on the parent's death, kill -9 included."""
+def _end_with_parent(pipe: Connection, has_work: threading.Event) -> None:
+    """The parent writes once, so from then on the pipe becomes readable only when it closes: on its death, kill -9 included."""
+    has_work.wait()
     try:
         pipe.poll(None)
     finally:

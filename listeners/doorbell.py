@@ -24,7 +24,7 @@ class Doorbell:
     def __init__(self) -> None:
         self._rung = asyncio.Event()
         self._first: WakeUp | None = None
-        self._notified: OrderedDict[int, WakeUp] = OrderedDict()
+        self._notified: OrderedDict[int, float] = OrderedDict()
         self._refused = 0
         self._summary: asyncio.TimerHandle | None = None
 
@@ -50,9 +50,14 @@ class Doorbell:
         wake, self._first = self._first, None
         return wake
 
-    def wake_of(self, batch_id: int, otherwise: WakeUp) -> WakeUp:
-        """The notification that named this batch, forgotten herewith, or the wake-up that found it without one."""
-        return self._notified.pop(batch_id, otherwise)
+    def notified(self) -> dict[int, float]:
+        """Seconds since the notification that named a batch, by batch id, of those that were not forgotten since."""
+        now = time.monotonic()
+        return {batch_id: now - at for batch_id, at in self._notified.items()}
+
+    def forget(self, batch_id: int) -> None:
+        """The batch is claimed; its next notification will be another."""
+        self._notified.pop(batch_id, None)
 
     def _remember(self, wake: WakeUp) -> bool:
         try:
@@ -62,7 +67,7 @@ class Doorbell:
             return False
         batch_id = getattr(event, "batch_id", None)
         if batch_id is not None:
-            self._notified.setdefault(batch_id, wake)
+            self._notified.setdefault(batch_id, wake.at)
         while len(self._notified) > _REMEMBERED:
             self._notified.popitem(last=False)
         return True

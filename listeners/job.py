@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -30,6 +30,14 @@ class Task:
     conninfo: str
     settings: Settings
     handler: str
+
+
+class Batch(NamedTuple):
+    """A claimed batch, as it is handed to a child."""
+
+    batch_id: int
+    week: int
+    attempt: int
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ one exists):
 - A frozen server never raises, so a ping with a deadline asks which channels this session listens on. That also finds a
   session that is alive and deaf: after UNLISTEN, or behind a pooler that has handed it to another server connection.
 - A cancellation that arrives together with a statement's answer is swallowed up to Python 3.11: ask for it afterwards.
+- A notification that comes in with the answer to a statement lies unseen in psycopg2 until the next byte arrives: look there.
 - Subscribe first, look at the tables second: the other order has a gap.
 """
 
@@ -185,7 +186,10 @@ async def _relay(
                     on_wake_up(WakeUp(WakeSource.NOTIFY, now, received.channel, received.payload))
                 notification = asyncio.ensure_future(connection.notifies.get())
             if now >= next_ping:
-                await _ping(connection, channels, timing)
+                for received in await _ping(connection, channels, timing):
+                    on_wake_up(
+                        WakeUp(WakeSource.NOTIFY, time.monotonic(), received.channel, received.payload)
+                    )
                 on_alive()
                 next_ping = time.monotonic() + timing.ping_interval_s
             if now >= next_poll:
@@ -201,7 +205,8 @@ def _waiting(notifies: Any) -> Iterator[Any]:
         yield notifies.get_nowait()
 
 
-async def _ping(connection: Any, channels: list[str], timing: Timing) -> None:
+async def _ping(connection: Any, channels: list[str], timing: Timing) -> list[Any]:
+    """Prove that the session hears; returns the notifications that came with the answer."""
     async with _statement(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
         await cursor.execute("select pg_listening_channels()")
         heard = {name for (name,) in await cursor.fetchall()}
@@ -209,3 +214,7 @@ async def _ping(connection: Any, channels: list[str], timing: Timing) -> None:
         raise ConnectionLostError(
             f"the session no longer listens on {', '.join(sorted(set(channels) - heard))}"
         )
+    # psycopg2 has read them from the socket, so nothing would tell aiopg that they are there
+    connection.raw.poll()
+    arrived, connection.raw.notifies[:] = list(connection.raw.notifies), []
+    return arrived

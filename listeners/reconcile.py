@@ -83,13 +83,18 @@ def handle(task: Task) -> dict[str, Any]:
     with connect(task.conninfo, f"rakuten {task.stage} reconcile", autocommit=True) as connection:
         for disagreement in disagreements(tracking, connection, task.stage):
             found[disagreement.kind] = found.get(disagreement.kind, 0) + 1
-            logger.warning(
-                "MLflow and PostgreSQL disagree",
-                finding=disagreement.kind,
-                run_id=disagreement.run_id,
-                batch_id=disagreement.batch_id,
-            )
+            if disagreement.kind is not Kind.ORPHANED:  # of which there may be many, at every start
+                logger.warning(
+                    "mending what MLflow and PostgreSQL disagree on",
+                    finding=disagreement.kind,
+                    run_id=disagreement.run_id,
+                    batch_id=disagreement.batch_id,
+                )
             _mend(disagreement, tracking, connection)
+    if Kind.ORPHANED in found:
+        logger.warning(
+            "MLflow has runs of unknown batches", runs=found[Kind.ORPHANED], remedy="rakuten doctor"
+        )
     return found
 
 

@@ -11,6 +11,7 @@ from db.batches import listening_application
 from listeners.child import warm_up
 from listeners.doorbell import Doorbell
 from listeners.health import Heartbeat
+from listeners.job import handler_module
 from listeners.listen import Timing, listen
 from listeners.stage import StageWorker
 from shared.config import Settings, configure_third_parties
@@ -62,7 +63,7 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
     logger.info("starting", pid=os.getpid())
     stopping = asyncio.create_task(stop.wait())
-    warming = asyncio.create_task(warm_up(stage))
+    warming = asyncio.create_task(warm_up(handler_module(stage)))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
     # the ears' heartbeat speaks for the hands too: the process ends with either
     heartbeat = Heartbeat(stage, MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))

@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from db.connect import conninfo_for
 from listeners.child import RECONCILE, Child, Children
 from listeners.doorbell import Doorbell
-from listeners.job import Job, Task, handler_module
+from listeners.job import Batch, Task, handler_module
 from listeners.listen import WakeUp
 from shared.config import Settings
 from shared.errors import FencedError, OutageError, StageError
@@ -38,11 +38,12 @@ _RECONNECT_MAX_S: Final = 5.0
 _STATEMENT_DEADLINE_S: Final = 15.0
 
 
-class _Pending(NamedTuple):
+class _Claim(NamedTuple):
     batch_id: int
     batch_name: str
+    attempt: int
     failures: int
-    ready_in_s: float
+    wake: str
 
     @property
     def week(self) -> int:
@@ -82,7 +83,7 @@ class StageWorker:
         self._stop = stop
         self._handler = handler or handler_module(stage)
         self._reconciler = reconciler
-        self._children = Children(f"{stage} child")
+        self._children = Children(Task(stage, conninfo, settings, self._handler))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._session: psycopg.AsyncConnection[Any] | None = None
 
@@ -104,9 +105,8 @@ class StageWorker:
         """Mend what MLflow and PostgreSQL disagree on, once: before the first work, or later if MLflow is away."""
         if self._reconciler is None:
             return
-        task = Task(self._stage, self._conninfo, self._settings, self._reconciler)
         try:
-            async with self._children.at_work(task) as child:
+            async with self._children.at_work(self._reconciler) as child:
                 await self._supervise(child)
             self._reconciler = None
         except OutageError as error:
@@ -119,40 +119,35 @@ class StageWorker:
     async def _work_until_none_waits(self, wake: WakeUp) -> float | None:
         """Work through all that waits; returns in how many seconds to look again, None for not before the next ring."""
         while not self._stop.is_set():
-            pending = await self._pending()
-            for batch in (batch for batch in pending if batch.ready_in_s <= 0):
-                own_wake = self._doorbell.wake_of(batch.batch_id, wake)
-                attempt = await self._claim(batch, own_wake)
-                if attempt is not None:
-                    await self._work(batch, attempt, own_wake)
-                    break  # what waits may have changed meanwhile
-            else:
-                waits = [batch.ready_in_s if batch.ready_in_s > 0 else _BUSY_INTERVAL_S for batch in pending]
-                return min(waits, default=None)
+            claim = await self._claim(wake)
+            if claim is None:
+                return await self._next_look_in_s()
+            await self._work(claim)
         return None
 
-    async def _work(self, batch: _Pending, attempt: int, wake: WakeUp) -> None:
+    async def _work(self, claim: _Claim) -> None:
         started = time.monotonic()
-        job = Job(
-            self._stage, self._conninfo, self._settings, self._handler, batch.batch_id, batch.week, attempt
+        log = logger.bind(
+            stage=self._stage, batch_id=claim.batch_id, batch=claim.batch_name, attempt=claim.attempt
         )
-        log = logger.bind(stage=self._stage, batch_id=batch.batch_id, batch=batch.batch_name, attempt=attempt)
-        log.info("claimed", wake=wake.source, waited_s=round(started - wake.at, 3))
+        batch = Batch(claim.batch_id, claim.week, claim.attempt)
         try:
-            async with self._children.at_work(job) as child:
-                result = await self._supervise(child, partial(self._hold, batch, attempt))
-            if result is None:
-                await self._record("select release_stage(%s, %s, %s)", batch, attempt)
-                log.info("handed back", duration_s=round(time.monotonic() - started, 3))
-                return
-            await self._record("select finish_stage(%s, %s, %s, %s)", batch, attempt, Jsonb(result))
-            log.info("finished", wake=wake.source, duration_s=round(time.monotonic() - started, 3), **result)
+            async with self._children.at_work(self._handler, batch) as child:
+                log.info("claimed", wake=claim.wake)
+                result = await self._supervise(child, partial(self._hold, claim))
+                if result is None:
+                    await self._record("select release_stage(%s, %s, %s)", claim)
+                    log.info("handed back", duration_s=round(time.monotonic() - started, 3))
+                    return
+                # at once: the next stage need not wait until this child is gone
+                await self._record("select finish_stage(%s, %s, %s, %s)", claim, Jsonb(result))
+            log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
         except FencedError as error:
             log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
         except OutageError as error:
-            await self._postpone(batch, attempt, error, log)
+            await self._postpone(claim, error, log)
         except StageError as error:
-            await self._fail(batch, attempt, error, log.bind(duration_s=round(time.monotonic() - started, 3)))
+            await self._fail(claim, error, log.bind(duration_s=round(time.monotonic() - started, 3)))
 
     async def _supervise(
         self, child: Child, keep_claim: Callable[[], Awaitable[None]] | None = None
@@ -175,70 +170,79 @@ class StageWorker:
             work.cancel()
             stop.cancel()
 
-    async def _hold(self, batch: _Pending, attempt: int) -> None:
+    async def _hold(self, claim: _Claim) -> None:
         """Prove that the claim stands; take the lock again if the connection that held it was lost."""
         try:
-            held = await self._query("select hold_stage(%s, %s, %s)", batch.batch_id, self._stage, attempt)
+            held = await self._query(
+                "select hold_stage(%s, %s, %s)", claim.batch_id, self._stage, claim.attempt
+            )
         except psycopg.OperationalError as error:
             logger.warning("work connection lost", error=str(error).strip())
             return  # the next turn connects again; nothing is recorded or published without asking
         if not held[0][0]:
-            raise FencedError(f"another worker has claimed batch {batch.batch_id}")
+            raise FencedError(f"another worker has claimed batch {claim.batch_id}")
 
-    async def _postpone(self, batch: _Pending, attempt: int, outage: OutageError, log: Any) -> None:
+    async def _postpone(self, claim: _Claim, outage: OutageError, log: Any) -> None:
         first, longest = (
             timedelta(seconds=seconds)
             for seconds in (_OUTAGE_RETRY_FIRST_S, self._settings.outage_retry_max_s)
         )
         try:
             await self._record(
-                "select postpone_stage(%s, %s, %s, %s, %s, %s)", batch, attempt, str(outage), first, longest
+                "select postpone_stage(%s, %s, %s, %s, %s, %s)", claim, str(outage), first, longest
             )
             log.warning("waiting out an outage", error=str(outage))
         except FencedError as fenced:
             log.warning("fenced", error=str(fenced))
 
-    async def _fail(self, batch: _Pending, attempt: int, error: StageError, log: Any) -> None:
-        failures = batch.failures + 1
+    async def _fail(self, claim: _Claim, error: StageError, log: Any) -> None:
+        failures = claim.failures + 1
         backoff = None
         if failures < self._settings.max_attempts:
             delay_s = min(self._settings.retry_base_s * 2 ** (failures - 1), self._settings.retry_max_s)
             backoff = timedelta(seconds=delay_s)
         try:
-            await self._record("select fail_stage(%s, %s, %s, %s, %s)", batch, attempt, str(error), backoff)
+            await self._record("select fail_stage(%s, %s, %s, %s, %s)", claim, str(error), backoff)
         except FencedError as fenced:
             log.warning("fenced", error=str(fenced))
             return
         if backoff is None:
             log.error(
-                "given up", error=str(error), failures=failures, remedy=f"rakuten retry --week {batch.week}"
+                "given up", error=str(error), failures=failures, remedy=f"rakuten retry --week {claim.week}"
             )
         else:
             log.warning("failed", error=str(error), failures=failures, retry_in_s=backoff.total_seconds())
 
-    async def _pending(self) -> list[_Pending]:
+    async def _claim(self, wake: WakeUp) -> _Claim | None:
+        """The oldest batch that is ready and free, claimed; None when there is none."""
         rows = await self._retrying_query(
-            "select batch_id, batch_name, failures, extract(epoch from ready_at - clock_timestamp())::float8"
-            " from pending_batches(%s)",
-            self._stage,
-        )
-        return [_Pending(*row) for row in rows]
-
-    async def _claim(self, batch: _Pending, wake: WakeUp) -> int | None:
-        rows = await self._retrying_query(
-            "select claim_stage(%s, %s, %s, %s, %s)",
-            batch.batch_id,
+            "select * from claim_next(%s, %s, %s, %s, %s)",
             self._stage,
             self._worker,
             wake.source,
             timedelta(seconds=max(0.0, time.monotonic() - wake.at)),
+            Jsonb(self._doorbell.notified()),
         )
-        attempt: int | None = rows[0][0]
-        return attempt
+        if not rows:
+            return None
+        claim = _Claim(*rows[0])
+        self._doorbell.forget(claim.batch_id)
+        return claim
 
-    async def _record(self, statement: str, batch: _Pending, attempt: int, *values: object) -> None:
+    async def _next_look_in_s(self) -> float | None:
+        """When a batch that backs off is due, or soon, when another worker has one; None when nothing waits at all."""
+        rows = await self._retrying_query(
+            "select extract(epoch from min(ready_at) - clock_timestamp())::float8,"
+            " coalesce(bool_or(ready_at <= clock_timestamp()), false)"
+            " from pending_batches(%s)",
+            self._stage,
+        )
+        [(due_in_s, another_has_one)] = rows
+        return _BUSY_INTERVAL_S if another_has_one else due_in_s
+
+    async def _record(self, statement: str, claim: _Claim, *values: object) -> None:
         try:
-            await self._retrying_query(statement, batch.batch_id, self._stage, attempt, *values)
+            await self._retrying_query(statement, claim.batch_id, self._stage, claim.attempt, *values)
         except psycopg.errors.ObjectNotInPrerequisiteState as error:
             raise FencedError(str(error).splitlines()[0]) from error
 

@@ -69,6 +69,12 @@ def another_database(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Datab
         yield made
 
 
+@pytest.fixture
+def new_database(server: EmbeddedPostgres, tmp_path: Path):
+    """Makes further databases: `with new_database() as database`; they share one state directory."""
+    return lambda: fresh_database(server, tmp_path)
+
+
 @contextmanager
 def fresh_database(server: EmbeddedPostgres, state: Path) -> Iterator[Database]:
     name = f"test_{next(_numbers)}"

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+import listeners.listen as module
 from db.database import Role
 from listeners.listen import Timing, WakeSource, listen
 from shared.events import Channel
@@ -80,7 +81,31 @@ def test_no_notification_is_lost_between_pings_and_polls(database, psql):
                 )
                 await asyncio.sleep(0)
             await until(lambda: len(payloads(wakes)) >= 2000)
-            assert payloads(wakes) == [str(number) for number in range(2000)]
+            # none lost, none twice; those that come with a ping's answer may overtake others, which rings alike
+            assert sorted(map(int, payloads(wakes))) == list(range(2000))
+
+    asyncio.run(scenario())
+
+
+def test_a_notification_that_comes_with_the_answer_to_a_ping_is_heard_at_once(database, psql, notify):
+    """aiopg alone leaves about one in forty of these unseen until something else arrives."""
+    seldom = Timing(ping_interval_s=3600, ping_deadline_s=5, poll_interval_s=3600)
+
+    async def scenario():
+        connection = await module._connect_and_subscribe(
+            database.conninfo(Role.SNAPSHOT), [Channel.BATCH_COMPLETED], seldom
+        )
+        for turn in range(300):
+            heard = asyncio.ensure_future(connection.notifies.get())
+            notifying = asyncio.ensure_future(asyncio.to_thread(notify, str(turn)))
+            await asyncio.sleep(turn % 10 * 0.0002)
+            arrived = await module._ping(connection, [Channel.BATCH_COMPLETED], seldom)
+            await notifying
+            if arrived:
+                heard.cancel()
+            else:
+                await asyncio.wait_for(heard, DEADLINE_S / 6)
+        await connection.close()
 
     asyncio.run(scenario())
 
@@ -122,8 +147,6 @@ def test_it_hears_again_after_losing_its_connection(database, psql, notify, faul
 
 
 def test_it_notices_a_session_that_is_alive_and_deaf(database, psql, monkeypatch):
-    import listeners.listen as module  # noqa: PLC0415
-
     subscribe = module._subscribe
     deaf_once = iter([True])
 
@@ -169,8 +192,6 @@ def test_a_cancelled_task_ends_also_when_it_is_cancelled_during_a_ping(database)
 
 
 def test_it_waits_for_a_server_that_is_not_there_yet(database, notify, monkeypatch):
-    import listeners.listen as module  # noqa: PLC0415
-
     connect, refusals = module._connect, iter([True, True])
 
     async def refused_twice(conninfo):

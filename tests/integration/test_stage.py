@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from db.database import Role
 from listeners.child import Children, warm_up
 from listeners.doorbell import Doorbell
-from listeners.job import Job
+from listeners.job import Batch, Task
 from listeners.listen import WakeSource, WakeUp
 from listeners.stage import StageWorker
 from shared.errors import StageError
@@ -23,7 +23,7 @@ DEADLINE_S = 60
 @pytest.fixture(scope="module", autouse=True)
 def _warm():
     """Children are forked from one server a process; without its preloads each would import the heavy libraries anew."""
-    asyncio.run(warm_up(Stage.SNAPSHOT))
+    asyncio.run(warm_up(scripted_handler.__name__))
 
 
 @pytest.fixture
@@ -328,10 +328,13 @@ def test_a_worker_that_lost_its_claim_records_nothing(
 def test_a_fenced_attempt_is_told_so_before_it_publishes(database, quick, script, load_weeks):
     [batch_id] = load_weeks(1)
     script("fence")
-    job = Job(Stage.SNAPSHOT, database.conninfo(Role.SNAPSHOT), quick, "scripted_handler", batch_id, 1, 99)
+    task = Task(Stage.SNAPSHOT, database.conninfo(Role.SNAPSHOT), quick, scripted_handler.__name__)
 
     async def scenario():
-        async with Children("test") as children, children.at_work(job) as child:
+        async with (
+            Children(task) as children,
+            children.at_work(task.handler, Batch(batch_id, 1, 99)) as child,
+        ):
             await child.result()
 
     with pytest.raises(StageError, match="lost its claim"):

@@ -32,11 +32,14 @@ def test_many_rings_wake_once_with_the_first(doorbell):
     assert wait(doorbell).source is WakeSource.RETRY
 
 
-def test_each_batch_remembers_the_notification_that_named_it_once(doorbell):
-    wake = notified('{"v": 1, "batch_id": 7}')
-    doorbell.ring(wake)
-    assert doorbell.wake_of(7, START) == wake
-    assert doorbell.wake_of(7, START) == START
+def test_each_batch_remembers_its_first_notification_until_it_is_claimed(doorbell):
+    doorbell.ring(
+        WakeUp(WakeSource.NOTIFY, time.monotonic() - 9.0, "batch_completed", '{"v": 1, "batch_id": 7}')
+    )
+    doorbell.ring(notified('{"v": 1, "batch_id": 7}'))
+    assert doorbell.notified()[7] >= 9.0
+    doorbell.forget(7)
+    assert doorbell.notified() == {}
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,36 @@ begin
 end;
 $$;
 
+-- Claim the oldest batch that is ready and that nobody works on; no row when there is none.
+-- `notified`: the seconds since the notification that named a batch, by batch id; others are found by what `wake` says.
+create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
+returns table (batch_id bigint, batch_name text, attempt integer, failures integer, wake_source text)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pending record;
+    heard   interval;
+begin
+    for pending in
+        select * from public.pending_batches(stage) as waiting where waiting.ready_at <= clock_timestamp()
+    loop
+        heard := make_interval(secs => (notified ->> pending.batch_id::text)::double precision);
+        attempt := public.claim_stage(
+            pending.batch_id, stage, worker, case when heard is null then wake else 'notify' end, coalesce(heard, waited)
+        );
+        if attempt is not null then
+            batch_id := pending.batch_id;
+            batch_name := pending.batch_name;
+            failures := pending.failures;
+            wake_source := case when heard is null then wake else 'notify' end;
+            return next;
+            return;
+        end if;
+    end loop;
+end;
+$$;
+
 -- Is this attempt still the newest and unfinished? Asked before anything is published.
 create or replace function holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language sql stable security definer

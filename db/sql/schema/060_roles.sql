@@ -79,6 +79,7 @@ to rakuten_reader, rakuten_loader, rakuten_snapshot;
 
 grant execute on function
     claim_stage(bigint, text, text, text, interval),
+    claim_next(text, text, text, interval, jsonb),
     hold_stage(bigint, text, integer),
     holds_stage(bigint, text, integer),
     finish_stage(bigint, text, integer, jsonb),
