@@ -10,11 +10,12 @@ import gc
 import importlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -80,14 +81,15 @@ class Children:
         if self._next is None:
             raise RuntimeError("children are started by `async with`")
         child = await self._next
-        if not child.is_alive:  # killed while it waited
+        if not child.submit(handler, batch):
             await child.end()
             child = await self._start()
-        child.submit(handler, batch)
-        self._next = asyncio.create_task(self._start())
+            child.submit(handler, batch)
         try:
             yield child
         finally:
+            # not before: forking would take the processor from the child that has just been woken
+            self._next = asyncio.create_task(self._start())
             await child.end()
 
     async def _start(self) -> "Child":
@@ -124,14 +126,13 @@ class Child:
         self._pipe.close()
         self._process.close()
 
-    @property
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
-
-    def submit(self, handler: str, batch: Batch | None) -> None:
-        """Hand over what to do. A child that has just died takes it silently; `result` then says so."""
-        with suppress(BrokenPipeError):
+    def submit(self, handler: str, batch: Batch | None) -> bool:
+        """Hand over what to do. False: the child was killed while it waited."""
+        try:
             self._pipe.send((handler, batch))
+        except BrokenPipeError:
+            return False
+        return True
 
     async def result(self) -> dict[str, Any]:
         """What the handler returned.
@@ -177,6 +178,7 @@ def _run(pipe: Connection, task: Task) -> None:
     structlog.contextvars.bind_contextvars(stage=task.stage)
     for module in (task.handler, _OUTAGES):
         importlib.import_module(module)
+    _rehearse(task)
     has_work = threading.Event()
     threading.Thread(target=_end_with_parent, args=(pipe, has_work), daemon=True).start()
     try:
@@ -184,13 +186,23 @@ def _run(pipe: Connection, task: Task) -> None:
     except EOFError:
         os._exit(0)  # the parent has ended, and there was nothing to do
     has_work.set()
-    task = replace(task, handler=handler)
-    if batch is not None:
-        task = Job(**vars(task), **batch._asdict())
-        structlog.contextvars.bind_contextvars(batch_id=batch.batch_id, attempt=batch.attempt)
-    pipe.send(_outcome(task))
+    pipe.send(_outcome(_assigned(task, handler, batch)))
     sys.stderr.flush()
     os._exit(0)  # nothing is left to do: tearing the heavy libraries down would only delay the recording
+
+
+def _rehearse(task: Task) -> None:
+    """Do once what comes between the order and the handler: after a fork, the first touch of every page copies it."""
+    handler, batch = pickle.loads(pickle.dumps((task.handler, Batch(0, 0, 0))))  # noqa: S301  it is our own
+    _assigned(task, handler, batch)
+    structlog.contextvars.unbind_contextvars("batch_id", "attempt")
+
+
+def _assigned(task: Task, handler: str, batch: Batch | None) -> Task:
+    if batch is None:
+        return replace(task, handler=handler)
+    structlog.contextvars.bind_contextvars(batch_id=batch.batch_id, attempt=batch.attempt)
+    return Job(**vars(task) | {"handler": handler}, **batch._asdict())
 
 
 def _outcome(task: Task) -> dict[str, Any] | StageError:

@@ -1,10 +1,10 @@
 """Every stage beside the usual way and the physical limit, as ratios measured in one run.
 
-    python tests/benchmarks/run.py [--only STAGE] [--rows N] [--training-rows N] [--json FILE]
+    python tests/benchmarks/run.py [--only STAGE] [--rows N] [--training-rows N] [--events N] [--json FILE]
 
 Data are generated and PostgreSQL is embedded, both in a temporary directory that is removed. A ratio is one of CPU seconds
-within a round, the database's included; the machine's noise is in its min and max. A target that does not hold is reported
-and not an error: the exit code tells whether the benchmarks ran, not how fast the machine was.
+within a round, the database's included, and one of latencies over all events; the machine's noise is in its min and max.
+A target that does not hold is reported and not an error: the exit code tells whether the benchmarks ran, not how fast the machine was.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from shared.config import configure_third_parties
 
 ROWS = 84_916  # of the challenge's training file
 TRAINING_ROWS = 20_000  # the usual way takes minutes for each of its rounds on the whole file
-STAGES = ("load", "snapshot", "training", "chain")
+EVENTS = 2_000  # of each system whose latency is measured
+STAGES = ("load", "snapshot", "training", "chain", "latency")
 
 # a file or a pipe has no width, and 80 columns would break every line of the table
 console = Console(width=None if sys.stdout.isatty() else 130)
@@ -53,6 +54,9 @@ def _options() -> argparse.Namespace:
         default=TRAINING_ROWS,
         help="rows on which training is compared with the usual way, at most --rows (%(default)s)",
     )
+    parser.add_argument(
+        "--events", type=int, default=EVENTS, help="events to measure each latency on (%(default)s)"
+    )
     parser.add_argument("--only", choices=STAGES, help="one stage instead of all")
     return parser.parse_args()
 
@@ -62,7 +66,7 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
     from bench_ground import loaded_weeks, prepared_ground  # noqa: PLC0415
 
     chosen = [options.only] if options.only else list(STAGES)
-    on_database = [stage for stage in chosen if stage != "training"]
+    on_database = [stage for stage in chosen if stage not in {"training", "latency"}]
     if on_database:
         with (
             console.status(f"generating {options.rows:,} rows and loading 21 weeks") as status,
@@ -76,6 +80,9 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
         rows = min(options.rows, options.training_rows)
         with console.status(f"measuring: training on {rows:,} rows"), prepared_ground(rows) as ground:
             yield importlib.import_module("bench_training").run(ground)
+    if "latency" in chosen:
+        with console.status(f"measuring: latency of {options.events:,} events"):
+            yield importlib.import_module("bench_latency").run(options.events)
 
 
 def _table(findings: list[Finding], options: argparse.Namespace) -> Table:
@@ -133,6 +140,7 @@ def _raw(options: argparse.Namespace, reports: list[Report]) -> dict[str, Any]:
         },
         "rows": options.rows,
         "training_rows": min(options.rows, options.training_rows),
+        "events": options.events,
         "findings": [
             asdict(finding) | {"median": finding.median, "holds": finding.holds}
             for report in reports

@@ -341,6 +341,21 @@ def test_a_fenced_attempt_is_told_so_before_it_publishes(database, quick, script
         asyncio.run(scenario())
 
 
+def test_a_child_that_was_killed_while_it_waited_is_replaced(database, quick, script, load_weeks):
+    [batch_id] = load_weeks(1)
+    task = Task(Stage.SNAPSHOT, database.conninfo(Role.SNAPSHOT), quick, scripted_handler.__name__)
+
+    async def scenario():
+        async with Children(task) as children:
+            waiting = await children._next
+            waiting._process.kill()
+            waiting._process.join()
+            async with children.at_work(task.handler, Batch(batch_id, 1, 1)) as child:
+                return await child.result()
+
+    assert asyncio.run(scenario()) == {"run_id": f"run-{batch_id}-1"}
+
+
 def test_a_batch_whose_outcome_is_being_committed_is_not_claimed_again(load_weeks, as_role, database):
     """The outcome's transaction has released the advisory lock, and not committed yet."""
     [batch_id] = load_weeks(1)

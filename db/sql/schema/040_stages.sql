@@ -33,10 +33,10 @@ return case stage when 'snapshot' then 1936613744 when 'training' then 195365309
 
 -- What waits for a stage, oldest first. `ready_at` lies in the future while a failure or an outage backs off.
 -- A branch for each stage, so that each reads its partial index: however many batches are done, looking costs the same.
+-- No SET clause, so that the planner inlines it into the functions that look.
 create or replace function pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
-set search_path = pg_catalog, pg_temp
 as $$
     select
         id,
