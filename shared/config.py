@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    poll_interval_s: float = Field(30.0, gt=0, description="how often a listener reads the tables unasked")
+    poll_interval_s: float = Field(10.0, gt=0, description="how often a listener reads the tables unasked")
     ping_interval_s: float = Field(5.0, gt=0, description="how often a listener proves that it is not deaf")
     ping_deadline_s: float = Field(
         3.0, gt=0, description="how long a ping may take before the connection is dropped"
