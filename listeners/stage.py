@@ -45,10 +45,6 @@ class _Claim(NamedTuple):
     failures: int
     wake: str
 
-    @property
-    def week(self) -> int:
-        return int(self.batch_name.removeprefix("week_"))
-
 
 def _is_worth_repeating(error: BaseException) -> bool:
     """A connection that broke or cannot be made, not a statement that PostgreSQL refused for good."""
@@ -130,7 +126,7 @@ class StageWorker:
         log = logger.bind(
             stage=self._stage, batch_id=claim.batch_id, batch=claim.batch_name, attempt=claim.attempt
         )
-        batch = Batch(claim.batch_id, claim.week, claim.attempt)
+        batch = Batch(claim.batch_id, claim.batch_name, claim.attempt)
         try:
             async with self._children.at_work(self._handler, batch) as child:
                 log.info("claimed", wake=claim.wake)
@@ -208,7 +204,7 @@ class StageWorker:
             return
         if backoff is None:
             log.error(
-                "given up", error=str(error), failures=failures, remedy=f"rakuten retry --week {claim.week}"
+                "given up", error=str(error), failures=failures, remedy=f"rakuten retry --batch {claim.batch_name}"
             )
         else:
             log.warning("failed", error=str(error), failures=failures, retry_in_s=backoff.total_seconds())

@@ -22,6 +22,7 @@ PROMOTION: Final = "promotion.json"
 
 TAG_BATCH_ID: Final = "batch_id"
 TAG_BATCH_COMPLETED_AT: Final = "batch_completed_at"
+TAG_BATCH_SEAL: Final = "batch_seal"
 TAG_SOURCE_SHA256: Final = "source_sha256"
 TAG_ATTEMPT: Final = "attempt"
 TAG_DATASET_SHA256: Final = "dataset_sha256"
@@ -31,12 +32,13 @@ TAG_MODEL_URI: Final = "model_uri"
 TAG_SUPERSEDED: Final = "superseded"
 
 
-def dataset_name(week: int) -> str:
-    return f"train_week_{week}"
+def dataset_name(batch_name: str) -> str:
+    """`train_week_7` for week_7, `train_correction_2` for correction_2."""
+    return f"train_{batch_name}"
 
 
-def model_run_name(week: int) -> str:
-    return f"model_week_{week}"
+def model_run_name(batch_name: str) -> str:
+    return f"model_{batch_name}"
 
 
 def parquet_name(dataset: str) -> str:

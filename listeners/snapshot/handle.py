@@ -42,7 +42,7 @@ def handle(job: Job) -> dict[str, Any]:
     identity = job.identity()
     load.require_unchanged_settings(identity.source, job.settings)
     tracking = Tracking(job.settings)
-    name = dataset_name(job.week)
+    name = dataset_name(job.batch_name)
     published = tracking.finished_run(DATASET_EXPERIMENT, name, **identity.batch_tags)
     if published is None:
         with connect(job.conninfo, "rakuten snapshot build", autocommit=True) as connection:
@@ -108,7 +108,7 @@ def _log(run: Publication, job: Job, name: str, path: Path, stats: dict[str, Any
     run.dataset(name, digest, path.name, "training", {"num_rows": stats["total_rows"]})
     run.values(
         params={
-            "week_number": job.week,
+            "week_number": identity.week,
             "balancing_strategy": job.settings.balancing_strategy,
             "total_rows": stats["total_rows"],
             "random_seed": job.settings.random_seed,

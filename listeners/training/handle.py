@@ -49,7 +49,7 @@ def handle(job: Job) -> dict[str, Any]:
     """
     identity = job.identity()
     tracking = Tracking(job.settings)
-    name = model_run_name(job.week)
+    name = model_run_name(job.batch_name)
     run = tracking.finished_run(MODEL_EXPERIMENT, name, **identity.batch_tags)
     if run is None:
         run = _publish(tracking, job, identity, name)
@@ -62,7 +62,7 @@ def handle(job: Job) -> dict[str, Any]:
 
 
 def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -> Run:
-    dataset = find_dataset(tracking, dataset_name(job.week), **identity.batch_tags)
+    dataset = find_dataset(tracking, dataset_name(job.batch_name), **identity.batch_tags)
     tags = {
         TAG_ATTEMPT: str(job.attempt),
         TAG_DATASET_NAME: dataset.info.run_name,
@@ -94,7 +94,7 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
         params={
             **model.DEFAULTS.as_params(),
             "random_seed": seed,
-            "week_number": job.week,
+            "week_number": identity.week,
             "dataset_rows": int(data.multiplicities.sum()),
             "distinct_products": len(data.labels),
         }

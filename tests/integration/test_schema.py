@@ -78,7 +78,7 @@ def test_an_older_schema_is_brought_up_to_date_with_its_data_untouched(server):
             connection.execute(
                 "create function pipeline_doctor(patience interval) returns text return 'of 0001'"
             )
-        assert database.upgrade() == ("0001", "0002")
+        assert database.upgrade() == ("0001", "0003")
         with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
             assert connection.execute(contents).fetchone() == before
             connection.execute("select from pipeline_doctor()")  # one that is unambiguous again

@@ -41,7 +41,11 @@ grant execute on function
     products_as_of_batch(bigint),
     products_as_of(timestamptz),
     pending_batches(text),
-    seconds_between(timestamptz, text)
+    seconds_between(timestamptz, text),
+    verify_seals(),
+    audit_of(data_loads),
+    products_history_digest(bigint, bigint),
+    labels_history_digest(bigint, bigint)
 to rakuten_reader;
 
 -- Every step may look; only products and their past are kept from the training role, which reads MLflow.
