@@ -5,6 +5,7 @@ after a crash in between adopts that run instead of making another. Runs that a 
 """
 
 import fcntl
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +22,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
+from listeners.digest import sha256_of
+from listeners.environment import environment
 from shared.config import Settings
 from shared.errors import FencedError, StageError
-from shared.mlflow_names import TAG_SUPERSEDED
+from shared.mlflow_names import ENVIRONMENT, MANIFEST, MODEL_ARTIFACT, TAG_SUPERSEDED
 
 logger = structlog.get_logger()
 
@@ -35,6 +38,7 @@ class Tracking:
     """The MLflow that the settings name: a server, or sqlite and local artifacts under STATE_PATH."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._directory = settings.state_path / "mlflow"
         self.uri = settings.tracking_uri
         self._local = settings.mlflow_tracking_uri is None
@@ -121,13 +125,25 @@ class Tracking:
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             publication = Publication(self.client, run.info.run_id, Path(scratch))
             try:
+                publication.json(ENVIRONMENT, environment(self._settings))
                 yield publication
+                publication.json(MANIFEST, {"artifacts": dict(sorted(publication.artifacts.items()))})
                 require_claim()
             except BaseException:
                 with suppress(MlflowException):  # the reason is what matters; a later attempt closes the run
                     self.client.set_terminated(run.info.run_id, "FAILED")
                 raise
         self._finish(run.info.run_id)
+
+    def record_of(self, run_id: str) -> dict[str, str]:
+        """Digests of a finished run, for PostgreSQL to keep: neither side can then be changed without the other's noticing.
+
+        `record_sha256` covers its params, metrics and tags, `manifest_sha256` the manifest of its artifacts.
+        """
+        run = self.client.get_run(run_id)
+        with TemporaryDirectory(prefix="rakuten-") as scratch:
+            manifest = sha256_of(self.download(run, MANIFEST, Path(scratch)))
+        return {"record_sha256": record_sha256(run), "manifest_sha256": manifest}
 
     def _supersede_leftovers(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
         for leftover in self._runs(experiment, run_name, "RUNNING", identity):
@@ -166,13 +182,25 @@ class Tracking:
             yield
 
 
+def record_sha256(run: Run) -> str:
+    """SHA-256 of a run's name, params, metrics and tags; MLflow's own tags and the mark `superseded` are not part of it."""
+    tags = {
+        name: value
+        for name, value in run.data.tags.items()
+        if not name.startswith("mlflow.") and name != TAG_SUPERSEDED
+    }
+    record = [run.info.run_name, run.data.params, run.data.metrics, tags]
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 class Publication:
-    """A run in the making. Files are written to `scratch` and logged from there."""
+    """A run in the making. Files are written to `scratch` and logged from there; `artifacts` has the SHA-256 of each."""
 
     def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
         self._client = client
         self.run_id = run_id
         self.scratch = scratch
+        self.artifacts: dict[str, str] = {}
 
     def values(
         self,
@@ -192,6 +220,15 @@ class Publication:
 
     def file(self, path: Path) -> None:
         self._client.log_artifact(self.run_id, str(path))
+        self.artifacts[path.name] = sha256_of(path)
+
+    def logged_model(self, uri: str) -> None:
+        """Enter a model into the manifest that was logged by `log_model`, which does not say what it has written."""
+        directory = Path(
+            mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / MODEL_ARTIFACT))
+        )
+        for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+            self.artifacts[f"{MODEL_ARTIFACT}/{path.relative_to(directory)}"] = sha256_of(path)
 
     def text(self, name: str, content: str) -> None:
         path = self.scratch / name

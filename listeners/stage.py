@@ -204,7 +204,10 @@ class StageWorker:
             return
         if backoff is None:
             log.error(
-                "given up", error=str(error), failures=failures, remedy=f"rakuten retry --batch {claim.batch_name}"
+                "given up",
+                error=str(error),
+                failures=failures,
+                remedy=f"rakuten retry --batch {claim.batch_name}",
             )
         else:
             log.warning("failed", error=str(error), failures=failures, retry_in_s=backoff.total_seconds())

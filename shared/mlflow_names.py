@@ -20,6 +20,9 @@ HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
 SUBMISSION: Final = "test_predictions.csv"  # the challenge's submission format
 PROMOTION: Final = "promotion.json"
 
+MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
+ENVIRONMENT: Final = "environment.json"
+
 TAG_BATCH_ID: Final = "batch_id"
 TAG_BATCH_COMPLETED_AT: Final = "batch_completed_at"
 TAG_BATCH_SEAL: Final = "batch_seal"
@@ -29,6 +32,7 @@ TAG_DATASET_SHA256: Final = "dataset_sha256"
 TAG_DATASET_NAME: Final = "dataset_name"
 TAG_DATASET_RUN_ID: Final = "dataset_run_id"
 TAG_MODEL_URI: Final = "model_uri"
+TAG_MODEL_SHA256: Final = "model_parameters_sha256"
 TAG_SUPERSEDED: Final = "superseded"
 
 

@@ -26,6 +26,7 @@ from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     DATASET_STATS,
     TAG_ATTEMPT,
+    TAG_BATCH_SEAL,
     TAG_DATASET_SHA256,
     dataset_name,
     parquet_name,
@@ -53,6 +54,7 @@ def handle(job: Job) -> dict[str, Any]:
         "dataset": name,
         "total_rows": int(published.data.params["total_rows"]),
         "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
+        **tracking.record_of(published.info.run_id),
     }
 
 
@@ -63,26 +65,35 @@ def _publish(
     identity: BatchIdentity,
     name: str,
 ) -> Run:
-    tags = {TAG_ATTEMPT: str(job.attempt), **identity.source_tags}
+    tags = {TAG_ATTEMPT: str(job.attempt), TAG_BATCH_SEAL: identity.seal, **identity.source_tags}
     with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **identity.batch_tags) as run:
         path = run.scratch / parquet_name(name)
-        stats = _build(connection, job, path)
-        _log(run, job, name, path, stats)
+        stats = build(connection, job.batch_id, job.settings.random_seed, path)
+        _log(run, job, identity, path, stats)
         _keep_copy(path, job.settings.state_path / "training_snapshots")
     return tracking.client.get_run(run.run_id)
 
 
-def _build(connection: psycopg.Connection[TupleRow], job: Job, path: Path) -> dict[str, Any]:
-    """Write the balanced parquet file and verify it; returns what dataset_stats.json says."""
-    productids, labels = read_labels(connection, job.batch_id)
+def build(
+    connection: psycopg.Connection[TupleRow], batch_id: int, random_seed: int, path: Path
+) -> dict[str, Any]:
+    """Write a batch's balanced parquet file from the audit trail and verify it; returns what dataset_stats.json says.
+
+    Nothing but the batch and the seed decides its bytes, so that it can be built again at any time.
+
+    Raises:
+        StageError: the batch holds no training rows.
+        VerificationError: what was written is not what was promised.
+    """
+    productids, labels = read_labels(connection, batch_id)
     if not len(productids):
-        raise StageError(f"batch {job.batch_id} holds no labelled training rows")
-    sampler = HashOverSampler(random_seed=job.settings.random_seed)
+        raise StageError(f"batch {batch_id} holds no labelled training rows")
+    sampler = HashOverSampler(random_seed=random_seed)
     sampler.fit_resample(productids.reshape(-1, 1), labels)
     copies = np.bincount(sampler.sample_indices_, minlength=len(productids))
-    write_balanced(path, stream_rows(connection, job.batch_id, PRODUCTS_PER_ROW_GROUP), copies)
+    write_balanced(path, stream_rows(connection, batch_id, PRODUCTS_PER_ROW_GROUP), copies)
     held_out = connection.execute(
-        "select productid from products_as_of_batch(%s) where split = 'holdout'", [job.batch_id]
+        "select productid from products_as_of_batch(%s) where split = 'holdout'", [batch_id]
     ).fetchall()
     balanced = verify_balanced(path, productids, labels, np.array(held_out, np.int64).ravel())
     codes, counts = np.unique(labels, return_counts=True)
@@ -97,8 +108,8 @@ def _build(connection: psycopg.Connection[TupleRow], job: Job, path: Path) -> di
     }
 
 
-def _log(run: Publication, job: Job, name: str, path: Path, stats: dict[str, Any]) -> None:
-    digest = sha256_of(path)
+def _log(run: Publication, job: Job, identity: BatchIdentity, path: Path, stats: dict[str, Any]) -> None:
+    name, digest = path.stem, sha256_of(path)
     source = {int(code): entry["source_rows"] for code, entry in stats["classes"].items()}
     balanced = {int(code): entry["balanced_rows"] for code, entry in stats["classes"].items()}
     run.file(path)

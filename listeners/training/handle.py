@@ -28,9 +28,11 @@ from shared.mlflow_names import (
     MODEL_EXPERIMENT,
     SUBMISSION,
     TAG_ATTEMPT,
+    TAG_BATCH_SEAL,
     TAG_DATASET_NAME,
     TAG_DATASET_RUN_ID,
     TAG_DATASET_SHA256,
+    TAG_MODEL_SHA256,
     TAG_MODEL_URI,
     TEST_SET,
     dataset_name,
@@ -58,13 +60,20 @@ def handle(job: Job) -> dict[str, Any]:
         version = registry.ensure_registered(tracking, run)
         promoted = ensure_promoted(tracking, connection, run, version, seed=job.settings.random_seed)
     metrics = {name: run.data.metrics[name] for name in _RECORDED_METRICS}
-    return {"run_id": run.info.run_id, "model_version": int(version.version), "champion": promoted, **metrics}
+    return {
+        "run_id": run.info.run_id,
+        "model_version": int(version.version),
+        "champion": promoted,
+        **metrics,
+        **tracking.record_of(run.info.run_id),
+    }
 
 
 def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -> Run:
     dataset = find_dataset(tracking, dataset_name(job.batch_name), **identity.batch_tags)
     tags = {
         TAG_ATTEMPT: str(job.attempt),
+        TAG_BATCH_SEAL: identity.seal,
         TAG_DATASET_NAME: dataset.info.run_name,
         TAG_DATASET_RUN_ID: dataset.info.run_id,
         TAG_DATASET_SHA256: dataset.data.tags[TAG_DATASET_SHA256],
@@ -80,14 +89,16 @@ def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -
             read_frame(fetch(tracking, find_dataset(tracking, name, **identity.source_tags), directory))
             for name in (HOLDOUT_SET, TEST_SET)
         )
-        classifier = _fit(run, job, dataset, data)
+        classifier = _fit(run, job, identity, dataset, data)
         _evaluate(run, classifier, holdout, seed=job.settings.random_seed)
         _predict_test(run, classifier, test)
-        run.values(tags={TAG_MODEL_URI: _log_model(run, classifier)})
+        model_uri = _log_model(run, classifier)
+        run.values(tags={TAG_MODEL_URI: model_uri, TAG_MODEL_SHA256: model.parameters_sha256(classifier)})
+        run.logged_model(model_uri)
     return tracking.client.get_run(run.run_id)
 
 
-def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeline:
+def _fit(run: Publication, job: Job, identity: BatchIdentity, dataset: Run, data: TrainingData) -> Pipeline:
     seed = job.settings.random_seed
     classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
     run.values(

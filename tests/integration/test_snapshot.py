@@ -26,7 +26,7 @@ def claimed(database, settings, batch_id: int, week: int) -> Job:
     with connect(conninfo, "test", autocommit=True) as connection:
         statement = "select claim_stage(%s, 'snapshot', 'test', 'notify', '0 s')"
         [attempt] = connection.execute(statement, [batch_id]).fetchone()
-    return Job(Stage.SNAPSHOT, conninfo, settings, snapshot.__name__, batch_id, week, attempt)
+    return Job(Stage.SNAPSHOT, conninfo, settings, snapshot.__name__, batch_id, f"week_{week}", attempt)
 
 
 @pytest.fixture
@@ -57,7 +57,13 @@ def test_a_dataset_run_holds_what_the_design_lists(job_for, load_weeks, settings
         "batch_id": str(batch_id),
     }
     artifacts = {artifact.path for artifact in tracking.client.list_artifacts(run.info.run_id)}
-    assert artifacts == {"train_week_1.parquet", "class_distribution.png", "dataset_stats.json"}
+    assert artifacts == {
+        "train_week_1.parquet",
+        "class_distribution.png",
+        "dataset_stats.json",
+        "environment.json",
+        "manifest.json",
+    }
     assert (run.data.tags["batch_id"], run.data.tags["dataset_sha256"]) == (
         str(batch_id),
         result["dataset_sha256"],
