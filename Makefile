@@ -14,7 +14,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo test test-compose check format bench constraints clean
+.PHONY: help env demo test test-compose fuzz check format bench audit constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test: $(VENV)/.dev ## All tests, on an embedded PostgreSQL (TESTS=tests/unit for
 test-compose: $(VENV)/.dev ## The whole system in containers, end to end; needs Docker, builds the images
 	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose.py
 
+fuzz: $(VENV)/.dev ## More than 100,000 random inputs for the CSV reader, the load and the payloads; about 20 minutes
+	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz
+
 check: $(VENV)/.dev ## Format, lint, types, import contracts, containers
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -67,6 +70,13 @@ $(VENV)/.rivals: $(VENV)/.dev
 
 bench: $(VENV)/.rivals ## Benchmarks: ours beside the usual way, as ratios
 	$(BIN)/python tests/benchmarks/run.py
+
+$(VENV)/.audit: pyproject.toml constraints.txt | $(BIN)/uv
+	$(INSTALL) --group audit
+	@touch $@
+
+audit: $(VENV)/.audit ## Known vulnerabilities of what constraints.txt pins; needs the network
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 constraints: $(BIN)/uv ## Resolve constraints.txt again
 	$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --group rivals --group audit --no-emit-index-url --upgrade pyproject.toml --output-file constraints.txt

@@ -117,7 +117,7 @@ def pipeline_doctor(
     """What is wrong right now: rows of severity, finding, subject, detail and remedy.
 
     Args:
-        connection: of the reader role; others may not be shown when a listener gave its last sign of life.
+        connection: of the reader, loader or snapshot role.
         patience: how long a batch may wait or a load may run.
         deaf_after: how old a listener's last sign of life may be.
     """

@@ -61,7 +61,7 @@ def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
     parts = conninfo_to_dict(conninfo)
     where = f"{parts.get('user')}@{parts.get('host')}:{parts.get('port')}/{parts.get('dbname')}"
     return DatabaseUnavailableError(
-        f"PostgreSQL does not answer at {where}: {censor(str(error)).strip()}",
+        censor(f"PostgreSQL does not answer at {where}: {error}".strip()),
         remedy="check POSTGRES_* in the environment or .env, or unset POSTGRES_HOST to use the embedded PostgreSQL",
     )
 

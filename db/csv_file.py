@@ -1,20 +1,17 @@
 """Read one CSV file whole and correctly, and say on which line anything is wrong.
 
 Every field is read as text by Arrow's reader: quotes, commas and line ends inside quotes belong to the value, and only an
-empty field is null ("NA" and "None" are words). A row's line is 2 + its number + the line ends inside the rows before it,
-so the fast reader needs no slow twin to name a line; only a file that cannot be split into rows is read again, slowly.
+empty field is null ("NA" and "None" are words). A file with something to report is read again, slowly, by Python's reader,
+which knows its lines: LF, CRLF and CR end one, inside quotes too.
 """
 
-import codecs
 import csv
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 from shared.errors import BadSourceError, Problem
@@ -22,7 +19,8 @@ from shared.errors import BadSourceError, Problem
 INDEX = ""  # the challenge's files begin with an unnamed index column
 _VALUE_SHOWN = 80
 _BLOCK_BYTES = 8 << 20
-_QUOTE = ord('"')
+_LARGEST_BLOCK_BYTES = 2**31 - 1  # Arrow takes an int32
+_QUOTE, _LF, _CR = b'"\n\r'
 _BORDERS = np.frombuffer(b',\r\n"', np.uint8)
 
 _FETCH_AGAIN = "fetch the file again and compare its size with the original"
@@ -46,58 +44,74 @@ def read_csv(path: Path, columns: Sequence[str]) -> pa.Table:
     problems = list(_header_problems(path, columns))
     if problems:
         raise BadSourceError(problems)
+    header, _ = _header(path)
     if not _well_quoted(path):
-        problems = list(_structural_problems(path, len(_header(path))))
+        problems = list(_structural_problems(path, len(header)))
         if problems:
             raise BadSourceError(problems)
     try:
-        table = _parse(path, dict.fromkeys(columns, pa.string()), columns)
+        table = _parse(path, header, _BLOCK_BYTES)
     except pa.ArrowInvalid as error:
-        problems = list(_structural_problems(path, len(_header(path))))
-        raise BadSourceError(problems or [Problem(path.name, None, "", str(error), _FETCH_AGAIN)]) from error
+        problems = list(_structural_problems(path, len(header)))
+        if problems:
+            raise BadSourceError(problems) from error
+        # the header or a row is longer than a block
+        table = _parse(path, header, min(path.stat().st_size, _LARGEST_BLOCK_BYTES))
     problems = list(_empty_rows(table, path))
     if problems:
         raise BadSourceError(problems)
     if not _ends_with_newline(path):
-        raise BadSourceError([_no_final_newline(path, lines_of_rows(table, path))])
-    return table
+        raise BadSourceError([_no_final_newline(path)])
+    return table.select(columns)
 
 
-def _parse(path: Path, types: dict[str, pa.DataType], columns: Sequence[str] = ()) -> pa.Table:
-    """The named columns, or all of them; raises pa.ArrowInvalid."""
+def _parse(path: Path, header: Sequence[str], block_bytes: int) -> pa.Table:
+    """All columns, so that all of them are checked to be UTF-8; raises pa.ArrowInvalid."""
     return pyarrow.csv.read_csv(
         path,
-        read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
+        read_options=pyarrow.csv.ReadOptions(block_size=_cutting_no_line_end(path, block_bytes)),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types=types, include_columns=list(columns), null_values=[""], strings_can_be_null=True
+            column_types=dict.fromkeys(header, pa.string()), null_values=[""], strings_can_be_null=True
         ),
     )
 
 
-def lines_of_rows(table: pa.Table, path: Path) -> npt.NDArray[np.int64]:
-    """The physical line where each row of `read_csv` begins, shape (rows,), int64; the header is line 1.
+def _cutting_no_line_end(path: Path, block_bytes: int) -> int:
+    """The next block size with no CRLF across two blocks: Arrow would drop its LF, inside quotes too (apache/arrow#51368)."""
+    text = np.memmap(path, np.uint8, mode="r")
+    while ((text[block_bytes - 1 : -1 : block_bytes] == _CR) & (text[block_bytes::block_bytes] == _LF)).any():
+        block_bytes += 1
+    return block_bytes
 
-    Args:
-        table: what `read_csv` gave for `columns`; columns it left out are read here, as they may hold line ends too.
-        path: the file it came from.
-    """
-    inside = np.zeros(table.num_rows, np.int64)
-    header = _header(path)
-    everything = (
-        table if len(header) == table.num_columns else _parse(path, dict.fromkeys(header, pa.binary()))
-    )
-    for column in everything.columns:
-        newlines = pc.fill_null(pc.count_substring(column, "\n"), 0)
-        inside += newlines.to_numpy().astype(np.int64)
-    before = np.concatenate([[0], np.cumsum(inside)[:-1]])
-    lines: npt.NDArray[np.int64] = 2 + np.arange(table.num_rows, dtype=np.int64) + before
+
+def lines_of_rows(path: Path) -> list[int]:
+    """The physical line where each row of `read_csv` begins; the header begins on line 1."""
+    _, *lines = (line for line, _ in _rows(path))
     return lines
 
 
-def _header(path: Path) -> list[str]:
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each row, the header first, with the line where it begins; raises BadSourceError at one that is malformed."""
+    csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
+        reader = csv.reader(file, strict=True)
+        begins = 1
+        try:
+            for row in reader:
+                yield begins, row
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            reason = f"malformed quoting: {error}"
+            remedy = 'close the quote, and write a quote inside a value as ""; at the end of a file: it is truncated'
+            raise BadSourceError([Problem(path.name, begins, _line(path, begins), reason, remedy)]) from error
+
+
+def _header(path: Path) -> tuple[list[str], bool]:
+    """The names of the columns, and whether anything follows them; raises UnicodeDecodeError."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), []), bool(file.read(1))
 
 
 def _header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
@@ -108,11 +122,9 @@ def _header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
         yield Problem(path.name, None, "", "file is empty", _FETCH_AGAIN)
         return
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-            has_rows = bool(file.read(1))
-    except (UnicodeDecodeError, csv.Error):
-        yield from _structural_problems(path, len(columns))
+        header, has_rows = _header(path)
+    except UnicodeDecodeError:
+        yield from _undecodable_lines(path)
         return
     expected = ",".join(columns)
     for column in columns:
@@ -134,8 +146,9 @@ def _empty_rows(table: pa.Table, path: Path) -> Iterator[Problem]:
     """Lines with nothing on them, which Arrow's reader gives as rows of nulls."""
     empty = np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns])
     if empty.any():
-        for line in lines_of_rows(table, path)[empty].tolist():
-            yield Problem(path.name, line, "", "empty row", "remove it")
+        lines = lines_of_rows(path)
+        for row in np.flatnonzero(empty).tolist():
+            yield Problem(path.name, lines[row], "", "empty row", "remove it")
 
 
 def _well_quoted(path: Path) -> bool:
@@ -159,15 +172,14 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) in {b"\n", b"\r"}
 
 
-def _no_final_newline(path: Path, lines: npt.NDArray[np.int64]) -> Problem:
+def _no_final_newline(path: Path) -> Problem:
     # Without it nobody can tell a whole last number from one that was cut off.
     with path.open("rb") as file:
         file.seek(-min(_VALUE_SHOWN, path.stat().st_size), 2)
-        tail = file.read().decode("utf-8", errors="replace").rsplit("\n", 1)[-1]
+        tail = file.read().splitlines()[-1].decode("utf-8", errors="replace")
     reason = "the last line has no line end: the file may be truncated"
-    return Problem(
-        path.name, int(lines[-1]), tail, reason, "fetch the file again; if it is whole, end it with a newline"
-    )
+    remedy = "fetch the file again; if it is whole, end it with a newline"
+    return Problem(path.name, lines_of_rows(path)[-1], tail, reason, remedy)
 
 
 def _structural_problems(path: Path, width: int) -> Iterator[Problem]:
@@ -176,36 +188,26 @@ def _structural_problems(path: Path, width: int) -> Iterator[Problem]:
     if undecodable:
         yield from undecodable
         return
-    csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        begins = 1
-        try:
-            for row in reader:
-                if len(row) != width:
-                    reason = f"{len(row)} fields where the header has {width}"
-                    remedy = "quote values that hold commas or line ends; if this is the last line, the file is truncated"
-                    yield Problem(path.name, begins, shown(",".join(row)), reason, remedy)
-                begins = reader.line_num + 1
-        except csv.Error as error:
-            remedy = 'close the quote, and write a quote inside a value as ""; at the end of a file: it is truncated'
-            yield Problem(path.name, begins, _line(path, begins), f"malformed quoting: {error}", remedy)
+    try:
+        for line, row in _rows(path):
+            if len(row) != width:
+                reason = f"{len(row)} fields where the header has {width}"
+                remedy = "quote values that hold commas or line ends; if this is the last line, the file is truncated"
+                yield Problem(path.name, line, shown(",".join(row)), reason, remedy)
+    except BadSourceError as error:
+        yield from error.problems
 
 
 def _undecodable_lines(path: Path) -> Iterator[Problem]:
-    decoder = codecs.getdecoder("utf-8")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                decoder(line)
-            except UnicodeDecodeError as error:
-                around = line[max(0, error.start - 20) : error.start + 20].decode(
-                    "utf-8", errors="backslashreplace"
-                )
-                reason = f"byte 0x{line[error.start]:02x} at position {error.start} is not UTF-8"
-                cut_off = error.reason == "unexpected end of data"
-                convert = f"convert the file, e.g. iconv -f latin1 -t utf-8 {path.name}"
-                yield Problem(path.name, number, around, reason, _FETCH_AGAIN if cut_off else convert)
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            around = line[max(0, error.start - 20) : error.start + 20].decode(errors="backslashreplace")
+            reason = f"byte 0x{line[error.start]:02x} at position {error.start} is not UTF-8"
+            cut_off = error.reason == "unexpected end of data"
+            convert = f"convert the file, e.g. iconv -f latin1 -t utf-8 {path.name}"
+            yield Problem(path.name, number, around, reason, _FETCH_AGAIN if cut_off else convert)
 
 
 def _line(path: Path, number: int) -> str:

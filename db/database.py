@@ -117,8 +117,8 @@ def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
                     sql.Identifier(name), sql.Literal(_scram(connection, name, server.password))
                 )
             )
-        # what the roles' script may not do, as the owner is no superuser; db/initdb does it where there is no embedded server
-        connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.READER)))
+        # for listener_sessions(): only a superuser grants that, and the owner is none
+        connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.OWNER)))
 
 
 def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:

@@ -126,6 +126,7 @@ def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt
     return held_out
 
 
+_ENDLESS_REFERENCE = re.compile(r"&#[0-9]{4301,};?")
 _TAG = re.compile(r"<[^<>]*>")
 _COMBINING = re.compile(r"[\u0300-\u036f]+")
 _NOT_A_WORD = re.compile(r"[\W_]+")
@@ -140,11 +141,20 @@ def text_group(designation: str | None, description: str | None) -> str:
 
 
 def _fold(text: str) -> str:
-    plain = _TAG.sub(" ", html.unescape(text))
+    plain = _TAG.sub(" ", _unescape(text))
     if not plain.isascii():
         plain = _COMBINING.sub("", unicodedata.normalize("NFKD", plain))
     # after NFKD, which makes capitals: a trade mark sign becomes TM
     return _NOT_A_WORD.sub(" ", plain.casefold()).strip()
+
+
+def _unescape(text: str) -> str:
+    try:
+        return html.unescape(text)
+    except (
+        ValueError
+    ):  # int() takes at most 4,300 digits; any other number that is no character becomes the same
+        return html.unescape(_ENDLESS_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 class _File:
@@ -154,12 +164,12 @@ class _File:
         self.path = directory / name
         self.text = read_csv(self.path, columns)
         self.problems: list[Problem] = []
-        self._lines: npt.NDArray[np.int64] | None = None
+        self._lines: list[int] | None = None
 
     def line(self, row: int) -> int:
         if self._lines is None:
-            self._lines = lines_of_rows(self.text, self.path)
-        return int(self._lines[row])
+            self._lines = lines_of_rows(self.path)
+        return self._lines[row]
 
     def report(
         self, rows: npt.NDArray[np.int64], column: str, reason: str | Callable[[int], str], remedy: str

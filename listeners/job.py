@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import psycopg
@@ -27,7 +27,7 @@ class Task:
     """All that a child needs to know. `handler` names the module whose `handle(task)` does the work."""
 
     stage: Stage
-    conninfo: str
+    conninfo: str = field(repr=False)  # it holds a password
     settings: Settings
     handler: str
 

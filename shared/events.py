@@ -6,7 +6,12 @@ Any role can NOTIFY any channel, so a payload is a hint and never an order: whoe
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+# What PostgreSQL's bigint holds: no id or count of ours lies outside.
+PositiveBigint = Annotated[int, Field(ge=1, lt=2**63)]
+# MLflow's ids, and nothing that a terminal would obey: `rakuten events` prints it.
+RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
 class Stage(StrEnum):
@@ -37,38 +42,38 @@ class Event(BaseModel):
 class ProductsAudited(Event):
     """One statement changed rows. `batch_id` is None for a change outside any batch."""
 
-    batch_id: PositiveInt | None
+    batch_id: PositiveBigint | None
     table: Literal["products", "labels"]
     operation: Literal["INSERT", "UPDATE", "DELETE"]
-    rows: PositiveInt
+    rows: PositiveBigint
 
 
 class BatchCompleted(Event):
     """A batch is loaded and validated."""
 
-    batch_id: PositiveInt
+    batch_id: PositiveBigint
 
 
 class DatasetReady(Event):
     """A batch's dataset is in MLflow."""
 
-    batch_id: PositiveInt
-    run_id: str
+    batch_id: PositiveBigint
+    run_id: RunId
 
 
 class ModelTrained(Event):
     """A batch's model is in MLflow."""
 
-    batch_id: PositiveInt
-    run_id: str
+    batch_id: PositiveBigint
+    run_id: RunId
 
 
 class StageFailed(Event):
     """A stage gave a batch up; `rakuten retry` revives it."""
 
-    batch_id: PositiveInt
+    batch_id: PositiveBigint
     stage: Stage
-    attempt: PositiveInt
+    attempt: PositiveBigint
 
 
 _EVENT_OF: dict[Channel, type[Event]] = {

@@ -38,5 +38,6 @@ where not exists (select from pg_database where datname = name)
 
 revoke all on database rakuten_db, mlflow_db, airflow_db, postgres, template1 from public;
 grant connect on database rakuten_db to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
--- `rakuten doctor` asks when a listener gave its last sign of life
-grant pg_read_all_stats to rakuten_reader;
+-- for listener_sessions(), which tells the doctor when a listener gave its last sign of life
+grant pg_read_all_stats to rakuten_owner;
+revoke pg_read_all_stats from rakuten_reader;

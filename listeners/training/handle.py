@@ -16,7 +16,6 @@ from listeners.mlflow_runs import Publication, Tracking
 from listeners.training import model, registry
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
 from listeners.training.evaluate import evaluate, report
-from listeners.training.features import drop_lookups
 from listeners.training.plots import confusion_figure
 from listeners.training.promote import ensure_promoted
 from shared.mlflow_names import (
@@ -142,12 +141,11 @@ def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) ->
 
 
 def _log_model(run: Publication, classifier: Pipeline) -> str:
-    """Log the model in the skops format, which loads without executing anything; returns its URI."""
-    drop_lookups(classifier.named_steps["features"])
+    """Log the model in the skops format, which loads none but types of a short list; returns its URI."""
     # The model goes where the experiment keeps its artifacts; without this, to ./mlruns of the default experiment.
     mlflow.set_experiment(MODEL_EXPERIMENT)
     info = mlflow.sklearn.log_model(
-        classifier,
+        model.without_caches(classifier),
         name=MODEL_ARTIFACT,
         run_id=run.run_id,
         serialization_format="skops",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db import source
+from db import csv_file, source
 from db.csv_file import read_csv
 from db.source import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check, text_group
 from shared.errors import BadSourceError, Problem
@@ -161,6 +161,20 @@ def test_numbers_fill_their_columns(sources):
     table = sources.training_set().table
     assert table["productid"].to_pylist() == [10**18 - 1, 0]
     assert table["prdtypecode"].to_pylist() == [10**9 - 1, 0]
+
+
+def test_line_ends_inside_quotes_survive_wherever_the_reader_cuts_the_file(sources, monkeypatch):
+    monkeypatch.setattr(csv_file, "_BLOCK_BYTES", 64)  # all borders of blocks, without a file of megabytes
+    text = "\r\n" * 5
+    for padding in range(64):
+        sources.write(X_TEST, X_HEADER, f'7,{"x" * padding},"{text}",200,910\n')
+        assert source.read_test_set(sources.directory)["description"].to_pylist() == [text]
+
+
+def test_a_row_longer_than_a_block_is_read(sources):
+    text = "x" * (2 * csv_file._BLOCK_BYTES + 1)
+    sources.write(X_TEST, X_HEADER, f"7,{text},,200,910\n", "8,a,,201,911\n")
+    assert source.read_test_set(sources.directory)["designation"].to_pylist() == [text, "a"]
 
 
 def test_labels_are_joined_by_index_whatever_their_order(sources):
@@ -479,6 +493,32 @@ def test_lines_are_right_after_line_ends_in_columns_that_are_not_read(sources):
     assert (problem.line, problem.value) == (6, "x")
 
 
+def test_lines_are_right_below_a_header_of_two_lines(sources):
+    sources.write(Y_TRAIN, ',prdtypecode,"a\nb"\n', "0,10,\n", "1,x,\n", "2,40,\n")
+    problem = only_problem(sources.directory)
+    assert (problem.line, problem.value) == (4, "x")
+
+
+@pytest.mark.parametrize("row", ["1,a,,x,901\n", "1,a,101,901\n", b"1,\xe9,,101,901\n"])
+def test_a_carriage_return_ends_a_line_whatever_is_wrong(sources, row):
+    sources.write(X_TRAIN, X_HEADER, '0,"a\rb",,100,900\n', row)
+    sources.write(Y_TRAIN, Y_HEADER, *Y_ROWS[:2])
+    assert only_problem(sources.directory).line == 4
+
+
+def test_a_column_that_is_not_read_must_be_utf8_too(sources):
+    padding = "x" * 20_000  # beyond what Python decodes in order to read the header
+    sources.write(X_TEST, "note," + X_HEADER, f",7,{padding},,200,910\n", b"\xe9,8,a,,201,911\n")
+    problem = only_problem(sources.directory)
+    assert (problem.line, problem.reason) == (3, "byte 0xe9 at position 0 is not UTF-8")
+
+
+def test_a_missing_column_is_named_whatever_the_length_of_the_others(sources):
+    csv.field_size_limit(131_072)  # Python's default, as at the start of a process
+    sources.write(X_TEST, "x" * 140_000 + X_HEADER, "7,a,b,200,910\n")
+    assert only_problem(sources.directory).reason == "the unnamed index column is missing"
+
+
 def test_every_problem_of_every_file_is_reported(sources):
     sources.write(X_TRAIN, X_HEADER, "0,a,b,x,900\n", "1,a,b,101,y\n", "1,a\x00,b,101,902\n")
     (sources.directory / Y_TRAIN).unlink()
@@ -603,6 +643,8 @@ def test_near_identical_texts_never_straddle_the_split(generated):
         ("vase_bleu", "vase-bleu"),
         ("", None),
         ("...", None),
+        ("vase &#1114112; bleu", "vase bleu"),  # no such character
+        (f"vase &#{'1' * 4_301}; bleu", "vase bleu"),  # nor a number that Python reads
     ],
 )
 def test_near_identical_texts_are_one_group(one, other):

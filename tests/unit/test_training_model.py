@@ -19,6 +19,7 @@ from listeners.training.model import (
     fit,
     input_example,
     signature,
+    without_caches,
 )
 from listeners.training.text import text_cleaner
 
@@ -139,7 +140,7 @@ def champion_store(pipeline, tmp_path_factory):
     experiment = mlflow.create_experiment("training", artifact_location=(store / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment):
         model = mlflow.sklearn.log_model(
-            pipeline,
+            without_caches(pipeline),
             name="model",
             registered_model_name="rakuten_classifier",
             serialization_format="skops",

@@ -22,6 +22,10 @@ declare
     batch_id bigint;
 begin
     perform public.require_role('loader');
+    if name !~ '^(week|correction)_[1-9][0-9]{0,8}$' then
+        raise exception 'a batch is named week_N or correction_N, not %', quote_nullable(left(name, 40))
+            using errcode = 'invalid_parameter_value';
+    end if;
     -- a load that is under way holds this lock (begin_batch): refuse at once, do not wait for it and do it again
     perform from public.data_loads where batch_name = claim_batch.name for no key update nowait;
     insert into public.data_loads as batch (batch_name, percentage, metadata)
@@ -56,6 +60,17 @@ begin
 end;
 $$;
 
+-- Refuse a record that the views cannot read, before everybody has to live with it. Volatile, to see what its caller wrote.
+create or replace function require_readable(batch_id bigint) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform to_jsonb(line) from public.pipeline_status as line where line.batch_id = require_readable.batch_id;
+    perform to_jsonb(line) from public.stage_ledger as line where line.batch_id = require_readable.batch_id;
+end;
+$$;
+
 -- Record what the load did or why it failed, under metadata -> load.
 create or replace function record_load(batch_id bigint, load jsonb) returns void
 language plpgsql security definer
@@ -66,6 +81,7 @@ begin
     update public.data_loads
     set metadata = jsonb_set(metadata, '{load}', coalesce(metadata -> 'load', '{}') || load)
     where id = batch_id and status = 'running';
+    perform public.require_readable(batch_id);
 end;
 $$;
 

@@ -204,6 +204,7 @@ begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
         'state', 'finished', 'finished_at', clock_timestamp(), 'error', null, 'outage_since', null, 'result', result
     ));
+    perform public.require_readable(batch_id);
     perform pg_notify(
         case stage when 'snapshot' then 'dataset_ready' else 'model_trained' end,
         jsonb_build_object('v', 1, 'batch_id', batch_id, 'run_id', result ->> 'run_id')::text

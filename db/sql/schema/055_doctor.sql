@@ -1,3 +1,15 @@
+-- The listeners' connections to this database, and when each last said anything; a listener pings every few seconds.
+-- The names of connections are everybody's to see, the time of their last statement only for members of pg_read_all_stats,
+-- which the owner of this function is. That role sees all statements of the whole cluster, so nobody else is a member.
+create or replace function listener_sessions() returns table (stage text, pid integer, last_sign_of_life timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select split_part(application_name, ' ', 2), pid, state_change
+    from pg_catalog.pg_stat_activity
+    where datname = current_database() and application_name in ('rakuten snapshot listen', 'rakuten training listen')
+$$;
+
 -- What is wrong with the pipeline right now, each finding with its remedy. Empty when all is well.
 -- `severity` is 'error' where something will not mend itself, 'warning' where it may or where somebody should know.
 -- `patience`: how long a batch may wait or a load may run before that is remarkable; a stage may take twelve times as long.
@@ -10,18 +22,14 @@ as $$
     with stages (stage) as (
         values ('snapshot'), ('training')
     ),
-    -- Listeners name their connections; pg_stat_activity shows the names to everybody, and the time of the last statement
-    -- to members of pg_read_all_stats. Whoever is none sees null, and no listener as deaf.
     listeners as (
         select
             stages.stage,
             count(pid) as connected,
-            count(pid) filter (where state_change < clock_timestamp() - deaf_after) as deaf,
-            min(state_change) as last_sign_of_life
+            count(pid) filter (where last_sign_of_life < clock_timestamp() - deaf_after) as deaf,
+            min(last_sign_of_life) as last_sign_of_life
         from stages
-        left join pg_catalog.pg_stat_activity as activity
-            on activity.application_name = format('rakuten %s listen', stages.stage)
-            and activity.datname = current_database()
+        left join public.listener_sessions() as sessions using (stage)
         group by stages.stage
     ),
     progress as (

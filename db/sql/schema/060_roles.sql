@@ -17,13 +17,6 @@ begin
     -- nothing for PUBLIC in this database but to connect
     execute format('revoke temporary on database %I from public', current_database());
     execute format('grant temporary on database %I to rakuten_loader', current_database());
-    -- The doctor asks when a listener gave its last sign of life. Only a superuser can grant that: where this is none,
-    -- whoever made the roles has done it (db/initdb), or the doctor sees no listener as deaf.
-    begin
-        grant pg_read_all_stats to rakuten_reader;
-    exception when insufficient_privilege then
-        null;
-    end;
 end;
 $$;
 
@@ -76,6 +69,7 @@ to rakuten_loader, rakuten_snapshot, rakuten_training;
 -- the doctor reads the products too, which the training role may not
 grant execute on function
     pipeline_doctor(interval, interval),
+    listener_sessions(),
     stage_lock_class(text),
     products_at(bigint, timestamptz),
     products_as_of(timestamptz)
