@@ -141,9 +141,13 @@ class Tracking:
         `record_sha256` covers its params, metrics and tags, `manifest_sha256` the manifest of its artifacts.
         """
         run = self.client.get_run(run_id)
-        with TemporaryDirectory(prefix="rakuten-") as scratch:
-            manifest = sha256_of(self.download(run, MANIFEST, Path(scratch)))
-        return {"record_sha256": record_sha256(run), "manifest_sha256": manifest}
+        record = {"record_sha256": record_sha256(run)}
+        if any(
+            artifact.path == MANIFEST for artifact in self.client.list_artifacts(run_id)
+        ):  # not in the oldest runs
+            with TemporaryDirectory(prefix="rakuten-") as scratch:
+                record["manifest_sha256"] = sha256_of(self.download(run, MANIFEST, Path(scratch)))
+        return record
 
     def _supersede_leftovers(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
         for leftover in self._runs(experiment, run_name, "RUNNING", identity):

@@ -28,6 +28,7 @@ TAG_BATCH_COMPLETED_AT: Final = "batch_completed_at"
 TAG_BATCH_SEAL: Final = "batch_seal"
 TAG_SOURCE_SHA256: Final = "source_sha256"
 TAG_ATTEMPT: Final = "attempt"
+TAG_DATASET_DIGEST: Final = "dataset_digest"  # of the content: listeners/dataset_identity.py
 TAG_DATASET_SHA256: Final = "dataset_sha256"
 TAG_DATASET_NAME: Final = "dataset_name"
 TAG_DATASET_RUN_ID: Final = "dataset_run_id"

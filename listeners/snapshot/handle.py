@@ -15,7 +15,7 @@ from listeners.digest import sha256_of
 from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.snapshot.balance import HashOverSampler
-from listeners.snapshot.fixed_sets import ensure_fixed_sets
+from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
 from listeners.snapshot.read import read_labels, stream_rows
@@ -55,6 +55,7 @@ def handle(job: Job) -> dict[str, Any]:
         "total_rows": int(published.data.params["total_rows"]),
         "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
         **tracking.record_of(published.info.run_id),
+        "fixed_sets": recorded_fixed_sets(tracking, identity),
     }
 
 
