@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from shared.errors import BadSourceError, Problem
 from shared.hashing import Salt, keys, text_keys
 
 X_TRAIN, Y_TRAIN, X_TEST, Y_TEST = "X_train.csv", "Y_train.csv", "X_test.csv", "Y_test.csv"
+# Eight times the longest of the challenge. The same number is a constraint of the table products.
+LONGEST_TEXT: Final = 100_000
 PRODUCT_COLUMNS = (INDEX, "designation", "description", "productid", "imageid")
 LABEL_COLUMNS = (INDEX, "prdtypecode")
 
@@ -208,6 +211,12 @@ class _File:
         )
 
 
+    def of_bounded_length(self, column: str) -> None:
+        found = pc.fill_null(pc.greater(pc.utf8_length(self.text[column]), LONGEST_TEXT), False)
+        reason = f"{column} is longer than {LONGEST_TEXT:,} characters"
+        self.report(_rows_where(found), column, reason, "shorten it; an open quote may have swallowed rows")
+
+
 def _rows_where(mask: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return np.flatnonzero(mask.to_numpy(zero_copy_only=False))
 
@@ -247,6 +256,7 @@ def _products(file: _File) -> pa.Table:
     file.unique("productid", columns["productid"])
     for column in ("designation", "description"):
         file.without_nul(column)
+        file.of_bounded_length(column)
         columns[column] = file.text[column]
     return pa.table(columns)
 

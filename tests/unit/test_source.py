@@ -108,6 +108,15 @@ def test_words_that_look_like_nothing_are_words(sources, word):
     assert (row["designation"], row["description"]) == (word, word)
 
 
+def test_a_text_beyond_all_measure_is_refused(sources):
+    longest = "x" * 100_000
+    sources.write(X_TRAIN, X_HEADER, f"0,{longest},{longest},100,900\n", *X_ROWS[1:])
+    assert sources.training_set().total_rows == 3
+    sources.write(X_TRAIN, X_HEADER, f"0,a,{longest}x,100,900\n", *X_ROWS[1:])
+    with pytest.raises(BadSourceError, match="X_train.csv:2: description is longer than 100,000 characters"):
+        sources.training_set()
+
+
 @pytest.mark.parametrize("empty", ["", '""'])
 def test_an_empty_field_is_null(sources, empty):
     sources.write(X_TRAIN, X_HEADER, f"0,{empty},{empty},100,900\n", *X_ROWS[1:])

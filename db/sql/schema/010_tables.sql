@@ -13,6 +13,17 @@ create table if not exists products (
     split       text not null default 'train' check (split in ('train', 'holdout'))
 );
 
+-- Longer ones would be none: db.source refuses them too, and readers count on it. Added here and not in the table above, so that
+-- an older database gets it as well; rows that are there already are left alone.
+do $$
+begin
+    if not exists (select from pg_constraint where conname = 'products_text_length' and conrelid = 'products'::regclass) then
+        alter table products add constraint products_text_length
+            check (length(designation) <= 100000 and length(description) <= 100000) not valid;
+    end if;
+end;
+$$;
+
 create table if not exists labels (
     id          bigint generated always as identity primary key,
     productid   bigint not null unique,
