@@ -180,10 +180,11 @@ def test_line_ends_inside_quotes_survive_wherever_the_reader_cuts_the_file(sourc
         assert source.read_test_set(sources.directory)["description"].to_pylist() == [text]
 
 
-def test_a_row_longer_than_a_block_is_read(sources):
+def test_a_row_longer_than_a_block_is_read_and_refused_by_name(sources):
     text = "x" * (2 * csv_file._BLOCK_BYTES + 1)
     sources.write(X_TEST, X_HEADER, f"7,{text},,200,910\n", "8,a,,201,911\n")
-    assert source.read_test_set(sources.directory)["designation"].to_pylist() == [text, "a"]
+    with pytest.raises(BadSourceError, match="X_test.csv:2: designation is longer than"):
+        source.read_test_set(sources.directory)
 
 
 def test_labels_are_joined_by_index_whatever_their_order(sources):

@@ -68,8 +68,10 @@ create table if not exists products_history (
     transaction_id bigint not null default txid_current()
 );
 
--- as-of reads: the newest entry of each product up to a watermark, from the index alone
-create index if not exists products_history_product on products_history (product_id, history_id);
+-- as-of reads: the newest entry of each product up to a watermark or a moment, from the index alone; and so is every
+-- product that ever had a productid
+create index if not exists products_history_product on products_history (product_id, history_id)
+    include (productid, operation_date);
 -- entries arrive in order of time and batch, so a block-range index costs next to nothing
 create index if not exists products_history_date on products_history using brin (operation_date);
 create index if not exists products_history_batch on products_history using brin (load_batch_id);
@@ -89,6 +91,7 @@ create table if not exists labels_history (
     transaction_id bigint not null default txid_current()
 );
 
-create index if not exists labels_history_label on labels_history (label_id, history_id);
+create index if not exists labels_history_label on labels_history (label_id, history_id)
+    include (productid, operation_date);
 create index if not exists labels_history_date on labels_history using brin (operation_date);
 create index if not exists labels_history_batch on labels_history using brin (load_batch_id);
