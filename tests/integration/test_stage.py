@@ -190,6 +190,36 @@ def test_the_delay_of_an_outage_doubles_up_to_its_limit(load_weeks, as_role, sta
     assert (record["outages"], record["outages_in_a_row"]) == (5, 5)
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        None,
+        "fail_stage(%s, 'snapshot', 1, 'a fault', '1 s')",
+        "postpone_stage(%s, 'snapshot', 1, 'away', '1 s', '1 s')",
+    ],
+)
+def test_a_clock_that_is_set_back_holds_up_no_batch(load_weeks, as_role, as_superuser, outcome):
+    """As seen from a clock that runs an hour behind, everything that is recorded lies in the future."""
+    [batch_id] = load_weeks(1)
+    claim = "select claim_stage(%s, 'snapshot', 'host:1', 'notify', '0 s')"
+    with as_role(Role.SNAPSHOT, autocommit=True) as connection:
+        if outcome is not None:
+            assert connection.execute(claim, [batch_id]).fetchone() == (1,)
+            connection.execute(f"select {outcome}", [batch_id])
+    with as_superuser() as connection:
+        connection.execute("alter table data_loads disable trigger all")
+        connection.execute(
+            "update data_loads set completed_at = completed_at + interval '1 hour', metadata = metadata || jsonb_build_object("
+            " 'snapshot', (select jsonb_object_agg(key, case when key like '%\\_at' then to_jsonb((value #>> '{}')::timestamptz"
+            " + interval '1 hour') else value end) from jsonb_each(metadata -> 'snapshot')))"
+            if outcome is not None
+            else "update data_loads set completed_at = completed_at + interval '1 hour'"
+        )
+        connection.execute("alter table data_loads enable trigger all")
+    with as_role(Role.SNAPSHOT, autocommit=True) as connection:
+        assert connection.execute(claim, [batch_id]).fetchone() == (1 if outcome is None else 2,)
+
+
 def test_the_ledger_tells_what_woke_each_stage_and_how_long_each_step_took(
     database, quick, script, load_weeks, as_role
 ):

@@ -44,7 +44,12 @@ as $$
         coalesce(record ->> 'state', 'waiting'),
         coalesce((record ->> 'attempt')::integer, 0),
         coalesce((record ->> 'failures')::integer, 0),
-        coalesce((record ->> 'retry_at')::timestamptz, completed_at)
+        -- a moment that lies ahead is waited for only if it was set before now: a clock that is set back must hold up nothing
+        case
+            when (record ->> 'retry_at')::timestamptz is null then least(completed_at, now())
+            when now() < greatest((record ->> 'failed_at')::timestamptz, (record ->> 'postponed_at')::timestamptz) then now()
+            else (record ->> 'retry_at')::timestamptz
+        end
     from (
         select id, data_loads.batch_name, completed_at, metadata -> 'snapshot' as record
         from public.data_loads
@@ -254,6 +259,7 @@ begin
         'outages', coalesce((record ->> 'outages')::integer, 0) + 1,
         'outages_in_a_row', in_a_row,
         'outage_since', coalesce((record ->> 'outage_since')::timestamptz, clock_timestamp()),
+        'postponed_at', clock_timestamp(),
         'retry_at', clock_timestamp() + least(first * 2 ^ least(in_a_row - 1, 30), longest),
         'error', reason
     ));
