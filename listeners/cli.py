@@ -7,7 +7,23 @@ import sqlalchemy.exc
 import typer
 from rich.console import Console
 
-from listeners.commands import data, database, demo, doctor, listen, load, status
+from listeners.commands import (
+    correct,
+    data,
+    database,
+    demo,
+    diff,
+    doctor,
+    lineage,
+    listen,
+    load,
+    prove,
+    reproduce,
+    rollback,
+    status,
+    taint,
+    verify,
+)
 from shared.errors import PipelineError
 from shared.logs import censor
 
@@ -23,10 +39,19 @@ app.add_typer(data.app, name="data")
 app.add_typer(listen.app, name="listen")
 app.command("demo")(demo.demo)
 app.command("load")(load.load)
+app.command("correct")(correct.correct)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("events")(status.events)
 app.command("retry")(status.retry)
+app.command("diff")(diff.diff)
+app.command("taint")(taint.taint)
+app.command("lineage")(lineage.lineage)
+app.command("verify")(verify.verify)
+app.command("reproduce")(reproduce.reproduce)
+app.command("prove")(prove.prove)
+app.command("champion")(rollback.champion)
+app.command("rollback")(rollback.rollback)
 
 
 def main() -> None:

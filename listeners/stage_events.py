@@ -1,8 +1,7 @@
-"""The OpenLineage events of a stage's worker. They are told by a thread: neither the loop nor the work waits for them."""
+"""The OpenLineage events of a stage's worker, looked up and told by a thread: neither the loop nor the work waits for them."""
 
 import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,8 +26,8 @@ class StageEvents:
         self._stage = stage
         self._conninfo = conninfo
         self._emitter = Emitter(settings)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="openlineage")
-        self._records: dict[int, BatchRecord] = {}  # of the batches that are worked on; the thread's own
+        # of the batches that are worked on; only the emitter's thread looks at them
+        self._records: dict[int, BatchRecord] = {}
 
     def started(self, batch: Batch) -> None:
         self._tell(State.START, batch)
@@ -46,7 +45,6 @@ class StageEvents:
 
     async def close(self) -> None:
         """Wait until all is told."""
-        await asyncio.to_thread(self._thread.shutdown)
         await asyncio.to_thread(self._emitter.close)
 
     def _tell(
@@ -57,22 +55,19 @@ class StageEvents:
         result: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> None:
-        if self._emitter.enabled:
-            self._thread.submit(self._emit, state, batch, datetime.now(UTC), result or {}, error)
+        moment = datetime.now(UTC)
 
-    def _emit(
-        self, state: State, batch: Batch, moment: datetime, result: Mapping[str, Any], error: str | None
-    ) -> None:
-        try:
-            record = self._record(batch.batch_id)
-        except (psycopg.Error, DatabaseUnavailableError, LookupError) as unread:
-            logger.warning("no OpenLineage event: the batch cannot be read", error=str(unread).strip())
-            return
-        if state is not State.START:
-            del self._records[batch.batch_id]
-        self._emitter.emit(
-            Transition(JobName(self._stage), state, moment, record, batch.attempt, result, error)
-        )
+        def find() -> Transition | None:
+            try:
+                record = self._record(batch.batch_id)
+            except (psycopg.Error, DatabaseUnavailableError, LookupError) as unread:
+                logger.warning("no OpenLineage event: the batch cannot be read", error=str(unread).strip())
+                return None
+            if state is not State.START:
+                del self._records[batch.batch_id]
+            return Transition(JobName(self._stage), state, moment, record, batch.attempt, result or {}, error)
+
+        self._emitter.emit_found(find)
 
     def _record(self, batch_id: int) -> BatchRecord:
         if batch_id not in self._records:

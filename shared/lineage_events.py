@@ -1,14 +1,15 @@
 """OpenLineage events: what becomes of each attempt at a batch, told to a file and, where there is one, to a server.
 
-Nothing depends on them. What cannot be written or sent is logged once and given up, and a server is waited for by a thread
-of its own. The client takes half a second to import: that, too, is a thread's, begun as soon as somebody may emit.
+Nothing depends on them, and nothing waits for them: what cannot be written or sent is logged once and given up. The client takes
+half a second to import, which is a thread's business too, begun as soon as somebody may emit.
 """
 
 import importlib
 import os
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -100,19 +101,24 @@ class Transition:
 
 
 class Emitter:
-    """Tells transitions to the file and to the server. Use it as a context manager: the end waits, briefly, for the server."""
+    """Tells transitions to the file and to the server, from threads of its own: no call waits or raises.
+
+    Use it as a context manager: its end waits until the file has everything, and briefly for the server.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.enabled = not settings.openlineage_disabled
         self._settings = settings
         self._path = settings.state_path / FILE_NAME
         self._told: set[str] = set()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="openlineage file")
         self._unsent: queue.Queue[Any] = queue.Queue(_QUEUE_LENGTH)
         self._sender: threading.Thread | None = None
         if self.enabled:
-            threading.Thread(target=importlib.import_module, args=[_WIRE], daemon=True).start()
+            self._writer.submit(importlib.import_module, _WIRE)
             if settings.openlineage_url is not None:
-                self._sender = threading.Thread(target=self._send_all, name="openlineage", daemon=True)
+                # a daemon: what the server does not take must not keep the process from ending
+                self._sender = threading.Thread(target=self._send_all, name="openlineage server", daemon=True)
                 self._sender.start()
 
     def __enter__(self) -> Self:
@@ -122,10 +128,25 @@ class Emitter:
         self.close()
 
     def emit(self, transition: Transition) -> None:
-        """Append the event to the file, and hand it to the thread that sends. Raises nothing."""
-        if not self.enabled:
-            return
+        self.emit_found(lambda: transition)
+
+    def emit_found(self, find: Callable[[], Transition | None]) -> None:
+        """Emit what `find` returns, which is called by the thread, after what was emitted before."""
+        if self.enabled:
+            self._writer.submit(self._write, find)
+
+    def close(self) -> None:
+        """Wait until the file has what was emitted, and for the server no longer than one answer may take."""
+        self._writer.shutdown()
+        if self._sender is not None:
+            with suppress(queue.Full):
+                self._unsent.put_nowait(None)
+            self._sender.join(_SEND_TIMEOUT_S)
+
+    def _write(self, find: Callable[[], Transition | None]) -> None:
         try:
+            if (transition := find()) is None:
+                return
             wire = importlib.import_module(_WIRE)
             event = wire.run_event(transition, self._settings)
             self._append(wire.as_json(event))
@@ -135,13 +156,6 @@ class Emitter:
         if self._sender is not None:
             with suppress(queue.Full):  # the server is away for long, and the file has it
                 self._unsent.put_nowait(event)
-
-    def close(self) -> None:
-        """Wait until what was emitted is sent, but no longer than one answer may take."""
-        if self._sender is not None:
-            with suppress(queue.Full):
-                self._unsent.put_nowait(None)
-            self._sender.join(_SEND_TIMEOUT_S)
 
     def _append(self, line: str) -> None:
         """One write to a file opened for appending: lines of several processes never mix."""

@@ -9,6 +9,7 @@ from db import load as steps
 from db import source
 from db.connect import connect
 from db.database import Role, open_database
+from db.writing import Connection
 from shared.config import Settings, read_settings
 from shared.errors import BadInputError
 
@@ -45,7 +46,7 @@ def load(
 
 
 def load_week(
-    connection: steps.Connection,
+    connection: Connection,
     settings: Settings,
     training_set: source.TrainingSet,
     *,

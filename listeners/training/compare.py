@@ -6,6 +6,7 @@ error of 0.0128, and weekly scores drop by noise alone. Comparing row by row on 
 The weighted F1 hardly sees a small class: one of 76 rows in 8,490 may be lost whole for 0.009. So there is a floor for each.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -96,7 +97,7 @@ def compare(
         champion_pred: the present champion's, shape (n,), int64.
         seed: of the draws.
         significance: how often an equally good challenger may be refused for its weighted F1, and again for its classes.
-        n_resamples: how many bootstrap resamples, and how many permutations.
+        n_resamples: how many bootstrap resamples and how many permutations, at least.
 
     Raises:
         ValueError: the arrays differ in length or are empty.
@@ -104,6 +105,7 @@ def compare(
     codes, triples, counts = _distinct_triples(y_true, challenger_pred, champion_pred)
     true, challenger, champion = np.eye(len(codes))[triples.T]
     random = np.random.default_rng(seed)
+    n_resamples = max(n_resamples, math.ceil(2 / significance))  # or no p-value could be that small
     draws = random.multinomial(counts.sum(), counts / counts.sum(), size=n_resamples)
     resampled = _weighted_difference(true, challenger, champion, draws)
     [difference] = _weighted_difference(true, challenger, champion, counts[np.newaxis]).tolist()

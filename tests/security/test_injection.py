@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from db import load, source
+from db.checked_file import CheckedFile
 from db.connect import conninfo_for
 from db.database import Database, Role, prepare_embedded
 from db.source import X_TRAIN, Y_TRAIN, image_paths
@@ -162,9 +163,9 @@ def test_an_id_with_a_path_in_it_leads_to_no_file(source_files, protected, monke
         with pytest.raises(BadSourceError, match=f"{column} is not a whole number"):
             source.read_training_set(settings.data_path, 42, 10)
         return
-    monkeypatch.setattr(source._File, "integers", lambda self, column: self.text[column])
-    monkeypatch.setattr(source._File, "unique", lambda *_: None)
-    rows = source._products(source._File(settings.data_path, X_TRAIN, source.PRODUCT_COLUMNS))
+    monkeypatch.setattr(CheckedFile, "integers", lambda self, column: self.text[column])
+    monkeypatch.setattr(CheckedFile, "unique", lambda *_: None)
+    rows = source._products(CheckedFile(settings.data_path / X_TRAIN, source.PRODUCT_COLUMNS))
     [path] = image_paths(rows, "image_train").to_pylist()
     assert value in path
     if ".." in value:

@@ -9,6 +9,9 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
+    op.execute(
+        "drop index if exists products_history_product, labels_history_label"
+    )  # they include columns now
     apply_schema(op.get_bind())
     op.get_bind().connection.driver_connection.execute(query("seal_completed_batches"))  # type: ignore[union-attr]
 

@@ -22,6 +22,7 @@ select
     first_entry.changed_by as loaded_by,
     first_entry.application,
     sealed.metadata #>> '{audit,seal}' as seal,
+    sealed.metadata -> 'source' as source,
     (
         select count(*)
         from outside
