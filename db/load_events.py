@@ -24,29 +24,40 @@ class LoadRun:
         self._connection = connection
         self._emitter = emitter
         self._batch_id = batch_id
+        self._is_ours = False
 
     def started(self, batch_id: int) -> None:
         """The batch has been claimed, and the claim is committed."""
-        self._batch_id = batch_id
-        self._emit(State.START)
+        self._batch_id, self._is_ours = batch_id, True
+        if (batch := self._batch()) is not None:
+            self._emitter.emit(Transition(JobName.LOAD, State.START, batch.started_at, batch))
 
-    def ended(self) -> None:
-        """What the tables say now: the batch is complete, it has failed, or another step is to follow."""
-        self._emit(None)
-
-    def _emit(self, state: State | None) -> None:
-        if self._batch_id is None or not self._emitter.enabled:
+    def ended(self, error: BaseException | None) -> None:
+        """Say how the load has ended, if the tables say that it has."""
+        if (batch := self._batch()) is None:
             return
+        now = datetime.now(UTC)
+        if batch.completed_at is not None:
+            self._emitter.emit(Transition(JobName.LOAD, State.COMPLETE, batch.completed_at, batch))
+        elif batch.status == "failed":
+            reason = batch.metadata.get("load", {}).get("error")
+            self._emitter.emit(Transition(JobName.LOAD, State.FAIL, now, batch, error=reason))
+        elif error is not None and self._is_ours:
+            # whoever takes the batch up claims it anew, and that is another run
+            reason = str(error) or type(error).__name__
+            self._emitter.emit(Transition(JobName.LOAD, State.ABORT, now, batch, error=reason))
+
+    def _batch(self) -> BatchRecord | None:
+        if self._batch_id is None or not self._emitter.enabled:
+            return None
         try:
             self._connection.rollback()  # a statement that failed would let none follow
             batch = read_batch(self._connection, self._batch_id)
             self._connection.rollback()
         except (psycopg.Error, LookupError) as error:
             logger.warning("no OpenLineage event: the batch cannot be read", error=str(error).strip())
-            return
-        transition = _start(batch) if state is State.START else _end(batch)
-        if transition is not None:
-            self._emitter.emit(transition)
+            return None
+        return batch
 
 
 @contextmanager
@@ -63,8 +74,10 @@ def reported(
     run = LoadRun(connection, emitter, batch_id)
     try:
         yield run
-    finally:
-        run.ended()
+    except BaseException as error:
+        run.ended(error)
+        raise
+    run.ended(None)
 
 
 def read_batch(connection: psycopg.Connection[Any], batch_id: int) -> BatchRecord:
@@ -78,17 +91,3 @@ def read_batch(connection: psycopg.Connection[Any], batch_id: int) -> BatchRecor
     if record is None:
         raise LookupError(f"batch {batch_id} does not exist")
     return record
-
-
-def _start(batch: BatchRecord) -> Transition:
-    return Transition(JobName.LOAD, State.START, batch.started_at, batch)
-
-
-def _end(batch: BatchRecord) -> Transition | None:
-    match batch.status:
-        case "completed" if batch.completed_at is not None:
-            return Transition(JobName.LOAD, State.COMPLETE, batch.completed_at, batch)
-        case "failed":
-            error = batch.metadata.get("load", {}).get("error")
-            return Transition(JobName.LOAD, State.FAIL, datetime.now(UTC), batch, error=error)
-    return None

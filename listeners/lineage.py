@@ -26,6 +26,7 @@ from shared.mlflow_names import (
     TAG_BATCH_COMPLETED_AT,
     TAG_BATCH_ID,
     TAG_BATCH_SEAL,
+    TAG_DATASET_DIGEST,
     TAG_DATASET_RUN_ID,
     TAG_DATASET_SHA256,
     TAG_SUPERSEDED,
@@ -40,6 +41,8 @@ _BATCH: Final = (
     "completed_at",
     "total_rows",
     "new_rows",
+    "corrections",
+    "reason",
     "loaded_by",
     "application",
     "changes_outside",
@@ -148,6 +151,7 @@ def _dataset(row: Document, mlflow: "_Mlflow") -> Document:
         "run_status": mlflow.status(result.get("run_id")),
         "rows": None if rows is None else int(rows),
         "sha256": tags.get(TAG_DATASET_SHA256, result.get("dataset_sha256")),
+        "digest": tags.get(TAG_DATASET_DIGEST),
         "model": _model(row, mlflow),
     }
 

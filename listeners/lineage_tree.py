@@ -25,7 +25,7 @@ def tree_of(document: dict[str, Any]) -> Tree:
         tree = Tree(f"product {product['productid']}{_HERE}")
         _add_history(tree, product["history"])
         held = document["batches"]
-        node = tree.add(f"in {len(held)} dataset{'' if len(held) == 1 else 's'}")
+        node = tree.add(f"in {_counted(len(held), 'dataset')}")
     else:
         tree = node = Tree(_source(document["source"]))
         for file in (document["source"] or {}).get("files", []):
@@ -65,12 +65,24 @@ def _add_history(tree: Tree, history: list[dict[str, Any]]) -> None:
 
 
 def _add_batch(tree: Tree, batch: dict[str, Any], reference: dict[str, Any]) -> None:
-    here = batch["batch_id"] == reference["batch_id"]
+    mark = reference["kind"] == Kind.BATCH and batch["batch_id"] == reference["batch_id"]
+    node = tree.add(_line(batch["batch_name"] or "?", _of_batch(batch), mark=mark))
+    for file in batch["files"]:
+        node.add(_file(file))
+    if batch["dataset"] is not None:
+        _add_dataset(node, batch["dataset"], reference)
+
+
+def _of_batch(batch: dict[str, Any]) -> list[str]:
+    """What a batch brought, who brought it, when, and what vouches for it."""
     facts = []
     if batch["new_rows"] is not None:
-        facts.append(f"{batch['new_rows']:,} new rows")
+        facts.append(_counted(batch["new_rows"], "new row"))
+    if batch["corrections"] is not None:
+        reason = f" “{escape(batch['reason'])}”" if batch["reason"] else ""
+        facts.append(_counted(batch["corrections"], "correction") + reason)
     if batch["changes_outside"]:
-        facts.append(f"{batch['changes_outside']:,} changes from outside any batch")
+        facts.append(f"{_counted(batch['changes_outside'], 'change')} from outside any batch")
     if batch["completed_at"] is not None:
         facts.append(_moment(batch["completed_at"]))
     if batch["loaded_by"]:
@@ -79,19 +91,14 @@ def _add_batch(tree: Tree, batch: dict[str, Any], reference: dict[str, Any]) -> 
         facts.append(f"seal {_short(batch['seal'])}")
     if not batch["known"]:
         facts.append("[yellow]not a batch of this database[/yellow]")
-    node = tree.add(_line(batch["batch_name"] or "?", facts, mark=here and reference["kind"] == Kind.BATCH))
-    for file in batch["files"]:
-        node.add(_file(file))
-    if batch["dataset"] is not None:
-        _add_dataset(node, batch["dataset"], reference)
+    return facts
 
 
 def _add_dataset(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any]) -> None:
     facts = []
     if dataset["rows"] is not None:
-        facts.append(f"{dataset['rows']:,} rows")
-    if dataset["sha256"]:
-        facts.append(f"sha256 {_short(dataset['sha256'])}")
+        facts.append(_counted(dataset["rows"], "row"))
+    facts += [f"{name} {_short(dataset[name])}" for name in ("sha256", "digest") if dataset[name]]
     facts += _run(dataset)
     node = tree.add(_line(dataset["name"], facts, mark=reference["kind"] == Kind.DATASET))
     if reference["kind"] == Kind.FILE and reference["run_id"] == dataset["run_id"]:
@@ -144,6 +151,10 @@ def _asked_file(reference: dict[str, Any]) -> str:
 
 def _line(name: str, facts: list[str], *, mark: bool) -> str:
     return f"[bold]{escape(name)}[/bold]  [dim]{', '.join(facts)}[/dim]{_HERE if mark else ''}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _short(digest: str) -> str:

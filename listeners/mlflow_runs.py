@@ -247,11 +247,11 @@ class Publication:
         figure.savefig(path, dpi=_FIGURE_DPI)
         self.file(path)
 
-    def dataset(self, name: str, sha256: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
+    def dataset(self, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
         """The dataset as an input of the run. The digest is ours: MLflow's own covers a part of the data only."""
         entity = Dataset(
             name=name,
-            digest=sha256[:_DIGEST_LENGTH],
+            digest=digest[:_DIGEST_LENGTH],
             source_type="local",
             source=json.dumps({"uri": source}),
             profile=json.dumps(profile),

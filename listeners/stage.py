@@ -23,6 +23,7 @@ from listeners.child import RECONCILE, Child, Children
 from listeners.doorbell import Doorbell
 from listeners.job import Batch, Task, handler_module
 from listeners.listen import WakeUp
+from listeners.stage_events import StageEvents
 from shared.config import Settings
 from shared.errors import FencedError, OutageError, StageError
 from shared.events import Stage
@@ -79,6 +80,7 @@ class StageWorker:
         self._stop = stop
         self._handler = handler or handler_module(stage)
         self._reconciler = reconciler
+        self._events = StageEvents(stage, conninfo, settings)
         self._children = Children(Task(stage, conninfo, settings, self._handler))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._session: psycopg.AsyncConnection[Any] | None = None
@@ -96,6 +98,7 @@ class StageWorker:
         finally:
             if self._session is not None:
                 await self._session.close()
+            await self._events.close()
 
     async def _reconcile(self) -> None:
         """Mend what MLflow and PostgreSQL disagree on, once: before the first work, or later if MLflow is away."""
@@ -130,19 +133,25 @@ class StageWorker:
         try:
             async with self._children.at_work(self._handler, batch) as child:
                 log.info("claimed", wake=claim.wake)
+                self._events.started(batch)
                 result = await self._supervise(child, partial(self._hold, claim))
                 if result is None:
                     await self._record("select release_stage(%s, %s, %s)", claim)
                     log.info("handed back", duration_s=round(time.monotonic() - started, 3))
+                    self._events.put_back(batch, "handed back at a stop")
                     return
                 # at once: the next stage need not wait until this child is gone
                 await self._record("select finish_stage(%s, %s, %s, %s)", claim, Jsonb(result))
+            self._events.finished(batch, result)
             log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
         except FencedError as error:
             log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
+            self._events.put_back(batch, str(error))
         except OutageError as error:
+            self._events.put_back(batch, str(error))
             await self._postpone(claim, error, log)
         except StageError as error:
+            self._events.failed(batch, str(error))
             await self._fail(claim, error, log.bind(duration_s=round(time.monotonic() - started, 3)))
 
     async def _supervise(

@@ -68,24 +68,34 @@ def of_load(transition: Transition, settings: Settings) -> tuple[list[InputDatas
     digests = batch.metadata.get("source", {}).get("files", {})
     inputs, columns = [], {}
     for name in sorted(digests.keys() - _NOT_LOADED):
-        path = LocalFileSystem(str(settings.data_path / name))
+        is_source = (
+            name in _LOADED_AS_THEY_ARE
+        )  # a correction's file may lie anywhere, and only its name is kept
+        path = LocalFileSystem(str(settings.data_path / name) if is_source else name)
         file = InputDataset(path.get_namespace(), path.get_name())
         file.facets = _described("file", "file", "FILE", version=digests[name])
-        if name in _LOADED_AS_THEY_ARE:
+        if is_source:
             table, loaded = _LOADED_AS_THEY_ARE[name]
             file.facets["schema"] = _schema({column: _TABLES[table][column] for column in loaded})
             columns[table] = _column_lineage({column: (file, column) for column in loaded})
         inputs.append(file)
     outputs = []
-    for table in _TABLES:
+    for table, written in _written(load).items():
         output = OutputDataset(*_table(table, settings))
         output.facets = _table_facets(table, batch, settings)
         if table in columns:
             output.facets["columnLineage"] = columns[table]
-        if (written := load.get(f"{table}_written")) is not None:
+        if written is not None:
             output.outputFacets = _statistics_of_output(rows=written)
         outputs.append(output)
     return inputs, outputs
+
+
+def _written(load: Mapping[str, Any]) -> dict[str, int | None]:
+    """The rows written to each table: by a week, by a correction, or not yet known."""
+    if "inserted" in load:
+        return {"products": load["inserted"] + load["updated"], "labels": load["labels"]}
+    return {table: load.get(f"{table}_written") for table in _TABLES}
 
 
 def of_snapshot(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:

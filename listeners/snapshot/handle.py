@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 
 from db import load
 from db.connect import connect
+from listeners.dataset_identity import identity_of
 from listeners.digest import sha256_of
 from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
@@ -27,6 +28,7 @@ from shared.mlflow_names import (
     DATASET_STATS,
     TAG_ATTEMPT,
     TAG_BATCH_SEAL,
+    TAG_DATASET_DIGEST,
     TAG_DATASET_SHA256,
     dataset_name,
     parquet_name,
@@ -54,6 +56,7 @@ def handle(job: Job) -> dict[str, Any]:
         "dataset": name,
         "total_rows": int(published.data.params["total_rows"]),
         "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
+        "dataset_digest": published.data.tags.get(TAG_DATASET_DIGEST),
         **tracking.record_of(published.info.run_id),
         "fixed_sets": recorded_fixed_sets(tracking, identity),
     }
@@ -117,7 +120,8 @@ def _log(run: Publication, job: Job, identity: BatchIdentity, path: Path, stats:
     title = f"{name}: {stats['distinct_products']:,} products in {len(source)} classes, balanced to {stats['total_rows']:,} rows"
     run.figure(CLASS_DISTRIBUTION, class_distribution(title, source, balanced))
     run.json(DATASET_STATS, {"dataset": name, "batch_id": job.batch_id, "dataset_sha256": digest, **stats})
-    run.dataset(name, digest, path.name, "training", {"num_rows": stats["total_rows"]})
+    content = identity_of(path).digest
+    run.dataset(name, content, path.name, "training", {"num_rows": stats["total_rows"]})
     run.values(
         params={
             "week_number": identity.week,
@@ -130,7 +134,7 @@ def _log(run: Publication, job: Job, identity: BatchIdentity, path: Path, stats:
             **{f"class_{code}_count": count for code, count in balanced.items()},
             **{f"class_{code}_source_count": count for code, count in source.items()},
         },
-        tags={TAG_DATASET_SHA256: digest},
+        tags={TAG_DATASET_SHA256: digest, TAG_DATASET_DIGEST: content},
     )
 
 

@@ -1,8 +1,8 @@
 """The alias `champion` and how it came to where it is: moved by one at a time, and every move kept.
 
 The history lives in MLflow, where the alias does: a tag of the registered model for each move, `champion_history.0007`. Such tags
-outlive every run and version, MLflow shows them on the model's page, and they are read together with the alias. One tag each,
-because MLflow's table holds 5,000 characters of a tag's value (on PostgreSQL; elsewhere it may cut without a word).
+outlive every run and version, and MLflow shows them on the model's page. One tag each: a tag holds 5,000 characters, because
+that is the width of the column, whatever longer value MLflow's own check lets pass.
 
 Alias and tag are two writes. So a move is announced first and confirmed after: whoever finds an announced move that was not made
 drops it, and whoever finds an alias that no move explains enters it as moved by hand.
@@ -92,12 +92,12 @@ class Standing:
         if move.to_version is None:
             self.champions, self.withdrawn = {}, {}
             return
-        moment, before = move.batch_completed_at, self.champions
-        later = {version: time for version, time in before.items() if time > moment}
-        self.withdrawn = {**self.withdrawn, **later}
+        for version, moment in list(self.champions.items()):
+            if moment > move.batch_completed_at:
+                self.withdrawn[version] = self.champions.pop(version)
         self.withdrawn.pop(move.to_version, None)
-        staying = {v: t for v, t in before.items() if v not in later and v != move.to_version}
-        self.champions = {**staying, move.to_version: moment}
+        self.champions.pop(move.to_version, None)  # to the end
+        self.champions[move.to_version] = move.batch_completed_at
 
 
 class Championship:

@@ -28,6 +28,7 @@ from shared.mlflow_names import (
     SUBMISSION,
     TAG_ATTEMPT,
     TAG_BATCH_SEAL,
+    TAG_DATASET_DIGEST,
     TAG_DATASET_NAME,
     TAG_DATASET_RUN_ID,
     TAG_DATASET_SHA256,
@@ -111,7 +112,7 @@ def _fit(run: Publication, job: Job, identity: BatchIdentity, dataset: Run, data
     )
     run.dataset(
         dataset.info.run_name,
-        dataset.data.tags[TAG_DATASET_SHA256],
+        dataset.data.tags.get(TAG_DATASET_DIGEST, dataset.data.tags[TAG_DATASET_SHA256]),
         f"runs:/{dataset.info.run_id}/{parquet_name(dataset.info.run_name)}",
         "training",
         {"num_rows": int(data.multiplicities.sum())},

@@ -1,6 +1,7 @@
 """Where things come from and what became of them, by whatever name they are asked for, also where pieces are missing."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from db import load, source
 from db.connect import connect, engine
+from db.correct import correct
 from db.database import Database, Role
 from db.sql import query
 from listeners import cli
@@ -331,6 +333,31 @@ def test_a_product_is_followed_through_corrections_into_datasets(
     assert f"in {len(held)} dataset" in tree
 
 
+def test_a_correction_is_a_batch_with_a_file_and_a_reason(database, settings, load_weeks, tmp_path):
+    load_weeks(1)
+    file = tmp_path / "titles.csv"
+    with connect(database.conninfo(Role.LOADER), "test") as connection:
+        [productid] = connection.execute("select min(productid) from products").fetchone()
+        connection.rollback()
+        file.write_text(f"productid,designation\n{productid},Another title\n")
+        correct(connection, settings, file, reason="it was wrong")
+    load_weeks(1)
+    tracking = Tracking(settings)
+    with engine(database.conninfo(Role.READER), "test").connect() as connection:
+        document, tree = shown(lineage(resolve("correction_1", connection, tracking), connection, tracking))
+    week, correction = document["batches"]
+    assert (week["new_rows"], week["corrections"], week["files"]) == (240, None, [])
+    assert (correction["new_rows"], correction["corrections"], correction["reason"]) == (
+        None,
+        1,
+        "it was wrong",
+    )
+    assert [entry["name"] for entry in correction["files"]] == ["titles.csv"]
+    assert document["later"] == ["week_2"]
+    for words in ("1 correction “it was wrong”", "titles.csv", "train_correction_1  not there yet"):
+        assert words in tree
+
+
 def test_the_datasets_of_a_product_are_those_that_the_past_shows(database, load_weeks, as_superuser):
     """Against the as-of function, for every product that ever was, after changes of every kind."""
     load_weeks(1)
@@ -396,8 +423,32 @@ def test_the_command_prints_a_tree_or_the_same_as_json(rakuten):
     document = json.loads(rakuten("lineage", "rakuten_classifier@champion", "--json").output)
     assert list(document) == ["reference", "source", "product", "batches", "later", "mlflow"]
     dataset = document["batches"][-1]["dataset"]
-    assert list(dataset) == ["name", "state", "error", "run_id", "run_status", "rows", "sha256", "model"]
+    assert list(dataset) == [
+        "name",
+        "state",
+        "error",
+        "run_id",
+        "run_status",
+        "rows",
+        "sha256",
+        "digest",
+        "model",
+    ]
     assert dataset["model"]["versions"][0]["aliases"] == [CHAMPION]
+
+
+def test_every_example_of_the_readme_finds_something(rakuten, reader):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    examples = re.findall("^rakuten lineage ([^#\n]+)", readme, re.MULTILINE)
+    productid = reader.exec_driver_sql(
+        "select min(productid) from products where split = 'train'"
+    ).scalar_one()
+    Path(SUBMISSION).write_text("predictions of model_week_2")
+    for example in examples:
+        found = rakuten("lineage", *example.replace("2925916501", str(productid)).split())
+        assert found.exit_code == 0, found
+        assert "week_2" in found.output
+    assert len(examples) == 4
 
 
 def test_the_command_refuses_what_it_does_not_know(rakuten):

@@ -10,8 +10,10 @@ import structlog
 
 from db import load
 from db.connect import connect
+from db.correct import correct
 from db.database import Role
 from db.load_events import reported
+from listeners.digest import sha256_of
 from listeners.job import Batch
 from listeners.stage_events import StageEvents
 from shared.errors import LoadError
@@ -108,6 +110,57 @@ def test_a_load_that_fails_says_why_and_the_next_one_is_another_run(
     again, completed = read()[2:]
     assert (again.run.runId, completed.eventType.value) == (completed.run.runId, "COMPLETE")
     assert again.run.runId != failed.run.runId
+
+
+def test_a_correction_is_a_load_of_its_own_file(loader, settings, load_weeks, tmp_path, read):
+    load_weeks(1)
+    file = tmp_path / "titles.csv"
+    with loader() as (connection, emitter), reported(connection, emitter) as run:
+        [productid] = connection.execute("select min(productid) from products").fetchone()
+        connection.rollback()
+        file.write_text(f"productid,designation\n{productid},Another title\n")
+        run.started(correct(connection, settings, file).batch_id)
+    started, completed = read()
+    assert [event.eventType.value for event in (started, completed)] == ["START", "COMPLETE"]
+    [given] = completed.inputs
+    assert (given.name, given.facets["version"].datasetVersion) == ("titles.csv", sha256_of(file))
+    assert [item.outputFacets["outputStatistics"].rowCount for item in completed.outputs] == [1, 0]
+
+
+def start_and_break_off(run, batch_id):
+    run.started(batch_id)
+    raise KeyboardInterrupt
+
+
+def break_off():
+    raise ZeroDivisionError
+
+
+def test_a_load_that_is_broken_off_is_aborted_and_taken_up_by_another_run(
+    loader, settings, training_set, events
+):
+    with loader() as (connection, emitter):
+        plan = load.check_current_state(connection, settings, training_set)
+        result = load.load_increment(connection, plan, training_set)
+        with pytest.raises(KeyboardInterrupt), reported(connection, emitter) as run:
+            start_and_break_off(run, result.batch_id)
+    with loader() as (connection, emitter), reported(connection, emitter) as run:
+        claim_and_load(connection, run, settings, training_set)
+    (*_, first), (*_, second), (*_, third) = found = events()
+    assert [state for _, state, _ in found] == ["START", "ABORT", "START"]
+    assert first == second != third
+
+
+def test_a_later_step_that_is_to_be_repeated_ends_nothing(loader, settings, training_set, events):
+    with loader() as (connection, emitter), reported(connection, emitter) as run:
+        batch_id = claim_and_load(connection, run, settings, training_set).batch_id
+    with (
+        loader() as (connection, emitter),
+        pytest.raises(ZeroDivisionError),
+        reported(connection, emitter, batch_id),
+    ):
+        break_off()
+    assert [state for _, state, _ in events()] == ["START"]
 
 
 def test_a_load_goes_on_without_its_events(loader, settings, training_set, events, as_superuser):

@@ -40,9 +40,9 @@ def test_each_batch_is_sealed_and_chained_to_the_one_before(load_weeks, problems
     assert len(set(seals(as_role))) == 3
     with as_role(Role.READER) as connection:
         chain = connection.execute(
-            "select metadata #> '{audit,previous}' from data_loads order by id"
+            "select metadata #> '{audit,number}' from data_loads order by id"
         ).fetchall()
-    assert [previous for (previous,) in chain] == [None, 1, 2]
+    assert [number for (number,) in chain] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_a_batch_that_completes_after_a_later_one_follows_it_in_the_chain(as_sup
         )
         connection.execute("update data_loads set status = 'completed' where batch_name = 'week_1'")
         chain = connection.execute(
-            "select id, metadata #> '{audit,previous}' from data_loads order by id"
+            "select id, metadata #> '{audit,number}' from data_loads order by id"
         ).fetchall()
-    assert chain == [(1, 2), (2, None)]
+    assert chain == [(1, 2), (2, 1)]
     assert problems() == {}
 
 
@@ -136,7 +136,7 @@ def test_batches_that_were_completed_before_there_were_seals_are_sealed_by_the_u
     with as_superuser() as connection:
         connection.execute("alter table data_loads disable trigger all")
         connection.execute(
-            "update data_loads set metadata = jsonb_set(metadata, '{audit}', (metadata -> 'audit') - 'seal' - 'previous')"
+            "update data_loads set metadata = jsonb_set(metadata, '{audit}', (metadata -> 'audit') - 'seal' - 'number')"
         )
         connection.execute("alter table data_loads enable trigger all")
     assert set(problems().values()) == {"it carries no seal"}

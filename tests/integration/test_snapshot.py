@@ -69,7 +69,7 @@ def test_a_dataset_run_holds_what_the_design_lists(job_for, load_weeks, settings
         result["dataset_sha256"],
     )
     [dataset] = [entry.dataset for entry in run.inputs.dataset_inputs]
-    assert (dataset.name, dataset.digest) == ("train_week_1", result["dataset_sha256"][:36])
+    assert (dataset.name, dataset.digest) == ("train_week_1", result["dataset_digest"][:36])
     stats = json.loads(tracking.download(run, "dataset_stats.json", tmp_path).read_text())
     for code, entry in stats["classes"].items():
         assert run.data.metrics[f"class_{code}_count"] == entry["balanced_rows"]

@@ -2,7 +2,7 @@
 with sealed as (
     select
         data_loads.*,
-        (metadata #>> '{audit,previous}')::bigint as previous,
+        (metadata #>> '{audit,number}')::bigint as number,
         (metadata #>> '{audit,products_history_id}')::bigint as products_up_to,
         (metadata #>> '{audit,labels_history_id}')::bigint as labels_up_to
     from data_loads
@@ -18,7 +18,9 @@ select
     sealed.batch_name,
     sealed.completed_at,
     sealed.total_rows,
-    (sealed.metadata #>> '{load,rows}')::bigint as new_rows,
+    case when sealed.batch_name ~ '^week_' then (sealed.metadata #>> '{load,rows}')::bigint end as new_rows,
+    case when sealed.batch_name ~ '^correction_' then (sealed.metadata #>> '{load,rows}')::bigint end as corrections,
+    sealed.metadata #>> '{source,reason}' as reason,
     first_entry.changed_by as loaded_by,
     first_entry.application,
     sealed.metadata #>> '{audit,seal}' as seal,
@@ -37,7 +39,7 @@ select
     sealed.metadata #> '{training,result}' as training_result
 from sealed
 join pipeline_status on pipeline_status.batch_id = sealed.id
-left join sealed as before on before.id = sealed.previous
+left join sealed as before on before.number = sealed.number - 1
 left join lateral (
     (
         select changed_by, application
@@ -56,4 +58,4 @@ left join lateral (
     )
     limit 1
 ) as first_entry on true
-order by sealed.products_up_to, sealed.labels_up_to, sealed.completed_at
+order by sealed.number

@@ -10,7 +10,9 @@ begin
         order by completed_at
     loop
         update public.data_loads
-        set metadata = jsonb_set(metadata, '{audit,previous}', coalesce(to_jsonb(public.last_sealed_batch()), 'null'))
+        set metadata = jsonb_set(metadata, '{audit,number}', to_jsonb(1 + coalesce((
+            select max((metadata #>> '{audit,number}')::bigint) from public.data_loads where status = 'completed'
+        ), 0)))
         where id = batch.id
         returning * into batch;
         update public.data_loads

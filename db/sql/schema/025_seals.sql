@@ -33,21 +33,10 @@ as $$
     ) as entries
 $$;
 
--- The batch at the end of the chain, the one that no other follows; null when none is complete. Neither ids nor times would
--- do: a batch that failed completes after later ones, and clocks are set back.
-create or replace function last_sealed_batch() returns bigint
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select id
-    from public.data_loads
-    where status = 'completed'
-        and metadata #>> '{audit,seal}' is not null
-        and not exists (
-            select from public.data_loads as follower
-            where follower.status = 'completed' and (follower.metadata #>> '{audit,previous}')::bigint = data_loads.id
-        )
-$$;
+-- Batches are chained by a number of their own. Neither ids nor times would do: a batch that failed completes after later ones,
+-- and clocks are set back. Unique, so that the chain cannot fork.
+create unique index if not exists data_loads_chain on data_loads (((metadata #>> '{audit,number}')::bigint))
+    where status = 'completed';
 
 -- What a completed batch is sealed with, computed from the history as it is now: metadata -> audit.
 create or replace function audit_of(batch data_loads) returns jsonb
@@ -55,8 +44,11 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    previous        bigint := (batch.metadata #>> '{audit,previous}')::bigint;
-    before          jsonb := (select metadata -> 'audit' from public.data_loads where id = previous);
+    number          bigint := (batch.metadata #>> '{audit,number}')::bigint;
+    before          jsonb := (
+        select metadata -> 'audit' from public.data_loads
+        where status = 'completed' and (metadata #>> '{audit,number}')::bigint = number - 1
+    );
     products_after  bigint := coalesce((before ->> 'products_history_id')::bigint, 0);
     labels_after    bigint := coalesce((before ->> 'labels_history_id')::bigint, 0);
     products_up_to  bigint := (batch.metadata #>> '{audit,products_history_id}')::bigint;
@@ -65,13 +57,13 @@ declare
     labels_digest   text := public.labels_history_digest(labels_after, labels_up_to);
 begin
     return jsonb_build_object(
-        'previous', previous,
+        'number', number,
         'products_history_id', products_up_to,
         'labels_history_id', labels_up_to,
         'products_digest', products_digest,
         'labels_digest', labels_digest,
         'seal', encode(sha256(convert_to(jsonb_build_array(
-            before ->> 'seal',
+            number, before ->> 'seal',
             batch.id, batch.batch_name, batch.percentage, batch.total_rows, extract(epoch from batch.completed_at),
             batch.metadata -> 'source',
             products_up_to, labels_up_to, products_digest, labels_digest
@@ -102,5 +94,5 @@ as $$
             when computed <> recorded then 'data_loads was changed: this batch, or the seal of the one before'
         end
     from audits
-    order by (recorded ->> 'products_history_id')::bigint, (recorded ->> 'labels_history_id')::bigint, completed_at
+    order by (recorded ->> 'number')::bigint, completed_at
 $$;

@@ -139,7 +139,9 @@ begin
         new.completed_at := clock_timestamp();
         new.total_rows := (select count(*) from public.products);
         new.metadata := new.metadata || jsonb_build_object('audit', jsonb_build_object(
-            'previous', public.last_sealed_batch(),
+            'number', 1 + coalesce((
+                select max((metadata #>> '{audit,number}')::bigint) from public.data_loads where status = 'completed'
+            ), 0),
             'products_history_id', (select coalesce(max(history_id), 0) from public.products_history),
             'labels_history_id', (select coalesce(max(history_id), 0) from public.labels_history)
         ));
