@@ -14,7 +14,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo test test-compose fuzz check format bench audit constraints clean
+.PHONY: help env demo test test-compose chaos fuzz check format bench audit constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test: $(VENV)/.dev ## All tests, on an embedded PostgreSQL (TESTS=tests/unit for
 
 test-compose: $(VENV)/.dev ## The whole system in containers, end to end; needs Docker, builds the images
 	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose.py
+
+chaos: $(VENV)/.dev ## Break everything on purpose, more than 200 times, with a live scoreboard; about 40 minutes
+	$(BIN)/python tests/chaos/run.py
 
 fuzz: $(VENV)/.dev ## More than 100,000 random inputs for the CSV reader, the load and the payloads; about 20 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz

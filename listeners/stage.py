@@ -162,9 +162,7 @@ class StageWorker:
         stop = asyncio.create_task(self._stop.wait())
         try:
             while not work.done():
-                await asyncio.wait(
-                    {work, stop}, timeout=self._settings.ping_interval_s, return_when=asyncio.FIRST_COMPLETED
-                )
+                await self._wait_for_any(work, stop)
                 if stop.done():
                     await asyncio.wait({work}, timeout=self._settings.grace_period_s)
                     return await work if work.done() else None
@@ -175,15 +173,33 @@ class StageWorker:
             work.cancel()
             stop.cancel()
 
+    async def _wait_for_any(self, work: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> None:
+        """Until the work is done, a stop is asked for, the claim is due to be proven, or the work connection says something.
+
+        An idle connection has but one thing to say as a rule: that it is lost, and the claim's lock with it.
+        """
+        lost = asyncio.Event()
+        descriptor = None if self._session is None or self._session.closed else self._session.fileno()
+        loop = asyncio.get_running_loop()
+        if descriptor is not None:
+            loop.add_reader(descriptor, lost.set)
+        losing = asyncio.create_task(lost.wait())
+        try:
+            await asyncio.wait(
+                {work, stop, losing},
+                timeout=self._settings.ping_interval_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            losing.cancel()
+            if descriptor is not None:
+                loop.remove_reader(descriptor)
+
     async def _hold(self, claim: _Claim) -> None:
         """Prove that the claim stands; take the lock again if the connection that held it was lost."""
-        try:
-            held = await self._query(
-                "select hold_stage(%s, %s, %s)", claim.batch_id, self._stage, claim.attempt
-            )
-        except psycopg.OperationalError as error:
-            logger.warning("work connection lost", error=str(error).strip())
-            return  # the next turn connects again; nothing is recorded or published without asking
+        held = await self._retrying_query(
+            "select hold_stage(%s, %s, %s)", claim.batch_id, self._stage, claim.attempt
+        )
         if not held[0][0]:
             raise FencedError(f"another worker has claimed batch {claim.batch_id}")
 

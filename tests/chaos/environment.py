@@ -1,0 +1,281 @@
+"""What the listeners live in, all of it real: a PostgreSQL and an MLflow server, and a proxy in front of each.
+
+The listeners go through the proxies; the loader and whoever looks on do not, unless that is the fault.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import fake_clock
+import psycopg
+from fleet import Fleet
+from listener_processes import LOGIN, Listeners
+from mlflow_server import MlflowServer
+from proxy import Proxy
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+
+from db import load, source
+from db.connect import connect
+from db.database import Database, Role, prepare_embedded
+from db.embedded import EmbeddedPostgres
+from db.embedded.waiting import poll
+from db.synthetic import generate
+from shared.config import Settings, environment_for, read_settings
+from shared.events import Stage
+
+ROWS = 400  # enough for a few rows of each of the 27 classes, in the training rows and in the holdout
+INITIAL, INCREMENT = Decimal(10), Decimal("0.25")  # one row a week, and 361 weeks
+DEADLINE_S = 60
+SCRATCH_BYTES = 64 * 2**20
+
+
+class ProxiedDatabase(Database):
+    """The database as the listeners reach it."""
+
+    def __init__(self, database: Database, proxy: Proxy):
+        super().__init__(database.settings, database.embedded)
+        object.__setattr__(self, "_proxy", proxy)  # a frozen dataclass
+
+    def conninfo(self, role: Role) -> str:
+        return make_conninfo(super().conninfo(role), port=self._proxy.port)
+
+
+@dataclass
+class Environment:
+    """The parts, for faults to break."""
+
+    directory: Path
+    settings: Settings
+    server: EmbeddedPostgres
+    database: Database
+    postgres: Proxy
+    mlflow_server: MlflowServer
+    mlflow: Proxy
+    listeners: Listeners
+    fleet: Fleet
+    training_set: source.TrainingSet
+    scratch: Path
+    scratch_is_limited: bool
+    clock_offset_s: int = 0
+    _observer: psycopg.Connection | None = None
+
+    @property
+    def breakpoints(self) -> Path:
+        return self.directory / "breakpoints"
+
+    def load(self) -> int:
+        """Load the next week as Airflow does, past the proxies; returns its batch id."""
+        with connect(self.database.conninfo(Role.LOADER), "chaos load") as connection:
+            plan = load.check_current_state(connection, self.settings, self.training_set)
+            assert plan is not None, "all weeks are loaded: there are more runs than weeks"
+            result = load.load_increment(connection, plan, self.training_set)
+            load.validate_data_load(connection, result.batch_id)
+            load.complete_batch(connection, result.batch_id)
+        return result.batch_id
+
+    def query(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
+        """Rows, seen past the proxy by the superuser.
+
+        Raises:
+            psycopg.OperationalError: PostgreSQL is away.
+        """
+        if self._observer is None or self._observer.closed or self._observer.broken:
+            self._observer = psycopg.connect(
+                self.observer_conninfo(),
+                autocommit=True,
+                row_factory=dict_row,
+                application_name="chaos observer",
+            )
+        cursor = self._observer.execute(statement, parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def stop_looking(self) -> None:
+        if self._observer is not None:
+            self._observer.close()
+
+    def record(self, batch_id: int, stage: Stage) -> dict[str, Any]:
+        """What PostgreSQL has recorded of a stage."""
+        [row] = self.query(
+            "select coalesce(metadata -> %s, '{}') as record from data_loads where id = %s", stage, batch_id
+        )
+        return row["record"]
+
+    def attempt(self, batch_id: int, stage: Stage) -> int:
+        return self.record(batch_id, stage).get("attempt", 0)
+
+    def backends(self, stage: Stage, purpose: str = "%") -> list[int]:
+        """The pids of the backends of a stage's listener; its purpose is "listen", "work", ..."""
+        return [row["pid"] for row in self._sessions(stage, purpose)]
+
+    def ports(self, stage: Stage, purpose: str) -> list[int]:
+        """From where the proxy has connected to them."""
+        return [row["client_port"] for row in self._sessions(stage, purpose)]
+
+    def _sessions(self, stage: Stage, purpose: str) -> list[dict[str, Any]]:
+        return self.query(
+            "select pid, client_port from pg_stat_activity where datname = %s and application_name like %s",
+            self.settings.postgres_db,
+            f"rakuten {stage} {purpose}",
+        )
+
+    def terminate(self, pid: int) -> None:
+        self.query("select pg_terminate_backend(%s)", pid)
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """No batch announces its completion."""
+        self.query("alter table data_loads disable trigger _900_notify_update")
+        try:
+            yield
+        finally:
+            self.query("alter table data_loads enable always trigger _900_notify_update")
+
+    def fake_clock(self, wanted: bool) -> None:
+        """Put PostgreSQL and the listeners on a clock that can be set, or back on the machine's."""
+        if wanted == bool(self.fleet.variables):
+            return
+        self.set_clock(0)
+        self.fleet.variables = fake_clock.for_python(self._clock) if wanted else {}
+        with self.postgres.refusing():
+            self.end_postgres(signal.SIGINT)
+            self.start_postgres()
+        self.fleet.replace()
+
+    def set_clock(self, offset_s: int) -> None:
+        """Set the fake clock so many seconds ahead of the machine's."""
+        fake_clock.set_offset(self._clock, offset_s)
+        self.clock_offset_s = offset_s
+
+    def seen_clock_offset_s(self) -> float:
+        """How far PostgreSQL is ahead of the machine."""
+        [row] = self.query("select extract(epoch from clock_timestamp())::float8 as now")
+        return row["now"] - time.time()
+
+    @property
+    def _clock(self) -> Path:
+        return self.directory / "clock"
+
+    def postmaster_pid(self) -> int:
+        return int((self.directory / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+    def end_postgres(self, number: signal.Signals) -> None:
+        """Send the postmaster a signal and wait for its end."""
+        os.kill(self.postmaster_pid(), number)
+        assert poll(lambda: not self.server.running, timeout_s=DEADLINE_S), "PostgreSQL does not end"
+
+    def start_postgres(self) -> None:
+        """Start PostgreSQL again, on the clock that it is to have."""
+        library = fake_clock.find_library() if self.fleet.variables else None
+        with fake_clock.exported(fake_clock.for_programs(library, self._clock) if library else {}):
+            self.server.start()
+
+    def mend(self) -> None:
+        """Start again what an unfinished fault may have left in pieces, and give up what it was about: it is on the board."""
+        for leftover in self.breakpoints.iterdir():
+            leftover.unlink()
+        self.start_postgres()
+        self.mlflow_server.start()
+        for stage in Stage:
+            self.query(
+                "update data_loads set metadata = jsonb_set(metadata, array[%s], "
+                """coalesce(metadata -> %s, '{}') || '{"state": "failed"}')"""
+                " where id in (select batch_id from pending_batches(%s))",
+                *[stage] * 3,
+            )
+        self.fleet.replace()
+
+    def observer_conninfo(self) -> str:
+        """As the superuser, past the proxy."""
+        return self.server.conninfo(self.settings.postgres_db)
+
+    def variables(self, role: Role) -> dict[str, str]:
+        """The environment in which a command reaches the same database, past the proxy."""
+        parts = psycopg.conninfo.conninfo_to_dict(self.database.conninfo(role))
+        login = {f"POSTGRES_{name}": str(parts[key]) for name, key in LOGIN.items()}
+        return environment_for(self.settings) | login
+
+
+def needs_linux(_environment: Environment) -> str | None:
+    """Why a fault cannot be had here: it is the kernel's doing, by means that others have not."""
+    return None if sys.platform == "linux" else "needs Linux"
+
+
+@contextmanager
+def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
+    """An environment in which a listener of each stage starts; everything is ended and removed afterwards."""
+    memory = Path("/dev/shm")  # noqa: S108
+    with ExitStack() as stack:
+        directory = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix="rakuten-chaos-",
+                    dir=memory if os.access(memory, os.W_OK) else None,
+                    ignore_cleanup_errors=True,
+                )
+            )
+        )
+        for name in ("breakpoints", "scratch", "state"):
+            (directory / name).mkdir()
+        limited = stack.enter_context(_limited(directory / "scratch"))
+        generate(directory / "data", ROWS, image_share=0)
+        server = stack.enter_context(EmbeddedPostgres(directory / "postgres", bindir=bindir, durable=False))
+        postgres = stack.enter_context(Proxy(lambda: (server.host, server.port)))
+        mlflow_server = stack.enter_context(MlflowServer(directory / "mlflow"))
+        mlflow = stack.enter_context(Proxy(lambda: ("127.0.0.1", mlflow_server.port)))
+        settings = read_settings(
+            postgres_host=None,
+            state_path=directory / "state",
+            data_path=directory / "data",
+            initial_percentage=INITIAL,
+            increment_percentage=INCREMENT,
+            mlflow_tracking_uri=f"http://127.0.0.1:{mlflow.port}",
+            log_format="json",
+            pg_bindir=bindir,
+            _env_file=None,
+        )
+        database = prepare_embedded(settings, server)
+        listeners = Listeners(ProxiedDatabase(database, postgres), settings)
+        fleet = stack.enter_context(Fleet(listeners, directory / "breakpoints", directory / "scratch"))
+        environment = Environment(
+            directory,
+            settings,
+            server,
+            database,
+            postgres,
+            mlflow_server,
+            mlflow,
+            listeners,
+            fleet,
+            source.read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage),
+            directory / "scratch",
+            limited,
+        )
+        stack.callback(environment.stop_looking)
+        fleet.scale(1)
+        yield environment
+
+
+@contextmanager
+def _limited(directory: Path) -> Iterator[bool]:
+    """Give a directory a small disk of its own where we may; yields whether it has one."""
+    options = ["-t", "tmpfs", "-o", f"size={SCRATCH_BYTES}", "chaos", str(directory)]
+    try:
+        mounted = subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0  # noqa: S607
+    except FileNotFoundError:
+        mounted = False
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", directory], check=True)  # noqa: S607

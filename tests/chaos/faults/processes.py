@@ -1,0 +1,175 @@
+"""Listeners killed and stopped at every step, their children killed or short of memory, their disk full."""
+
+import os
+import resource
+import signal
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from breakpoints import Boundary
+from environment import Environment, needs_linux
+from measure import wait_until
+from runs import Fault, Run
+
+from shared.events import Stage
+
+DISK_DEADLINE_S = 30
+MEMORY_DEADLINE_S = 60
+
+
+def kill_the_listener(run: Run, *, stage: Stage, boundary: Boundary):
+    with run.breakpoint(stage, boundary) as breakpoint_:
+        run.load()
+        held = breakpoint_.wait()
+        run.lose(*run.environment.backends(stage))
+        os.kill(held.listener_pid, signal.SIGKILL)
+        run.ended()
+    yield
+
+
+def stop_the_listener(run: Run, *, stage: Stage, boundary: Boundary):
+    [replica] = run.environment.fleet.replicas(stage)
+    ends_before = len(replica.exit_codes)
+    with run.breakpoint(stage, boundary) as breakpoint_:
+        run.load()
+        held = breakpoint_.wait()
+        run.lose(*run.environment.backends(stage))
+        os.kill(held.listener_pid, signal.SIGTERM)
+        run.ended()
+    yield
+    codes = replica.exit_codes[ends_before:]
+    run.require(codes == [0], f"after SIGTERM the listener ended with {codes}")
+
+
+def kill_the_child(run: Run, *, stage: Stage, boundary: Boundary):
+    """As the kernel does when memory is short."""
+    with run.breakpoint(stage, boundary) as breakpoint_:
+        run.load()
+        breakpoint_.wait().kill()
+    run.ended()
+    yield
+
+
+def limit_the_childs_memory(run: Run, *, stage: Stage, headroom_bytes: int):
+    """So much more for this attempt and nothing beyond; the next one has a process, and limits, of its own."""
+    with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
+        batch_id = run.load()
+        held = breakpoint_.wait()
+        attempt = run.environment.attempt(batch_id, stage)
+        size = int(Path(f"/proc/{held.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(held.pid, resource.RLIMIT_AS, (size + headroom_bytes,) * 2)
+        held.release()
+        over = wait_until(lambda: _is_over(run, batch_id, stage, attempt), deadline_s=MEMORY_DEADLINE_S)
+        if not over:
+            run.problems.append(f"after {MEMORY_DEADLINE_S} s the child still hangs")
+            held.kill()
+    run.ended()
+    yield
+    run.require(run.environment.attempt(batch_id, stage) > attempt, "the limit was not hit")
+
+
+def _is_over(run: Run, batch_id: int, stage: Stage, attempt: int) -> bool:
+    record = run.environment.record(batch_id, stage)
+    return record["attempt"] != attempt or record["state"] != "running"
+
+
+def fill_the_disk(run: Run, *, seconds: float):
+    """The disk of the snapshot's temporary files is full while it builds, and for a while after."""
+    environment = run.environment
+    ballast = environment.scratch / "ballast"
+    with run.breakpoint(Stage.SNAPSHOT, Boundary.BUILDING) as breakpoint_:
+        batch_id = run.load()
+        held = breakpoint_.wait()
+        try:
+            _fill(ballast)
+            held.release()
+            complained = wait_until(lambda: _no_space(run, batch_id, ballast), deadline_s=DISK_DEADLINE_S)
+            run.require(complained, "the full disk was not noticed")
+            wait_until(lambda: _fill(ballast), deadline_s=seconds)  # and it stays full
+        finally:
+            ballast.unlink()
+    run.ended()
+    yield
+
+
+def _no_space(run: Run, batch_id: int, ballast: Path) -> bool:
+    _fill(ballast)
+    return "No space left" in (run.environment.record(batch_id, Stage.SNAPSHOT).get("error") or "")
+
+
+def _fill(ballast: Path) -> None:
+    """Take what is left of the disk, also what a failed attempt has given back."""
+    with ballast.open("ab", buffering=0) as file:
+        for size in (2**20, 2**12, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+
+
+def _no_small_disk(environment: Environment) -> str | None:
+    return None if environment.scratch_is_limited else "may not mount a small disk"
+
+
+BOUNDARIES = {
+    Stage.SNAPSHOT: [boundary for boundary in Boundary if boundary != Boundary.REGISTERED],
+    Stage.TRAINING: list(Boundary),
+}
+
+FAULTS = [
+    *(
+        Fault(
+            f"kill -9, {stage} listener",
+            boundary,
+            partial(kill_the_listener, stage=stage, boundary=boundary),
+            runs=2,
+        )
+        for stage in Stage
+        for boundary in BOUNDARIES[stage]
+    ),
+    *(
+        Fault(
+            f"SIGTERM, {stage} listener",
+            boundary,
+            partial(stop_the_listener, stage=stage, boundary=boundary),
+            runs=1,
+            short=(stage, boundary) == (Stage.TRAINING, Boundary.BEFORE_COMMIT),
+        )
+        for stage in Stage
+        for boundary in BOUNDARIES[stage]
+    ),
+    *(
+        Fault(
+            "kill -9 of the child",
+            f"{stage}, {boundary}",
+            partial(kill_the_child, stage=stage, boundary=boundary),
+            runs=3,
+            measures="done",
+            short=(stage, boundary) == (Stage.TRAINING, Boundary.LOGGED),
+        )
+        for stage in Stage
+        for boundary in (Boundary.BUILDING, Boundary.LOGGED)
+    ),
+    *(
+        Fault(
+            "memory limit hit",
+            f"{stage}, {headroom} MB more",
+            partial(limit_the_childs_memory, stage=stage, headroom_bytes=headroom * 2**20),
+            runs=2,
+            short=(stage, headroom) == (Stage.TRAINING, 64),
+            measures="done",
+            unavailable=needs_linux,
+        )
+        # a library aborts for want of 16 MB; for want of an array of 64 MB Python raises MemoryError
+        for stage, headroom in ((Stage.SNAPSHOT, 0), (Stage.TRAINING, 16), (Stage.TRAINING, 64))
+    ),
+    Fault(
+        "disk full",
+        "",
+        partial(fill_the_disk, seconds=5),
+        runs=4,
+        short=True,
+        measures="done",
+        unavailable=_no_small_disk,
+    ),
+]

@@ -1,0 +1,109 @@
+"""Replicas of both listeners, each started again whenever it ends, as a container's restart policy would."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+
+import breakpoints
+import pausable_listener
+from listener_processes import Listeners
+
+from shared.events import Stage
+
+RESTART_DELAY_S = 0.1  # as Docker waits before the first restart
+INTERVAL_S = 0.01
+END_S = 60
+
+
+@dataclass
+class Replica:
+    """One listener process after another. `exit_codes` are those of the ones that have ended."""
+
+    stage: Stage
+    scratch: Path
+    process: Popen
+    exit_codes: list[int] = field(default_factory=list)
+    ended_at: float | None = None
+
+
+class Fleet:
+    """Use as a context manager; `scale` starts and ends replicas."""
+
+    def __init__(self, listeners: Listeners, breakpoint_directory: Path, scratch: Path):
+        self._listeners = listeners
+        self._breakpoints, self._scratch = breakpoint_directory, scratch
+        self._lock = threading.RLock()
+        self._replicas: dict[Stage, list[Replica]] = {stage: [] for stage in Stage}
+        self._closed = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self.variables: dict[str, str] = {}  # further ones for those that are started from now on
+
+    def __enter__(self):
+        self._supervisor.start()
+        return self
+
+    def __exit__(self, *_error):
+        self._closed.set()
+        self._supervisor.join()
+        for stage in Stage:
+            self.scale(0, stage)
+
+    def replicas(self, stage: Stage) -> list[Replica]:
+        return self._replicas[stage]
+
+    def pids(self, stage: Stage) -> list[int]:
+        return [replica.process.pid for replica in self._replicas[stage]]
+
+    def scale(self, count: int, *stages: Stage) -> None:
+        """Start and end processes until there are `count` of each stage; ended ones are killed."""
+        for stage in stages or Stage:
+            with self._lock:
+                replicas = self._replicas[stage]
+                for number in range(len(replicas), count):
+                    scratch = self._scratch / f"{stage}-{number}"
+                    scratch.mkdir(parents=True, exist_ok=True)
+                    replicas.append(Replica(stage, scratch, self._start(stage, scratch)))
+                surplus, replicas[count:] = replicas[count:], []
+            for replica in surplus:
+                _end(replica.process)
+
+    def replace(self) -> None:
+        """End all processes and start as many anew."""
+        counts = {stage: len(replicas) for stage, replicas in self._replicas.items()}
+        for stage, count in counts.items():
+            self.scale(0, stage)
+            self.scale(count, stage)
+
+    def _start(self, stage: Stage, scratch: Path) -> Popen:
+        variables = {breakpoints.DIRECTORY: str(self._breakpoints), "TMPDIR": str(scratch)}
+        return self._listeners.run(
+            stage, [sys.executable, Path(pausable_listener.__file__), stage], **variables | self.variables
+        )
+
+    def _supervise(self) -> None:
+        while not self._closed.wait(INTERVAL_S):
+            with self._lock:
+                for replica in [replica for replicas in self._replicas.values() for replica in replicas]:
+                    self._look_after(replica)
+
+    def _look_after(self, replica: Replica) -> None:
+        now = time.monotonic()
+        if replica.ended_at is not None:
+            if now - replica.ended_at >= RESTART_DELAY_S:
+                replica.process, replica.ended_at = self._start(replica.stage, replica.scratch), None
+        elif (code := replica.process.poll()) is not None:
+            replica.exit_codes.append(code)
+            replica.ended_at = now
+
+
+def _end(process: Popen) -> None:
+    """A listener may be stopped (SIGSTOP) or stand at a breakpoint: nothing but SIGKILL ends it for sure."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait(END_S)
