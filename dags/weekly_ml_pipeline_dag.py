@@ -47,8 +47,9 @@ from shared.config import read_settings
 from shared.errors import BadInputError, LoadError
 
 if TYPE_CHECKING:
-    from db.load import Connection, LoadPlan
+    from db.load import LoadPlan
     from db.source import TrainingSet
+    from db.writing import Connection
 
 # ruff: noqa: PLC0415  a DAG file is parsed every few seconds: what only a task needs is imported in the task
 

@@ -22,7 +22,7 @@ _COLUMNS = "productid, designation, description, imageid, image_path, prdtypecod
 _READS = {
     "products": "from products left join labels using (productid)",
     "as of a batch": f"from products_as_of_batch({LAST_BATCH})",
-    "as of a moment": "from products_as_of(clock_timestamp())",
+    "as of a moment": "from products_as_of(now())",
 }
 # Titles of 40 to 99 characters, and descriptions of 100 to 1,599 for two products of three.
 _PRODUCTS = """

@@ -113,7 +113,7 @@ def test_a_text_beyond_all_measure_is_refused(sources):
     sources.write(X_TRAIN, X_HEADER, f"0,{longest},{longest},100,900\n", *X_ROWS[1:])
     assert sources.training_set().total_rows == 3
     sources.write(X_TRAIN, X_HEADER, f"0,a,{longest}x,100,900\n", *X_ROWS[1:])
-    with pytest.raises(BadSourceError, match="X_train.csv:2: description is longer than 100,000 characters"):
+    with pytest.raises(BadSourceError, match=r"X_train.csv:2: description is longer than 100,000 characters"):
         sources.training_set()
 
 
@@ -183,7 +183,7 @@ def test_line_ends_inside_quotes_survive_wherever_the_reader_cuts_the_file(sourc
 def test_a_row_longer_than_a_block_is_read_and_refused_by_name(sources):
     text = "x" * (2 * csv_file._BLOCK_BYTES + 1)
     sources.write(X_TEST, X_HEADER, f"7,{text},,200,910\n", "8,a,,201,911\n")
-    with pytest.raises(BadSourceError, match="X_test.csv:2: designation is longer than"):
+    with pytest.raises(BadSourceError, match=r"X_test.csv:2: designation is longer than"):
         source.read_test_set(sources.directory)
 
 
