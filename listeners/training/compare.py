@@ -159,6 +159,8 @@ def _worse_by_permutation(
     of result differences"). It is exact for any number of rows, so no minimum has to be chosen under which a class is not
     judged. A class is held against the worst class of each permutation, each in units of its own spread (single-step max-T:
     Westfall & Young 1993, "Resampling-Based Multiple Testing"), so that 27 classes refuse no more by chance than one would.
+    Simulated with the challenge's classes, it refuses 0 to 6 of 100 equally good models, and of a class of 76 rows finds a loss of
+    40 % always and of 20 % in 7 of 10 trials (tests/benchmarks/promotion_simulation.py).
 
     Args:
         true: one-hot codes of the distinct triples, shape (t, K).

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import time
 from itertools import pairwise
 
 import openlineage_reader
 import pytest
+import scripted_handler
 import structlog
 
 from db import load
@@ -13,8 +15,12 @@ from db.connect import connect
 from db.correct import correct
 from db.database import Role
 from db.load_events import reported
+from listeners.child import warm_up
 from listeners.digest import sha256_of
+from listeners.doorbell import Doorbell
 from listeners.job import Batch
+from listeners.listen import WakeSource, WakeUp
+from listeners.stage import StageWorker
 from listeners.stage_events import StageEvents
 from shared.errors import LoadError
 from shared.events import Stage
@@ -250,3 +256,42 @@ def test_the_events_of_a_stage_take_no_part_in_its_work(load_weeks, tell, as_rol
     with as_role(Role.READER) as connection:
         assert connection.execute("select xmin::text, metadata from data_loads").fetchall() == before
     assert len(read()) == 2
+
+
+def test_a_worker_tells_each_attempt_as_it_ends(database, settings, load_weeks, events):
+    """A real worker and a real child: stopped, failing, in an outage, done."""
+    quick = settings.model_copy(update={"retry_base_s": 0.05, "ping_interval_s": 0.2, "grace_period_s": 0.1})
+    quick.state_path.mkdir(parents=True, exist_ok=True)
+    load_weeks(1)
+    asyncio.run(warm_up(scripted_handler.__name__))
+
+    async def attempt(steps, *, stop_when):
+        scripted_handler.script_of(quick).write_text(steps)
+        doorbell, stop = Doorbell(), asyncio.Event()
+        conninfo = database.conninfo(Role.SNAPSHOT)
+        worker = StageWorker(
+            Stage.SNAPSHOT, conninfo, quick, doorbell, stop, handler="scripted_handler", reconciler=None
+        )
+        task = asyncio.create_task(worker.run())
+        doorbell.ring(WakeUp(WakeSource.START, time.monotonic()))
+        async with asyncio.timeout(60):
+            while not stop_when():  # noqa: ASYNC110  what is awaited happens in other processes
+                await asyncio.sleep(0.02)
+            scripted_handler.script_of(quick).write_text("hang")
+            stop.set()
+            doorbell.interrupt()
+            await task
+
+    def ended(state):
+        return lambda: state in [told for _, told, _ in events()[known:]]
+
+    for steps, state in (("hang", "START"), ("fail", "FAIL"), ("outage", "ABORT"), ("", "COMPLETE")):
+        known = len(events())
+        asyncio.run(attempt(steps, stop_when=ended(state)))
+    runs = {}
+    for _, state, run_id in events():
+        runs.setdefault(run_id, []).append(state)
+    assert {states[0] for states in runs.values()} == {"START"}
+    assert all(len(states) == 2 for states in runs.values()), runs
+    ends = [states[1] for states in runs.values()]
+    assert (ends[0], ends[-1], "FAIL" in ends) == ("ABORT", "COMPLETE", True)
