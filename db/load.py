@@ -7,7 +7,7 @@ there yet are sent. All of a week's rows arrive in one transaction, so a failed 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -102,10 +102,26 @@ def check_current_state(
     )
 
 
-def load_increment(connection: Connection, plan: LoadPlan, training_set: source.TrainingSet) -> LoadResult:
+def tell_nobody(_batch_id: int) -> None:
+    """The `on_claim` of whoever has nothing to do with the claim."""
+
+
+def load_increment(
+    connection: Connection,
+    plan: LoadPlan,
+    training_set: source.TrainingSet,
+    *,
+    on_claim: Callable[[int], None] = tell_nobody,
+) -> LoadResult:
     """Send the week's rows: claim the batch, COPY them into a staging table, merge, all or nothing.
 
     A row that an earlier attempt has brought stays as it is now, or deleted: what changed it since was a correction.
+
+    Args:
+        connection: of the loader.
+        plan: what to load.
+        training_set: the files that the plan was made from.
+        on_claim: told the batch's id when the claim is committed, before any row is sent.
 
     Raises:
         LoadError: another load is running, or PostgreSQL refused; the batch is then 'failed' and holds no rows.
@@ -113,6 +129,7 @@ def load_increment(connection: Connection, plan: LoadPlan, training_set: source.
     started = time.monotonic()
     rows = training_set.rows(plan.first_rank, plan.end_rank)
     batch_id = _claim(connection, plan)
+    on_claim(batch_id)
     with _failing(connection, batch_id, plan.batch_name), connection.transaction():
         connection.execute("select begin_batch(%s)", [batch_id])
         connection.execute(query("create_staging"))

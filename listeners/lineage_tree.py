@@ -35,7 +35,7 @@ def tree_of(document: dict[str, Any]) -> Tree:
     if document["later"]:
         tree.add(f"{', '.join(document['later'])}  [dim]build on it[/dim]")
     if document["mlflow"]:
-        tree.add(f"[red]{escape(document['mlflow'])}[/red]")
+        tree.add(f"[red]{_said(document['mlflow'])}[/red]")
     return tree
 
 
@@ -46,7 +46,7 @@ def _source(source: dict[str, Any] | None) -> str:
 
 
 def _file(file: dict[str, Any]) -> str:
-    return f"{escape(file['name'])}  [dim]sha256 {_short(file['sha256'])}[/dim]"
+    return f"{_said(file['name'])}  [dim]sha256 {_short(file['sha256'])}[/dim]"
 
 
 def _add_history(tree: Tree, history: list[dict[str, Any]]) -> None:
@@ -58,9 +58,9 @@ def _add_history(tree: Tree, history: list[dict[str, Any]]) -> None:
         what = (
             f"label {entry['prdtypecode']}"
             if entry["table_name"] == "labels"
-            else f"{entry['split']}: {escape(entry['designation'] or '')}"
+            else f"{entry['split']}: {_said(entry['designation'] or '')}"
         )
-        who = escape(f"{entry['changed_by']} ({entry['application'] or 'unnamed program'})")
+        who = _said(f"{entry['changed_by']} ({entry['application'] or 'unnamed program'})")
         node.add(f"{_moment(entry['operation_date'])} {entry['operation_type']} {where} by {who}: {what}")
 
 
@@ -79,14 +79,14 @@ def _of_batch(batch: dict[str, Any]) -> list[str]:
     if batch["new_rows"] is not None:
         facts.append(_counted(batch["new_rows"], "new row"))
     if batch["corrections"] is not None:
-        reason = f" “{escape(batch['reason'])}”" if batch["reason"] else ""
+        reason = f" “{_said(batch['reason'])}”" if batch["reason"] else ""
         facts.append(_counted(batch["corrections"], "correction") + reason)
     if batch["changes_outside"]:
         facts.append(f"{_counted(batch['changes_outside'], 'change')} from outside any batch")
     if batch["completed_at"] is not None:
         facts.append(_moment(batch["completed_at"]))
     if batch["loaded_by"]:
-        facts.append(escape(f"by {batch['loaded_by']} ({batch['application'] or 'unnamed program'})"))
+        facts.append(_said(f"by {batch['loaded_by']} ({batch['application'] or 'unnamed program'})"))
     if batch["seal"]:
         facts.append(f"seal {_short(batch['seal'])}")
     if not batch["known"]:
@@ -120,7 +120,7 @@ def _add_model(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any]) -
         facts.append(f"trained from run {model['dataset_run_id']}")
     node = tree.add(_line(model["name"], facts, mark=reference["kind"] == Kind.MODEL))
     for version in model["versions"]:
-        aliases = "".join(f" [bold green]@{escape(alias)}[/bold green]" for alias in version["aliases"])
+        aliases = "".join(f" [bold green]@{_said(alias)}[/bold green]" for alias in version["aliases"])
         node.add(f"{version['name']} version {version['version']}{aliases}")
     if model["state"] == "finished" and not model["versions"]:
         node.add("[red]not in the registry[/red]")
@@ -139,18 +139,23 @@ def _run(step: dict[str, Any]) -> list[str]:
     elif status not in {None, "FINISHED"}:
         facts.append(f"[red]{status}[/red]")
     if step["state"] in _UNFINISHED:
-        reason = f": {escape(step['error'])}" if step["error"] else ""
+        reason = f": {_said(step['error'])}" if step["error"] else ""
         facts.append(f"[yellow]{_UNFINISHED[step['state']]}{reason}[/yellow]")
     return facts
 
 
 def _asked_file(reference: dict[str, Any]) -> str:
     also = f", also in {', '.join(reference['also_in'])}" if reference["also_in"] else ""
-    return f"{escape(reference['artifact'])}  [dim]sha256 {_short(reference['sha256'])}{also}[/dim]{_HERE}"
+    return f"{_said(reference['artifact'])}  [dim]sha256 {_short(reference['sha256'])}{also}[/dim]{_HERE}"
 
 
 def _line(name: str, facts: list[str], *, mark: bool) -> str:
-    return f"[bold]{escape(name)}[/bold]  [dim]{', '.join(facts)}[/dim]{_HERE if mark else ''}"
+    return f"[bold]{_said(name)}[/bold]  [dim]{', '.join(facts)}[/dim]{_HERE if mark else ''}"
+
+
+def _said(text: str) -> str:
+    """A text from outside, which may hold what a terminal would obey."""
+    return escape("".join(character if character.isprintable() else "?" for character in text))
 
 
 def _counted(number: int, noun: str) -> str:

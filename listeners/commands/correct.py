@@ -11,8 +11,10 @@ from db.connect import connect
 from db.correct import CorrectionResult
 from db.correct import correct as apply
 from db.database import Role, open_database
+from db.load_events import reported
 from shared.config import read_settings
 from shared.errors import BadCorrectionError
+from shared.lineage_events import Emitter
 
 File = Annotated[
     Path,
@@ -42,9 +44,13 @@ def correct(
     with (
         open_database(settings) as database,
         connect(database.conninfo(Role.LOADER), "rakuten correct") as connection,
+        Emitter(settings) as emitter,
+        reported(connection, emitter) as run,
     ):
         try:
             result = apply(connection, settings, file, reason=reason, check=check)
+            if result.batch_id is not None:
+                run.started(result.batch_id)  # and complete: it is one transaction
         except BadCorrectionError as error:
             if not as_json:
                 raise

@@ -310,7 +310,7 @@ def test_a_product_is_followed_through_corrections_into_datasets(
             "select min(productid) from products where split = 'train'"
         ).fetchone()
         for statement in (
-            "update products set designation = 'another [title]' where productid = %s",
+            "update products set designation = E'another [title]\\x1b[31m\\n' where productid = %s",
             "delete from labels where productid = %s",
             "delete from products where productid = %s",
         ):
@@ -329,7 +329,8 @@ def test_a_product_is_followed_through_corrections_into_datasets(
     held = [batch["batch_name"] for batch in document["batches"]]
     assert held in (["week_1", "week_2"], ["week_2"])
     assert "UPDATE outside any batch, seen by week_3 by postgres" in tree
-    assert "another [title]" in tree
+    assert "another [title]?[31m?" in tree
+    assert "\x1b" not in tree
     assert f"in {len(held)} dataset" in tree
 
 

@@ -254,14 +254,16 @@ def test_the_history_says_when_a_product_got_another_productid(changed, rakuten)
     assert f"as product {changed['renamed']}: train" in rakuten("taint", "66").output
 
 
-def test_a_product_without_a_label_is_in_no_dataset(load_weeks, rakuten, owner):
+def test_a_product_without_a_label_is_in_no_dataset(load_weeks, rakuten, owner, as_role):
     load_weeks(1)
     (productid,) = some(owner, "split = 'train'")
     owner.execute("delete from labels where productid = %s", [productid])
     owner.execute("update products set sample_rank = null where productid = %s", [productid])
     found = json.loads(rakuten("taint", productid, "--json").output)
     assert [batch["in_dataset"] for batch in found["batches"]] == [True]
-    owner.execute("select claim_batch('correction_1', 40, '{}'), complete_batch(2)")
+    with as_role(Role.LOADER, autocommit=True) as loader:
+        loader.execute("select claim_batch('correction_1', 40, '{}')")
+        loader.execute("select complete_batch(2)")
     found = json.loads(rakuten("taint", productid, "--json").output)
     assert [batch["in_dataset"] for batch in found["batches"]] == [True, False]
 
