@@ -32,7 +32,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	$(INSTALL) --editable '.[$(DEMO_EXTRAS),airflow]' --group dev
 	@touch $@ $(VENV)/.demo
 
-env: ## Fill .env with fresh secrets, for docker compose; nothing that is there is changed
+env: ## Fill .env with fresh secrets, for docker compose; of what is there only GIT_COMMIT is changed
 	@$(PYTHON) -m listeners.commands.env_file
 	@mkdir -p data/raw
 

@@ -47,8 +47,10 @@ from shared.config import read_settings
 from shared.errors import BadInputError, LoadError
 
 if TYPE_CHECKING:
-    from db.load import Connection, LoadPlan
+    from db.load import LoadPlan
+    from db.load_events import LoadRun
     from db.source import TrainingSet
+    from db.writing import Connection
 
 # ruff: noqa: PLC0415  a DAG file is parsed every few seconds: what only a task needs is imported in the task
 
@@ -104,11 +106,11 @@ def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
     """
     from db import load
 
-    with _loader() as connection:
+    with _loader() as connection, _reported(connection) as run:
         # The plan is made again, not handed over: it vouches for the files that are read here.
         training_set = _read_training_set()
         plan = _plan(connection, training_set, batch["week"])
-        result = load.load_increment(connection, plan, training_set)
+        result = load.load_increment(connection, plan, training_set, on_claim=run.started)
     log.info(
         "batch %d (%s): %d rows sent, %d products and %d labels written in %.2f s",
         result.batch_id,
@@ -130,7 +132,11 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
     """
     from db import load
 
-    with _settled_batch_ends_the_task(batch), _loader() as connection:
+    with (
+        _settled_batch_ends_the_task(batch),
+        _loader() as connection,
+        _reported(connection, batch["batch_id"]),
+    ):
         counts = load.validate_data_load(connection, batch["batch_id"])
     log.info(
         "batch %d (%s) is as promised: %d of %d rows held, %d deleted on record, %d beyond, %d without a label; "
@@ -156,7 +162,11 @@ def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
     """
     from db import load
 
-    with _settled_batch_ends_the_task(batch), _loader() as connection:
+    with (
+        _settled_batch_ends_the_task(batch),
+        _loader() as connection,
+        _reported(connection, batch["batch_id"]),
+    ):
         load.complete_batch(connection, batch["batch_id"])
     get_current_context()["outlet_events"][products].extra = {
         "batch_id": batch["batch_id"],
@@ -229,6 +239,16 @@ def _loader() -> Iterator["Connection"]:
         connect(database.conninfo(Role.LOADER), _application()) as connection,
     ):
         yield connection
+
+
+@contextmanager
+def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator["LoadRun"]:
+    """OpenLineage events of the steps in the block: the tables say how far the batch is, so each task tells its part."""
+    from db.load_events import reported
+    from shared.lineage_events import Emitter
+
+    with Emitter(settings) as emitter, reported(connection, emitter, batch_id) as run:
+        yield run
 
 
 def _application() -> str:

@@ -1,10 +1,63 @@
 """Reading `data_loads`: what each batch has become."""
 
-from datetime import timedelta
-from typing import Any
+import re
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
 
 import sqlalchemy
-from sqlalchemy import func, select, table
+from sqlalchemy import column, func, select, table
+
+from shared.errors import BadInputError
+
+_NAMES_SHOWN: Final = 12
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A completed batch, with the columns of `data_loads`."""
+
+    id: int
+    batch_name: str
+    percentage: Decimal
+    total_rows: int
+    completed_at: datetime
+    metadata: dict[str, Any]
+
+
+def find_batch(connection: sqlalchemy.Connection, name: str) -> Batch:
+    """The completed batch of that name: `week_7`, `7`, `correction_1`; or of its dataset or model: `train_week_7`, `model_week_7`.
+
+    Raises:
+        BadInputError: there is none, or it is not complete; the remedy names those that are.
+    """
+    batch_name = re.sub("^(train|model)_", "", name.strip())
+    if re.fullmatch("[0-9]+", batch_name, re.ASCII):
+        batch_name = f"week_{int(batch_name)}"
+    columns: list[sqlalchemy.ColumnClause[Any]] = [column(field.name) for field in fields(Batch)]
+    loads = table("data_loads", *columns, column("status"))
+    found = connection.execute(
+        select(*columns, loads.c.status).where(loads.c.batch_name == batch_name)
+    ).one_or_none()
+    if found is not None and found.status == "completed":
+        return Batch(*found[:-1])
+    complete = list(
+        connection.scalars(
+            select(loads.c.batch_name).where(loads.c.status == "completed").order_by(loads.c.id)
+        )
+    )
+    raise BadInputError(
+        f"there is no batch {batch_name!r}"
+        if found is None
+        else f"{batch_name} is not complete: it is {found.status!r}",
+        remedy=f"choose one of {_shortened(complete)}" if complete else "load one first: rakuten load",
+    )
+
+
+def _shortened(names: list[str]) -> str:
+    """All names, or the first and the last of many."""
+    return ", ".join(names if len(names) <= _NAMES_SHOWN else [*names[:4], "...", *names[-4:]])
 
 
 def pipeline_status(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:

@@ -41,10 +41,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pa.Table:
     Raises:
         BadSourceError: the file is missing, empty, truncated, not UTF-8, lacks a column, or has rows of another length.
     """
-    problems = list(_header_problems(path, columns))
-    if problems:
-        raise BadSourceError(problems)
-    header, _ = _header(path)
+    header = read_header(path, columns)
     if not _well_quoted(path):
         problems = list(_structural_problems(path, len(header)))
         if problems:
@@ -63,6 +60,19 @@ def read_csv(path: Path, columns: Sequence[str]) -> pa.Table:
     if not _ends_with_newline(path):
         raise BadSourceError([_no_final_newline(path)])
     return table.select(columns)
+
+
+def read_header(path: Path, columns: Sequence[str]) -> list[str]:
+    """The names of the file's columns, among them each of `columns` once.
+
+    Raises:
+        BadSourceError: the file is missing or empty, its header not UTF-8, or lacks a column.
+    """
+    problems = list(_header_problems(path, columns))
+    if problems:
+        raise BadSourceError(problems)
+    header, _ = _header(path)
+    return header
 
 
 def _parse(path: Path, header: Sequence[str], block_bytes: int) -> pa.Table:

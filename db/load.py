@@ -6,28 +6,24 @@ The load is cumulative and idempotent: a week names a percentage, the percentage
 there yet are sent. All of a week's rows arrive in one transaction, so a failed or killed load leaves none.
 """
 
-import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
 import psycopg
-import pyarrow as pa
-import pyarrow.csv
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from db import source
+from db.holdout import hold_out_changes
 from db.sql import query
+from db.writing import Connection, claim_batch, copy_rows, lock_tables, readable
 from shared.config import Settings, target_rows
 from shared.errors import BadInputError, LoadError, PipelineError, SourceChangedError
 
-Connection = psycopg.Connection[TupleRow]
-
-_COPY_ROWS: Final = 8192
 _STAGING_COLUMNS: Final = (
     "productid",
     "designation",
@@ -106,8 +102,26 @@ def check_current_state(
     )
 
 
-def load_increment(connection: Connection, plan: LoadPlan, training_set: source.TrainingSet) -> LoadResult:
+def tell_nobody(_batch_id: int) -> None:
+    """The `on_claim` of whoever has nothing to do with the claim."""
+
+
+def load_increment(
+    connection: Connection,
+    plan: LoadPlan,
+    training_set: source.TrainingSet,
+    *,
+    on_claim: Callable[[int], None] = tell_nobody,
+) -> LoadResult:
     """Send the week's rows: claim the batch, COPY them into a staging table, merge, all or nothing.
+
+    A row that an earlier attempt has brought stays as it is now, or deleted: what changed it since was a correction.
+
+    Args:
+        connection: of the loader.
+        plan: what to load.
+        training_set: the files that the plan was made from.
+        on_claim: told the batch's id when the claim is committed, before any row is sent.
 
     Raises:
         LoadError: another load is running, or PostgreSQL refused; the batch is then 'failed' and holds no rows.
@@ -115,10 +129,12 @@ def load_increment(connection: Connection, plan: LoadPlan, training_set: source.
     started = time.monotonic()
     rows = training_set.rows(plan.first_rank, plan.end_rank)
     batch_id = _claim(connection, plan)
+    on_claim(batch_id)
     with _failing(connection, batch_id, plan.batch_name), connection.transaction():
         connection.execute("select begin_batch(%s)", [batch_id])
         connection.execute(query("create_staging"))
-        _copy(connection, rows)
+        copy_rows(connection, "copy_staging", rows.select(_STAGING_COLUMNS))
+        connection.execute(query("leave_out_deleted"))
         products = connection.execute(query("merge_products")).rowcount
         labels = connection.execute(query("merge_labels")).rowcount
         result = LoadResult(batch_id, rows.num_rows, products, labels, round(time.monotonic() - started, 3))
@@ -140,7 +156,7 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
     Raises:
         LoadError: they differ; the batch is then 'failed', so that no snapshot is built from it.
     """
-    with _readable(f"batch {batch_id}"):
+    with readable(f"batch {batch_id}"):
         name, target = _running_batch(connection, batch_id)
         with connection.cursor(row_factory=dict_row) as cursor:
             counts = cursor.execute(query("validate_load"), {"target_rows": target}).fetchone()
@@ -164,11 +180,17 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
 
 
 def complete_batch(connection: Connection, batch_id: int) -> None:
-    """Seal the batch: from here on it does not change, and its trigger notifies the snapshot listener."""
+    """Seal the batch: from here on it does not change, and its trigger notifies the snapshot listener.
+
+    What was changed outside any batch since the last one becomes part of this one, held out where that is due.
+    """
     with (
-        _readable(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
+        readable(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
         connection.transaction(),
     ):
+        lock_tables(connection)
+        held_out = hold_out_changes(connection, batch_id)
+        connection.execute("select record_load(%s, %s)", [batch_id, Jsonb({"held_out": held_out})])
         connection.execute("select complete_batch(%s)", [batch_id])
     connection.commit()
 
@@ -180,7 +202,7 @@ def recorded_source(connection: Connection) -> dict[str, Any] | None:
 
 
 def _last_batch(connection: Connection) -> tuple[str | None, Decimal | None, dict[str, Any] | None]:
-    with _readable("reading data_loads"):
+    with readable("reading data_loads"):
         row = connection.execute(query("last_batch")).fetchone()
         connection.commit()
     return (row[0], row[1], row[2]) if row else (None, None, None)
@@ -237,24 +259,10 @@ def require_unchanged_settings(recorded: dict[str, Any], settings: Settings) -> 
 
 def _claim(connection: Connection, plan: LoadPlan) -> int:
     """Commit the claim before the load begins, so that a killed load leaves a 'running' batch to see."""
-    with _readable(plan.batch_name), connection.transaction():
-        claim = connection.execute(
-            "select claim_batch(%s, %s, %s)", [plan.batch_name, plan.percentage, Jsonb(plan.source)]
-        ).fetchone()
+    with readable(plan.batch_name), connection.transaction():
+        batch_id = claim_batch(connection, plan.batch_name, plan.percentage, plan.source)
     connection.commit()
-    assert claim is not None  # noqa: S101  a function call always has a row
-    return int(claim[0])
-
-
-def _copy(connection: Connection, rows: pa.Table) -> None:
-    """Stream Arrow's CSV into COPY: no Python object per value. Null is an empty field, an empty text is quoted."""
-    columns = rows.select(_STAGING_COLUMNS)
-    options = pyarrow.csv.WriteOptions(include_header=False)
-    with connection.cursor() as cursor, cursor.copy(query("copy_staging")) as copy:
-        for batch in columns.to_batches(max_chunksize=_COPY_ROWS):
-            buffer = io.BytesIO()
-            pyarrow.csv.write_csv(batch, buffer, options)
-            copy.write(buffer.getbuffer())
+    return batch_id
 
 
 def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
@@ -275,7 +283,7 @@ def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
 def _failing(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
     """Mark the batch 'failed' with the reason, then raise it in readable form."""
     try:
-        with _readable(name):
+        with readable(name):
             yield
     except PipelineError as error:
         if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
@@ -285,17 +293,3 @@ def _failing(connection: Connection, batch_id: int, name: str) -> Iterator[None]
                 connection.execute("select fail_batch(%s, %s)", [batch_id, error.message])
                 connection.commit()
         raise
-
-
-@contextmanager
-def _readable(name: str, *, busy: str = "another load is running") -> Iterator[None]:
-    try:
-        yield
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as error:
-        raise LoadError(
-            f"{name}: {busy}", remedy="wait for it, then try again; pg_stat_activity shows who it is"
-        ) from error
-    except psycopg.Error as error:
-        raise LoadError(
-            f"{name}: {error}".strip(), remedy="the batch can be loaded again with the same command"
-        ) from error

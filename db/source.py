@@ -8,7 +8,7 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +17,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from db.csv_file import INDEX, lines_of_rows, read_csv, shown
+from db.checked_file import CheckedFile
+from db.csv_file import INDEX
 from shared.errors import BadSourceError, Problem
 from shared.hashing import Salt, keys, text_keys
 
 X_TRAIN, Y_TRAIN, X_TEST, Y_TEST = "X_train.csv", "Y_train.csv", "X_test.csv", "Y_test.csv"
 PRODUCT_COLUMNS = (INDEX, "designation", "description", "productid", "imageid")
 LABEL_COLUMNS = (INDEX, "prdtypecode")
-
-# What fits the PostgreSQL columns: bigint for ids, integer for codes.
-_DIGITS = {INDEX: 18, "productid": 18, "imageid": 18, "prdtypecode": 9}
-_FIRST_FIX = "correct the value in the source file, or remove the row from X and Y"
 
 
 @dataclass(frozen=True)
@@ -157,61 +154,6 @@ def _unescape(text: str) -> str:
         return html.unescape(_ENDLESS_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
-class _File:
-    """One source file and what is wrong with its rows. Lines are counted only when there is something to report."""
-
-    def __init__(self, directory: Path, name: str, columns: tuple[str, ...]) -> None:
-        self.path = directory / name
-        self.text = read_csv(self.path, columns)
-        self.problems: list[Problem] = []
-        self._lines: list[int] | None = None
-
-    def line(self, row: int) -> int:
-        if self._lines is None:
-            self._lines = lines_of_rows(self.path)
-        return self._lines[row]
-
-    def report(
-        self, rows: npt.NDArray[np.int64], column: str, reason: str | Callable[[int], str], remedy: str
-    ) -> None:
-        for row in rows.tolist():
-            value = shown(self.text[column][row].as_py())
-            why = reason if isinstance(reason, str) else reason(row)
-            self.problems.append(Problem(self.path.name, self.line(row), value, why, remedy))
-
-    def integers(self, column: str) -> pa.ChunkedArray:
-        """The column as int64, null where it is reported."""
-        text = self.text[column]
-        whole = pc.fill_null(pc.match_substring_regex(text, rf"^[0-9]{{1,{_DIGITS[column]}}}$"), False)
-        if not pc.all(whole).as_py():
-            name = column or "the index"
-            reason = f"{name} is not a whole number of at most {_DIGITS[column]} digits"
-            self.report(_rows_where(pc.invert(whole)), column, reason, _FIRST_FIX)
-        return pc.if_else(whole, text, None).cast(pa.int64())
-
-    def unique(self, column: str, numbers: pa.ChunkedArray) -> None:
-        rows = _rows_where(numbers.is_valid())
-        values = numbers.drop_null().to_numpy()
-        order = np.argsort(values, kind="stable")
-        repeats = np.flatnonzero(values[order][1:] == values[order][:-1]) + 1
-        if len(repeats):
-            firsts = order[np.searchsorted(values[order], values[order[repeats]])]
-            first_of = dict(zip(rows[order[repeats]].tolist(), rows[firsts].tolist(), strict=True))
-            name = column or "index"
-            reason = lambda row: f"duplicate {name}, first seen on line {self.line(first_of[row])}"  # noqa: E731
-            self.report(np.sort(rows[order[repeats]]), column, reason, "keep one of the rows")
-
-    def without_nul(self, column: str) -> None:
-        found = pc.fill_null(pc.match_substring(self.text[column], "\x00"), False)
-        self.report(
-            _rows_where(found), column, f"{column} holds a NUL character", "remove it: PostgreSQL stores none"
-        )
-
-
-def _rows_where(mask: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(mask.to_numpy(zero_copy_only=False))
-
-
 def _read_pair(directory: Path, products_name: str, labels_name: str | None) -> pa.Table:
     """Products joined with their labels by index, in file order; raises BadSourceError with every problem of both."""
     problems: list[Problem] = []
@@ -223,7 +165,7 @@ def _read_pair(directory: Path, products_name: str, labels_name: str | None) -> 
         if name is None:
             continue
         try:
-            file = _File(directory, name, columns)
+            file = CheckedFile(directory / name, columns)
         except BadSourceError as error:
             problems.extend(error.problems)
             continue
@@ -237,7 +179,7 @@ def _read_pair(directory: Path, products_name: str, labels_name: str | None) -> 
     return products.append_column("prdtypecode", _matched_labels(*parts[0], *parts[1]))
 
 
-def _products(file: _File) -> pa.Table:
+def _products(file: CheckedFile) -> pa.Table:
     columns = {
         "index": file.integers(INDEX),
         "productid": file.integers("productid"),
@@ -246,19 +188,18 @@ def _products(file: _File) -> pa.Table:
     file.unique(INDEX, columns["index"])
     file.unique("productid", columns["productid"])
     for column in ("designation", "description"):
-        file.without_nul(column)
-        columns[column] = file.text[column]
+        columns[column] = file.texts(column)
     return pa.table(columns)
 
 
-def _labels(file: _File) -> pa.Table:
+def _labels(file: CheckedFile) -> pa.Table:
     index = file.integers(INDEX)
     file.unique(INDEX, index)
     return pa.table({"index": index, "prdtypecode": file.integers("prdtypecode")})
 
 
 def _matched_labels(
-    products_file: _File, products: pa.Table, labels_file: _File, labels: pa.Table
+    products_file: CheckedFile, products: pa.Table, labels_file: CheckedFile, labels: pa.Table
 ) -> pa.ChunkedArray:
     """The label of each product, in the products' order, int32."""
     index, label_index = products["index"].to_numpy(), labels["index"].to_numpy()
@@ -279,7 +220,9 @@ def _matched_labels(
     return codes.take(pa.array(order[np.searchsorted(label_index, index, sorter=order)]))
 
 
-def _unmatched(file: _File, rows: npt.NDArray[np.int64], other: _File, reason: str) -> Iterator[Problem]:
+def _unmatched(
+    file: CheckedFile, rows: npt.NDArray[np.int64], other: CheckedFile, reason: str
+) -> Iterator[Problem]:
     file.report(
         rows,
         INDEX,

@@ -193,7 +193,7 @@ def _run(pipe: Connection, task: Task) -> None:
 
 def _rehearse(task: Task) -> None:
     """Do once what comes between the order and the handler: after a fork, the first touch of every page copies it."""
-    handler, batch = pickle.loads(pickle.dumps((task.handler, Batch(0, 0, 0))))  # noqa: S301  it is our own
+    handler, batch = pickle.loads(pickle.dumps((task.handler, Batch(0, "", 0))))  # noqa: S301  it is our own
     _assigned(task, handler, batch)
     structlog.contextvars.unbind_contextvars("batch_id", "attempt")
 

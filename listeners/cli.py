@@ -7,7 +7,23 @@ import sqlalchemy.exc
 import typer
 from rich.console import Console
 
-from listeners.commands import data, database, demo, doctor, listen, load, status
+from listeners.commands import (
+    correct,
+    data,
+    database,
+    demo,
+    diff,
+    doctor,
+    lineage,
+    listen,
+    load,
+    prove,
+    reproduce,
+    rollback,
+    status,
+    taint,
+    verify,
+)
 from shared.errors import PipelineError
 from shared.logs import censor
 
@@ -23,10 +39,19 @@ app.add_typer(data.app, name="data")
 app.add_typer(listen.app, name="listen")
 app.command("demo")(demo.demo)
 app.command("load")(load.load)
+app.command("correct")(correct.correct)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("events")(status.events)
 app.command("retry")(status.retry)
+app.command("diff")(diff.diff)
+app.command("taint")(taint.taint)
+app.command("lineage")(lineage.lineage)
+app.command("verify")(verify.verify)
+app.command("reproduce")(reproduce.reproduce)
+app.command("prove")(prove.prove)
+app.command("champion")(rollback.champion)
+app.command("rollback")(rollback.rollback)
 
 
 def main() -> None:
@@ -41,6 +66,22 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if (said := _outage(error)) is None:
+            raise
+        _print_error(said)
+        sys.exit(1)
+
+
+def _outage(error: Exception) -> str | None:
+    """What is away, in a command that has MLflow to do with: the others need not import it to know that it is not."""
+    if "mlflow" not in sys.modules:
+        return None
+    from listeners.outages import outage_of  # noqa: PLC0415  it imports MLflow
+
+    if (outage := outage_of(error)) is None:
+        return None
+    return f"{outage.message}\n  remedy: repeat the command when it is back; MLFLOW_TRACKING_URI says where MLflow is"
 
 
 def _readable(error: BaseException | None) -> str:

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     """A claimed batch, as it is handed to a child."""
 
     batch_id: int
-    week: int
+    batch_name: str
     attempt: int
 
 
@@ -45,7 +45,7 @@ class Job(Task):
     """One batch for one stage."""
 
     batch_id: int
-    week: int
+    batch_name: str
     attempt: int
 
     def identity(self) -> "BatchIdentity":
@@ -54,7 +54,7 @@ class Job(Task):
             row = connection.execute(query("batch_identity"), {"batch_id": self.batch_id}).fetchone()
         if row is None:
             raise StageError(f"batch {self.batch_id} does not exist")
-        return BatchIdentity(self.batch_id, completed_at=row[0], source=row[1])
+        return BatchIdentity(self.batch_id, *row)
 
     def require_claim(self) -> None:
         """Ask PostgreSQL whether this attempt still holds its claim; to be asked before anything is published.
@@ -86,14 +86,18 @@ class Job(Task):
 
 @dataclass(frozen=True)
 class BatchIdentity:
-    """A batch as MLflow knows it: its id, the moment of its completion, and the source it was loaded from.
+    """A batch as MLflow knows it: its id, the moment of its completion, and the source that the first load came from.
 
     The id alone would not do: ids begin at 1 again in a database that was made anew beside an MLflow that was kept.
+    `week` is the last week whose rows the batch holds; a correction holds those of the week before it. `seal` is what the
+    batch was sealed with (db/sql/schema/025_seals.sql).
     """
 
     batch_id: int
     completed_at: str
     source: dict[str, Any]
+    week: int
+    seal: str
 
     @property
     def batch_tags(self) -> dict[str, str]:

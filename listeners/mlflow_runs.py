@@ -5,6 +5,7 @@ after a crash in between adopts that run instead of making another. Runs that a 
 """
 
 import fcntl
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,11 +20,14 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from listeners.digest import sha256_of
+from listeners.environment import environment
 from shared.config import Settings
 from shared.errors import FencedError, StageError
-from shared.mlflow_names import TAG_SUPERSEDED
+from shared.mlflow_names import ENVIRONMENT, MANIFEST, MODEL_ARTIFACT, TAG_SUPERSEDED
 
 logger = structlog.get_logger()
 
@@ -35,6 +39,7 @@ class Tracking:
     """The MLflow that the settings name: a server, or sqlite and local artifacts under STATE_PATH."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._directory = settings.state_path / "mlflow"
         self.uri = settings.tracking_uri
         self._local = settings.mlflow_tracking_uri is None
@@ -60,6 +65,22 @@ class Tracking:
         """The first finished run of that name with these tags that no later attempt has superseded."""
         found = self._runs(experiment, run_name, "FINISHED", tags)
         return next((run for run in found if TAG_SUPERSEDED not in run.data.tags), None)
+
+    def run(self, run_id: str) -> Run:
+        """A run, deleted or not.
+
+        Raises:
+            StageError: MLflow has none of that id.
+        """
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            raise StageError(
+                f"MLflow has no run {run_id}",
+                remedy="was it deleted, or is MLFLOW_TRACKING_URI another than the listeners'?",
+            ) from error
 
     def runs(self, experiment: str, tag: str) -> list[Run]:
         """Every run of an experiment that has this tag, and is running, or finished and not superseded; oldest first."""
@@ -121,13 +142,29 @@ class Tracking:
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             publication = Publication(self.client, run.info.run_id, Path(scratch))
             try:
+                publication.json(ENVIRONMENT, environment(self._settings))
                 yield publication
+                publication.json(MANIFEST, {"artifacts": dict(sorted(publication.artifacts.items()))})
                 require_claim()
             except BaseException:
                 with suppress(MlflowException):  # the reason is what matters; a later attempt closes the run
                     self.client.set_terminated(run.info.run_id, "FAILED")
                 raise
         self._finish(run.info.run_id)
+
+    def record_of(self, run_id: str) -> dict[str, str]:
+        """Digests of a finished run, for PostgreSQL to keep: neither side can then be changed without the other's noticing.
+
+        `record_sha256` covers its params, metrics, tags and inputs, `manifest_sha256` the manifest of its artifacts.
+        """
+        run = self.client.get_run(run_id)
+        record = {"record_sha256": record_sha256(run)}
+        if any(
+            artifact.path == MANIFEST for artifact in self.client.list_artifacts(run_id)
+        ):  # not in the oldest runs
+            with TemporaryDirectory(prefix="rakuten-") as scratch:
+                record["manifest_sha256"] = sha256_of(self.download(run, MANIFEST, Path(scratch)))
+        return record
 
     def _supersede_leftovers(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
         for leftover in self._runs(experiment, run_name, "RUNNING", identity):
@@ -166,13 +203,25 @@ class Tracking:
             yield
 
 
+def record_sha256(run: Run) -> str:
+    """SHA-256 of a run's name, params, metrics, tags and inputs; the mark `superseded` and a person's note are not part of it."""
+    tags = {
+        name: value for name, value in run.data.tags.items() if name not in {TAG_SUPERSEDED, MLFLOW_RUN_NOTE}
+    }
+    used = run.inputs.dataset_inputs if run.inputs else []
+    inputs = sorted(json.dumps(one.to_dictionary(), sort_keys=True) for one in used)
+    record = [run.info.run_name, run.data.params, run.data.metrics, tags, inputs]
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 class Publication:
-    """A run in the making. Files are written to `scratch` and logged from there."""
+    """A run in the making. Files are written to `scratch` and logged from there; `artifacts` has the SHA-256 of each."""
 
     def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
         self._client = client
         self.run_id = run_id
         self.scratch = scratch
+        self.artifacts: dict[str, str] = {}
 
     def values(
         self,
@@ -192,6 +241,15 @@ class Publication:
 
     def file(self, path: Path) -> None:
         self._client.log_artifact(self.run_id, str(path))
+        self.artifacts[path.name] = sha256_of(path)
+
+    def logged_model(self, uri: str) -> None:
+        """Enter a model into the manifest that was logged by `log_model`, which does not say what it has written."""
+        directory = Path(
+            mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / MODEL_ARTIFACT))
+        )
+        for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+            self.artifacts[f"{MODEL_ARTIFACT}/{path.relative_to(directory)}"] = sha256_of(path)
 
     def text(self, name: str, content: str) -> None:
         path = self.scratch / name
@@ -206,11 +264,11 @@ class Publication:
         figure.savefig(path, dpi=_FIGURE_DPI)
         self.file(path)
 
-    def dataset(self, name: str, sha256: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
+    def dataset(self, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
         """The dataset as an input of the run. The digest is ours: MLflow's own covers a part of the data only."""
         entity = Dataset(
             name=name,
-            digest=sha256[:_DIGEST_LENGTH],
+            digest=digest[:_DIGEST_LENGTH],
             source_type="local",
             source=json.dumps({"uri": source}),
             profile=json.dumps(profile),

@@ -23,6 +23,7 @@ from listeners.child import RECONCILE, Child, Children
 from listeners.doorbell import Doorbell
 from listeners.job import Batch, Task, handler_module
 from listeners.listen import WakeUp
+from listeners.stage_events import StageEvents
 from shared.config import Settings
 from shared.errors import FencedError, OutageError, StageError
 from shared.events import Stage
@@ -44,10 +45,6 @@ class _Claim(NamedTuple):
     attempt: int
     failures: int
     wake: str
-
-    @property
-    def week(self) -> int:
-        return int(self.batch_name.removeprefix("week_"))
 
 
 def _is_worth_repeating(error: BaseException) -> bool:
@@ -83,6 +80,7 @@ class StageWorker:
         self._stop = stop
         self._handler = handler or handler_module(stage)
         self._reconciler = reconciler
+        self._events = StageEvents(stage, conninfo, settings)
         self._children = Children(Task(stage, conninfo, settings, self._handler))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._session: psycopg.AsyncConnection[Any] | None = None
@@ -100,6 +98,7 @@ class StageWorker:
         finally:
             if self._session is not None:
                 await self._session.close()
+            await self._events.close()
 
     async def _reconcile(self) -> None:
         """Mend what MLflow and PostgreSQL disagree on, once: before the first work, or later if MLflow is away."""
@@ -130,24 +129,31 @@ class StageWorker:
         log = logger.bind(
             stage=self._stage, batch_id=claim.batch_id, batch=claim.batch_name, attempt=claim.attempt
         )
-        batch = Batch(claim.batch_id, claim.week, claim.attempt)
+        batch = Batch(claim.batch_id, claim.batch_name, claim.attempt)
         try:
             async with self._children.at_work(self._handler, batch) as child:
                 log.info("claimed", wake=claim.wake)
+                self._events.started(batch)
                 result = await self._supervise(child, partial(self._hold, claim))
                 if result is None:
                     await self._record("select release_stage(%s, %s, %s)", claim)
                     log.info("handed back", duration_s=round(time.monotonic() - started, 3))
+                    self._events.put_back(batch, "handed back at a stop")
                     return
                 # at once: the next stage need not wait until this child is gone
                 await self._record("select finish_stage(%s, %s, %s, %s)", claim, Jsonb(result))
+            self._events.finished(batch, result)
             log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
         except FencedError as error:
             log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
+            self._events.put_back(batch, str(error))
         except OutageError as error:
+            self._events.put_back(batch, str(error))
             await self._postpone(claim, error, log)
         except StageError as error:
-            await self._fail(claim, error, log.bind(duration_s=round(time.monotonic() - started, 3)))
+            log = log.bind(duration_s=round(time.monotonic() - started, 3))
+            counts = await self._fail(claim, error, log)
+            (self._events.failed if counts else self._events.put_back)(batch, str(error))
 
     async def _supervise(
         self, child: Child, keep_claim: Callable[[], Awaitable[None]] | None = None
@@ -211,7 +217,8 @@ class StageWorker:
         except FencedError as fenced:
             log.warning("fenced", error=str(fenced))
 
-    async def _fail(self, claim: _Claim, error: StageError, log: Any) -> None:
+    async def _fail(self, claim: _Claim, error: StageError, log: Any) -> bool:
+        """Record a failure; False where the claim was lost by then, so that it does not count."""
         failures = claim.failures + 1
         backoff = None
         if failures < self._settings.max_attempts:
@@ -221,13 +228,17 @@ class StageWorker:
             await self._record("select fail_stage(%s, %s, %s, %s, %s)", claim, str(error), backoff)
         except FencedError as fenced:
             log.warning("fenced", error=str(fenced))
-            return
+            return False
         if backoff is None:
             log.error(
-                "given up", error=str(error), failures=failures, remedy=f"rakuten retry --week {claim.week}"
+                "given up",
+                error=str(error),
+                failures=failures,
+                remedy=f"rakuten retry --batch {claim.batch_name}",
             )
         else:
             log.warning("failed", error=str(error), failures=failures, retry_in_s=backoff.total_seconds())
+        return True
 
     async def _claim(self, wake: WakeUp) -> _Claim | None:
         """The oldest batch that is ready and free, claimed; None when there is none."""

@@ -5,7 +5,7 @@ from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import BadInputError
@@ -42,6 +42,17 @@ class Settings(BaseSettings):
     state_path: Path = Path("data")
 
     airflow_schedule: str = "0 0 * * 1"
+
+    git_commit: str | None = Field(
+        None, description="recorded where there is no checkout to ask, as in an image"
+    )
+
+    openlineage_url: AnyHttpUrl | None = Field(
+        None, repr=False, description="where events go besides STATE_PATH/openlineage.jsonl"
+    )
+    openlineage_namespace: str = Field("rakuten", min_length=1, description="of the jobs in the events")
+    openlineage_api_key: SecretStr | None = None
+    openlineage_disabled: bool = False
 
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: JSON unless on a terminal"

@@ -6,6 +6,7 @@ The command line prints it without a traceback and exits with its `exit_code`; a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class PipelineError(Exception):
@@ -47,15 +48,24 @@ class Problem:
 class BadSourceError(BadInputError):
     """The source files have problems; each one names file, line, value and remedy."""
 
-    SHOWN = 20
+    SHOWN: ClassVar = 20
+    OUTCOME: ClassVar = "in the source files; nothing was loaded"
+    LISTS_ALL: ClassVar = "rakuten data check"
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
         lines = [f"  {problem}" for problem in self.problems[: self.SHOWN]]
         if len(self.problems) > self.SHOWN:
-            lines.append(f"  ... and {len(self.problems) - self.SHOWN} more: `rakuten data check` lists all")
+            lines.append(f"  ... and {len(self.problems) - self.SHOWN} more: `{self.LISTS_ALL}` lists all")
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
-        super().__init__("\n".join([f"{count} in the source files; nothing was loaded", *lines]))
+        super().__init__("\n".join([f"{count} {self.OUTCOME}", *lines]))
+
+
+class BadCorrectionError(BadSourceError):
+    """A correction's file has problems; each one names file, line, value and remedy."""
+
+    OUTCOME = "in the correction; nothing was changed"
+    LISTS_ALL = "rakuten correct --json"
 
 
 class SourceChangedError(BadInputError):

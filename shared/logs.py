@@ -20,6 +20,11 @@ def censor(text: str) -> str:
     return _DSN_PASSWORD.sub(rf"\g<before>{_CENSORED}", _URL_PASSWORD.sub(rf"\g<before>{_CENSORED}", text))
 
 
+def printable(text: str) -> str:
+    """A text from outside, without what would steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _censor_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {name: _censor_value(name, value) for name, value in event.items()}
 

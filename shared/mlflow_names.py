@@ -1,5 +1,6 @@
 """What runs, artifacts, tags and metrics are called in MLflow."""
 
+import re
 from typing import Final
 
 DATASET_EXPERIMENT: Final = "rakuten_dataset_versioning"
@@ -20,24 +21,41 @@ HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
 SUBMISSION: Final = "test_predictions.csv"  # the challenge's submission format
 PROMOTION: Final = "promotion.json"
 
+MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
+ENVIRONMENT: Final = "environment.json"
+
 TAG_BATCH_ID: Final = "batch_id"
 TAG_BATCH_COMPLETED_AT: Final = "batch_completed_at"
+TAG_BATCH_SEAL: Final = "batch_seal"
 TAG_SOURCE_SHA256: Final = "source_sha256"
 TAG_ATTEMPT: Final = "attempt"
+TAG_DATASET_DIGEST: Final = "dataset_digest"  # of the content: listeners/dataset_identity.py
 TAG_DATASET_SHA256: Final = "dataset_sha256"
 TAG_DATASET_NAME: Final = "dataset_name"
 TAG_DATASET_RUN_ID: Final = "dataset_run_id"
 TAG_MODEL_URI: Final = "model_uri"
+TAG_MODEL_SHA256: Final = "model_parameters_sha256"
 TAG_SUPERSEDED: Final = "superseded"
 
 
-def dataset_name(week: int) -> str:
-    return f"train_week_{week}"
+def dataset_name(batch_name: str) -> str:
+    """`train_week_7` for week_7, `train_correction_2` for correction_2."""
+    return f"train_{batch_name}"
 
 
-def model_run_name(week: int) -> str:
-    return f"model_week_{week}"
+def model_run_name(batch_name: str) -> str:
+    return f"model_{batch_name}"
+
+
+_DATASET_NAME: Final = re.compile("[a-z0-9_]+", re.ASCII)
 
 
 def parquet_name(dataset: str) -> str:
+    """The file of a dataset.
+
+    Raises:
+        ValueError: the name could lead to another directory: it becomes part of a path, so it is not taken on trust.
+    """
+    if not _DATASET_NAME.fullmatch(dataset):
+        raise ValueError(f"{dataset!r} is no dataset's name")
     return f"{dataset}.parquet"

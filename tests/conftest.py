@@ -13,13 +13,16 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from typer.testing import CliRunner
 
 from db import load, source
 from db.connect import connect
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.synthetic import generate
-from shared.config import Settings, read_settings
+from listeners import cli
+from shared.config import Settings, environment_for, read_settings
 
 TEMPLATE = "template_rakuten"
 _numbers = itertools.count()
@@ -168,3 +171,18 @@ def load_into(
 @pytest.fixture
 def load_weeks_into():
     return load_into
+
+
+@pytest.fixture
+def rakuten_as(monkeypatch):
+    """Makes `rakuten`, which runs a command in this process, with a login and settings: `rakuten("taint", 7).output`."""
+
+    def logged_in(conninfo: str, settings: Settings):
+        login = conninfo_to_dict(conninfo)
+        for name, value in environment_for(settings).items():
+            monkeypatch.setenv(name, value)
+        for name, key in {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}.items():
+            monkeypatch.setenv(f"POSTGRES_{name}", str(login[key]))
+        return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+    return logged_in

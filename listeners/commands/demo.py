@@ -17,11 +17,13 @@ from db import batches, source
 from db import load as steps
 from db.connect import connect, engine
 from db.database import Database, Role, embedded_server, open_database
+from db.load_events import reported
 from listeners.commands.load import load_week
 from listeners.commands.status import status_table, wide_console
 from shared.config import Settings, environment_for, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError
 from shared.events import Stage
+from shared.lineage_events import Emitter
 
 _DEFAULT_ROWS: Final = 10_000
 _LOOK_INTERVAL_S: Final = 0.2
@@ -133,10 +135,16 @@ def _run_weeks(
     training_set = source.read_training_set(
         settings.data_path, settings.random_seed, settings.holdout_percentage
     )
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
+    with (
+        Emitter(settings) as emitter,
+        Live(console=console, refresh_per_second=4, transient=False) as live,
+    ):
         for week in range(1, weeks + 1):
-            with connect(database.conninfo(Role.LOADER), "rakuten demo load") as connection:
-                load_week(connection, settings, training_set, up_to=week)
+            with (
+                connect(database.conninfo(Role.LOADER), "rakuten demo load") as connection,
+                reported(connection, emitter) as run,
+            ):
+                load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
             while True:
                 rows = _status(database)
                 live.update(status_table(rows))

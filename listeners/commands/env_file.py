@@ -1,18 +1,20 @@
 """Fill `.env` with fresh secrets: `make env`. Standard library only, so that it runs before anything is installed.
 
 `.env.example` lists the secrets as names without a value. What `.env` holds already is never changed, so that running it
-again after an upgrade adds what is new.
+again after an upgrade adds what is new. Only GIT_COMMIT follows the checkout: the images, which have none, are built with it.
 """
 
 import base64
 import re
 import secrets
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final
 
 EXAMPLE: Final = Path(".env.example")
+_COMMIT: Final = re.compile(r"^#?GIT_COMMIT=.*$", re.MULTILINE)
 _SECRET: Final = re.compile(r"^([A-Z_]+)=$", re.MULTILINE)
 _FERNET_BYTES: Final = 32
 _SECRET_BYTES: Final = 48  # 64 characters: Airflow's JWT secret must not be shorter
@@ -36,7 +38,13 @@ def filled(example: str, existing: str | None) -> tuple[str, list[str]]:
     return _SECRET.sub(fill, text), made
 
 
-def write(path: Path, example: Path = EXAMPLE) -> list[str]:
+def with_commit(text: str, commit: str) -> str:
+    """The text of `.env` with this commit in its line GIT_COMMIT."""
+    line = f"GIT_COMMIT={commit}"
+    return _COMMIT.sub(line, text, count=1) if _COMMIT.search(text) else f"{text.rstrip()}\n{line}\n"
+
+
+def write(path: Path, example: Path = EXAMPLE, commit: str | None = None) -> list[str]:
     """Fill in what `path` lacks, all or nothing, readable by nobody else; returns the names of the secrets made."""
     existing = path.read_text(encoding="utf-8") if path.exists() else None
     text, made = filled(example.read_text(encoding="utf-8"), existing)
@@ -44,7 +52,7 @@ def write(path: Path, example: Path = EXAMPLE) -> list[str]:
     with NamedTemporaryFile(
         "w", dir=path.parent, prefix=f"{path.name}.", delete=False, encoding="utf-8"
     ) as new:
-        new.write(text)
+        new.write(text if commit is None else with_commit(text, commit))
     Path(new.name).replace(path)
     return made
 
@@ -55,9 +63,18 @@ def _fresh(name: str) -> str:
     return secrets.token_urlsafe(_SECRET_BYTES)
 
 
+def _commit() -> str | None:
+    """The checkout's; None where this is no checkout, or there is no git."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S607
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
 def main() -> None:
     path = Path(sys.argv[1] if len(sys.argv) > 1 else ".env")
-    made = write(path)
+    made = write(path, commit=_commit())
     sys.stdout.write(f"{path}: {f'{len(made)} fresh secrets' if made else 'nothing was missing'}\n")
 
 

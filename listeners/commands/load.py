@@ -1,6 +1,7 @@
 """`rakuten load`: what Airflow does each week, by hand."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -9,8 +10,11 @@ from db import load as steps
 from db import source
 from db.connect import connect
 from db.database import Role, open_database
+from db.load_events import reported
+from db.writing import Connection
 from shared.config import Settings, read_settings
 from shared.errors import BadInputError
+from shared.lineage_events import Emitter
 
 
 def load(
@@ -28,11 +32,16 @@ def load(
     with (
         open_database(settings) as database,
         connect(database.conninfo(Role.LOADER), "rakuten load") as connection,
+        Emitter(settings) as emitter,
     ):
         training_set = source.read_training_set(
             settings.data_path, settings.random_seed, settings.holdout_percentage
         )
-        while report := load_week(connection, settings, training_set, up_to=week):
+        while True:
+            with reported(connection, emitter) as run:
+                report = load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
+            if report is None:
+                break
             loaded += 1
             typer.echo(json.dumps(report) if as_json else _sentence(report))
             if week is None:
@@ -45,17 +54,18 @@ def load(
 
 
 def load_week(
-    connection: steps.Connection,
+    connection: Connection,
     settings: Settings,
     training_set: source.TrainingSet,
     *,
     up_to: int | None = None,
+    on_claim: Callable[[int], None] = steps.tell_nobody,
 ) -> dict[str, Any] | None:
     """The next week's four steps; None when nothing is left to load, or nothing up to that week."""
     plan = steps.check_current_state(connection, settings, training_set)
     if plan is None or (up_to is not None and plan.week > up_to):
         return None
-    result = steps.load_increment(connection, plan, training_set)
+    result = steps.load_increment(connection, plan, training_set, on_claim=on_claim)
     counts = steps.validate_data_load(connection, result.batch_id)
     steps.complete_batch(connection, result.batch_id)
     return {

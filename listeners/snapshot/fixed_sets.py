@@ -16,6 +16,7 @@ from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TAG_DATASET_SHA
 
 # Any number that nothing else in this database locks: 'fixed' in ASCII.
 _FIXED_SETS_LOCK = 0x6669786564
+_NAMES = (TEST_SET, HOLDOUT_SET)
 
 
 def ensure_fixed_sets(
@@ -36,9 +37,18 @@ def ensure_fixed_sets(
         connection.execute("select pg_advisory_unlock(%s)", [_FIXED_SETS_LOCK])
 
 
+def recorded_fixed_sets(tracking: Tracking, identity: BatchIdentity) -> dict[str, dict[str, str]]:
+    """Run id and digests of each fixed set, by name, for PostgreSQL to keep."""
+    runs = {name: tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags) for name in _NAMES}
+    return {
+        name: {"run_id": run.info.run_id, **tracking.record_of(run.info.run_id)}
+        for name, run in runs.items()
+        if run is not None
+    }
+
+
 def _are_there(tracking: Tracking, identity: BatchIdentity) -> bool:
-    names = (TEST_SET, HOLDOUT_SET)
-    return all(tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags) for name in names)
+    return all(tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags) for name in _NAMES)
 
 
 def _publish_missing(tracking: Tracking, job: Job, identity: BatchIdentity) -> None:

@@ -11,11 +11,13 @@ from psycopg.rows import TupleRow
 
 from db import load
 from db.connect import connect
+from listeners.dataset_identity import identity_of
 from listeners.digest import sha256_of
 from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.snapshot.balance import HashOverSampler
-from listeners.snapshot.fixed_sets import ensure_fixed_sets
+from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
+from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
 from listeners.snapshot.read import read_labels, stream_rows
@@ -26,6 +28,8 @@ from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     DATASET_STATS,
     TAG_ATTEMPT,
+    TAG_BATCH_SEAL,
+    TAG_DATASET_DIGEST,
     TAG_DATASET_SHA256,
     dataset_name,
     parquet_name,
@@ -42,7 +46,7 @@ def handle(job: Job) -> dict[str, Any]:
     identity = job.identity()
     load.require_unchanged_settings(identity.source, job.settings)
     tracking = Tracking(job.settings)
-    name = dataset_name(job.week)
+    name = dataset_name(job.batch_name)
     published = tracking.finished_run(DATASET_EXPERIMENT, name, **identity.batch_tags)
     if published is None:
         with connect(job.conninfo, "rakuten snapshot build", autocommit=True) as connection:
@@ -53,6 +57,9 @@ def handle(job: Job) -> dict[str, Any]:
         "dataset": name,
         "total_rows": int(published.data.params["total_rows"]),
         "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
+        "dataset_digest": published.data.tags.get(TAG_DATASET_DIGEST),
+        **tracking.record_of(published.info.run_id),
+        "fixed_sets": recorded_fixed_sets(tracking, identity),
     }
 
 
@@ -63,26 +70,36 @@ def _publish(
     identity: BatchIdentity,
     name: str,
 ) -> Run:
-    tags = {TAG_ATTEMPT: str(job.attempt), **identity.source_tags}
+    tags = {TAG_ATTEMPT: str(job.attempt), TAG_BATCH_SEAL: identity.seal, **identity.source_tags}
     with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **identity.batch_tags) as run:
+        require_no_leak(connection, job.batch_id)
         path = run.scratch / parquet_name(name)
-        stats = _build(connection, job, path)
-        _log(run, job, name, path, stats)
+        stats = build(connection, job.batch_id, job.settings.random_seed, path)
+        _log(run, job, identity, path, stats)
         _keep_copy(path, job.settings.state_path / "training_snapshots")
     return tracking.client.get_run(run.run_id)
 
 
-def _build(connection: psycopg.Connection[TupleRow], job: Job, path: Path) -> dict[str, Any]:
-    """Write the balanced parquet file and verify it; returns what dataset_stats.json says."""
-    productids, labels = read_labels(connection, job.batch_id)
+def build(
+    connection: psycopg.Connection[TupleRow], batch_id: int, random_seed: int, path: Path
+) -> dict[str, Any]:
+    """Write a batch's balanced parquet file from the audit trail and verify it; returns what dataset_stats.json says.
+
+    Nothing but the batch and the seed decides its bytes, so that it can be built again at any time.
+
+    Raises:
+        StageError: the batch holds no training rows.
+        VerificationError: what was written is not what was promised.
+    """
+    productids, labels = read_labels(connection, batch_id)
     if not len(productids):
-        raise StageError(f"batch {job.batch_id} holds no labelled training rows")
-    sampler = HashOverSampler(random_seed=job.settings.random_seed)
+        raise StageError(f"batch {batch_id} holds no labelled training rows")
+    sampler = HashOverSampler(random_seed=random_seed)
     sampler.fit_resample(productids.reshape(-1, 1), labels)
     copies = np.bincount(sampler.sample_indices_, minlength=len(productids))
-    write_balanced(path, stream_rows(connection, job.batch_id, PRODUCTS_PER_ROW_GROUP), copies)
+    write_balanced(path, stream_rows(connection, batch_id, PRODUCTS_PER_ROW_GROUP), copies)
     held_out = connection.execute(
-        "select productid from products_as_of_batch(%s) where split = 'holdout'", [job.batch_id]
+        "select productid from products_as_of_batch(%s) where split = 'holdout'", [batch_id]
     ).fetchall()
     balanced = verify_balanced(path, productids, labels, np.array(held_out, np.int64).ravel())
     codes, counts = np.unique(labels, return_counts=True)
@@ -97,18 +114,19 @@ def _build(connection: psycopg.Connection[TupleRow], job: Job, path: Path) -> di
     }
 
 
-def _log(run: Publication, job: Job, name: str, path: Path, stats: dict[str, Any]) -> None:
-    digest = sha256_of(path)
+def _log(run: Publication, job: Job, identity: BatchIdentity, path: Path, stats: dict[str, Any]) -> None:
+    name, digest = path.stem, sha256_of(path)
     source = {int(code): entry["source_rows"] for code, entry in stats["classes"].items()}
     balanced = {int(code): entry["balanced_rows"] for code, entry in stats["classes"].items()}
     run.file(path)
     title = f"{name}: {stats['distinct_products']:,} products in {len(source)} classes, balanced to {stats['total_rows']:,} rows"
     run.figure(CLASS_DISTRIBUTION, class_distribution(title, source, balanced))
     run.json(DATASET_STATS, {"dataset": name, "batch_id": job.batch_id, "dataset_sha256": digest, **stats})
-    run.dataset(name, digest, path.name, "training", {"num_rows": stats["total_rows"]})
+    content = identity_of(path).digest
+    run.dataset(name, content, path.name, "training", {"num_rows": stats["total_rows"]})
     run.values(
         params={
-            "week_number": job.week,
+            "week_number": identity.week,
             "balancing_strategy": job.settings.balancing_strategy,
             "total_rows": stats["total_rows"],
             "random_seed": job.settings.random_seed,
@@ -118,7 +136,7 @@ def _log(run: Publication, job: Job, name: str, path: Path, stats: dict[str, Any
             **{f"class_{code}_count": count for code, count in balanced.items()},
             **{f"class_{code}_source_count": count for code, count in source.items()},
         },
-        tags={TAG_DATASET_SHA256: digest},
+        tags={TAG_DATASET_SHA256: digest, TAG_DATASET_DIGEST: content},
     )
 
 

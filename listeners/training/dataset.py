@@ -15,7 +15,7 @@ from listeners.digest import require_sha256
 from listeners.mlflow_runs import Tracking
 from listeners.training.features import distinct_products
 from listeners.training.text import TEXT_COLUMNS
-from shared.errors import StageError
+from shared.errors import StageError, VerificationError
 from shared.mlflow_names import DATASET_EXPERIMENT, TAG_DATASET_SHA256, parquet_name
 
 
@@ -51,10 +51,15 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
 
     Raises:
         StageError: it cannot be fetched.
-        VerificationError: it is not the file that was logged.
+        VerificationError: it is not the file that was logged, or its run no longer says which one that was.
     """
+    if (expected := run.data.tags.get(TAG_DATASET_SHA256)) is None:
+        raise VerificationError(
+            f"run {run.info.run_id} has no tag {TAG_DATASET_SHA256}: its file cannot be checked",
+            remedy="rakuten verify says what was changed; rakuten reproduce builds it again",
+        )
     path = tracking.download(run, parquet_name(run.info.run_name), directory)
-    require_sha256(path, run.data.tags[TAG_DATASET_SHA256])
+    require_sha256(path, expected)
     return path
 
 

@@ -11,6 +11,7 @@ from mlflow.entities import Run
 from sklearn.pipeline import Pipeline
 
 from db.connect import connect
+from listeners.digest import sha256_of
 from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.training import model, registry
@@ -25,11 +26,15 @@ from shared.mlflow_names import (
     HOLDOUT_SET,
     MODEL_ARTIFACT,
     MODEL_EXPERIMENT,
+    PROMOTION,
     SUBMISSION,
     TAG_ATTEMPT,
+    TAG_BATCH_SEAL,
+    TAG_DATASET_DIGEST,
     TAG_DATASET_NAME,
     TAG_DATASET_RUN_ID,
     TAG_DATASET_SHA256,
+    TAG_MODEL_SHA256,
     TAG_MODEL_URI,
     TEST_SET,
     dataset_name,
@@ -48,7 +53,7 @@ def handle(job: Job) -> dict[str, Any]:
     """
     identity = job.identity()
     tracking = Tracking(job.settings)
-    name = model_run_name(job.week)
+    name = model_run_name(job.batch_name)
     run = tracking.finished_run(MODEL_EXPERIMENT, name, **identity.batch_tags)
     if run is None:
         run = _publish(tracking, job, identity, name)
@@ -56,14 +61,24 @@ def handle(job: Job) -> dict[str, Any]:
         job.require_claim()
         version = registry.ensure_registered(tracking, run)
         promoted = ensure_promoted(tracking, connection, run, version, seed=job.settings.random_seed)
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        verdict = sha256_of(tracking.download(run, PROMOTION, Path(scratch)))
     metrics = {name: run.data.metrics[name] for name in _RECORDED_METRICS}
-    return {"run_id": run.info.run_id, "model_version": int(version.version), "champion": promoted, **metrics}
+    return {
+        "run_id": run.info.run_id,
+        "model_version": int(version.version),
+        "champion": promoted,
+        "promotion_sha256": verdict,
+        **metrics,
+        **tracking.record_of(run.info.run_id),
+    }
 
 
 def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -> Run:
-    dataset = find_dataset(tracking, dataset_name(job.week), **identity.batch_tags)
+    dataset = find_dataset(tracking, dataset_name(job.batch_name), **identity.batch_tags)
     tags = {
         TAG_ATTEMPT: str(job.attempt),
+        TAG_BATCH_SEAL: identity.seal,
         TAG_DATASET_NAME: dataset.info.run_name,
         TAG_DATASET_RUN_ID: dataset.info.run_id,
         TAG_DATASET_SHA256: dataset.data.tags[TAG_DATASET_SHA256],
@@ -79,28 +94,30 @@ def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -
             read_frame(fetch(tracking, find_dataset(tracking, name, **identity.source_tags), directory))
             for name in (HOLDOUT_SET, TEST_SET)
         )
-        classifier = _fit(run, job, dataset, data)
+        classifier = _fit(run, job, identity, dataset, data)
         _evaluate(run, classifier, holdout, seed=job.settings.random_seed)
         _predict_test(run, classifier, test)
-        run.values(tags={TAG_MODEL_URI: _log_model(run, classifier)})
+        model_uri = _log_model(run, classifier)
+        run.values(tags={TAG_MODEL_URI: model_uri, TAG_MODEL_SHA256: model.parameters_sha256(classifier)})
+        run.logged_model(model_uri)
     return tracking.client.get_run(run.run_id)
 
 
-def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeline:
+def _fit(run: Publication, job: Job, identity: BatchIdentity, dataset: Run, data: TrainingData) -> Pipeline:
     seed = job.settings.random_seed
     classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
     run.values(
         params={
             **model.DEFAULTS.as_params(),
             "random_seed": seed,
-            "week_number": job.week,
+            "week_number": identity.week,
             "dataset_rows": int(data.multiplicities.sum()),
             "distinct_products": len(data.labels),
         }
     )
     run.dataset(
         dataset.info.run_name,
-        dataset.data.tags[TAG_DATASET_SHA256],
+        dataset.data.tags.get(TAG_DATASET_DIGEST, dataset.data.tags[TAG_DATASET_SHA256]),
         f"runs:/{dataset.info.run_id}/{parquet_name(dataset.info.run_name)}",
         "training",
         {"num_rows": int(data.multiplicities.sum())},

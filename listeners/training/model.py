@@ -5,7 +5,9 @@ that it loads wherever scikit-learn, pandas and skops are installed. `tests/benc
 evidence for the choice of blocks, classifier and hyperparameters.
 """
 
+import hashlib
 import importlib.metadata
+import json
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -109,6 +111,19 @@ def fit(
     )
     classifier.fit(features, labels, sample_weight=multiplicities)
     return Pipeline([("clean", cleaner), ("features", union), ("classifier", classifier)])
+
+
+def parameters_sha256(classifier: Pipeline) -> str:
+    """SHA-256 of everything that fitting has decided: terms, their weights, coefficients."""
+    digest = hashlib.sha256()
+    for _name, reader in classifier.named_steps["features"].transformer_list:
+        vectorizer = reader.named_steps["tfidf"]
+        digest.update(json.dumps(vectorizer.vocabulary.tolist()).encode())
+        digest.update(np.ascontiguousarray(vectorizer.idf_).tobytes())
+    machine = classifier.named_steps["classifier"]
+    for parameter in (machine.classes_, machine.coef_, machine.intercept_):
+        digest.update(np.ascontiguousarray(parameter).tobytes())
+    return digest.hexdigest()
 
 
 def without_caches(classifier: Pipeline) -> Pipeline:

@@ -8,6 +8,7 @@ from listeners.mlflow_runs import Tracking
 from shared.mlflow_names import (
     CHAMPION,
     REGISTERED_MODEL,
+    TAG_BATCH_COMPLETED_AT,
     TAG_BATCH_ID,
     TAG_MODEL_URI,
 )
@@ -42,6 +43,19 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
         REGISTERED_MODEL,
         model_uri,
         run_id=run.info.run_id,
-        tags={TAG_BATCH_ID: run.data.tags[TAG_BATCH_ID]},
+        tags={name: run.data.tags[name] for name in (TAG_BATCH_ID, TAG_BATCH_COMPLETED_AT)},
         model_id=model_uri.removeprefix("models:/"),  # a server refuses a logged model without it
     )
+
+
+def batch_completed_at(tracking: Tracking, version: ModelVersion) -> str:
+    """When the batch of a version was completed, as its tags say; "" for a model that this pipeline has not made."""
+    if (moment := version.tags.get(TAG_BATCH_COMPLETED_AT)) is not None:
+        return str(moment)
+    try:
+        run = tracking.client.get_run(str(version.run_id))
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return ""
+        raise
+    return run.data.tags.get(TAG_BATCH_COMPLETED_AT, "")

@@ -38,7 +38,13 @@ def _run_stage(weeks: Weeks, stage: Stage) -> ChildRun:
         ).fetchone()
         assert claim is not None
         job = Job(
-            stage, conninfo, weeks.ground.settings, handler_module(stage), LAST_WEEK, LAST_WEEK, claim[0]
+            stage,
+            conninfo,
+            weeks.ground.settings,
+            handler_module(stage),
+            LAST_WEEK,
+            f"week_{LAST_WEEK}",
+            claim[0],
         )
         child = in_child(prepare_stage, job)
         connection.execute(

@@ -1,6 +1,6 @@
 """Every stage beside the usual way and the physical limit, as ratios measured in one run.
 
-    python tests/benchmarks/run.py [--only STAGE] [--rows N] [--training-rows N] [--events N] [--json FILE]
+    python tests/benchmarks/run.py [--only STAGE] [--rows N] [--training-rows N] [--history-rows N] [--events N] [--json FILE]
 
 Data are generated and PostgreSQL is embedded, both in a temporary directory that is removed. A ratio is one of CPU seconds
 within a round, the database's included, and one of latencies over all events; the machine's noise is in its min and max.
@@ -26,8 +26,9 @@ from shared.config import configure_third_parties
 
 ROWS = 84_916  # of the challenge's training file
 TRAINING_ROWS = 20_000  # the usual way takes minutes for each of its rounds on the whole file
+HISTORY_ROWS = 1_000_000  # in which the past is looked up
 EVENTS = 2_000  # of each system whose latency is measured
-STAGES = ("load", "snapshot", "training", "chain", "latency")
+STAGES = ("load", "snapshot", "as_of", "training", "chain", "latency")
 
 # a file or a pipe has no width, and 80 columns would break every line of the table
 console = Console(width=None if sys.stdout.isatty() else 130)
@@ -55,6 +56,12 @@ def _options() -> argparse.Namespace:
         help="rows on which training is compared with the usual way, at most --rows (%(default)s)",
     )
     parser.add_argument(
+        "--history-rows",
+        type=int,
+        default=HISTORY_ROWS,
+        help="entries of the history in which the past is looked up (%(default)s)",
+    )
+    parser.add_argument(
         "--events", type=int, default=EVENTS, help="events to measure each latency on (%(default)s)"
     )
     parser.add_argument("--only", choices=STAGES, help="one stage instead of all")
@@ -66,7 +73,7 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
     from bench_ground import loaded_weeks, prepared_ground  # noqa: PLC0415
 
     chosen = [options.only] if options.only else list(STAGES)
-    on_database = [stage for stage in chosen if stage not in {"training", "latency"}]
+    on_database = [stage for stage in chosen if stage not in {"as_of", "training", "latency"}]
     if on_database:
         with (
             console.status(f"generating {options.rows:,} rows and loading 21 weeks") as status,
@@ -76,6 +83,9 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
             for stage in on_database:
                 status.update(f"measuring: {stage}")
                 yield importlib.import_module(f"bench_{stage}").run(ground, weeks)
+    if "as_of" in chosen:
+        with console.status(f"writing a history of {options.history_rows:,} entries, then measuring: as_of"):
+            yield importlib.import_module("bench_as_of").run(options.history_rows)
     if "training" in chosen:
         rows = min(options.rows, options.training_rows)
         with console.status(f"measuring: training on {rows:,} rows"), prepared_ground(rows) as ground:
@@ -140,6 +150,7 @@ def _raw(options: argparse.Namespace, reports: list[Report]) -> dict[str, Any]:
         },
         "rows": options.rows,
         "training_rows": min(options.rows, options.training_rows),
+        "history_rows": options.history_rows,
         "events": options.events,
         "findings": [
             asdict(finding) | {"median": finding.median, "holds": finding.holds}

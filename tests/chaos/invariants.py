@@ -3,7 +3,6 @@
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import psycopg
 from environment import Environment
@@ -111,12 +110,11 @@ def _check_bytes(verdict: Verdict, environment: Environment, batch: dict, run: R
     """The file in MLflow, its digest in the tag, and the same dataset built undisturbed are the same bytes."""
     name = parquet_name(run.info.run_name)
     logged = environment.directory / "mlflow" / "artifacts" / run.info.experiment_id / run.info.run_id
-    undisturbed = SimpleNamespace(batch_id=batch["id"], settings=environment.settings)
     with (
         tempfile.TemporaryDirectory() as directory,
         psycopg.connect(environment.database.conninfo(Role.SNAPSHOT), autocommit=True) as connection,
     ):
         path = Path(directory) / name
-        snapshot._build(connection, undisturbed, path)
+        snapshot.build(connection, batch["id"], environment.settings.random_seed, path)
         digests = {sha256_of(path), sha256_of(logged / "artifacts" / name), run.data.tags[TAG_DATASET_SHA256]}
     verdict.require(len(digests) == 1, f"{run.info.run_name}: not the bytes of an undisturbed build")

@@ -4,42 +4,13 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import psycopg
 import pytest
+from shell import RAKUTEN, Shell
 
 from db.synthetic import generate
-from shared.config import environment_for, read_settings
-
-RAKUTEN = Path(sys.executable).with_name("rakuten")
-
-
-class Shell:
-    """Runs commands with a state folder and a data folder of its own."""
-
-    def __init__(self, state: Path, data: Path):
-        self.environment = environment_for(read_settings(state_path=state, data_path=data, _env_file=None))
-        self.state, self.data = state, data
-
-    def __call__(self, *arguments, data: Path | None = None):
-        environment = self.environment | ({"DATA_PATH": str(data)} if data else {})
-        return subprocess.run(
-            [RAKUTEN, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            env=environment,
-            cwd=self.state.parent,
-        )
-
-    def rows(self, statement):
-        url = self("db", "url").stdout.strip()
-        with psycopg.connect(url) as connection:
-            return connection.execute(statement).fetchall()
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +148,7 @@ def test_an_unreachable_server_is_a_clear_error(shell):
 
 def test_nothing_to_retry_says_so(shell):
     assert shell("retry").stdout == "nothing was given up\n"
-    assert shell("retry", "--week", "1").returncode == 2
+    assert shell("retry", "--batch", "week_1").returncode == 2
 
 
 def test_events_shows_every_notification_decoded(shell, tmp_path):

@@ -15,7 +15,7 @@ from fuzzing import count, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import load, source
+from db import load, source, writing
 from db.database import Role
 from listeners.commands.load import load_week
 from shared.config import Settings, target_rows
@@ -79,7 +79,7 @@ def failing_at(statement: str | None) -> Iterator[None]:
             raise psycopg.errors.DiskFull("disk full")
         return original(name)
 
-    with patch.object(load, "query", query):
+    with patch.object(load, "query", query), patch.object(writing, "query", query):
         yield
 
 
@@ -140,7 +140,7 @@ def test_a_text_that_only_postgresql_refuses_leaves_nothing_behind(
         training_set.table.set_column(at, column, pa.array(texts)), training_set.order, 42, 10
     )
     settings = settings.model_copy(update={"initial_percentage": Decimal(100)})
-    with patch.object(load, "_COPY_ROWS", chunk), pytest.raises(LoadError, match="invalid byte sequence"):
+    with patch.object(writing, "_COPY_ROWS", chunk), pytest.raises(LoadError, match="invalid byte sequence"):
         load_week(loader, settings, spoilt)
     assert held(loader) == nothing("failed")
     count("loads of NUL", accepted=False)

@@ -12,7 +12,7 @@ import pyarrow.csv
 import pytest
 from psycopg import errors
 
-from db import load, source
+from db import load, source, writing
 from db.connect import connect
 from db.database import Role
 from db.embedded.waiting import poll
@@ -216,18 +216,55 @@ def test_loading_an_unfinished_week_again_changes_nothing_and_writes_no_history(
     assert (history(loader), rows_of(loader, "select * from products order by id")) == before
 
 
-def test_a_label_that_somebody_changed_is_put_right_by_an_update_on_record(loader, settings, training_set):
-    batch_id = load_next(loader, settings, training_set)
-    ((productid, code),) = rows_of(loader, "select productid, prdtypecode from labels order by id limit 1")
-    loader.execute("update labels set prdtypecode = 1 where productid = %s", [productid])
-    loader.commit()
+def test_what_somebody_corrected_before_the_week_was_complete_stays_corrected(
+    loader, as_role, settings, training_set
+):
+    """By another attempt the file would otherwise undo it, and bring back what was erased."""
+    load_next(loader, settings, training_set)
+    texts = "select sample_rank, designation, prdtypecode from products join labels using (productid) where sample_rank < 4"
+    before = rows_of(loader, f"{texts} order by sample_rank")
+    with as_role(Role.OWNER) as owner:
+        owner.execute("update products set designation = 'corrected' where sample_rank = 0")
+        owner.execute(
+            "update labels set prdtypecode = 1 where productid = (select productid from products where sample_rank = 1)"
+        )
+        owner.execute(
+            "delete from labels where productid = (select productid from products where sample_rank = 2)"
+        )
+        owner.execute("delete from products where sample_rank = 2")
     finish(loader, load_next(loader, settings, training_set))
-    entries = rows_of(
-        loader,
-        f"select operation_type, prdtypecode, load_batch_id from labels_history where productid = {productid} "
-        "order by history_id",
+    assert rows_of(loader, f"{texts} order by sample_rank") == [
+        (0, "corrected", before[0][2]),
+        (1, before[1][1], 1),
+        before[3],
+    ]
+    assert batches(loader) == [("week_1", 40, 239, "completed")]
+
+
+def test_a_product_that_somebody_entered_before_its_week_keeps_what_it_was_given_and_gets_its_rank(
+    loader, load_weeks, training_set
+):
+    of_week_2 = training_set.rows(240, 258).select(["productid", "split"]).to_pylist()
+    held_out = next(row["productid"] for row in of_week_2 if row["split"] == "holdout")
+    trained = next(row["productid"] for row in of_week_2 if row["split"] == "train")
+    load_weeks(1)
+    loader.execute(
+        "insert into products (productid, designation) values (%s, 'by hand'), (%s, 'by hand')",
+        [held_out, trained],
     )
-    assert entries == [("INSERT", code, batch_id), ("UPDATE", 1, None), ("UPDATE", code, batch_id)]
+    loader.execute("insert into labels (productid, prdtypecode) values (%s, 10)", [trained])
+    loader.commit()
+    load_weeks(1)
+    assert batches(loader)[-1] == ("week_2", 43, 258, "completed")
+    found = rows_of(
+        loader,
+        "select productid, designation, split, sample_rank is not null, prdtypecode = 10 from products"
+        " join labels using (productid) where designation = 'by hand' order by split",
+    )
+    assert found == [
+        (held_out, "by hand", "holdout", True, found[0][-1]),
+        (trained, "by hand", "train", True, True),
+    ]
 
 
 # ---- interrupted
@@ -308,7 +345,7 @@ def test_a_load_whose_backend_dies_during_the_copy_leaves_no_rows_and_can_be_rep
             if len(chunks) == 3:
                 kill(doomed.info.backend_pid)
 
-        monkeypatch.setattr(load, "_COPY_ROWS", 20)
+        monkeypatch.setattr(writing, "_COPY_ROWS", 20)
         monkeypatch.setattr(pyarrow.csv, "write_csv", write_and_kill)
         with pytest.raises(LoadError, match="week_1"):
             load_next(doomed, settings, training_set)

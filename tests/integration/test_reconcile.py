@@ -39,7 +39,7 @@ def claim(database, settings, session):
         with session(stage) as connection:
             statement = "select claim_stage(%s, %s, 'host:1', 'notify', '0 s')"
             [attempt] = connection.execute(statement, [batch_id, stage]).fetchone()
-        return Job(stage, database.conninfo(Role[stage.upper()]), settings, "", batch_id, 1, attempt)
+        return Job(stage, database.conninfo(Role[stage.upper()]), settings, "", batch_id, "week_1", attempt)
 
     return claimed
 

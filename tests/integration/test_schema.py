@@ -77,7 +77,7 @@ def test_an_older_schema_is_brought_up_to_date_with_its_data_untouched(server):
             connection.execute(
                 "create function pipeline_doctor(patience interval) returns text return 'of 0001'"
             )
-        assert database.upgrade() == ("0001", "0002")
+        assert database.upgrade() == ("0001", "0003")
         with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
             assert connection.execute(contents).fetchone() == before
             connection.execute("select from pipeline_doctor()")  # one that is unambiguous again
@@ -187,3 +187,8 @@ def test_a_role_may_do_its_own_step(as_role, role):
     with as_role(role) as connection:
         outcomes = {statement: run_alone(connection, statement) for statement in ALLOWED[role]}
     assert {statement: outcome for statement, outcome in outcomes.items() if outcome is not None} == {}
+
+
+def test_no_text_is_longer_than_readers_count_on(as_superuser):
+    with as_superuser() as connection, pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute("insert into products (productid, description) values (1, repeat('x', 100001))")

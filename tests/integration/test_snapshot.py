@@ -26,7 +26,7 @@ def claimed(database, settings, batch_id: int, week: int) -> Job:
     with connect(conninfo, "test", autocommit=True) as connection:
         statement = "select claim_stage(%s, 'snapshot', 'test', 'notify', '0 s')"
         [attempt] = connection.execute(statement, [batch_id]).fetchone()
-    return Job(Stage.SNAPSHOT, conninfo, settings, snapshot.__name__, batch_id, week, attempt)
+    return Job(Stage.SNAPSHOT, conninfo, settings, snapshot.__name__, batch_id, f"week_{week}", attempt)
 
 
 @pytest.fixture
@@ -57,13 +57,19 @@ def test_a_dataset_run_holds_what_the_design_lists(job_for, load_weeks, settings
         "batch_id": str(batch_id),
     }
     artifacts = {artifact.path for artifact in tracking.client.list_artifacts(run.info.run_id)}
-    assert artifacts == {"train_week_1.parquet", "class_distribution.png", "dataset_stats.json"}
+    assert artifacts == {
+        "train_week_1.parquet",
+        "class_distribution.png",
+        "dataset_stats.json",
+        "environment.json",
+        "manifest.json",
+    }
     assert (run.data.tags["batch_id"], run.data.tags["dataset_sha256"]) == (
         str(batch_id),
         result["dataset_sha256"],
     )
     [dataset] = [entry.dataset for entry in run.inputs.dataset_inputs]
-    assert (dataset.name, dataset.digest) == ("train_week_1", result["dataset_sha256"][:36])
+    assert (dataset.name, dataset.digest) == ("train_week_1", result["dataset_digest"][:36])
     stats = json.loads(tracking.download(run, "dataset_stats.json", tmp_path).read_text())
     for code, entry in stats["classes"].items():
         assert run.data.metrics[f"class_{code}_count"] == entry["balanced_rows"]

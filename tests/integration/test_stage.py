@@ -365,7 +365,7 @@ def test_a_fenced_attempt_is_told_so_before_it_publishes(database, quick, script
     async def scenario():
         async with (
             Children(task) as children,
-            children.at_work(task.handler, Batch(batch_id, 1, 99)) as child,
+            children.at_work(task.handler, Batch(batch_id, "week_1", 99)) as child,
         ):
             await child.result()
 
@@ -382,7 +382,7 @@ def test_a_child_that_was_killed_while_it_waited_is_replaced(database, quick, sc
             waiting = await children._next
             waiting._process.kill()
             waiting._process.join()
-            async with children.at_work(task.handler, Batch(batch_id, 1, 1)) as child:
+            async with children.at_work(task.handler, Batch(batch_id, "week_1", 1)) as child:
                 return await child.result()
 
     assert asyncio.run(scenario()) == {"run_id": f"run-{batch_id}-1"}

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -16,13 +17,14 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from db import load, source
+from db.checked_file import CheckedFile
 from db.connect import conninfo_for
 from db.database import Database, Role, prepare_embedded
 from db.source import X_TRAIN, Y_TRAIN, image_paths
 from listeners.commands.status import _decoded
 from listeners.doorbell import Doorbell
 from listeners.listen import Timing, WakeSource, WakeUp, _connect_and_subscribe
-from listeners.stage import _Claim
+from shared import mlflow_names
 from shared.config import read_settings
 from shared.errors import BadSourceError, DatabaseUnavailableError
 from shared.events import InvalidPayloadError
@@ -119,9 +121,9 @@ def source_files(settings, tmp_path):
     return write  # fmt: skip
 
 
-def copy_as_text(connection, rows):
+def copy_as_text(connection, _statement, rows):
     """The load's COPY as one would write it without thinking."""
-    for row in rows.select(load._STAGING_COLUMNS).to_pylist():
+    for row in rows.to_pylist():
         values = ", ".join("null" if value is None else f"'{value}'" for value in row.values())
         with suppress(psycopg.Error), connection.transaction():
             connection.execute(f"insert into staging values ({values})".replace("%", "%%"))
@@ -137,7 +139,7 @@ def test_a_field_with_sql_is_a_text(source_files, as_role, text):
 
 
 def test_a_field_with_sql_would_run_if_it_were_pasted(source_files, as_role, monkeypatch):
-    monkeypatch.setattr(load, "_copy", copy_as_text)
+    monkeypatch.setattr(load, "copy_rows", copy_as_text)
     settings = source_files((SQL_FIELDS[0], 5, 5))
     with as_role(Role.LOADER) as loader:
         load_all(loader, settings)
@@ -162,9 +164,9 @@ def test_an_id_with_a_path_in_it_leads_to_no_file(source_files, protected, monke
         with pytest.raises(BadSourceError, match=f"{column} is not a whole number"):
             source.read_training_set(settings.data_path, 42, 10)
         return
-    monkeypatch.setattr(source._File, "integers", lambda self, column: self.text[column])
-    monkeypatch.setattr(source._File, "unique", lambda *_: None)
-    rows = source._products(source._File(settings.data_path, X_TRAIN, source.PRODUCT_COLUMNS))
+    monkeypatch.setattr(CheckedFile, "integers", lambda self, column: self.text[column])
+    monkeypatch.setattr(CheckedFile, "unique", lambda *_: None)
+    rows = source._products(CheckedFile(settings.data_path / X_TRAIN, source.PRODUCT_COLUMNS))
     [path] = image_paths(rows, "image_train").to_pylist()
     assert value in path
     if ".." in value:
@@ -240,12 +242,11 @@ def test_the_name_of_a_channel_is_a_name(database, as_role, protected, monkeypat
 
 @pytest.mark.parametrize("name", ["week_/../../../tmp/x", "../x", "week_1/x", "week_1\x00"])
 def test_the_name_of_a_batch_becomes_no_path(protected, monkeypatch, tmp_path, name):
-    """The number in it names the dataset, its file and its run."""
-    claim = _Claim(7, name, attempt=1, failures=0, wake="notify")
+    """It names the dataset, its file and its run."""
     if not protected:
-        monkeypatch.setattr(_Claim, "week", name.removeprefix("week_"))
+        monkeypatch.setattr(mlflow_names, "_DATASET_NAME", re.compile("(?s).*"))
     try:
-        path = tmp_path / parquet_name(dataset_name(claim.week))
+        path = tmp_path / parquet_name(dataset_name(name))
     except ValueError:
         path = None
     assert (path is not None) is not protected

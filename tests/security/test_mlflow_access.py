@@ -161,7 +161,7 @@ def outcome(monkeypatch, tmp_path):
 
     def publish_to(server: Server):
         settings = read_settings(mlflow_tracking_uri=server.url, state_path=tmp_path, _env_file=None)
-        return child._outcome(Job(Stage.SNAPSHOT, "", settings, "publishing_handler", 1, 1, 1))
+        return child._outcome(Job(Stage.SNAPSHOT, "", settings, "publishing_handler", 1, "week_1", 1))
 
     yield publish_to
     mlflow.set_tracking_uri(None)  # MLflow remembers it for the whole process

@@ -32,6 +32,7 @@ from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     MODEL_EXPERIMENT,
     REGISTERED_MODEL,
+    TAG_BATCH_COMPLETED_AT,
     TAG_DATASET_SHA256,
 )
 
@@ -131,7 +132,10 @@ def classifier():
 
 @pytest.fixture
 def run(tracking):
-    return tracking.client.create_run(tracking.experiment_id(MODEL_EXPERIMENT), run_name="model_week_1")
+    tags = {TAG_BATCH_COMPLETED_AT: "2026-01-05T00:00:00.000000Z"}
+    return tracking.client.create_run(
+        tracking.experiment_id(MODEL_EXPERIMENT), run_name="model_week_1", tags=tags
+    )
 
 
 def test_a_model_is_logged_without_a_pickle(tracking, classifier, run, protected, monkeypatch, tmp_path):

@@ -13,7 +13,9 @@ NOBODY_IS_ASKED = (
 
 # ---- tables
 
-THE_LOADERS = {(table, operation) for table in ("products", "labels") for operation in ("insert", "update")}
+THE_LOADERS = {
+    (table, operation) for table in ("products", "labels") for operation in ("insert", "update", "delete")
+}
 NEW_ROWS = {
     "products": "(productid) values (66)",
     "labels": "(productid, prdtypecode) values (66, 1)",

@@ -133,7 +133,9 @@ def test_what_a_stage_records_of_its_failure_shows_no_password(protected, monkey
 
     monkeypatch.setitem(sys.modules, "failing_handler", SimpleNamespace(handle=handle))
     settings = read_settings(state_path=tmp_path, _env_file=None)
-    job = Job(Stage.SNAPSHOT, CONNINFO, settings, "failing_handler", batch_id=1, week=1, attempt=1)
+    job = Job(
+        Stage.SNAPSHOT, CONNINFO, settings, "failing_handler", batch_id=1, batch_name="week_1", attempt=1
+    )
     assert (SECRET in str(child._outcome(job))) is not protected
 
 
@@ -188,7 +190,9 @@ def test_no_repr_of_a_connection_shows_its_password(database):
 
 
 def test_no_repr_of_a_job_shows_its_password(settings_with_secrets):
-    job = Job(Stage.SNAPSHOT, CONNINFO, settings_with_secrets, "handler", batch_id=1, week=1, attempt=1)
+    job = Job(
+        Stage.SNAPSHOT, CONNINFO, settings_with_secrets, "handler", batch_id=1, batch_name="week_1", attempt=1
+    )
     assert SECRET not in repr(job)
 
 

@@ -26,8 +26,8 @@ def handle(job):
     if fault == "stall before":
         stall(job)
     experiment, name = {
-        Stage.SNAPSHOT: (DATASET_EXPERIMENT, dataset_name(job.week)),
-        Stage.TRAINING: (MODEL_EXPERIMENT, model_run_name(job.week)),
+        Stage.SNAPSHOT: (DATASET_EXPERIMENT, dataset_name(job.batch_name)),
+        Stage.TRAINING: (MODEL_EXPERIMENT, model_run_name(job.batch_name)),
     }[job.stage]
     tags = job.identity().batch_tags
     tracking = Tracking(job.settings)

@@ -5,6 +5,9 @@ import signal
 import time
 from pathlib import Path
 
+from psycopg.types.json import Jsonb
+
+from db.connect import connect
 from shared.errors import StageError
 
 
@@ -19,6 +22,10 @@ def handle(job):
             raise StageError("the script says so")
         if step == "outage":
             raise ConnectionRefusedError("nobody answers")
+        if step == "lose":  # somebody else has done it meanwhile
+            with connect(job.conninfo, "test", autocommit=True) as connection:
+                statement = "select finish_stage(%s, %s, %s, %s)"
+                connection.execute(statement, [job.batch_id, job.stage, job.attempt, Jsonb({"run_id": "r"})])
         if step == "crash":
             raise ZeroDivisionError("a defect")
         if step == "die":

@@ -108,6 +108,15 @@ def test_words_that_look_like_nothing_are_words(sources, word):
     assert (row["designation"], row["description"]) == (word, word)
 
 
+def test_a_text_beyond_all_measure_is_refused(sources):
+    longest = "x" * 100_000
+    sources.write(X_TRAIN, X_HEADER, f"0,{longest},{longest},100,900\n", *X_ROWS[1:])
+    assert sources.training_set().total_rows == 3
+    sources.write(X_TRAIN, X_HEADER, f"0,a,{longest}x,100,900\n", *X_ROWS[1:])
+    with pytest.raises(BadSourceError, match=r"X_train.csv:2: description is longer than 100,000 characters"):
+        sources.training_set()
+
+
 @pytest.mark.parametrize("empty", ["", '""'])
 def test_an_empty_field_is_null(sources, empty):
     sources.write(X_TRAIN, X_HEADER, f"0,{empty},{empty},100,900\n", *X_ROWS[1:])
@@ -171,10 +180,11 @@ def test_line_ends_inside_quotes_survive_wherever_the_reader_cuts_the_file(sourc
         assert source.read_test_set(sources.directory)["description"].to_pylist() == [text]
 
 
-def test_a_row_longer_than_a_block_is_read(sources):
+def test_a_row_longer_than_a_block_is_read_and_refused_by_name(sources):
     text = "x" * (2 * csv_file._BLOCK_BYTES + 1)
     sources.write(X_TEST, X_HEADER, f"7,{text},,200,910\n", "8,a,,201,911\n")
-    assert source.read_test_set(sources.directory)["designation"].to_pylist() == [text, "a"]
+    with pytest.raises(BadSourceError, match=r"X_test.csv:2: designation is longer than"):
+        source.read_test_set(sources.directory)
 
 
 def test_labels_are_joined_by_index_whatever_their_order(sources):

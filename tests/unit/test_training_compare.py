@@ -77,6 +77,119 @@ def test_equally_good_models_are_refused_in_about_five_of_a_hundred_comparisons(
     assert 2 <= refused <= 20
 
 
+def large_and_small_classes(seed, rows=3000, small=40):
+    """Class 99 has `small` rows of `rows`, the other nine the rest; both models are right on four of five rows."""
+    rng = np.random.default_rng(seed)
+    codes = np.array([*range(10, 19), 99], np.int64)
+    y_true = np.concatenate([rng.choice(codes[:-1], rows - small), np.full(small, 99)])
+    champion = spoil(y_true, codes, 0.2, rng)
+    challenger = np.where(rng.random(rows) < 0.05, spoil(y_true, codes, 0.2, rng), champion)
+    return y_true, champion, challenger, codes, rng
+
+
+def test_a_small_class_that_collapses_blocks_a_model_that_is_better_as_a_whole():
+    y_true, champion, challenger, _codes, _rng = large_and_small_classes(0)
+    mended = np.flatnonzero((challenger != y_true) & (y_true != 99))[:80]
+    challenger[mended] = y_true[mended]
+    assert compare(y_true, challenger, champion, seed=0).promote
+    challenger[y_true == 99] = 10
+
+    comparison = compare(y_true, challenger, champion, seed=0)
+
+    assert comparison.difference > 0
+    assert not comparison.promote
+    assert comparison.blocked_by == (99,)
+    assert comparison.reason.startswith("not significantly worse: ")
+    assert "; class 99 (unknown) falls beyond noise: F1 0." in comparison.reason
+    assert "to 0.000 on 40 rows" in comparison.reason
+
+
+def test_most_falls_of_a_small_class_by_half_are_found():
+    """Simulated: of 40 rows half are lost. Of 27 classes of real size: 40 of 100 rows lost of 74, found in all of 60 trials."""
+    found = 0
+    for seed in range(40):
+        y_true, champion, challenger, codes, rng = large_and_small_classes(seed)
+        lost = (y_true == 99) & (rng.random(len(y_true)) < 0.5)
+        challenger[lost] = rng.choice(codes[:-1], lost.sum())
+        found += compare(y_true, challenger, champion, seed=seed, n_resamples=400).blocked_by == (99,)
+    assert found >= 32
+
+
+def test_noise_alone_makes_the_floor_refuse_at_most_five_of_a_hundred_equally_good_models():
+    """27 classes of which the smallest has some ten rows. The bound leaves room for chance: 17 and more of 200 is one in 100."""
+    blocked = 0
+    for seed in range(200):
+        y_true, codes, rng = holdout(1165, seed=seed)
+        champion = spoil(y_true, codes, 0.2, rng)
+        challenger = np.where(rng.random(len(y_true)) < 0.3, spoil(y_true, codes, 0.2, rng), champion)
+        blocked += bool(compare(y_true, challenger, champion, seed=seed, n_resamples=200).blocked_by)
+    assert blocked <= 17
+
+
+def test_a_loss_that_is_certain_but_small_blocks_nothing():
+    y_true = np.repeat(np.array([10, 40], np.int64), 5000)
+    champion, challenger = y_true.copy(), y_true.copy()
+    challenger[:200], champion[5000:5300] = 40, 10  # class 10 loses 200 rows for certain, class 40 gains 300
+    comparison = compare(y_true, challenger, champion, seed=0)
+    assert comparison.promote
+    assert min(entry.p_value for entry in comparison.classes) > 0.05
+    challenger[:200], champion[5000:5300] = 40, 40
+    [first, _second] = compare(y_true, challenger, champion, seed=0).classes
+    assert first.p_value < 0.001
+    assert compare(y_true, challenger, champion, seed=0).blocked_by == ()
+
+
+def test_a_class_of_four_rows_cannot_block_whatever_becomes_of_it():
+    y_true = np.array([10] * 400 + [40] * 4, np.int64)
+    comparison = compare(y_true, np.full(404, 10), y_true, seed=0, n_resamples=4000)
+    assert comparison.blocked_by == ()
+    assert comparison.classes[1].challenger_f1 == 0
+
+
+def test_the_floor_s_p_values_are_those_of_all_permutations():
+    """Ten rows, all 1,024 ways to swap, by scikit-learn's F1."""
+    y_true = np.array([1, 1, 1, 1, 1, 1, 2, 2, 2, 3])
+    challenger = np.array([1, 2, 2, 2, 2, 3, 2, 2, 1, 1])
+    champion = np.array([1, 1, 1, 1, 1, 2, 2, 3, 2, 3])
+
+    def difference(swap):
+        ours, theirs = np.where(swap, champion, challenger), np.where(swap, challenger, champion)
+        return f1_score(y_true, ours, average=None, zero_division=0) - f1_score(
+            y_true, theirs, average=None, zero_division=0
+        )
+
+    every = np.array([difference((swaps >> np.arange(10)) & 1) for swaps in range(1024)])
+    worst = (every / every.std(axis=0)).min(axis=1)
+    expected = [(worst <= observed + 1e-9).mean() for observed in every[0] / every.std(axis=0)]
+
+    found = compare(y_true, challenger, champion, seed=0, n_resamples=20_000)
+
+    assert [entry.p_value for entry in found.classes] == pytest.approx(expected, abs=0.015)
+
+
+def test_every_class_of_the_holdout_is_listed_with_both_f1_and_no_other():
+    y_true, codes, rng = holdout(500, 5)
+    champion, challenger = spoil(y_true, codes, 0.2, rng), spoil(y_true, codes, 0.2, rng)
+    challenger[:10] = 7  # a class that no row has
+    comparison = compare(y_true, challenger, champion, seed=0)
+    assert [entry.prdtypecode for entry in comparison.classes] == codes.tolist()
+    assert sum(entry.rows for entry in comparison.classes) == 500
+    for models, name in ((champion, "champion_f1"), (challenger, "challenger_f1")):
+        expected = f1_score(y_true, models, labels=codes, average=None)
+        assert [getattr(entry, name) for entry in comparison.classes] == pytest.approx(expected)
+
+
+def test_a_stricter_significance_refuses_less():
+    y_true, codes, rng = holdout(1165)
+    champion = spoil(y_true, codes, 0.2, rng)
+    right = np.flatnonzero(champion == y_true)[:12]
+    challenger = champion.copy()
+    challenger[right] = np.where(y_true[right] == codes[0], codes[1], codes[0])
+    challenger[np.flatnonzero(champion != y_true)[:3]] = y_true[champion != y_true][:3]
+    assert not compare(y_true, challenger, champion, seed=0).promote
+    assert compare(y_true, challenger, champion, seed=0, significance=0.05 / 70).promote
+
+
 def test_the_verdict_repeats_with_the_seed_and_takes_under_a_second():
     y_true, codes, rng = holdout()
     champion, challenger = spoil(y_true, codes, 0.2, rng), spoil(y_true, codes, 0.2, rng)

@@ -2,6 +2,4 @@ insert into labels (productid, prdtypecode)
 select productid, prdtypecode
 from staging
 order by sample_rank
-on conflict (productid) do update
-    set prdtypecode = excluded.prdtypecode
-    where labels.prdtypecode is distinct from excluded.prdtypecode
+on conflict (productid) do nothing

@@ -1,19 +1,10 @@
--- A row that is there already, unchanged, is left alone: no new row version and no history entry.
+-- A row that is there already is left alone: an earlier attempt at this week has brought it, and whatever differs from the file
+-- is a correction. One that somebody has entered before its week came gets its rank, and is held out if the file's text is.
 insert into products (productid, designation, description, imageid, image_path, sample_rank, split)
 select productid, designation, description, imageid, image_path, sample_rank, split
 from staging
 order by sample_rank
 on conflict (productid) do update
-    set designation = excluded.designation,
-        description = excluded.description,
-        imageid = excluded.imageid,
-        image_path = excluded.image_path,
-        sample_rank = excluded.sample_rank,
-        split = excluded.split
-    where (
-        products.designation, products.description, products.imageid, products.image_path,
-        products.sample_rank, products.split
-    ) is distinct from (
-        excluded.designation, excluded.description, excluded.imageid, excluded.image_path,
-        excluded.sample_rank, excluded.split
-    )
+    set sample_rank = excluded.sample_rank,
+        split = case when excluded.split = 'holdout' then excluded.split else products.split end
+    where products.sample_rank is distinct from excluded.sample_rank

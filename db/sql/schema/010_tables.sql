@@ -13,6 +13,17 @@ create table if not exists products (
     split       text not null default 'train' check (split in ('train', 'holdout'))
 );
 
+-- Longer ones would be none: db.source refuses them too, and readers count on it. Added here and not in the table above, so that
+-- an older database gets it as well; rows that are there already are left alone.
+do $$
+begin
+    if not exists (select from pg_constraint where conname = 'products_text_length' and conrelid = 'products'::regclass) then
+        alter table products add constraint products_text_length
+            check (length(designation) <= 100000 and length(description) <= 100000) not valid;
+    end if;
+end;
+$$;
+
 create table if not exists labels (
     id          bigint generated always as identity primary key,
     productid   bigint not null unique,
@@ -57,8 +68,10 @@ create table if not exists products_history (
     transaction_id bigint not null default txid_current()
 );
 
--- as-of reads: the newest entry of each product up to a watermark, from the index alone
-create index if not exists products_history_product on products_history (product_id, history_id);
+-- as-of reads: the newest entry of each product up to a watermark or a moment, from the index alone; and so is every
+-- product that ever had a productid
+create index if not exists products_history_product on products_history (product_id, history_id)
+    include (productid, operation_date);
 -- entries arrive in order of time and batch, so a block-range index costs next to nothing
 create index if not exists products_history_date on products_history using brin (operation_date);
 create index if not exists products_history_batch on products_history using brin (load_batch_id);
@@ -78,6 +91,7 @@ create table if not exists labels_history (
     transaction_id bigint not null default txid_current()
 );
 
-create index if not exists labels_history_label on labels_history (label_id, history_id);
+create index if not exists labels_history_label on labels_history (label_id, history_id)
+    include (productid, operation_date);
 create index if not exists labels_history_date on labels_history using brin (operation_date);
 create index if not exists labels_history_batch on labels_history using brin (load_batch_id);

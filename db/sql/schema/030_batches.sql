@@ -112,8 +112,9 @@ end;
 $$;
 
 -- Whoever completes a batch, by whatever statement, seals it: the watermarks say how far the history belongs to it.
--- The SHARE locks wait for every writer and hold new ones off until this transaction commits, so no entry below a
--- watermark can appear later: a history id is drawn only under the ROW EXCLUSIVE lock of the table it audits.
+-- The table locks wait for every writer, and for whoever completes another batch, and hold new ones off until this
+-- transaction commits, so no entry below a watermark can appear later: a history id is drawn only under the ROW EXCLUSIVE
+-- lock of the table it audits.
 -- Nobody waits behind a forgotten transaction for ever: the lock is given up after a while, and completing can be repeated.
 create or replace function seal_batch() returns trigger
 language plpgsql security definer
@@ -134,13 +135,17 @@ begin
             raise exception 'a batch is completed in READ COMMITTED: an older snapshot would miss what others have committed'
                 using errcode = 'invalid_transaction_state';
         end if;
-        lock table public.products, public.labels in share mode;
+        lock table public.products, public.labels in share row exclusive mode;
         new.completed_at := clock_timestamp();
         new.total_rows := (select count(*) from public.products);
         new.metadata := new.metadata || jsonb_build_object('audit', jsonb_build_object(
+            'number', 1 + coalesce((
+                select max((metadata #>> '{audit,number}')::bigint) from public.data_loads where status = 'completed'
+            ), 0),
             'products_history_id', (select coalesce(max(history_id), 0) from public.products_history),
             'labels_history_id', (select coalesce(max(history_id), 0) from public.labels_history)
         ));
+        new.metadata := jsonb_set(new.metadata, '{audit}', public.audit_of(new));
     end if;
     return new;
 end;

@@ -3,10 +3,12 @@
 -- Every product with its label as the history knew it: of the entries up to a batch's watermarks (any batch's when it is
 -- null) and up to a moment, the newest of each product. A product is its `id`, so that one that was deleted and inserted
 -- again, or whose productid was corrected, stays clear.
--- "The newest" is said as "there is no later one": without statistics, which a database has none of right after its first
--- load, the planner takes a GROUP BY for 200 rows and joins it in nested loops, and an anti-join for what it is.
+-- The newest entries are found, and their labels, from the indexes alone; only then are their rows fetched, in the order in
+-- which they lie on disk (ORDER BY also keeps the planner from mixing the two steps). Else a million wide entries would be
+-- read, hashed and spilled to keep 400,000 of them: twice the cost (tests/benchmarks/bench_as_of.py).
+-- The labels' newest entries are found by GROUP BY and a join, whose size the planner can estimate, unlike DISTINCT ON's.
 -- No SET clause, no SECURITY DEFINER, and arguments without sub-selects: so the planner inlines these functions into the
--- query that calls them, and reads only the columns it asks for.
+-- query that calls them, reads only the columns it asks for, and drops a condition that its arguments make true.
 create or replace function products_at(batch_id bigint, moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -15,48 +17,44 @@ returns table (
 language sql stable
 as $$
     select
-        product.product_id,
-        product.productid,
-        product.designation,
-        product.description,
-        product.imageid,
-        product.image_path,
-        product.sample_rank,
-        product.split,
-        label.prdtypecode
-    from public.products_history as product
-    left join (
-        select entry.productid, entry.prdtypecode
-        from public.labels_history as entry
-        where entry.operation_type <> 'DELETE'
-            and entry.operation_date <= moment
-            and (batch_id is null or entry.history_id <= (
-                select (metadata #>> '{audit,labels_history_id}')::bigint from public.data_loads where data_loads.id = batch_id
-            ))
-            and not exists (
-                select from public.labels_history as later
-                where later.label_id = entry.label_id
-                    and later.history_id > entry.history_id
-                    and later.operation_date <= moment
-                    and (batch_id is null or later.history_id <= (
-                        select (metadata #>> '{audit,labels_history_id}')::bigint from public.data_loads where data_loads.id = batch_id
-                    ))
-            )
-    ) as label using (productid)
-    where product.operation_type <> 'DELETE'
-        and product.operation_date <= moment
-        and (batch_id is null or product.history_id <= (
-            select (metadata #>> '{audit,products_history_id}')::bigint from public.data_loads where data_loads.id = batch_id
-        ))
-        and not exists (
-            select from public.products_history as later
-            where later.product_id = product.product_id
-                and later.history_id > product.history_id
-                and later.operation_date <= moment
-                and (batch_id is null or later.history_id <= (
+        entry.product_id,
+        entry.productid,
+        entry.designation,
+        entry.description,
+        entry.imageid,
+        entry.image_path,
+        entry.sample_rank,
+        entry.split,
+        labelled.prdtypecode
+    from (
+        select newest.history_id, label.prdtypecode
+        from (
+            select distinct on (product_id) history_id, productid
+            from public.products_history
+            where (moment = 'infinity' or operation_date <= moment)
+                and (batch_id is null or history_id <= (
                     select (metadata #>> '{audit,products_history_id}')::bigint from public.data_loads where data_loads.id = batch_id
                 ))
-        )
+            order by product_id desc, history_id desc
+        ) as newest
+        left join (
+            select entry.productid, entry.prdtypecode
+            from (
+                select max(history_id) as history_id
+                from public.labels_history
+                where (moment = 'infinity' or operation_date <= moment)
+                    and (batch_id is null or history_id <= (
+                        select (metadata #>> '{audit,labels_history_id}')::bigint from public.data_loads where data_loads.id = batch_id
+                    ))
+                group by label_id
+            ) as newest
+            join public.labels_history as entry using (history_id)
+            where entry.operation_type <> 'DELETE'
+        ) as label using (productid)
+        order by newest.history_id
+    ) as labelled
+    join public.products_history as entry using (history_id)
+    where entry.operation_type <> 'DELETE'
 $$;
 
 -- The products as a completed batch left them; none for a batch that is unknown or not complete.
@@ -79,6 +77,34 @@ returns table (
 language sql stable
 as $$
     select * from public.products_at(null, moment)
+$$;
+
+-- What differs between two completed batches, a line for each product that is not the same in both: which of text, image, label
+-- and split, its class (the later one where that was corrected), and the product as each batch left it. A product is its
+-- productid here: one that was deleted and inserted again just as it was does not differ.
+create or replace function products_diff(earlier bigint, later bigint)
+returns table (productid bigint, change text, differs text[], prdtypecode integer, before jsonb, after jsonb)
+language sql stable
+as $$
+    select
+        productid,
+        case when before.id is null then 'added' when after.id is null then 'removed' else 'changed' end,
+        case when before.id is not null and after.id is not null then array_remove(array[
+            case when (before.designation, before.description) is distinct from (after.designation, after.description) then 'text' end,
+            case when (before.imageid, before.image_path) is distinct from (after.imageid, after.image_path) then 'image' end,
+            case when before.prdtypecode is distinct from after.prdtypecode then 'label' end,
+            case when before.split is distinct from after.split then 'split' end
+        ], null) end,
+        coalesce(after.prdtypecode, before.prdtypecode),
+        to_jsonb(before),
+        to_jsonb(after)
+    from public.products_as_of_batch(earlier) as before
+    full join public.products_as_of_batch(later) as after using (productid)
+    where (
+        before.designation, before.description, before.imageid, before.image_path, before.prdtypecode, before.split
+    ) is distinct from (
+        after.designation, after.description, after.imageid, after.image_path, after.prdtypecode, after.split
+    ) or before.id is null or after.id is null
 $$;
 
 create or replace view training_products as

@@ -50,7 +50,7 @@ as $$
     union all
     select
         'error', 'stage given up', batch_name || ' ' || stage, error,
-        format('mend the cause, then: rakuten retry --week %s', replace(batch_name, 'week_', ''))
+        format('mend the cause, then: rakuten retry --batch %s', batch_name)
     from progress
     where state = 'failed'
 

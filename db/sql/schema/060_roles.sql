@@ -33,15 +33,20 @@ grant execute on function
     products_at(bigint, timestamptz),
     products_as_of_batch(bigint),
     products_as_of(timestamptz),
+    products_diff(bigint, bigint),
     pending_batches(text),
-    seconds_between(timestamptz, text)
+    seconds_between(timestamptz, text),
+    verify_seals(),
+    audit_of(data_loads),
+    products_history_digest(bigint, bigint),
+    labels_history_digest(bigint, bigint)
 to rakuten_reader;
 
 -- Every step may look; only products and their past are kept from the training role, which reads MLflow.
 grant select on all tables in schema public to rakuten_loader, rakuten_snapshot;
 grant select on data_loads, pipeline_status, stage_ledger to rakuten_training;
 
-grant insert, update on products, labels to rakuten_loader;
+grant insert, update, delete on products, labels to rakuten_loader;
 grant execute on function
     claim_batch(text, numeric, jsonb),
     begin_batch(bigint),

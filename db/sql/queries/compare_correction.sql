@@ -1,0 +1,15 @@
+-- What a correction changes: a product that is as the file says already is left alone, and leaves no history entry.
+update correction
+set changes_product = given.operation <> 'update' or (
+        given.designation, given.description, given.imageid, given.image_path, given.split
+    ) is distinct from (
+        present.designation, present.description, present.imageid, present.image_path, present.split
+    ),
+    changes_label = case given.operation
+        when 'delete' then label.productid is not null
+        else given.prdtypecode is distinct from label.prdtypecode
+    end
+from correction as given
+left join products as present using (productid)
+left join labels as label using (productid)
+where correction.row_number = given.row_number

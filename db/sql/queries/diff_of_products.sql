@@ -1,0 +1,3 @@
+select productid, change, differs, prdtypecode, before, after
+from products_diff(%(earlier)s, %(later)s)
+order by change, productid

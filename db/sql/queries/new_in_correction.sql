@@ -1,0 +1,3 @@
+select row_number, productid
+from correction
+where operation = 'insert' and not was_there

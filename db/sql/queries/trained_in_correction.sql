@@ -1,0 +1,3 @@
+select productid, designation, description
+from correction
+where operation <> 'delete' and split = 'train'

@@ -1,0 +1,118 @@
+"""Twenty-one weeks with fifty corrections in between: every dataset is built again byte for byte, and its model with it."""
+
+import csv
+import shutil
+
+import numpy as np
+import psycopg
+import pytest
+
+from db.connect import connect
+from db.correct import correct
+from db.database import Role
+from listeners.job import Job
+from listeners.mlflow_runs import Tracking
+from listeners.reproduce import reproduce
+from listeners.snapshot import handle as snapshot
+from listeners.training import handle as training
+from shared.events import Stage
+
+WEEKS = 21
+TRAINED = ("week_1", "week_11", "week_21")
+
+
+@pytest.fixture
+def work(database, settings):
+    """Do one stage of a batch, as the listener's child does."""
+    handle = {Stage.SNAPSHOT: snapshot.handle, Stage.TRAINING: training.handle}
+
+    def done(stage: Stage, batch_id: int, batch_name: str) -> str:
+        conninfo = database.conninfo(Role[stage.upper()])
+        with connect(conninfo, "test", autocommit=True) as connection:
+            claim = "select claim_stage(%s, %s, 'host:1', 'notify', '0 s')"
+            [attempt] = connection.execute(claim, [batch_id, stage]).fetchone()
+            result = handle[stage](Job(stage, conninfo, settings, "", batch_id, batch_name, attempt))
+            connection.execute(
+                "select finish_stage(%s, %s, %s, %s)",
+                [batch_id, stage, attempt, psycopg.types.json.Jsonb(result)],
+            )
+        return result["run_id"]
+
+    return done
+
+
+@pytest.fixture
+def correct_five(as_role, settings, tmp_path):
+    """Five corrections in a file: two changed texts, a changed label, a deletion, and the return of what was deleted before."""
+    random = np.random.default_rng(5)
+    deleted: list[tuple[int, int]] = []
+
+    def corrected(number: int) -> None:
+        with as_role(Role.LOADER) as connection:
+            held = connection.execute(
+                "select productid, prdtypecode from products join labels using (productid) order by productid"
+            ).fetchall()
+            connection.commit()
+            first, second, relabelled, gone = (
+                held[row] for row in random.choice(len(held), 4, replace=False)
+            )
+            rows = [
+                ("update", first[0], f"Corrigé {number}", "<p>texte &eacute;crit à nouveau</p>", first[1]),
+                ("update", second[0], f"Corrigé aussi {number}", None, second[1]),
+                ("update", relabelled[0], f"Reclassé {number}", "x", 10 if relabelled[1] != 10 else 40),
+                ("delete", gone[0], None, None, None),
+            ]
+            if deleted:
+                productid, code = deleted.pop(0)
+                rows.append(("insert", productid, f"De retour {number}", "y", code))
+            else:
+                rows.append(("update", held[0][0], f"Le premier {number}", "z", held[0][1]))
+            deleted.append(gone)
+            path = tmp_path / f"correction_{number}.csv"
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["operation", "productid", "designation", "description", "prdtypecode"])
+                writer.writerows(rows)
+            assert correct(connection, settings, path, reason="a test").rows == 5
+
+    return corrected
+
+
+def test_every_week_is_built_again_byte_for_byte(database, settings, load_weeks, work, correct_five, as_role):
+    corrections = iter(range(1, 11))
+    for week in range(1, WEEKS + 1):
+        load_weeks(1)
+        if week % 2 == 0:
+            correct_five(next(corrections))
+    with as_role(Role.READER) as connection:
+        batches = connection.execute("select id, batch_name from data_loads order by id").fetchall()
+        operations = connection.execute(
+            "select operation_type, count(*) from products_history"
+            " where load_batch_id in (select id from data_loads where batch_name like 'correction%')"
+            " group by operation_type order by operation_type"
+        ).fetchall()
+    assert [name for _, name in batches].count("week_21") == 1
+    assert len(batches) == WEEKS + 10
+    assert [operation for operation, _ in operations] == ["DELETE", "INSERT", "UPDATE"]
+
+    runs = {name: [work(Stage.SNAPSHOT, batch_id, name)] for batch_id, name in batches}
+    for batch_id, name in batches:
+        if name in TRAINED:
+            runs[name].append(work(Stage.TRAINING, batch_id, name))
+    shutil.rmtree(settings.state_path / "training_snapshots")
+
+    tracking = Tracking(settings)
+    for batch_id, name in batches:
+        dataset, *trained = (tracking.client.get_run(run_id) for run_id in runs[name])
+        with connect(database.conninfo(Role.READER), "test", autocommit=True) as connection:
+            verdicts = list(
+                reproduce(
+                    connection,
+                    tracking,
+                    settings,
+                    (batch_id, name),
+                    (dataset, trained[0] if trained else None),
+                )
+            )
+        assert all(verdict.same for verdict in verdicts), (name, verdicts)
+        assert len(verdicts) == (5 if name in TRAINED else 3), name
