@@ -5,9 +5,6 @@ which training rows arrive and which of them are held out are decided here, by h
 """
 
 import hashlib
-import html
-import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ import pyarrow.compute as pc
 
 from db.checked_file import CheckedFile
 from db.csv_file import INDEX
+from db.text_group import text_group
 from shared.errors import BadSourceError, Problem
 from shared.hashing import Salt, keys, text_keys
 
@@ -121,37 +119,6 @@ def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt
     groups = map(text_group, rows["designation"].to_pylist(), rows["description"].to_pylist())
     held_out: npt.NDArray[np.bool_] = text_keys(groups, random_seed, Salt.HOLDOUT) % 100 < holdout_percentage
     return held_out
-
-
-_ENDLESS_REFERENCE = re.compile(r"&#[0-9]{4301,};?")
-_TAG = re.compile(r"<[^<>]*>")
-_COMBINING = re.compile(r"[\u0300-\u036f]+")
-_NOT_A_WORD = re.compile(r"[\W_]+")
-
-
-def text_group(designation: str | None, description: str | None) -> str:
-    """Title and description without tags, entities, case, accents and punctuation: equal for near-identical products.
-
-    It decides the holdout, so it never changes; the model's own text cleaning is free to, and lives with the model.
-    """
-    return "\n".join(_fold(text) if text else "" for text in (designation, description))
-
-
-def _fold(text: str) -> str:
-    plain = _TAG.sub(" ", _unescape(text))
-    if not plain.isascii():
-        plain = _COMBINING.sub("", unicodedata.normalize("NFKD", plain))
-    # after NFKD, which makes capitals: a trade mark sign becomes TM
-    return _NOT_A_WORD.sub(" ", plain.casefold()).strip()
-
-
-def _unescape(text: str) -> str:
-    try:
-        return html.unescape(text)
-    except (
-        ValueError
-    ):  # int() takes at most 4,300 digits; any other number that is no character becomes the same
-        return html.unescape(_ENDLESS_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _read_pair(directory: Path, products_name: str, labels_name: str | None) -> pa.Table:

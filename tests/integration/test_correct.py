@@ -12,7 +12,8 @@ from db.connect import connect
 from db.correct import correct
 from db.database import Role
 from db.embedded.waiting import poll
-from db.source import is_holdout, text_group
+from db.source import is_holdout
+from db.text_group import text_group
 from listeners.snapshot.leakage import require_no_leak
 from shared.errors import BadCorrectionError, BadInputError, StageError
 from shared.events import BatchCompleted, parse

@@ -1,7 +1,10 @@
 """The source files: read exactly, or refused whole with file, line, value and remedy."""
 
 import csv
+import html
 import io
+import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from hypothesis import strategies as st
 
 from db import csv_file, source
 from db.csv_file import read_csv
-from db.source import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check, text_group
+from db.source import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check
+from db.text_group import text_group
 from shared.errors import BadSourceError, Problem
 
 SEED, HOLDOUT = 42, 10
@@ -682,3 +686,31 @@ def test_any_text_has_a_group_that_case_does_not_change(designation, description
     group = text_group(designation, description)
     assert group.encode()
     assert group.count("\n") == 1
+
+
+def fold_plainly(text: str) -> str:
+    """The definition of a text's group, a pattern at a time over the whole text."""
+    try:
+        plain = html.unescape(text)
+    except ValueError:
+        plain = html.unescape(re.sub(r"&#[0-9]{4301,};?", "\N{REPLACEMENT CHARACTER}", text))
+    plain = unicodedata.normalize("NFKD", re.sub(r"<[^<>]*>", " ", plain))
+    return re.sub(r"[\W_]+", " ", re.sub(r"[\u0300-\u036f]+", "", plain).casefold()).strip()
+
+
+def test_every_character_is_folded_as_the_definition_says():
+    """Alone and between others, so that what is folded character by character is what is folded as a whole."""
+    for code in range(0x20000):  # beyond lie ideographs, and what has no meaning yet
+        text = f"a{chr(code)}É{chr(code)}"
+        assert text_group(text, None) == f"{fold_plainly(text)}\n", hex(code)
+
+
+characters = st.sampled_from([*"éß™½œµ★λİﬁ茶_ \n\x81\x85", "e\u0301", "\u0591\u0301"])
+markup = st.sampled_from(
+    "&eacute; &amp &#233 &#x2605; & ; <b> < > <a href='é'> Thé BLEU 5".split(" ")  # noqa: SIM905
+)
+
+
+@given(st.lists(characters | markup | st.text(max_size=5), max_size=20).map("".join))
+def test_any_text_is_folded_as_the_definition_says(text):
+    assert text_group(text, None) == f"{fold_plainly(text)}\n"
