@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from db.csv_file import INDEX, lines_of_rows, read_csv, shown
+from db.csv_file import INDEX, Block, open_csv
+from db.csv_problems import lines_of_rows, shown
 from shared.errors import Problem
 
 # Eight times the longest of the challenge. The same number is a constraint of the table products.
@@ -25,13 +26,13 @@ class CheckedFile:
 
     Attributes:
         path: of the file.
-        text: the named columns as text, in file order; an empty field is null.
+        csv: its rows.
         problems: what the checks have found so far.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, fix: str = _FIX) -> None:
         self.path = path
-        self.text = read_csv(path, columns)
+        self.csv = open_csv(path, columns)
         self._fix = fix
         self.problems: list[Problem] = []
         self._lines: list[int] | None = None
@@ -44,45 +45,55 @@ class CheckedFile:
     def report(
         self, rows: npt.NDArray[np.int64], column: str, reason: str | Callable[[int], str], remedy: str
     ) -> None:
-        for row in rows.tolist():
-            value = shown(self.text[column][row].as_py())
+        """Note a problem with the column of each of these rows of the file."""
+        if len(rows) == 0:
+            return
+        for row, value in zip(rows.tolist(), self.csv.rows(rows)[column].to_pylist(), strict=True):
             why = reason if isinstance(reason, str) else reason(row)
-            self.problems.append(Problem(self.path.name, self.line(row), value, why, remedy))
+            self.problems.append(Problem(self.path.name, self.line(row), shown(value), why, remedy))
 
-    def integers(self, column: str, *, may_be_empty: bool = False) -> pa.ChunkedArray:
+    def integers(self, block: Block, column: str, *, may_be_empty: bool = False) -> pa.ChunkedArray:
         """The column as int64, null where it is reported, and where it is empty if that is allowed."""
-        text = self.text[column]
-        whole = pc.match_substring_regex(text, rf"^[0-9]{{1,{_DIGITS[column]}}}$")
+        text = block.text[column]
+        whole = pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), _DIGITS[column]))
         whole = pc.fill_null(whole, may_be_empty)
-        if not pc.all(whole).as_py():
-            name = column or "the index"
-            reason = f"{name} is not a whole number of at most {_DIGITS[column]} digits"
-            self.report(rows_where(pc.invert(whole)), column, reason, self._fix)
+        if pc.all(whole).as_py():
+            return text.cast(pa.int64())
+        name = column or "the index"
+        reason = f"{name} is not a whole number of at most {_DIGITS[column]} digits"
+        self.report(block.first_row + rows_where(pc.invert(whole)), column, reason, self._fix)
         return pc.if_else(whole, text, None).cast(pa.int64())
 
     def unique(self, column: str, numbers: pa.ChunkedArray) -> None:
-        rows = rows_where(numbers.is_valid())
+        """Report each row of the file whose number an earlier one has."""
         values = numbers.drop_null().to_numpy()
+        in_order = np.sort(values)
+        if (in_order[1:] != in_order[:-1]).all():
+            return
+        rows = rows_where(numbers.is_valid())
         order = np.argsort(values, kind="stable")
         repeats = np.flatnonzero(values[order][1:] == values[order][:-1]) + 1
-        if len(repeats):
-            firsts = order[np.searchsorted(values[order], values[order[repeats]])]
-            first_of = dict(zip(rows[order[repeats]].tolist(), rows[firsts].tolist(), strict=True))
-            name = column or "index"
-            reason = lambda row: f"duplicate {name}, first seen on line {self.line(first_of[row])}"  # noqa: E731
-            self.report(np.sort(rows[order[repeats]]), column, reason, "keep one of the rows")
+        firsts = order[np.searchsorted(values[order], values[order[repeats]])]
+        first_of = dict(zip(rows[order[repeats]].tolist(), rows[firsts].tolist(), strict=True))
+        name = column or "index"
+        reason = lambda row: f"duplicate {name}, first seen on line {self.line(first_of[row])}"  # noqa: E731
+        self.report(np.sort(rows[order[repeats]]), column, reason, "keep one of the rows")
 
-    def texts(self, column: str) -> pa.ChunkedArray:
+    def texts(self, block: Block, column: str) -> pa.ChunkedArray:
         """The column as it is, null where it is reported."""
-        text = self.text[column]
-        nul = pc.fill_null(pc.match_substring(text, "\x00"), False)
-        long = pc.fill_null(pc.greater(pc.utf8_length(text), LONGEST_TEXT), False)
-        reason = f"{column} holds a NUL character"
-        self.report(rows_where(nul), column, reason, "remove it: PostgreSQL stores none")
-        reason = f"{column} is longer than {LONGEST_TEXT:,} characters"
-        self.report(rows_where(long), column, reason, "shorten it; an open quote may have swallowed rows")
-        bad = pc.or_(nul, long)
-        return pc.if_else(bad, None, text) if pc.any(bad).as_py() else text
+        text = block.text[column]
+        if block.has_nul:
+            nul = pc.fill_null(pc.match_substring(text, "\x00"), False)
+            reason, remedy = f"{column} holds a NUL character", "remove it: PostgreSQL stores none"
+            self.report(block.first_row + rows_where(nul), column, reason, remedy)
+            text = pc.if_else(nul, None, text)
+        if (pc.max(pc.binary_length(text)).as_py() or 0) > LONGEST_TEXT:  # counting characters takes longer
+            long = pc.fill_null(pc.greater(pc.utf8_length(text), LONGEST_TEXT), False)
+            reason = f"{column} is longer than {LONGEST_TEXT:,} characters"
+            remedy = "shorten it; an open quote may have swallowed rows"
+            self.report(block.first_row + rows_where(long), column, reason, remedy)
+            text = pc.if_else(long, None, text)
+        return text
 
 
 def rows_where(mask: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -92,7 +92,7 @@ def correct(
             connection.execute(query("correct_products"))
             connection.execute(query("correct_labels"))
             hold_out_changes(connection, batch_id)
-        result = {"rows": given.file.text.num_rows, **counts, "held_out": held_out}
+        result = {"rows": given.file.csv.num_rows, **counts, "held_out": held_out}
         seconds = round(time.monotonic() - started, 3)
         total_rows = None
         if batch_id is not None:
@@ -126,7 +126,7 @@ def _stage(
 ) -> int:
     """Bring the rows in, complete what each product is to be, check it; returns how many are held out from now on."""
     connection.execute(query("create_correction"))
-    copy_rows(connection, "copy_correction", given.rows.select(_STAGING_COLUMNS))
+    copy_rows(connection, "copy_correction", [given.rows.select(_STAGING_COLUMNS)])
     connection.execute(query("complete_correction"), {"columns": list(given.columns)})
     _check_against_products(connection, given.file)
     _check_against_source(connection, settings, given.file, recorded)

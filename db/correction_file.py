@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from db.checked_file import CheckedFile, rows_where
-from db.csv_file import read_header, shown
+from db.csv_file import Block, read_header
+from db.csv_problems import shown
 from db.source import image_paths
 from shared.categories import CATEGORIES
 from shared.errors import BadSourceError, Problem
@@ -51,18 +52,19 @@ def read_correction(path: Path) -> CorrectionFile:
     """
     columns = _columns(path)
     file = CheckedFile(path, columns, fix="correct the value, or remove the row")
-    productids = file.integers("productid")
+    given = file.csv.whole()
+    productids = file.integers(given, "productid")
     file.unique("productid", productids)
     rows = {
-        "row_number": pa.array(np.arange(file.text.num_rows)),
-        "operation": _operations(file),
+        "row_number": pa.array(np.arange(file.csv.num_rows)),
+        "operation": _operations(file, given.text),
         "productid": productids,
-        "designation": _text(file, "designation"),
-        "description": _text(file, "description"),
-        "imageid": _number(file, "imageid"),
-        "prdtypecode": _class_codes(file),
+        "designation": _text(file, given, "designation"),
+        "description": _text(file, given, "description"),
+        "imageid": _number(file, given, "imageid"),
+        "prdtypecode": _class_codes(file, given),
     }
-    _check_fields(file, rows["operation"])
+    _check_fields(file, given.text, rows["operation"])
     table = pa.table(rows)
     table = table.append_column("image_path", image_paths(table, "image_train"))
     return CorrectionFile(file, hashlib.sha256(path.read_bytes()).hexdigest(), columns, _told_apart(table))
@@ -82,11 +84,11 @@ def _columns(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(header))  # the reader refuses one that is there twice
 
 
-def _operations(file: CheckedFile) -> pa.ChunkedArray:
+def _operations(file: CheckedFile, text: pa.Table) -> pa.ChunkedArray:
     """The operations, null where they are reported."""
-    if "operation" not in file.text.column_names:
-        return pa.chunked_array([pa.array(["update"] * file.text.num_rows)])
-    operations = file.text["operation"]
+    if "operation" not in text.column_names:
+        return pa.chunked_array([pa.array(["update"] * text.num_rows)])
+    operations = text["operation"]
     known = pc.is_in(operations, value_set=pa.array(OPERATIONS))
     file.report(
         rows_where(pc.invert(known)),
@@ -97,20 +99,20 @@ def _operations(file: CheckedFile) -> pa.ChunkedArray:
     return pc.if_else(known, operations, None)
 
 
-def _text(file: CheckedFile, column: str) -> pa.ChunkedArray:
-    if column not in file.text.column_names:
-        return pa.chunked_array([pa.nulls(file.text.num_rows, pa.string())])
-    return file.texts(column)
+def _text(file: CheckedFile, given: Block, column: str) -> pa.ChunkedArray:
+    if column not in given.text.column_names:
+        return pa.chunked_array([pa.nulls(given.text.num_rows, pa.string())])
+    return file.texts(given, column)
 
 
-def _number(file: CheckedFile, column: str) -> pa.ChunkedArray:
-    if column not in file.text.column_names:
-        return pa.chunked_array([pa.nulls(file.text.num_rows, pa.int64())])
-    return file.integers(column, may_be_empty=True)
+def _number(file: CheckedFile, given: Block, column: str) -> pa.ChunkedArray:
+    if column not in given.text.column_names:
+        return pa.chunked_array([pa.nulls(given.text.num_rows, pa.int64())])
+    return file.integers(given, column, may_be_empty=True)
 
 
-def _class_codes(file: CheckedFile) -> pa.ChunkedArray:
-    codes = _number(file, "prdtypecode")
+def _class_codes(file: CheckedFile, given: Block) -> pa.ChunkedArray:
+    codes = _number(file, given, "prdtypecode")
     known = pc.is_in(codes, value_set=pa.array(CATEGORIES, pa.int64()))
     unknown = rows_where(pc.and_(codes.is_valid(), pc.invert(known)))
     file.report(
@@ -122,11 +124,11 @@ def _class_codes(file: CheckedFile) -> pa.ChunkedArray:
     return pc.if_else(known, codes, None)
 
 
-def _check_fields(file: CheckedFile, operations: pa.ChunkedArray) -> None:
+def _check_fields(file: CheckedFile, text: pa.Table, operations: pa.ChunkedArray) -> None:
     """Report what an update must have and a deletion must not."""
     updates, deletions = (pc.fill_null(pc.equal(operations, name), False) for name in ("update", "delete"))
-    for column in (name for name in file.text.column_names if name not in {"productid", "operation"}):
-        empty = file.text[column].is_null()
+    for column in (name for name in text.column_names if name not in {"productid", "operation"}):
+        empty = text[column].is_null()
         if column in _NEVER_EMPTY:
             remedy = "fill it in; rows that keep theirs go into a file without this column"
             file.report(rows_where(pc.and_(updates, empty)), column, f"{column} may not be empty", remedy)

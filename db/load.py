@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
@@ -20,20 +20,10 @@ from psycopg.types.json import Jsonb
 from db import source
 from db.holdout import hold_out_changes
 from db.sql import query
-from db.writing import Connection, claim_batch, copy_rows, lock_tables, readable
+from db.week import send_week
+from db.writing import Connection, claim_batch, lock_tables, readable
 from shared.config import Settings, target_rows
 from shared.errors import BadInputError, LoadError, PipelineError, SourceChangedError
-
-_STAGING_COLUMNS: Final = (
-    "productid",
-    "designation",
-    "description",
-    "imageid",
-    "image_path",
-    "sample_rank",
-    "split",
-    "prdtypecode",
-)
 
 
 @dataclass(frozen=True)
@@ -113,7 +103,7 @@ def load_increment(
     *,
     on_claim: Callable[[int], None] = tell_nobody,
 ) -> LoadResult:
-    """Send the week's rows: claim the batch, COPY them into a staging table, merge, all or nothing.
+    """Send the week's rows: claim the batch, then COPY them, all or nothing.
 
     A row that an earlier attempt has brought stays as it is now, or deleted: what changed it since was a correction.
 
@@ -127,17 +117,12 @@ def load_increment(
         LoadError: another load is running, or PostgreSQL refused; the batch is then 'failed' and holds no rows.
     """
     started = time.monotonic()
-    rows = training_set.rows(plan.first_rank, plan.end_rank)
     batch_id = _claim(connection, plan)
     on_claim(batch_id)
     with _failing(connection, batch_id, plan.batch_name), connection.transaction():
         connection.execute("select begin_batch(%s)", [batch_id])
-        connection.execute(query("create_staging"))
-        copy_rows(connection, "copy_staging", rows.select(_STAGING_COLUMNS))
-        connection.execute(query("leave_out_deleted"))
-        products = connection.execute(query("merge_products")).rowcount
-        labels = connection.execute(query("merge_labels")).rowcount
-        result = LoadResult(batch_id, rows.num_rows, products, labels, round(time.monotonic() - started, 3))
+        products, labels = send_week(connection, training_set, plan.first_rank, plan.end_rank)
+        result = LoadResult(batch_id, plan.new_rows, products, labels, round(time.monotonic() - started, 3))
         record = {
             "rows": result.rows,
             "products_written": products,

@@ -7,6 +7,7 @@ which training rows arrive and which of them are held out are decided here, by h
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +16,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from db.checked_file import CheckedFile
-from db.csv_file import INDEX
+from db.csv_file import INDEX, CsvFile
 from db.text_group import text_group
 from shared.errors import BadSourceError, Problem
 from shared.hashing import Salt, keys, text_keys
 
 X_TRAIN, Y_TRAIN, X_TEST, Y_TEST = "X_train.csv", "Y_train.csv", "X_test.csv", "Y_test.csv"
-PRODUCT_COLUMNS = (INDEX, "designation", "description", "productid", "imageid")
+TEXT_COLUMNS = ("designation", "description")
+PRODUCT_COLUMNS = (INDEX, *TEXT_COLUMNS, "productid", "imageid")
 LABEL_COLUMNS = (INDEX, "prdtypecode")
+_CHUNK_ROWS = 8192
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The labelled training rows, checked.
+    """The labelled training rows, checked. Texts stay in the file until they are asked for.
 
-    `table` holds index, productid, imageid (int64), designation, description (string, nullable) and prdtypecode (int32),
-    in file order; `order` lists its row numbers by sample rank: `order[0]` is the row that arrives first.
+    `table` holds index, productid, imageid (int64) and prdtypecode (int32), in file order; `order` lists its row numbers by
+    sample rank: `order[0]` is the row that arrives first.
     """
 
+    csv: CsvFile
     table: pa.Table
     order: npt.NDArray[np.int64]
     random_seed: int
@@ -43,19 +47,47 @@ class TrainingSet:
         return int(self.table.num_rows)
 
     def rows(self, first_rank: int, end_rank: int) -> pa.Table:
-        """The rows with first_rank <= sample_rank < end_rank, in that order, with image_path, sample_rank and split."""
-        rows = self.table.take(pa.array(self.order[first_rank:end_rank]))
-        ranks = np.arange(first_rank, first_rank + rows.num_rows, dtype=np.int64)
-        split = np.where(is_holdout(rows, self.random_seed, self.holdout_percentage), "holdout", "train")
-        rows = rows.append_column("image_path", image_paths(rows, "image_train"))
-        return rows.append_column("sample_rank", pa.array(ranks)).append_column(
-            "split", pa.array(split, pa.string())
-        )
+        """The rows with first_rank <= sample_rank < end_rank, in that order, with texts, image_path, sample_rank and split."""
+        return self._rows(np.arange(first_rank, end_rank))
+
+    def chunks(self, first_rank: int, end_rank: int) -> Iterator[pa.Table]:
+        """The same rows by productid, the order that suits an index on it, some thousands at a time."""
+        ranks = self._ranks_by_productid(first_rank, end_rank)
+        for start in range(0, len(ranks), _CHUNK_ROWS):
+            yield self._rows(ranks[start : start + _CHUNK_ROWS])
+
+    def labels(self, first_rank: int, end_rank: int) -> pa.Table:
+        """Their productid and prdtypecode, by productid."""
+        rows = self.table.select(["productid", "prdtypecode"])
+        return rows.take(pa.array(self.order[self._ranks_by_productid(first_rank, end_rank)]))
 
     def holdout(self) -> pa.Table:
         """All rows of the file that are held out, in the order of their sample rank."""
-        rows = self.rows(0, self.total_rows)
-        return rows.filter(pc.equal(rows["split"], "holdout"))
+        chunks = [rows.filter(pc.equal(rows["split"], "holdout")) for rows in self.chunks(0, self.total_rows)]
+        return pa.concat_tables(chunks).sort_by("sample_rank").combine_chunks()
+
+    def _ranks_by_productid(self, first_rank: int, end_rank: int) -> npt.NDArray[np.int64]:
+        productids = self.table["productid"].to_numpy()[self.order[first_rank:end_rank]]
+        return first_rank + np.argsort(productids)
+
+    def _rows(self, ranks: npt.NDArray[np.int64]) -> pa.Table:
+        numbers = self.order[ranks]
+        texts = self.csv.rows(numbers).select(TEXT_COLUMNS)
+        split = np.where(is_holdout(texts, self.random_seed, self.holdout_percentage), "holdout", "train")
+        rows = self.table.take(pa.array(numbers))
+        return pa.table(
+            {
+                **_columns(rows),
+                **_columns(texts),
+                "image_path": image_paths(rows, "image_train"),
+                "sample_rank": pa.array(ranks, pa.int64()),
+                "split": pa.array(split, pa.string()),
+            }
+        )
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def fingerprints(directory: Path) -> dict[str, str]:
@@ -86,11 +118,11 @@ def read_training_set(directory: Path, random_seed: int, holdout_percentage: int
     Raises:
         BadSourceError: with every problem of the two files.
     """
-    table = _read_pair(directory, X_TRAIN, Y_TRAIN)
+    csv, table = _read_pair(directory, X_TRAIN, Y_TRAIN)
     productids = table["productid"].to_numpy()
     # ties of the 63-bit keys are all but impossible, and still decided: by the id
     order = np.lexsort((productids, keys(productids, random_seed, Salt.SAMPLE)))
-    return TrainingSet(table, order, random_seed, holdout_percentage)
+    return TrainingSet(csv, table, order, random_seed, holdout_percentage)
 
 
 def read_test_set(directory: Path) -> pa.Table:
@@ -99,7 +131,9 @@ def read_test_set(directory: Path) -> pa.Table:
     Raises:
         BadSourceError: with every problem of the files.
     """
-    table = _read_pair(directory, X_TEST, Y_TEST if (directory / Y_TEST).is_file() else None)
+    _, table = _read_pair(
+        directory, X_TEST, Y_TEST if (directory / Y_TEST).is_file() else None, with_texts=True
+    )
     return table.append_column("image_path", image_paths(table, "image_test"))
 
 
@@ -121,48 +155,57 @@ def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt
     return held_out
 
 
-def _read_pair(directory: Path, products_name: str, labels_name: str | None) -> pa.Table:
+def _read_pair(
+    directory: Path, products_name: str, labels_name: str | None, *, with_texts: bool = False
+) -> tuple[CsvFile, pa.Table]:
     """Products joined with their labels by index, in file order; raises BadSourceError with every problem of both."""
     problems: list[Problem] = []
     parts = []
     for name, columns, read in (
-        (products_name, PRODUCT_COLUMNS, _products),
+        (products_name, PRODUCT_COLUMNS, partial(_products, with_texts=with_texts)),
         (labels_name, LABEL_COLUMNS, _labels),
     ):
         if name is None:
             continue
         try:
             file = CheckedFile(directory / name, columns)
+            parts.append((file, read(file)))
         except BadSourceError as error:
             problems.extend(error.problems)
-            continue
-        parts.append((file, read(file)))
-        problems.extend(file.problems)
+        else:
+            problems.extend(file.problems)
     if problems:
         raise BadSourceError(problems)
-    products = parts[0][1]
+    file, products = parts[0]
     if labels_name is None:
-        return products
-    return products.append_column("prdtypecode", _matched_labels(*parts[0], *parts[1]))
+        return file.csv, products
+    return file.csv, products.append_column("prdtypecode", _matched_labels(*parts[0], *parts[1]))
 
 
-def _products(file: CheckedFile) -> pa.Table:
-    columns = {
-        "index": file.integers(INDEX),
-        "productid": file.integers("productid"),
-        "imageid": file.integers("imageid"),
-    }
-    file.unique(INDEX, columns["index"])
-    file.unique("productid", columns["productid"])
-    for column in ("designation", "description"):
-        columns[column] = file.texts(column)
-    return pa.table(columns)
+def _products(file: CheckedFile, *, with_texts: bool) -> pa.Table:
+    blocks = []
+    for block in file.csv.blocks():
+        columns = {
+            "index": file.integers(block, INDEX),
+            "productid": file.integers(block, "productid"),
+            "imageid": file.integers(block, "imageid"),
+        }
+        texts = {column: file.texts(block, column) for column in TEXT_COLUMNS}
+        blocks.append(pa.table(columns | (texts if with_texts else {})))
+    table = pa.concat_tables(blocks)
+    file.unique(INDEX, table["index"])
+    file.unique("productid", table["productid"])
+    return table
 
 
 def _labels(file: CheckedFile) -> pa.Table:
-    index = file.integers(INDEX)
-    file.unique(INDEX, index)
-    return pa.table({"index": index, "prdtypecode": file.integers("prdtypecode")})
+    blocks = [
+        pa.table({"index": file.integers(block, INDEX), "prdtypecode": file.integers(block, "prdtypecode")})
+        for block in file.csv.blocks()
+    ]
+    table = pa.concat_tables(blocks)
+    file.unique(INDEX, table["index"])
+    return table
 
 
 def _matched_labels(

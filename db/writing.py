@@ -1,7 +1,7 @@
 """How a batch is written, a week's load and a correction alike: claimed, copied in, completed, with errors that can be read."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final
@@ -27,20 +27,26 @@ def claim_batch(connection: Connection, name: str, percentage: Decimal, source: 
     return int(claim[0])
 
 
-def copy_rows(connection: Connection, statement: str, rows: pa.Table) -> None:
+def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]) -> int:
     """Stream Arrow's CSV into COPY: no Python object per value. Null is an empty field, an empty text is quoted.
 
     Args:
         connection: in the transaction of the caller.
-        statement: the name of the query, a COPY of the columns of `rows`.
-        rows: what to send.
+        statement: the name of the query, a COPY of the columns of the tables.
+        tables: what to send, one after the other.
+
+    Returns:
+        How many rows were sent.
     """
     options = pyarrow.csv.WriteOptions(include_header=False)
-    with connection.cursor() as cursor, cursor.copy(query(statement)) as copy:
-        for batch in rows.to_batches(max_chunksize=_COPY_ROWS):
-            buffer = io.BytesIO()
-            pyarrow.csv.write_csv(batch, buffer, options)
-            copy.write(buffer.getbuffer())
+    with connection.cursor() as cursor:
+        with cursor.copy(query(statement)) as copy:
+            for table in tables:
+                for batch in table.to_batches(max_chunksize=_COPY_ROWS):
+                    buffer = io.BytesIO()
+                    pyarrow.csv.write_csv(batch, buffer, options)
+                    copy.write(buffer.getbuffer())
+        return cursor.rowcount
 
 
 def lock_tables(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from db import taint as lookup
 from db.connect import engine
-from db.csv_file import shown
+from db.csv_problems import shown
 from db.database import Role, open_database
 from listeners.commands.status import wide_console
 from shared.config import read_settings

@@ -1,11 +1,13 @@
 """Whatever the source files hold, and whatever fails on the way: a week is in PostgreSQL whole, or not at all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from unittest.mock import patch
 
 import csv_sources
+import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pytest
@@ -15,8 +17,9 @@ from fuzzing import count, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import load, source, writing
+from db import csv_file, source, week, writing
 from db.database import Role
+from db.writing import Connection
 from listeners.commands.load import load_week
 from shared.config import Settings, target_rows
 from shared.errors import BadInputError, LoadError
@@ -25,7 +28,7 @@ PRODUCT = ["productid", "designation", "description", "imageid", "sample_rank", 
 LABEL = ["productid", "prdtypecode"]
 TABLES = {"labels": LABEL, "products": PRODUCT, "labels_history": LABEL, "products_history": PRODUCT}
 BATCHES = {"data_loads": ["status", "total_rows"]}
-STATEMENTS = ("create_staging", "copy_staging", "merge_products", "merge_labels")
+STATEMENTS = ("copy_products", "copy_labels")
 
 
 @pytest.fixture
@@ -72,14 +75,14 @@ def nothing(*batches: str) -> dict[str, list[tuple]]:
 @contextmanager
 def failing_at(statement: str | None) -> Iterator[None]:
     """The disk is full when this statement is to run."""
-    original = load.query
+    original = week.copy_rows
 
-    def query(name: str) -> str:
+    def copy_rows(connection: Connection, name: str, tables: Iterable[pa.Table]) -> int:
         if name == statement:
             raise psycopg.errors.DiskFull("disk full")
-        return original(name)
+        return original(connection, name, tables)
 
-    with patch.object(load, "query", query), patch.object(writing, "query", query):
+    with patch.object(week, "copy_rows", copy_rows):
         yield
 
 
@@ -133,14 +136,21 @@ def test_a_text_that_only_postgresql_refuses_leaves_nothing_behind(
 ):
     """The reader refuses NUL; should it ever let one through, PostgreSQL does so after rows have been sent."""
     empty()
-    texts = training_set.table[column].to_pylist()
-    texts[row] = "a\x00b"
-    at = training_set.table.column_names.index(column)
-    spoilt = source.TrainingSet(
-        training_set.table.set_column(at, column, pa.array(texts)), training_set.order, 42, 10
-    )
+    read = csv_file.CsvFile.rows
+
+    def spoilt(file: csv_file.CsvFile, numbers: npt.NDArray[np.int64]) -> pa.Table:
+        rows = read(file, numbers)
+        texts = [
+            "a\x00b" if n == row else text for n, text in zip(numbers, rows[column].to_pylist(), strict=True)
+        ]
+        return rows.set_column(rows.column_names.index(column), column, pa.array(texts, pa.string()))
+
     settings = settings.model_copy(update={"initial_percentage": Decimal(100)})
-    with patch.object(writing, "_COPY_ROWS", chunk), pytest.raises(LoadError, match="invalid byte sequence"):
-        load_week(loader, settings, spoilt)
+    with (
+        patch.object(csv_file.CsvFile, "rows", spoilt),
+        patch.object(writing, "_COPY_ROWS", chunk),
+        pytest.raises(LoadError, match="invalid byte sequence"),
+    ):
+        load_week(loader, settings, training_set)
     assert held(loader) == nothing("failed")
     count("loads of NUL", accepted=False)

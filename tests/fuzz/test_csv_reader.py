@@ -4,6 +4,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import csv_sources
+import numpy as np
+import pyarrow as pa
 import pytest
 from csv_reference import Lines, Row, Wrong, read
 from csv_sources import GOOD, HEADERS, X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, Files
@@ -23,7 +25,8 @@ def read_training_rows(directory: Path) -> list[Row]:
     training_set = source.read_training_set(directory, 42, 10)
     rows = training_set.rows(0, training_set.total_rows)
     assert sorted(rows["productid"].to_pylist()) == sorted(training_set.table["productid"].to_pylist())
-    return training_set.table.to_pylist()
+    rows = rows.drop(["image_path", "sample_rank", "split"])
+    return rows.take(pa.array(np.argsort(training_set.order))).to_pylist()
 
 
 def read_test_rows(directory: Path) -> list[Row]:

@@ -12,7 +12,7 @@ import pyarrow.csv
 import pytest
 from psycopg import errors
 
-from db import load, source, writing
+from db import load, source, week, writing
 from db.connect import connect
 from db.database import Role
 from db.embedded.waiting import poll
@@ -241,6 +241,17 @@ def test_what_somebody_corrected_before_the_week_was_complete_stays_corrected(
     assert batches(loader) == [("week_1", 40, 239, "completed")]
 
 
+def test_rows_that_were_all_deleted_before_the_week_was_complete_stay_deleted(
+    loader, as_role, settings, training_set
+):
+    load_next(loader, settings, training_set)
+    with as_role(Role.OWNER) as owner:
+        owner.execute("delete from labels")
+        owner.execute("delete from products")
+    finish(loader, load_next(loader, settings, training_set))
+    assert batches(loader) == [("week_1", 40, 0, "completed")]
+
+
 def test_a_product_that_somebody_entered_before_its_week_keeps_what_it_was_given_and_gets_its_rank(
     loader, load_weeks, training_set
 ):
@@ -271,16 +282,16 @@ def test_a_product_that_somebody_entered_before_its_week_keeps_what_it_was_given
 
 
 def run_in_the_middle(monkeypatch, action) -> None:
-    """Do something after the products are merged and before the labels are."""
+    """Do something after the products are sent and before the labels are."""
 
-    def query(name: str) -> str:
-        if name == "merge_labels":
+    def copy_rows(connection, statement, tables) -> int:
+        if statement == "copy_labels":
             monkeypatch.undo()
             action()
-        return original(name)
+        return original(connection, statement, tables)
 
-    original = load.query
-    monkeypatch.setattr(load, "query", query)
+    original = week.copy_rows
+    monkeypatch.setattr(week, "copy_rows", copy_rows)
 
 
 def fail_with(error: BaseException):

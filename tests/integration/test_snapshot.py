@@ -9,7 +9,7 @@ import pytest
 
 from db import source
 from db.connect import connect
-from db.csv_file import read_csv
+from db.csv_file import open_csv
 from db.database import Role
 from db.synthetic import generate
 from listeners.job import Job
@@ -118,7 +118,7 @@ def test_shuffled_source_files_give_the_same_bytes(
     shuffled = tmp_path / "shuffled"
     shutil.copytree(generated, shuffled)
     for name, columns in ((source.X_TRAIN, source.PRODUCT_COLUMNS), (source.Y_TRAIN, source.LABEL_COLUMNS)):
-        frame = read_csv(generated / name, columns).to_pandas()
+        frame = open_csv(generated / name, columns).whole().text.to_pandas()
         frame.sample(frac=1, random_state=len(columns)).to_csv(shuffled / name, index=False)
     others = another_database.settings.model_copy(update={"data_path": shuffled})
     [batch_id] = load_weeks(1)

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from db import load, source
+from db import load, source, week
 from db.checked_file import CheckedFile
 from db.connect import conninfo_for
 from db.database import Database, Role, prepare_embedded
@@ -95,7 +95,7 @@ def test_no_notification_controls_the_terminal_of_rakuten_events(protected, monk
 # ---- source files
 
 SQL_FIELDS = [
-    "x', null, 1, 'p', 1, 'train', 1); insert into public.labels (productid, prdtypecode) values (666, 1); --",
+    "x', null, 1, 'p', 1, 'train'); insert into public.labels (productid, prdtypecode) values (666, 1); --",
     "\\.",
     '","1","p","1","train","1"\n666,"',
     "%s %(x)s {} $1 :x",
@@ -121,12 +121,14 @@ def source_files(settings, tmp_path):
     return write  # fmt: skip
 
 
-def copy_as_text(connection, _statement, rows):
+def copy_as_text(connection, statement, tables):
     """The load's COPY as one would write it without thinking."""
-    for row in rows.to_pylist():
+    for row in (row for table in tables for row in table.to_pylist()):
+        table, columns = statement.removeprefix("copy_"), ", ".join(row)
         values = ", ".join("null" if value is None else f"'{value}'" for value in row.values())
         with suppress(psycopg.Error), connection.transaction():
-            connection.execute(f"insert into staging values ({values})".replace("%", "%%"))
+            connection.execute(f"insert into {table} ({columns}) values ({values})".replace("%", "%%"))
+    return 0
 
 
 @pytest.mark.parametrize("text", SQL_FIELDS)
@@ -139,7 +141,7 @@ def test_a_field_with_sql_is_a_text(source_files, as_role, text):
 
 
 def test_a_field_with_sql_would_run_if_it_were_pasted(source_files, as_role, monkeypatch):
-    monkeypatch.setattr(load, "copy_rows", copy_as_text)
+    monkeypatch.setattr(week, "copy_rows", copy_as_text)
     settings = source_files((SQL_FIELDS[0], 5, 5))
     with as_role(Role.LOADER) as loader:
         load_all(loader, settings)
@@ -164,9 +166,10 @@ def test_an_id_with_a_path_in_it_leads_to_no_file(source_files, protected, monke
         with pytest.raises(BadSourceError, match=f"{column} is not a whole number"):
             source.read_training_set(settings.data_path, 42, 10)
         return
-    monkeypatch.setattr(CheckedFile, "integers", lambda self, column: self.text[column])
+    monkeypatch.setattr(CheckedFile, "integers", lambda _self, block, column: block.text[column])
     monkeypatch.setattr(CheckedFile, "unique", lambda *_: None)
-    rows = source._products(CheckedFile(settings.data_path / X_TRAIN, source.PRODUCT_COLUMNS))
+    file = CheckedFile(settings.data_path / X_TRAIN, source.PRODUCT_COLUMNS)
+    rows = source._products(file, with_texts=False)
     [path] = image_paths(rows, "image_train").to_pylist()
     assert value in path
     if ".." in value:

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db import csv_file, source
-from db.csv_file import read_csv
+from db.csv_file import open_csv
 from db.source import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check
 from db.text_group import text_group
-from shared.errors import BadSourceError, Problem
+from shared.errors import BadSourceError, Problem, SourceChangedError
 
 SEED, HOLDOUT = 42, 10
 
@@ -51,6 +51,15 @@ class Sources:
     def training_set(self, seed: int = SEED, holdout_percentage: int = HOLDOUT) -> source.TrainingSet:
         return source.read_training_set(self.directory, seed, holdout_percentage)
 
+    def training_table(self) -> pa.Table:
+        return in_file_order(self.training_set())
+
+
+def in_file_order(training_set: source.TrainingSet) -> pa.Table:
+    """All rows of a training set with their texts and labels, as the file holds them."""
+    rows = training_set.rows(0, training_set.total_rows).drop(["image_path", "sample_rank", "split"])
+    return rows.take(pa.array(np.argsort(training_set.order)))
+
 
 @pytest.fixture
 def sources(tmp_path) -> Sources:
@@ -74,7 +83,7 @@ def test_generated_files_have_no_problems(generated):
 
 
 def test_values_are_read_exactly(sources):
-    table = sources.training_set().table
+    table = sources.training_table()
     assert table.to_pylist() == [
         {
             "index": 0,
@@ -108,7 +117,7 @@ def test_values_are_read_exactly(sources):
 )
 def test_words_that_look_like_nothing_are_words(sources, word):
     sources.write(X_TRAIN, X_HEADER, f"0,{word},{word},100,900\n", *X_ROWS[1:])
-    row = sources.training_set().table.slice(0, 1).to_pylist()[0]
+    row = sources.training_table().slice(0, 1).to_pylist()[0]
     assert (row["designation"], row["description"]) == (word, word)
 
 
@@ -124,18 +133,18 @@ def test_a_text_beyond_all_measure_is_refused(sources):
 @pytest.mark.parametrize("empty", ["", '""'])
 def test_an_empty_field_is_null(sources, empty):
     sources.write(X_TRAIN, X_HEADER, f"0,{empty},{empty},100,900\n", *X_ROWS[1:])
-    row = sources.training_set().table.slice(0, 1).to_pylist()[0]
+    row = sources.training_table().slice(0, 1).to_pylist()[0]
     assert (row["designation"], row["description"]) == (None, None)
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 def test_line_ends_and_a_byte_order_mark_change_nothing(sources, newline, bom):
-    expected = sources.training_set().table.slice(1)
+    expected = sources.training_table().slice(1)
     for name, header, rows in ((X_TRAIN, X_HEADER, X_ROWS), (Y_TRAIN, Y_HEADER, Y_ROWS)):
         text = header + "".join(rows[1:])
         sources.write(name, bom, text.replace("\n", newline))
-    assert sources.training_set().table.equals(expected)
+    assert sources.training_table().equals(expected)
 
 
 def test_a_quoted_header_after_a_byte_order_mark_is_read(sources):
@@ -146,18 +155,18 @@ def test_a_quoted_header_after_a_byte_order_mark_is_read(sources):
 
 def test_characters_of_four_bytes_are_read(sources):
     sources.write(X_TRAIN, X_HEADER, "0,🎲 dés 🫖,é漢字,100,900\n", *X_ROWS[1:])
-    row = sources.training_set().table.slice(0, 1).to_pylist()[0]
+    row = sources.training_table().slice(0, 1).to_pylist()[0]
     assert (row["designation"], row["description"]) == ("🎲 dés 🫖", "é漢字")
 
 
 def test_a_quote_in_the_middle_of_an_unquoted_field_is_a_character(sources):
     sources.write(X_TRAIN, X_HEADER, '0,TV 42" LED,5" 6",100,900\n', *X_ROWS[1:])
-    row = sources.training_set().table.slice(0, 1).to_pylist()[0]
+    row = sources.training_table().slice(0, 1).to_pylist()[0]
     assert (row["designation"], row["description"]) == ('TV 42" LED', '5" 6"')
 
 
 def test_columns_may_come_in_any_order_with_others_among_them(sources):
-    expected = sources.training_set().table.slice(1)
+    expected = sources.training_table().slice(1)
     sources.write(
         X_TRAIN,
         "imageid,note,,productid,description,designation,note\n",
@@ -165,13 +174,13 @@ def test_columns_may_come_in_any_order_with_others_among_them(sources):
         "902,,2,102,NA,Jeu,x\n",
     )
     sources.write(Y_TRAIN, Y_HEADER, *Y_ROWS[1:])
-    assert sources.training_set().table.equals(expected)
+    assert sources.training_table().equals(expected)
 
 
 def test_numbers_fill_their_columns(sources):
     sources.write(X_TRAIN, X_HEADER, f"0,a,b,{10**18 - 1},{10**18 - 1}\n", "1,a,b,0,0\n")
     sources.write(Y_TRAIN, Y_HEADER, f"0,{10**9 - 1}\n", "1,0\n")
-    table = sources.training_set().table
+    table = sources.training_table()
     assert table["productid"].to_pylist() == [10**18 - 1, 0]
     assert table["prdtypecode"].to_pylist() == [10**9 - 1, 0]
 
@@ -192,9 +201,9 @@ def test_a_row_longer_than_a_block_is_read_and_refused_by_name(sources):
 
 
 def test_labels_are_joined_by_index_whatever_their_order(sources):
-    expected = sources.training_set().table
+    expected = sources.training_table()
     sources.write(Y_TRAIN, Y_HEADER, *reversed(Y_ROWS))
-    assert sources.training_set().table.equals(expected)
+    assert sources.training_table().equals(expected)
 
 
 def test_test_rows_carry_their_image_and_labels_where_there_are_some(sources):
@@ -227,8 +236,24 @@ def test_any_table_of_texts_is_read_back(tmp_path, rows, style):
     path = tmp_path / "texts.csv"
     path.write_bytes(buffer.getvalue().encode())
     expected = [tuple(text or None for text in row) for row in rows]
-    table = read_csv(path, ["a", "b", "c"])
+    table = open_csv(path, ["a", "b", "c"]).whole().text
     assert list(zip(*(column.to_pylist() for column in table.columns), strict=True)) == expected
+
+
+def test_a_file_that_is_changed_after_it_was_checked_is_not_read_on(sources):
+    training_set = sources.training_set()
+    sources.write(X_TRAIN, X_HEADER, *X_ROWS[1:])
+    with pytest.raises(SourceChangedError, match=r"X_train.csv has been changed while it was read"):
+        training_set.rows(0, 3)
+
+
+def test_rows_are_read_alike_wherever_the_file_is_cut(sources, monkeypatch):
+    expected = sources.training_table()
+    for name in ("_BLOCK_BYTES", "_SCANNED_BYTES"):
+        for size in range(1, 100):
+            monkeypatch.setattr(csv_file, name, size)
+            assert sources.training_table().equals(expected), (name, size)
+        monkeypatch.undo()
 
 
 # ---- bad files: each is one problem, with file, line, value and remedy
@@ -543,9 +568,9 @@ def test_every_problem_of_every_file_is_reported(sources):
         (X_TEST, 4, "9,a,b,c,200,910"),
         (X_TRAIN, 2, "x"),
         (X_TRAIN, 3, "y"),
+        (X_TRAIN, 4, "a\x00"),
         (X_TRAIN, 4, "1"),
         (X_TRAIN, 4, "101"),
-        (X_TRAIN, 4, "a\x00"),
         (Y_TEST, 2, "-5"),
         (Y_TRAIN, None, ""),
     ]
@@ -625,14 +650,14 @@ def test_the_share_of_held_out_texts_is_near_the_percentage(percentage):
 
 
 def test_a_larger_holdout_contains_the_smaller(generated):
-    table = source.read_training_set(generated, SEED, HOLDOUT).table
+    table = in_file_order(source.read_training_set(generated, SEED, HOLDOUT))
     smaller, larger = (source.is_holdout(table, SEED, percentage) for percentage in (10, 20))
     assert not (smaller & ~larger).any()
     assert larger.sum() > smaller.sum()
 
 
 def test_near_identical_texts_never_straddle_the_split(generated):
-    rows = source.read_training_set(generated, SEED, HOLDOUT).table
+    rows = in_file_order(source.read_training_set(generated, SEED, HOLDOUT))
     shouted = rows.set_column(
         rows.column_names.index("designation"),
         "designation",

@@ -1,5 +1,5 @@
 insert into labels (productid, prdtypecode)
 select productid, prdtypecode
 from staging
-order by sample_rank
+order by productid
 on conflict (productid) do nothing

@@ -3,7 +3,7 @@
 insert into products (productid, designation, description, imageid, image_path, sample_rank, split)
 select productid, designation, description, imageid, image_path, sample_rank, split
 from staging
-order by sample_rank
+order by productid
 on conflict (productid) do update
     set sample_rank = excluded.sample_rank,
         split = case when excluded.split = 'holdout' then excluded.split else products.split end

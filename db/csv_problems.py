@@ -1,0 +1,123 @@
+"""What is wrong with a CSV file, and on which line: Python's reader, which is slow, knows the lines of a file.
+
+LF, CRLF and CR end a line, inside quotes too.
+"""
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from shared.errors import BadSourceError, Problem
+
+_VALUE_SHOWN = 80
+_FETCH_AGAIN = "fetch the file again and compare its size with the original"
+
+
+def shown(value: str | None) -> str:
+    """A value as a message shows it: not longer than a line."""
+    value = value or ""
+    return value if len(value) <= _VALUE_SHOWN else value[: _VALUE_SHOWN - 3] + "..."
+
+
+def lines_of_rows(path: Path) -> list[int]:
+    """The physical line where each row of a file begins; the header begins on line 1."""
+    _, *lines = (line for line, _ in _rows(path))
+    return lines
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each row, the header first, with the line where it begins; raises BadSourceError at one that is malformed."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        begins = 1
+        try:
+            for row in reader:
+                yield begins, row
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            reason = f"malformed quoting: {error}"
+            remedy = 'close the quote, and write a quote inside a value as ""; at the end of a file: it is truncated'
+            raise BadSourceError([Problem(path.name, begins, _line(path, begins), reason, remedy)]) from error
+
+
+def read_names(path: Path) -> tuple[list[str], bool]:
+    """The names of the columns, and whether anything follows them; raises UnicodeDecodeError."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), []), bool(file.read(1))
+
+
+def header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
+    if not path.is_file():
+        yield Problem(path.name, None, "", "file is missing", f"put it into {path.parent}, or set DATA_PATH")
+        return
+    if path.stat().st_size == 0:
+        yield Problem(path.name, None, "", "file is empty", _FETCH_AGAIN)
+        return
+    try:
+        header, has_rows = read_names(path)
+    except UnicodeDecodeError:
+        yield from _undecodable_lines(path)
+        return
+    expected = ",".join(columns)
+    for column in columns:
+        if header.count(column) != 1:
+            name = f"column {column!r}" if column else "the unnamed index column"
+            reason = (
+                f"{name} is missing"
+                if column not in header
+                else f"{name} appears {header.count(column)} times"
+            )
+            yield Problem(
+                path.name, 1, shown(",".join(header)), reason, f"the header must name the columns {expected}"
+            )
+    if not has_rows:
+        yield Problem(path.name, 1, "", "no rows below the header", _FETCH_AGAIN)
+
+
+def structural_problems(path: Path, width: int) -> Iterator[Problem]:
+    """Why a file cannot be split into rows: bytes that are no UTF-8, rows of another length, an open quote."""
+    undecodable = list(_undecodable_lines(path))
+    if undecodable:
+        yield from undecodable
+        return
+    try:
+        for line, row in _rows(path):
+            if len(row) != width:
+                reason = f"{len(row)} fields where the header has {width}"
+                remedy = "quote values that hold commas or line ends; if this is the last line, the file is truncated"
+                yield Problem(path.name, line, shown(",".join(row)), reason, remedy)
+    except BadSourceError as error:
+        yield from error.problems
+
+
+def _undecodable_lines(path: Path) -> Iterator[Problem]:
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            around = line[max(0, error.start - 20) : error.start + 20].decode(errors="backslashreplace")
+            reason = f"byte 0x{line[error.start]:02x} at position {error.start} is not UTF-8"
+            cut_off = error.reason == "unexpected end of data"
+            convert = f"convert the file, e.g. iconv -f latin1 -t utf-8 {path.name}"
+            yield Problem(path.name, number, around, reason, _FETCH_AGAIN if cut_off else convert)
+
+
+def no_final_newline(path: Path) -> Problem:
+    # Without it nobody can tell a whole last number from one that was cut off.
+    with path.open("rb") as file:
+        file.seek(-min(_VALUE_SHOWN, path.stat().st_size), 2)
+        tail = file.read().splitlines()[-1].decode("utf-8", errors="replace")
+    reason = "the last line has no line end: the file may be truncated"
+    remedy = "fetch the file again; if it is whole, end it with a newline"
+    return Problem(path.name, lines_of_rows(path)[-1], tail, reason, remedy)
+
+
+def _line(path: Path, number: int) -> str:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for current, line in enumerate(file, start=1):
+            if current == number:
+                return shown(line.rstrip("\r\n"))
+    return ""

@@ -1,0 +1,1 @@
+copy labels (productid, prdtypecode) from stdin (format csv)
