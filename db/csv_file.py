@@ -122,7 +122,10 @@ class CsvFile:
 
         In one block: across two, Arrow would drop the LF of a CRLF, inside quotes too (apache/arrow#51368).
         """
-        options = pyarrow.csv.ReadOptions(block_size=min(len(content), _LARGEST_BLOCK_BYTES))
+        options = pyarrow.csv.ReadOptions(
+            block_size=min(len(content), _LARGEST_BLOCK_BYTES),
+            use_threads=False,  # there is one block
+        )
         try:
             table = pyarrow.csv.read_csv(
                 pa.BufferReader(content),
@@ -199,14 +202,17 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
     for offset, text in _with_neighbours(path):
         around = np.frombuffer(text, np.uint8)
         inner = around[1:-1]
-        quotes = np.flatnonzero(inner == _QUOTE)
+        is_line_end = inner == _LF
+        if b"\r" in text:
+            is_line_end |= (inner == _CR) & (around[2:] != _LF)
+        marks = np.flatnonzero(is_line_end | (inner == _QUOTE))
+        is_quote = inner[marks] == _QUOTE
+        quotes_so_far = parity + np.cumsum(is_quote)
+        quotes = marks[is_quote]
         begins, finishes = quotes[parity::2], quotes[1 - parity :: 2]
         is_well_quoted &= bool(_IS_BORDER[around[begins]].all() and _IS_BORDER[around[finishes + 2]].all())
-        line_ends = np.flatnonzero(inner == _LF)
-        if b"\r" in text:
-            line_ends = np.flatnonzero((inner == _LF) | ((inner == _CR) & (around[2:] != _LF)))
-        ends.append(offset + 1 + line_ends)
-        are_quoted.append((np.searchsorted(quotes, line_ends) + parity) % 2 == 1)
+        ends.append(offset + 1 + marks[~is_quote])
+        are_quoted.append(quotes_so_far[~is_quote] % 2 == 1)
         parity = (parity + len(quotes)) % 2
     return np.concatenate(ends), np.concatenate(are_quoted), is_well_quoted and parity == 0
 

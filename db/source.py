@@ -120,8 +120,10 @@ def read_training_set(directory: Path, random_seed: int, holdout_percentage: int
     """
     csv, table = _read_pair(directory, X_TRAIN, Y_TRAIN)
     productids = table["productid"].to_numpy()
-    # ties of the 63-bit keys are all but impossible, and still decided: by the id
-    order = np.lexsort((productids, keys(productids, random_seed, Salt.SAMPLE)))
+    hashes = keys(productids, random_seed, Salt.SAMPLE)
+    order = np.argsort(hashes)
+    if (hashes[order][1:] == hashes[order][:-1]).any():  # all but impossible, and still decided: by the id
+        order = np.lexsort((productids, hashes))
     return TrainingSet(csv, table, order, random_seed, holdout_percentage)
 
 
