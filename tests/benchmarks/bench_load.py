@@ -1,20 +1,21 @@
-"""A week of 3 %: ours beside a raw COPY of the same rows, beside itself without the audit, and beside pandas.to_sql."""
+"""A week of 3 %: ours beside a raw COPY of the same rows, beside the least that the same tables cost, and beside the usual way."""
 
 import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
+import bench_load_usual as usual
 import psycopg
 import pyarrow as pa
 import pyarrow.csv
-import sqlalchemy
 from bench_ground import FIRST_WEEK, SECOND_LAST_WEEK, Ground, Weeks, finish_load
 from bench_measure import Report, Sample, Task, alternate, in_child, timed
 
 from db import load, source
-from db.connect import connect, engine
-from db.database import Database, Role
+from db.connect import connect
+from db.database import Role
 from listeners.commands.load import load_week
 from shared.config import Settings
 
@@ -47,8 +48,11 @@ class _Prepared:
 
     week: pa.Table
 
-    def rows(self, _first_rank: int, _end_rank: int) -> pa.Table:
-        return self.week
+    def chunks(self, _first_rank: int, _end_rank: int) -> Iterator[pa.Table]:
+        yield self.week
+
+    def labels(self, _first_rank: int, _end_rank: int) -> pa.Table:
+        return self.week.select(_LABEL_COLUMNS)
 
 
 def run(ground: Ground, weeks: Weeks) -> Report:
@@ -57,14 +61,19 @@ def run(ground: Ground, weeks: Weeks) -> Report:
     for loaded, before in (("40 %", FIRST_WEEK), ("97 %", SECOND_LAST_WEEK)):
         rows = _week_of_rows(ground, before + 1)
         ours = partial(_load_increment, weeks, before)
-        _prepare_usual(ground, weeks, before)
+        usual.prepare(ground, weeks, before)
         variants |= {
             f"ours at {loaded}": partial(ours, ground.training_set),
             f"rows prepared at {loaded}": partial(ours, _Prepared(rows)),
-            f"four steps at {loaded}": partial(_load_four_steps, weeks, before),
             f"unaudited at {loaded}": partial(ours, ground.training_set, preparation=_UNAUDITED),
             f"raw COPY at {loaded}": partial(_copy_raw, weeks, before, _as_csv(rows)),
-            f"to_sql at {loaded}": partial(_to_sql, weeks, before, rows),
+            f"floor at {loaded}": partial(_copy_into_tables, weeks, before, _as_copies(rows)),
+            f"unaudited floor at {loaded}": partial(_copy_into_tables, weeks, before, _as_copies(rows)[:2]),
+            f"from the files at {loaded}": partial(_load_from_files, weeks, before),
+            f"sealed at {loaded}": partial(_load_from_files, weeks, before, finish=True),
+            f"usual at {loaded}": partial(usual.load_week, weeks, before, "update"),
+            f"usual, do nothing, at {loaded}": partial(usual.load_week, weeks, before, "nothing"),
+            f"to_sql of the week at {loaded}": partial(usual.append_week, weeks, before),
         }
     report = Report(samples={STAGE: alternate(variants, ROUNDS)})
     _compare(report)
@@ -74,19 +83,23 @@ def run(ground: Ground, weeks: Weeks) -> Report:
 
 def _compare(report: Report) -> None:
     samples = report.samples[STAGE]
-    for loaded in ("40 %", "97 %"):
-        ours, raw = f"ours at {loaded}", f"raw COPY at {loaded}"
-        report.compare(STAGE, f"{ours} / raw COPY, unlogged", samples, ours, raw, at_most=4.5)
-        prepared = f"rows prepared at {loaded}"
-        report.compare(STAGE, f"  of it once the rows are prepared, at {loaded}", samples, prepared, raw)
-        report.compare(STAGE, f"{ours} / same without audit", samples, ours, f"unaudited at {loaded}")
-        usual = f"to_sql at {loaded}"
-        report.compare(STAGE, f"to_sql + row trigger / {ours}", samples, usual, ours)
-        report.compare(STAGE, f"  once the rows are prepared, at {loaded}", samples, usual, prepared)
-        report.compare(STAGE, f"all four steps / {ours}", samples, f"four steps at {loaded}", ours)
-    report.compare(
-        STAGE, "ours at 97 % / ours at 40 %", samples, "ours at 97 %", "ours at 40 %", at_most=1.15
-    )
+    compare = partial(report.compare, STAGE)
+    for at in ("at 40 %", "at 97 %"):
+        ours, prepared, raw, floor = f"ours {at}", f"rows prepared {at}", f"raw COPY {at}", f"floor {at}"
+        whole, usually = f"from the files {at}", f"usual {at}"
+        compare(f"usual way, files to rows / ours, {at}", samples, usually, whole, at_least=10)
+        compare("  the same, conflicts ignored", samples, f"usual, do nothing, {at}", whole)
+        compare("  the usual way / ours, validated and sealed", samples, usually, f"sealed {at}")
+        compare(f"load_increment / raw COPY, unlogged, {at}", samples, ours, raw, at_most=3.9)
+        compare("  of it once the rows are prepared", samples, prepared, raw)
+        compare("  the same rows COPYed into the four tables / raw COPY", samples, floor, raw)
+        compare("  rows prepared / COPYed into the four tables", samples, prepared, floor)
+        compare(f"load_increment / same without audit, {at}", samples, ours, f"unaudited {at}", at_most=1.1)
+        compare("  COPYed into four tables / into two", samples, floor, f"unaudited floor {at}")
+        week_only = f"to_sql of the week {at}"
+        compare("  to_sql of the week's rows / ours, rows prepared", samples, week_only, prepared)
+    compare("load_increment at 97 % / at 40 %", samples, "ours at 97 %", "ours at 40 %", at_most=1.15)
+    compare("from the files at 97 % / at 40 %", samples, "from the files at 97 %", "from the files at 40 %")
 
 
 def _measure_memory(report: Report, ground: Ground, weeks: Weeks) -> None:
@@ -120,7 +133,7 @@ def _week_of_rows(ground: Ground, week: int) -> pa.Table:
         load.target_rows(ground.training_set.total_rows, ground.settings.percentage_of(number))
         for number in (week - 1, week)
     )
-    return ground.training_set.rows(first, end).select(_COLUMNS)
+    return ground.training_set.rows(first, end).select(_COLUMNS).sort_by("productid").combine_chunks()
 
 
 def _load_increment(
@@ -137,11 +150,19 @@ def _load_increment(
             return timed(step, connection.info.backend_pid)
 
 
-def _load_four_steps(weeks: Weeks, before: int) -> Sample:
+def _load_from_files(weeks: Weeks, before: int, *, finish: bool = False) -> Sample:
+    """The week from the files to the committed rows, or to the validated and sealed batch."""
+    settings = weeks.ground.settings
+
     def steps(connection: load.Connection) -> None:
-        plan = weeks.plan(connection)
+        training_set = source.read_training_set(
+            settings.data_path, settings.random_seed, settings.holdout_percentage
+        )
+        plan = load.check_current_state(connection, settings, training_set)
         assert plan is not None
-        finish_load(connection, load.load_increment(connection, plan, weeks.ground.training_set))
+        result = load.load_increment(connection, plan, training_set)
+        if finish:
+            finish_load(connection, result)
 
     with (
         weeks.copy_of(f"week_{before}") as database,
@@ -170,36 +191,48 @@ def _copy_raw(weeks: Weeks, before: int, csv: bytes) -> Sample:
         return timed(partial(copy, connection), connection.info.backend_pid)
 
 
-def _prepare_usual(ground: Ground, weeks: Weeks, week: int) -> None:
-    """A database with the usual tables, filled as far as ours."""
-    database = weeks.database(f"usual_{week}")
-    weeks.create(database.settings.postgres_db)
-    end = load.target_rows(ground.training_set.total_rows, ground.settings.percentage_of(week))
-    rows = ground.training_set.rows(0, end)
-    with weeks.as_superuser(database) as connection:
-        connection.execute((Path(__file__).parent / "usual_load.sql").read_text(encoding="utf-8"))
-        for table, columns in (("products", _PRODUCT_COLUMNS), ("labels", _LABEL_COLUMNS)):
-            statement = f"copy {table} ({', '.join(columns)}) from stdin (format csv)"
-            with connection.cursor() as cursor, cursor.copy(statement) as copy:
-                copy.write(_as_csv(rows.select(columns)))
-    weeks.settle(database)
+@dataclass(frozen=True)
+class _Copy:
+    statement: str
+    csv: bytes
 
 
-def _to_sql(weeks: Weeks, before: int, rows: pa.Table) -> Sample:
-    frame = rows.to_pandas()
+def _as_copies(rows: pa.Table) -> list[_Copy]:
+    """What the load writes into each table, as CSV; the history's other columns have defaults."""
+    moment = datetime.now(UTC).isoformat()
+    history = pa.table(
+        {
+            "operation_type": ["INSERT"] * rows.num_rows,
+            "operation_date": [moment] * rows.num_rows,
+            "load_batch_id": pa.array([1] * rows.num_rows),
+        }
+    )
+    copies = []
+    tables = (("products", "product_id", _PRODUCT_COLUMNS), ("labels", "label_id", _LABEL_COLUMNS))
+    for table, _, columns in tables:
+        copies.append(_copy_of(table, rows.select(columns)))
+    for table, key, columns in tables:
+        entries = rows.select(columns).append_column(key, rows["sample_rank"])
+        for column in history.column_names:
+            entries = entries.append_column(column, history[column])
+        copies.append(_copy_of(f"{table}_history", entries))
+    return copies
 
-    def send(connection: sqlalchemy.Connection) -> None:
-        for table, columns in (("products", _PRODUCT_COLUMNS), ("labels", _LABEL_COLUMNS)):
-            frame[list(columns)].to_sql(table, connection, if_exists="append", index=False)
+
+def _copy_of(table: str, rows: pa.Table) -> _Copy:
+    return _Copy(f"copy {table} ({', '.join(rows.column_names)}) from stdin (format csv)", _as_csv(rows))
+
+
+def _copy_into_tables(weeks: Weeks, before: int, copies: Iterable[_Copy]) -> Sample:
+    """The floor: bytes that are ready, into the tables with their indexes and constraints, without a trigger."""
+
+    def copy(connection: psycopg.Connection) -> None:
+        for one in copies:
+            with connection.cursor() as cursor, cursor.copy(one.statement) as sink:
+                sink.write(one.csv)
         connection.commit()
 
-    with (
-        weeks.copy_of(f"usual_{before}") as database,
-        _superuser_engine(weeks, database).connect() as connection,
-    ):
-        backend_pid = connection.scalar(sqlalchemy.text("select pg_backend_pid()"))
-        return timed(partial(send, connection), backend_pid)
-
-
-def _superuser_engine(weeks: Weeks, database: Database) -> sqlalchemy.Engine:
-    return engine(weeks.server.conninfo(database.settings.postgres_db), "benchmark to_sql")
+    with weeks.copy_of(f"week_{before}") as database, weeks.as_superuser(database) as connection:
+        connection.execute(_UNAUDITED)
+        connection.commit()
+        return timed(partial(copy, connection), connection.info.backend_pid)
