@@ -13,11 +13,11 @@ rows, the row groups or the compression. Anybody can compute it, from this defin
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
-from itertools import groupby
-from operator import itemgetter
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeAlias
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -128,61 +128,78 @@ class Proof(_Record):
             ) from None
 
 
-# What a dataset is sorted by: prdtypecode, productid and the row's hash. Plain tuples, as there is one for each product.
-_Key: TypeAlias = tuple[int, int, bytes]
-_Copies: TypeAlias = dict[_Key, int]
+_COUNTED: Final = np.dtype([("code", "i8"), ("productid", "i8"), ("hash", "V32"), ("copies", "i8")])
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A dataset's distinct rows, sorted by prdtypecode, productid and the row's SHA-256: 56 bytes each, as there may be millions.
+
+    All are of shape (distinct rows,): `hashes` of 32 bytes each (V32), the others int64.
+    """
+
+    codes: npt.NDArray[np.int64]
+    productids: npt.NDArray[np.int64]
+    hashes: npt.NDArray[np.void]
+    copies: npt.NDArray[np.int64]
+
+    def classes(self) -> Iterator[slice]:
+        """The rows of each class, ascending by code."""
+        ends = np.flatnonzero(np.diff(self.codes)) + 1
+        bounds = [0, *ends.tolist(), len(self.codes)]
+        return (slice(first, end) for first, end in pairwise(bounds) if first < end)
+
+    def leaves(self, rows: slice) -> list[bytes]:
+        """The leaves of the Merkle tree of a class."""
+        entries = zip(self.hashes[rows].tolist(), self.copies[rows].tolist(), strict=True)
+        return [leaf_hash(_entry(row_hash, copies)) for row_hash, copies in entries]
+
+    def identify(self, rows: slice, leaves: Sequence[bytes]) -> ClassIdentity:
+        return ClassIdentity(
+            prdtypecode=int(self.codes[rows.start]),
+            products=rows.stop - rows.start,
+            rows=int(self.copies[rows].sum()),
+            root=root_of(leaves),
+        )
 
 
 def identity_of(path: Path) -> DatasetIdentity:
     """The identity of a parquet file with the columns of `ProductRow`, read a row group at a time."""
-    copies = _read(path)
-    return DatasetIdentity(classes=tuple(_identify(copies, *tree) for tree in _trees(copies)))
+    dataset = _read(path)
+    return DatasetIdentity(
+        classes=tuple(dataset.identify(rows, dataset.leaves(rows)) for rows in dataset.classes())
+    )
 
 
 def prove(path: Path, productid: int) -> Proof | None:
     """The proof that a dataset holds a product, or None where it does not."""
-    copies = _read(path)
-    key = min((key for key in copies if key[1] == productid), default=None)
-    if key is None:
+    dataset = _read(path)
+    found = np.flatnonzero(dataset.productids == productid)
+    if not len(found):
         return None
+    place = int(found[0])
     classes, index, siblings = [], 0, list[bytes]()
-    for keys, leaves in _trees(copies):
-        classes.append(_identify(copies, keys, leaves))
-        if keys[0][0] == key[0]:
-            index = keys.index(key)
+    for rows in dataset.classes():
+        leaves = dataset.leaves(rows)
+        classes.append(dataset.identify(rows, leaves))
+        if rows.start <= place < rows.stop:
+            index = place - rows.start
             siblings = audit_path(leaves, index)
     return Proof(
         dataset=path.stem,
         dataset_digest=_digest(classes),
-        row=_row(path, key),
-        copies=copies[key],
+        row=_row(path, productid, dataset.hashes[place].tobytes()),
+        copies=int(dataset.copies[place]),
         index=index,
         path=tuple(siblings),
         classes=tuple(classes),
     )
 
 
-def _row(path: Path, key: _Key) -> ProductRow:
-    _, productid, row_hash = key
+def _row(path: Path, productid: int, row_hash: bytes) -> ProductRow:
     columns = list(ProductRow.model_fields)
     rows = pq.read_table(path, columns=columns, filters=[("productid", "=", productid)]).to_pylist()
     return next(row for row in map(ProductRow.model_validate, rows) if row.sha256() == row_hash)
-
-
-def _trees(copies: _Copies) -> Iterator[tuple[list[_Key], list[bytes]]]:
-    """Each class's products in order, and the leaves of its tree."""
-    for _, group in groupby(sorted(copies), key=itemgetter(0)):
-        keys = list(group)
-        yield keys, [leaf_hash(_entry(key[2], copies[key])) for key in keys]
-
-
-def _identify(copies: _Copies, keys: Sequence[_Key], leaves: Sequence[bytes]) -> ClassIdentity:
-    return ClassIdentity(
-        prdtypecode=keys[0][0],
-        products=len(keys),
-        rows=sum(copies[key] for key in keys),
-        root=root_of(leaves),
-    )
 
 
 def _digest(classes: Iterable[ClassIdentity]) -> str:
@@ -203,23 +220,41 @@ def _encoded(value: int | str | None) -> bytes:
     return struct.pack(">i", len(content)) + content
 
 
-def _read(path: Path) -> _Copies:
+def _read(path: Path) -> _Rows:
     """How often each row occurs. Held is one row group; of copies that are adjacent one is looked at."""
     columns = list(ProductRow.model_fields)
     texts = [name for name, field in ProductRow.model_fields.items() if field.annotation == str | None]
-    copies: _Copies = {}
+    parts = [np.empty(0, _COUNTED)]
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns, use_threads=False).unify_dictionaries()
             starts = _starts(rows)
             distinct = rows.take(starts)
-            hashes = [sha256(encoded).digest() for encoded in _encode(distinct)]
-            keys = zip(
-                distinct["prdtypecode"].to_pylist(), distinct["productid"].to_pylist(), hashes, strict=True
-            )
-            for key, length in zip(keys, np.diff(starts, append=rows.num_rows).tolist(), strict=True):
-                copies[key] = copies.get(key, 0) + length
-    return copies
+            part = np.empty(len(starts), _COUNTED)
+            part["code"], part["productid"] = distinct["prdtypecode"], distinct["productid"]
+            hashes = b"".join(sha256(encoded).digest() for encoded in _encode(distinct))
+            part["hash"] = np.frombuffer(hashes, _COUNTED["hash"])
+            part["copies"] = np.diff(starts, append=rows.num_rows)
+            parts.append(part)
+    return _merged(np.concatenate(parts))
+
+
+def _merged(counted: npt.NDArray[np.void]) -> _Rows:
+    """Sorted, and each row once: its copies may have been counted in several places."""
+    words = np.ascontiguousarray(counted["hash"]).view(">u8").reshape(-1, 4)
+    order = np.lexsort((*words.T[::-1], counted["productid"], counted["code"]))
+    counted, words = counted[order], words[order]
+    begins = np.ones(len(counted), np.bool_)
+    begins[1:] = (words[1:] != words[:-1]).any(axis=1)
+    for name in ("code", "productid"):
+        begins[1:] |= counted[name][1:] != counted[name][:-1]
+    first = np.flatnonzero(begins)
+    return _Rows(
+        codes=counted["code"][first],
+        productids=counted["productid"][first],
+        hashes=counted["hash"][first],
+        copies=np.add.reduceat(counted["copies"], first) if len(first) else np.empty(0, np.int64),
+    )
 
 
 def _starts(rows: pa.Table) -> npt.NDArray[np.intp]:
