@@ -1,11 +1,13 @@
 """Write the balanced dataset so that a copy costs almost nothing, and check what was written.
 
-Copies of a row are adjacent. Each row group holds the copies of a fixed number of products, its texts once in a dictionary:
-plain readers see the full balanced rows, the file is about as large as that of the distinct rows, and memory is one group's.
+Copies of a row are adjacent. Each row group holds the copies of one chunk of products, its texts once in a dictionary;
+a number that repeats the one before costs less than its place in a dictionary. Plain readers see the full balanced rows, the
+file is about as large as that of the distinct rows, and memory is one group's.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,22 @@ import pyarrow.parquet as pq
 from listeners.snapshot.read import SCHEMA
 from shared.errors import VerificationError
 
-PRODUCTS_PER_ROW_GROUP = 4096
-_DICTIONARY_BYTES = 1 << 30  # never fall back to writing every copy of a text
-_ZSTD_LEVEL = 1
+PRODUCTS_PER_ROW_GROUP: Final = 8192
+_IN_DICTIONARIES: Final = tuple(field.name for field in SCHEMA if pa.types.is_string(field.type))
+_OPTIONS: Final = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": list(_IN_DICTIONARIES),
+    "dictionary_pagesize_limit": 1 << 30,  # never fall back to writing every copy of a text
+    "write_statistics": ["productid", "imageid", "prdtypecode"],  # nobody looks for a range of texts
+    "store_schema": False,  # plain readers are to see texts, and not how they were handed to the writer
+}
+_WRITTEN: Final = pa.schema(
+    [
+        field.with_type(pa.dictionary(pa.int32(), field.type)) if field.name in _IN_DICTIONARIES else field
+        for field in SCHEMA
+    ]
+)
 
 
 def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[np.int64]) -> None:
@@ -32,25 +47,30 @@ def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[n
         VerificationError: chunks and copies are not of the same length.
     """
     first = 0
-    with pq.ParquetWriter(
-        path,
-        SCHEMA,
-        compression="zstd",
-        compression_level=_ZSTD_LEVEL,
-        dictionary_pagesize_limit=_DICTIONARY_BYTES,
-    ) as writer:
+    with pq.ParquetWriter(path, _WRITTEN, **_OPTIONS) as writer:
         for chunk in chunks:
             repeat = copies[first : first + chunk.num_rows]
             first += chunk.num_rows
             if len(repeat) != chunk.num_rows:
                 break
-            rows = pa.array(np.repeat(np.arange(chunk.num_rows), repeat))
+            rows = pa.array(np.repeat(np.arange(chunk.num_rows, dtype=np.int32), repeat))
             # not held in a name: the last group's copies would stay alive while the next are made
-            writer.write_table(chunk.take(rows), row_group_size=max(1, len(rows)))
+            writer.write_table(_repeated(chunk, rows), row_group_size=max(1, len(rows)))
     if first != len(copies):
-        raise VerificationError(
-            f"the batch changed while it was read: {len(copies)} labels, {first} rows or more"
-        )
+        raise VerificationError(f"{len(copies)} numbers of copies for {first} rows or more")
+
+
+def _repeated(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
+    """`chunk.take(rows)`, without a copy of any text that goes into a dictionary."""
+    columns = []
+    for name in SCHEMA.names:
+        values = chunk[name].combine_chunks()
+        if name in _IN_DICTIONARIES:
+            distinct = values.dictionary_encode()
+            columns.append(pa.DictionaryArray.from_arrays(distinct.indices.take(rows), distinct.dictionary))
+        else:
+            columns.append(values.take(rows))
+    return pa.Table.from_arrays(columns, schema=_WRITTEN)
 
 
 def verify_balanced(
@@ -59,7 +79,7 @@ def verify_balanced(
     labels: npt.NDArray[np.int32],
     holdout: npt.NDArray[np.int64],
 ) -> dict[int, int]:
-    """Read the file again and compare it with what the batch holds; returns the rows of each class.
+    """Read the file again, a row group at a time, and compare it with what the batch holds; returns the rows of each class.
 
     Args:
         path: what `write_balanced` wrote.
@@ -70,17 +90,40 @@ def verify_balanced(
     Raises:
         VerificationError: a class is larger than another, a row is missing, unknown, mislabelled or held out.
     """
-    written = pq.read_table(path, columns=["productid", "prdtypecode"])
-    ids, classes = written["productid"].to_numpy(), written["prdtypecode"].to_numpy()
-    if np.isin(ids, holdout).any():
-        raise VerificationError(f"{path.name} holds products of the holdout")
-    distinct, first = np.unique(ids, return_index=True)
     order = np.argsort(productids)
-    if not np.array_equal(distinct, productids[order]) or not np.array_equal(classes[first], labels[order]):
-        raise VerificationError(f"{path.name} does not hold exactly the training rows of its batch")
-    codes, counts = np.unique(classes, return_counts=True)
+    known, classes = productids[order], labels[order]
+    copies = np.zeros(len(known), np.int64)
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, ["productid", "prdtypecode"], use_threads=False)
+            ids, codes, lengths = _runs(rows)
+            places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+            if not np.array_equal(known[places], ids) or not np.array_equal(classes[places], codes):
+                raise _not_the_batch(path)
+            np.add.at(copies, places, lengths)
+    if not copies.all():
+        raise _not_the_batch(path)
+    if np.isin(known, holdout).any():
+        raise VerificationError(f"{path.name} holds products of the holdout")
+    return _balanced(path, classes, copies)
+
+
+def _runs(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Productid, class and length of each run of equal rows."""
+    ids, codes = rows["productid"].to_numpy(), rows["prdtypecode"].to_numpy()
+    starts = np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (codes[1:] != codes[:-1])])
+    return ids[starts], codes[starts], np.diff(starts, append=len(ids))
+
+
+def _balanced(path: Path, classes: npt.NDArray[np.int32], copies: npt.NDArray[np.int64]) -> dict[int, int]:
+    codes, class_of = np.unique(classes, return_inverse=True)
+    counts = np.bincount(class_of, copies).astype(np.int64)
     if len(set(counts.tolist())) > 1:
         raise VerificationError(
             f"{path.name} is not balanced: classes of {counts.min()} to {counts.max()} rows"
         )
     return dict(zip(codes.tolist(), counts.tolist(), strict=True))
+
+
+def _not_the_batch(path: Path) -> VerificationError:
+    return VerificationError(f"{path.name} does not hold exactly the training rows of its batch")
