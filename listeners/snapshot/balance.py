@@ -45,7 +45,13 @@ class HashOverSampler(BaseOverSampler):  # type: ignore[misc]
         super().__init__(sampling_strategy="not majority")
         self.random_seed = random_seed
 
+    def copies_of(
+        self, productids: npt.NDArray[np.int64], labels: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.int64]:
+        """The draw itself, shape (rows,), int64: how often `fit_resample` repeats each row, without the repeated rows."""
+        return multiplicities(productids, labels, self.random_seed)
+
     def _fit_resample(self, X: Any, y: Any, **_params: Any) -> tuple[Any, Any]:  # noqa: N803  imbalanced-learn's names
-        copies = multiplicities(np.asarray(X)[:, 0].astype(np.int64), np.asarray(y), self.random_seed)
+        copies = self.copies_of(np.asarray(X)[:, 0].astype(np.int64), np.asarray(y))
         self.sample_indices_ = np.repeat(np.arange(len(copies)), copies)
         return X[self.sample_indices_], y[self.sample_indices_]

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
 from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
-from listeners.snapshot.read import read_labels, stream_rows
+from listeners.snapshot.read import read_batch
 from shared.categories import category_name
 from shared.errors import StageError
 from shared.mlflow_names import (
@@ -85,28 +86,25 @@ def build(
 ) -> dict[str, Any]:
     """Write a batch's balanced parquet file from the audit trail and verify it; returns what dataset_stats.json says.
 
-    Nothing but the batch and the seed decides its bytes, so that it can be built again at any time.
+    Nothing but the batch and the seed decides its bytes, so that it can be built again at any time. Memory is a few numbers for
+    each row of the batch, and one row group; beside `path` there must be room for the batch's rows, uncompressed.
 
     Raises:
         StageError: the batch holds no training rows.
         VerificationError: what was written is not what was promised.
     """
-    productids, labels = read_labels(connection, batch_id)
-    if not len(productids):
-        raise StageError(f"batch {batch_id} holds no labelled training rows")
-    sampler = HashOverSampler(random_seed=random_seed)
-    sampler.fit_resample(productids.reshape(-1, 1), labels)
-    copies = np.bincount(sampler.sample_indices_, minlength=len(productids))
-    write_balanced(path, stream_rows(connection, batch_id, PRODUCTS_PER_ROW_GROUP), copies)
-    held_out = connection.execute(
-        "select productid from products_as_of_batch(%s) where split = 'holdout'", [batch_id]
-    ).fetchall()
-    balanced = verify_balanced(path, productids, labels, np.array(held_out, np.int64).ravel())
-    codes, counts = np.unique(labels, return_counts=True)
+    with TemporaryDirectory(dir=path.parent, prefix="rows-") as scratch:
+        rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, Path(scratch) / "rows.arrow")
+        if not len(rows.productids):
+            raise StageError(f"batch {batch_id} holds no labelled training rows")
+        copies = HashOverSampler(random_seed=random_seed).copies_of(rows.productids, rows.labels)
+        write_balanced(path, rows.chunks(), copies)
+    balanced = verify_balanced(path, rows.productids, rows.labels, rows.holdout)
+    codes, counts = np.unique(rows.labels, return_counts=True)
     return {
         "total_rows": sum(balanced.values()),
-        "distinct_products": len(productids),
-        "held_out_products": len(held_out),
+        "distinct_products": len(rows.productids),
+        "held_out_products": len(rows.holdout),
         "classes": {
             str(code): {"name": category_name(code), "source_rows": count, "balanced_rows": balanced[code]}
             for code, count in zip(codes.tolist(), counts.tolist(), strict=True)

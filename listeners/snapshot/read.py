@@ -1,16 +1,22 @@
-"""Read a batch's training rows from PostgreSQL as Arrow, as a stream: memory does not grow with the number of rows."""
+"""Read a batch from PostgreSQL once, and keep its training rows in a file beside the dataset.
 
-import io
-from collections.abc import Iterable, Iterator
+How many copies a row gets is known when all rows have been seen. A file of them costs a tenth of asking PostgreSQL again; what is
+held in memory is one chunk, and 20 bytes for each row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 from psycopg.rows import TupleRow
 
 from db.sql import query
+from listeners.snapshot.copy_binary import tables
 
 SCHEMA = pa.schema(
     [
@@ -22,82 +28,56 @@ SCHEMA = pa.schema(
         ("prdtypecode", pa.int32()),
     ]
 )
-
-_BLOCK_BYTES = 1 << 20
-_CR = 0x0D
+_SENT = SCHEMA.append(pa.field("held_out", pa.bool_()))
 
 
-def read_labels(
-    connection: psycopg.Connection[TupleRow], batch_id: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Productid (int64) and prdtypecode (int32) of the batch's training rows, both of shape (rows,), in total order."""
-    with connection.cursor(binary=True) as cursor:
-        rows = cursor.execute(query("training_labels"), {"batch_id": batch_id}).fetchall()
-    table = np.array(rows, np.int64).reshape(-1, 2)
-    return table[:, 0].copy(), table[:, 1].astype(np.int32)
+@dataclass(frozen=True)
+class BatchRows:
+    """A batch's rows: the numbers in memory, the rest in a file.
+
+    Attributes:
+        productids: shape (training rows,), int64, in total order.
+        labels: shape (training rows,), int32, their classes.
+        holdout: shape (held out,), int64, productids.
+        path: the training rows in the same order, as an Arrow stream.
+    """
+
+    productids: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int32]
+    holdout: npt.NDArray[np.int64]
+    path: Path
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """The training rows as they were read: tables of `SCHEMA`, cut where the batch alone decides."""
+        with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
+            for batch in stream:
+                yield pa.Table.from_batches([batch])
+
+
+def read_batch(
+    connection: psycopg.Connection[TupleRow], batch_id: int, rows_per_chunk: int, path: Path
+) -> BatchRows:
+    """Read the batch and write its training rows to `path`. A chunk is `rows_per_chunk` rows less those held out of them."""
+    productids, labels, holdout = [], [], []
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
+        for rows in stream_rows(connection, batch_id, rows_per_chunk):
+            holdout.append(rows.filter(rows["held_out"])["productid"].to_numpy())
+            training = rows.filter(pc.invert(rows["held_out"])).select(SCHEMA.names)
+            productids.append(training["productid"].to_numpy())
+            labels.append(training["prdtypecode"].to_numpy())
+            if training.num_rows:
+                stream.write_table(training)
+    return BatchRows(
+        productids=np.concatenate([np.empty(0, np.int64), *productids]),
+        labels=np.concatenate([np.empty(0, np.int32), *labels]),
+        holdout=np.concatenate([np.empty(0, np.int64), *holdout]),
+        path=path,
+    )
 
 
 def stream_rows(
     connection: psycopg.Connection[TupleRow], batch_id: int, rows_per_chunk: int
 ) -> Iterator[pa.Table]:
-    """The batch's training rows in the order of `read_labels`, in tables of `rows_per_chunk` (the last may be shorter)."""
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(query("copy_training_rows"), {"batch_id": batch_id}) as copy,
-    ):
-        reader = pyarrow.csv.open_csv(
-            _CopyStream(copy),
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=SCHEMA.names, block_size=_BLOCK_BYTES, use_threads=False
-            ),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            # COPY writes null as nothing and an empty text as "": only the former is null
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=SCHEMA,
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-        yield from _rechunk(reader, rows_per_chunk)
-
-
-def _rechunk(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Cut at exact row counts: where the network cut the stream must not show in the parquet file."""
-    held: list[pa.RecordBatch] = []
-    held_rows = 0
-    for batch in batches:
-        held.append(batch)
-        held_rows += batch.num_rows
-        while held_rows >= rows:
-            table = pa.Table.from_batches(held, SCHEMA)
-            yield table.slice(0, rows)
-            held = table.slice(rows).to_batches()
-            held_rows -= rows
-    if held_rows:
-        yield pa.Table.from_batches(held, SCHEMA)
-
-
-class _CopyStream(io.RawIOBase):
-    """psycopg's COPY blocks as a file that Arrow can read."""
-
-    def __init__(self, blocks: Iterable[bytes | bytearray | memoryview]) -> None:
-        self._blocks = iter(blocks)
-        self._held = bytearray()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = _BLOCK_BYTES) -> bytes:
-        """At most `size` bytes, none at the end.
-
-        A CR at the end is left for the next read: of a CRLF that two reads share Arrow 25 drops the LF, inside quotes
-        too (apache/arrow#51368).
-        """
-        while len(self._held) <= size and (block := next(self._blocks, None)) is not None:
-            self._held += block
-        more_follows = len(self._held) > size
-        end = size - 1 if more_follows and self._held[size - 1] == _CR else size
-        taken = bytes(self._held[:end])
-        del self._held[:end]
-        return taken
+    """The batch's rows in total order, in tables of `rows_per_chunk`: `SCHEMA`, and whether the row is held out."""
+    with connection.cursor() as cursor, cursor.copy(query("copy_batch"), {"batch_id": batch_id}) as copy:
+        yield from tables(copy, _SENT, rows_per_chunk)

@@ -15,7 +15,7 @@ from db.synthetic import generate
 from listeners.job import Job
 from listeners.mlflow_runs import Tracking
 from listeners.snapshot import handle as snapshot
-from listeners.snapshot.read import SCHEMA, read_labels, stream_rows
+from listeners.snapshot.read import SCHEMA, read_batch, stream_rows
 from shared.errors import FencedError, SourceChangedError
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT
@@ -137,15 +137,31 @@ def test_shuffled_source_files_give_the_same_bytes(
 def test_the_stream_is_cut_at_row_counts_and_not_where_the_network_cuts_it(load_weeks, as_role):
     [batch_id] = load_weeks(1)
     with as_role(Role.SNAPSHOT) as connection:
-        productids, _labels = read_labels(connection, batch_id)
-        chunks = list(stream_rows(connection, batch_id, 50))
-    assert [chunk.num_rows for chunk in chunks[:-1]] == [50] * (len(chunks) - 1)
+        sizes = [chunk.num_rows for chunk in stream_rows(connection, batch_id, 50)]
+    assert sizes[:-1] == [50] * (len(sizes) - 1)
+    assert 1 <= sizes[-1] <= 50
+
+
+def test_a_batch_is_read_in_total_order_and_parted_from_its_holdout(load_weeks, as_role, tmp_path):
+    [batch_id] = load_weeks(1)
+    with as_role(Role.SNAPSHOT) as connection:
+        rows = read_batch(connection, batch_id, 50, tmp_path / "rows.arrow")
+        select = (
+            "select productid, designation, description, imageid, image_path, prdtypecode from products_as_of_batch(%s)"
+            " where split = %s order by sample_rank nulls last, productid"
+        )
+        training, held_out = (
+            connection.execute(select, [batch_id, split]).fetchall() for split in ("train", "holdout")
+        )
+    chunks = list(rows.chunks())
     assert all(chunk.schema == SCHEMA for chunk in chunks)
-    assert np.array_equal(np.concatenate([chunk["productid"].to_numpy() for chunk in chunks]), productids)
+    assert [tuple(row.values()) for row in pa.concat_tables(chunks).to_pylist()] == training
+    assert rows.productids.tolist() == [row[0] for row in training]
+    assert rows.labels.tolist() == [row[-1] for row in training]
+    assert rows.holdout.tolist() == [row[0] for row in held_out] != []
 
 
 def test_line_ends_in_texts_arrive_as_they_are_wherever_the_stream_is_cut(as_superuser, load_weeks, as_role):
-    """Arrow drops the LF of a CRLF that two blocks share; with texts of nothing else, half of the cuts are of this kind."""
     with as_superuser() as connection:
         connection.execute(
             "insert into products (productid, designation, description)"
