@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import sqlalchemy
-from bench_ground import LAST_WEEK, Ground, Weeks
-from bench_measure import MEBIBYTE, Report, Sample, Task, alternate, in_child, timed
+from bench_ground import FIRST_WEEK, LAST_WEEK, Ground, Weeks
+from bench_measure import MEBIBYTE, ChildRun, Report, Sample, Task, alternate, in_child, timed
 from imblearn.over_sampling import RandomOverSampler
 
 from db.connect import connect, engine
@@ -19,16 +19,23 @@ from db.database import Role
 from db.sql import query
 from listeners.snapshot import parquet
 from listeners.snapshot.balance import multiplicities
-from listeners.snapshot.read import SCHEMA, read_labels, stream_rows
+from listeners.snapshot.handle import build
+from listeners.snapshot.read import stream_rows
 
 STAGE = "snapshot"
 ROUNDS = 5
 SEED = 42
 _FEW_ROWS = 100  # built once before memory is measured: libraries load some of their code on first use
 
-_AS_OF = query("copy_training_rows").partition("copy (")[2].rpartition(") to stdout")[0]
-_CURRENT = _AS_OF.replace("products_as_of_batch(%(batch_id)s)", "training_products").replace(
-    "split = 'train' and ", ""
+# What the distinct rows are written with: what Arrow does unless told otherwise, and what is smallest and fastest for them.
+_DISTINCT_ROW_GROUP = 16_384
+_DISTINCT: dict[str, bool] = {}
+_LEANEST = {"use_dictionary": False}
+
+_AS_OF = query("copy_batch").partition("copy (")[2].rpartition(") to stdout")[0]
+_CURRENT = _AS_OF.replace("products_as_of_batch(%(batch_id)s)", "products left join labels using (productid)")
+_USUAL = _AS_OF.replace(", split = 'holdout' as held_out", "").replace(
+    "split = 'holdout' or", "split = 'train' and"
 )
 
 
@@ -36,6 +43,7 @@ def run(ground: Ground, weeks: Weeks) -> Report:
     report = Report()
     _read(report, weeks)
     _build(report, ground)
+    _whole(report, ground, weeks)
     return report
 
 
@@ -46,9 +54,9 @@ def _read(report: Report, weeks: Weeks) -> None:
     conninfo = weeks.after(LAST_WEEK).conninfo(Role.SNAPSHOT)
     variants = {
         "stream_rows": partial(_time_read, conninfo, _stream),
-        "COPY discarded": partial(_time_read, conninfo, partial(_discard, _AS_OF)),
-        "COPY discarded, current table": partial(_time_read, conninfo, partial(_discard, _CURRENT)),
-        "read_labels": partial(_time_read, conninfo, _labels),
+        "COPY discarded": partial(_time_read, conninfo, partial(_discard, _AS_OF, "binary")),
+        "COPY as CSV discarded": partial(_time_read, conninfo, partial(_discard, _AS_OF, "csv")),
+        "COPY discarded, current table": partial(_time_read, conninfo, partial(_discard, _CURRENT, "binary")),
         "read_sql": partial(_time_read_sql, conninfo),
     }
     samples = report.samples["snapshot read"] = alternate(variants, ROUNDS)
@@ -58,10 +66,12 @@ def _read(report: Report, weeks: Weeks) -> None:
         samples,
         "stream_rows",
         "COPY discarded",
-        at_most=1.5,
+        at_most=1.25,
     )
     report.compare(STAGE, "read: read_sql / stream_rows", samples, "read_sql", "stream_rows")
-    report.compare(STAGE, "read: read_labels / COPY discarded", samples, "read_labels", "COPY discarded")
+    report.compare(
+        STAGE, "read: stream_rows / COPY as CSV discarded", samples, "stream_rows", "COPY as CSV discarded"
+    )
     report.compare(
         STAGE,
         "read: as of the batch / current table",
@@ -83,14 +93,10 @@ def _stream(connection) -> None:
         pass
 
 
-def _labels(connection) -> None:
-    read_labels(connection, LAST_WEEK)
-
-
-def _discard(select: str, connection) -> None:
+def _discard(select: str, layout: str, connection) -> None:
     with (
         connection.cursor() as cursor,
-        cursor.copy(f"copy ({select}) to stdout (format csv)", {"batch_id": LAST_WEEK}) as copy,
+        cursor.copy(f"copy ({select}) to stdout (format {layout})", {"batch_id": LAST_WEEK}) as copy,
     ):
         for _block in copy:
             pass
@@ -102,9 +108,9 @@ def _time_read_sql(conninfo: str) -> Sample:
         return timed(partial(_read_sql, connection), backend_pid)
 
 
-def _read_sql(connection: sqlalchemy.Connection) -> pd.DataFrame:
-    statement = sqlalchemy.text(_AS_OF.replace("%(batch_id)s", ":batch_id"))
-    return pd.read_sql(statement, connection, params={"batch_id": LAST_WEEK})
+def _read_sql(connection: sqlalchemy.Connection, batch_id: int = LAST_WEEK) -> pd.DataFrame:
+    statement = sqlalchemy.text(_USUAL.replace("%(batch_id)s", ":batch_id"))
+    return pd.read_sql(statement, connection, params={"batch_id": batch_id})
 
 
 def prepare_stream(conninfo: str) -> Task:
@@ -133,30 +139,39 @@ def prepare_read_sql(conninfo: str) -> Task:
 def _build(report: Report, ground: Ground) -> None:
     rows_path = ground.directory / "rows.arrow"
     pyarrow.feather.write_feather(ground.training_rows(), rows_path, compression="uncompressed")
-    paths = {name: ground.directory / f"{name}.parquet" for name in ("ours", "usual", "distinct")}
+    paths = {name: ground.directory / f"{name}.parquet" for name in ("ours", "usual", "distinct", "leanest")}
     rows = pyarrow.feather.read_table(rows_path, memory_map=False)
     frame = rows.to_pandas()
     samples = report.samples["snapshot build"] = alternate(
         {
             "ours": lambda: timed(partial(_build_ours, rows, paths["ours"])),
-            "distinct rows": lambda: timed(partial(_write_distinct, rows, paths["distinct"])),
+            "distinct rows": lambda: timed(partial(_write_distinct, rows, paths["distinct"], _DISTINCT)),
+            "leanest": lambda: timed(partial(_write_distinct, rows, paths["leanest"], _LEANEST)),
             "usual": lambda: timed(partial(_build_usual, frame, paths["usual"])),
         },
         ROUNDS,
     )
     size = {name: path.stat().st_size / MEBIBYTE for name, path in paths.items()}
-    report.compare(STAGE, "build: fit_resample + to_parquet / ours", samples, "usual", "ours", at_least=4)
-    report.compare(STAGE, "build: ours / writing the distinct rows", samples, "ours", "distinct rows")
+    report.compare(STAGE, "build: fit_resample + to_parquet / ours", samples, "usual", "ours", at_least=5)
+    report.compare(
+        STAGE, "build: ours / writing the distinct rows", samples, "ours", "distinct rows", at_most=1.5
+    )
+    report.compare(STAGE, "build: ours / writing them without dictionaries", samples, "ours", "leanest")
     ours = in_child(prepare_build_ours, rows_path, paths["ours"])
     usual = in_child(prepare_build_usual, rows_path, paths["usual"])
-    report.add(STAGE, "build: extra memory of ours", ours.extra_mb, "MB", at_most=50)
-    report.add(STAGE, "build: extra memory of the usual way", usual.extra_mb, "MB")
+    _add_memory(report, "build", ours, usual)
     report.add(
         STAGE,
         f"build: file of ours, {size['ours']:.1f} MB / of distinct rows",
         size["ours"] / size["distinct"],
         "x",
-        at_most=1.1,
+        at_most=1.05,
+    )
+    report.add(
+        STAGE,
+        "build: file of ours / of distinct rows without dictionaries",
+        size["ours"] / size["leanest"],
+        "x",
     )
     report.add(
         STAGE,
@@ -179,18 +194,12 @@ def _build_ours(rows: pa.Table, path: Path) -> None:
     parquet.write_balanced(path, _chunks(rows), _multiplicities(rows))
 
 
-def _write_distinct(rows: pa.Table, path: Path) -> None:
-    """The physical limit: each row once with its number of copies, and the settings that `write_balanced` has."""
+def _write_distinct(rows: pa.Table, path: Path, options: dict[str, bool]) -> None:
+    """The physical limit: each row once with its number of copies."""
     counted = rows.append_column("multiplicity", pa.array(_multiplicities(rows)))
-    with pq.ParquetWriter(
-        path,
-        SCHEMA.append(pa.field("multiplicity", pa.int64())),
-        compression="zstd",
-        compression_level=parquet._ZSTD_LEVEL,
-        dictionary_pagesize_limit=parquet._DICTIONARY_BYTES,
-    ) as writer:
-        for chunk in _chunks(counted):
-            writer.write_table(chunk)
+    with pq.ParquetWriter(path, counted.schema, compression="zstd", compression_level=1, **options) as writer:
+        for first in range(0, rows.num_rows, _DISTINCT_ROW_GROUP):
+            writer.write_table(counted.slice(first, _DISTINCT_ROW_GROUP))
 
 
 def _build_usual(frame: pd.DataFrame, path: Path) -> None:
@@ -211,3 +220,54 @@ def prepare_build_usual(rows_path: Path, path: Path) -> Task:
     frame = pyarrow.feather.read_table(rows_path, memory_map=False).to_pandas()
     _build_usual(frame.head(_FEW_ROWS), path)
     return Task(partial(_build_usual, frame, path))
+
+
+# ---- the whole stage
+
+
+def _whole(report: Report, ground: Ground, weeks: Weeks) -> None:
+    """From PostgreSQL to the file; ours is verified too. Each in a child, where only its own memory and libraries are."""
+    conninfo = weeks.after(LAST_WEEK).conninfo(Role.SNAPSHOT)
+    ways = {"ours": prepare_whole_ours, "usual": prepare_whole_usual}
+    runs: dict[str, list[ChildRun]] = {name: [] for name in ways}
+
+    def run(name: str) -> Sample:
+        runs[name].append(in_child(ways[name], conninfo, ground.directory / f"whole_{name}.parquet"))
+        return runs[name][-1].result
+
+    variants = {name: partial(run, name) for name in ways}
+    samples = report.samples["snapshot whole"] = alternate(variants, ROUNDS, warm_up=False)
+    report.compare(
+        STAGE, "whole: read_sql + fit_resample + to_parquet / ours", samples, "usual", "ours", at_least=5
+    )
+    _add_memory(report, "whole", runs["ours"][-1], runs["usual"][-1])
+
+
+def _add_memory(report: Report, part: str, ours: ChildRun, usual: ChildRun) -> None:
+    report.add(STAGE, f"{part}: extra memory of ours", ours.extra_mb, "MB")
+    report.add(STAGE, f"{part}: extra memory of the usual way", usual.extra_mb, "MB")
+    ratio = usual.extra_mb / max(ours.extra_mb, 1)
+    report.add(STAGE, f"{part}: extra memory of the usual way / ours", ratio, "x", at_least=20)
+
+
+def prepare_whole_ours(conninfo: str, path: Path) -> Task:
+    """In a child: the stage's own steps, after those of a small batch."""
+
+    def work(batch_id: int = LAST_WEEK) -> Sample:
+        with connect(conninfo, "benchmark whole", autocommit=True) as connection:
+            return timed(partial(build, connection, batch_id, SEED, path), connection.info.backend_pid)
+
+    work(FIRST_WEEK)
+    return Task(work, lambda sample: sample)
+
+
+def prepare_whole_usual(conninfo: str, path: Path) -> Task:
+    """In a child: the batch as one frame, after a small batch's."""
+
+    def work(batch_id: int = LAST_WEEK) -> Sample:
+        with engine(conninfo, "benchmark whole").connect() as connection:
+            backend_pid = connection.scalar(sqlalchemy.text("select pg_backend_pid()"))
+            return timed(lambda: _build_usual(_read_sql(connection, batch_id), path), backend_pid)
+
+    work(FIRST_WEEK)
+    return Task(work, lambda sample: sample)
