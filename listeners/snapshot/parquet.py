@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from listeners.snapshot.read import SCHEMA
 from shared.errors import VerificationError
 
-PRODUCTS_PER_ROW_GROUP: Final = 8192
+PRODUCTS_PER_ROW_GROUP: Final = 4096
 _IN_DICTIONARIES: Final = tuple(field.name for field in SCHEMA if pa.types.is_string(field.type))
 _OPTIONS: Final = {
     "compression": "zstd",
