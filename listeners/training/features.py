@@ -8,11 +8,10 @@ The result is made of ordinary scikit-learn objects, so nothing here is needed t
 """
 
 import operator
-from array import array
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,10 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, T
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from listeners.training.tokens import Split, TokenFile, Tokens, tokenise
+
 _Ints: TypeAlias = npt.NDArray[np.int64]
+_Ranks: TypeAlias = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,35 @@ def distinct_products(dataset: pa.Table) -> tuple[pa.Table, _Ints]:
 
 
 def fit_features(
-    texts: pd.DataFrame, multiplicities: _Ints, blocks: Sequence[Block]
+    texts: pd.DataFrame,
+    multiplicities: _Ints,
+    blocks: Sequence[Block],
+    *,
+    clean: Callable[[str], str] = str,
+    cache: Path | None = None,
 ) -> tuple[FeatureUnion, sparse.csr_array]:
     """Fit each block on its column and lay the blocks side by side.
 
     Args:
-        texts: distinct rows, cleaned, shape (n, any), `str`, no nulls.
+        texts: distinct rows, shape (n, any), `str`, no nulls.
         multiplicities: copies of each row, shape (n,), int64, at least 1.
         blocks: at least one, with unfitted vectorizers, which are fitted in place.
+        clean: applied to each text that is tokenised; it must depend on nothing but the text and `listeners.training.text`.
+        cache: directory that remembers how texts are tokenised; it changes the time and nothing else. None: nothing is kept.
 
     Returns:
-        The fitted union, and its features of `texts`, shape (n, n_features), float64.
+        The fitted union, and its features of the cleaned `texts`, shape (n, n_features), float64.
     """
-    matrices = [fit_tfidf(block.vectorizer, texts[block.column].tolist(), multiplicities) for block in blocks]
+    matrices = [
+        fit_tfidf(
+            block.vectorizer,
+            texts[block.column].tolist(),
+            multiplicities,
+            clean,
+            cache and cache / block.name,
+        )
+        for block in blocks
+    ]
     union = FeatureUnion([(block.name, _reader(block)) for block in blocks])
     return union, sparse.hstack(matrices, format="csr")
 
@@ -73,24 +91,42 @@ def _reader(block: Block) -> Pipeline:
     )
 
 
-def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities: _Ints) -> sparse.csr_array:
-    """Fit `vectorizer` in place, as its own `fit` would on every text repeated by its multiplicity.
+def fit_tfidf(
+    vectorizer: TfidfVectorizer,
+    texts: Sequence[str],
+    multiplicities: _Ints,
+    clean: Callable[[str], str] = str,
+    cache: Path | None = None,
+) -> sparse.csr_array:
+    """Fit `vectorizer` in place, as its own `fit` would on every cleaned text repeated by its multiplicity.
 
     Args:
         vectorizer: analyzer 'word' with ngram_range (1, 1) or (1, 2) and tokens of word characters, or analyzer
             'char_wb'; an integer min_df, the default max_df and no fixed vocabulary.
         texts: shape (n,), without NUL characters, which PostgreSQL refuses and numpy's strings lose.
         multiplicities: shape (n,), int64, at least 1.
+        clean: see `fit_features`.
+        cache: file that remembers how these texts are tokenised.
 
     Returns:
-        What `vectorizer.transform(texts)` would: shape (n, n_features), float64.
+        What `vectorizer.transform` would of the cleaned texts: shape (n, n_features), float64.
 
     Raises:
         ValueError: another analyzer or ngram_range, a NUL character, or no term is left.
     """
     if any("\x00" in text for text in texts):
         raise ValueError("a text holds a NUL character")
-    counts = _count(vectorizer, texts)
+    # Every third description is null, and many are another's: each distinct one is counted once.
+    positions, distinct = pd.factorize(np.array(texts, dtype=object))
+    matrix = _fit_distinct(
+        vectorizer,
+        _count(vectorizer, distinct.tolist(), clean, cache),
+        np.bincount(positions, multiplicities, len(distinct)).astype(np.int64),
+    )
+    return matrix[positions]
+
+
+def _fit_distinct(vectorizer: TfidfVectorizer, counts: "_Counts", multiplicities: _Ints) -> sparse.csr_array:
     copies = np.repeat(multiplicities, np.diff(counts.matrix.indptr))
     document_frequency = np.bincount(counts.matrix.indices, copies, counts.matrix.shape[1])
     kept = np.flatnonzero(document_frequency >= vectorizer.min_df)
@@ -115,6 +151,45 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
     return transformer.transform(counts.matrix[:, kept], copy=False)
 
 
+class MergedFeatures(NamedTuple):
+    """Features of n rows with one column in place of each set of equal ones.
+
+    Attributes:
+        matrix: shape (n, m), float64, m <= p.
+        column: which of the m stands for each of the p columns there were, shape (p,), int64.
+        scale: what its coefficient is multiplied by to have that column's, shape (p,), float64.
+    """
+
+    matrix: sparse.csr_array
+    column: _Ints
+    scale: npt.NDArray[np.float64]
+
+
+def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
+    """Make the problem of a linear model smaller, and leave it the same.
+
+    The n-grams of a rare word occur in the same rows, equally often, and so have equal columns. With g equal columns x the
+    inner products of rows, which are all that a linear model with an L2 penalty sees of its features, are those with the one
+    column sqrt(g) x; its coefficient v stands for g coefficients v / sqrt(g), whose squares have the same sum.
+
+    Args:
+        features: shape (n, p), float64.
+    """
+    # Equal columns have equal projections, added up in the same order. Columns that are not equal share both projections
+    # only if they differ by rounding, if at all.
+    directions = np.random.default_rng(0).standard_normal((features.shape[0], 2))
+    projections = (features.T @ directions).view(np.complex128).ravel()
+    _, first, group, sizes = np.unique(
+        projections, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    merged = features[:, first[order]]
+    merged.data *= np.sqrt(sizes[order])[merged.indices]
+    return MergedFeatures(merged, rank[group], 1 / np.sqrt(sizes[group]))
+
+
 def drop_lookups(union: FeatureUnion) -> None:
     """Forget the dictionaries that vectorizers build from their terms, so that serialising the union is cheap."""
     for _name, reader in union.transformer_list:
@@ -129,74 +204,74 @@ class _Counts:
     terms: Callable[[npt.NDArray[np.intp]], Iterable[str]]
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """Tokenised texts as integers: the distinct words in string order, and the rank and the row of every token."""
-
-    words: list[str]
-    ranks: _Ints
-    rows: _Ints
-    n_rows: int
-
-
-def _count(vectorizer: TfidfVectorizer, texts: Sequence[str]) -> _Counts:
-    cleaned = map(vectorizer.build_preprocessor(), texts)
+def _count(
+    vectorizer: TfidfVectorizer, texts: Sequence[str], clean: Callable[[str], str], cache: Path | None
+) -> _Counts:
+    preprocess = vectorizer.build_preprocessor()
     match vectorizer.analyzer, vectorizer.ngram_range:
         case "word", (1, 1 | 2 as longest):
-            return _count_words(_encode(map(vectorizer.build_tokenizer(), cleaned)), longest)
+            tokenise_words = vectorizer.build_tokenizer()
+            tokens = _tokenise(vectorizer, texts, lambda text: tokenise_words(preprocess(clean(text))), cache)
+            return _count_words(tokens, longest)
         case "char_wb", ngram_range:
-            return _count_chars(_encode(map(str.split, cleaned)), ngram_range)
+            tokens = _tokenise(vectorizer, texts, lambda text: preprocess(clean(text)).split(), cache)
+            return _count_chars(tokens, ngram_range)
         case analyzer, ngram_range:
             raise ValueError(f"analyzer {analyzer!r} with ngram_range {ngram_range} is not supported")
 
 
-def _encode(documents: Iterable[list[str]]) -> _Tokens:
-    code_of: defaultdict[str, int] = defaultdict()
-    code_of.default_factory = code_of.__len__
-    codes, lengths = array("q"), array("q")
-    for document in documents:
-        codes.extend(map(code_of.__getitem__, document))
-        lengths.append(len(document))
-    words = sorted(code_of)
-    rank_of_code = np.empty(len(words), np.int64)
-    rank_of_code[[code_of[word] for word in words]] = np.arange(len(words))
-    rows = np.repeat(np.arange(len(lengths)), np.asarray(lengths))
-    return _Tokens(words, rank_of_code[np.asarray(codes)], rows, len(lengths))
+def _tokenise(vectorizer: TfidfVectorizer, texts: Sequence[str], split: Split, cache: Path | None) -> Tokens:
+    if cache is None:
+        return tokenise(texts, split)
+    names = ("analyzer", "lowercase", "strip_accents", "token_pattern")
+    rule = repr({name: getattr(vectorizer, name) for name in names})
+    return TokenFile(cache, rule).tokenise(texts, split)
 
 
-def _count_words(tokens: _Tokens, longest: int) -> _Counts:
+def _count_words(tokens: Tokens, longest: int) -> _Counts:
     """Count words and, if `longest` is 2, pairs of neighbours.
 
     The word of rank a has the key a * radix, the pair (a, b) a * radix + 1 + b. Keys sort as the strings do, because the
     space between two words sorts before every word character.
     """
-    words, rows, radix = tokens.words, tokens.rows, len(tokens.words) + 1
-    keys = tokens.ranks * radix
+    words, radix = tokens.words, len(tokens.words) + 1
+    rows, ranks = _rows(tokens), tokens.ranks.astype(np.int64)
+    keys = ranks * radix
     if longest > 1:
         first = np.flatnonzero(rows[1:] == rows[:-1])
-        keys = np.concatenate([keys, keys[first] + 1 + tokens.ranks[first + 1]])
+        keys = np.concatenate([keys, keys[first] + 1 + ranks[first + 1]])
         rows = np.concatenate([rows, rows[first]])
-    distinct, columns = np.unique(keys, return_inverse=True)
+    # np.unique would sort all keys, where a hash table leaves the distinct ones to sort: a twentieth of its time
+    codes, distinct = pd.factorize(keys)
+    order = np.argsort(distinct)
+    columns = np.empty(len(order), np.int32)
+    columns[order] = np.arange(len(order), dtype=np.int32)
+    distinct = distinct[order]
 
     def terms(kept: npt.NDArray[np.intp]) -> list[str]:
         pairs = zip(*(part.tolist() for part in np.divmod(distinct[kept], radix)), strict=True)
         return [f"{words[a]} {words[b - 1]}" if b else words[a] for a, b in pairs]
 
-    return _Counts(_incidence(rows, columns, (tokens.n_rows, len(distinct))), terms)
+    return _Counts(_incidence(rows, columns[codes], (len(tokens.lengths), len(distinct))), terms)
 
 
-def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
+def _count_chars(tokens: Tokens, ngram_range: tuple[int, int]) -> _Counts:
     """Count 'char_wb' n-grams: they never cross a word, so each distinct word is spelled once."""
+    shape = len(tokens.lengths), len(tokens.words)
     if not tokens.words:
-        return _Counts(sparse.csr_array((tokens.n_rows, 0)), lambda _: [])
+        return _Counts(sparse.csr_array(shape), lambda _: [])
     speller = CountVectorizer(analyzer="char_wb", ngram_range=ngram_range, lowercase=False, dtype=np.float64)
     spellings = speller.fit_transform(tokens.words)
-    words = _incidence(tokens.rows, tokens.ranks, (tokens.n_rows, len(tokens.words)))
-    matrix = sparse.csr_array(words @ spellings)
+    matrix = sparse.csr_array(_incidence(_rows(tokens), tokens.ranks, shape) @ spellings)
     matrix.sort_indices()
     return _Counts(matrix, speller.get_feature_names_out().__getitem__)
 
 
-def _incidence(rows: _Ints, columns: _Ints, shape: tuple[int, int]) -> sparse.csr_array:
+def _rows(tokens: Tokens) -> _Ranks:
+    """The text that each token is of."""
+    return np.repeat(np.arange(len(tokens.lengths), dtype=np.int32), tokens.lengths)
+
+
+def _incidence(rows: _Ranks, columns: _Ranks, shape: tuple[int, int]) -> sparse.csr_array:
     """The counts of (row, column) pairs, in canonical format, float64."""
     return sparse.csr_array(sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape))

@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,12 +17,13 @@ import numpy.typing as npt
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
-from listeners.training.features import Block, drop_lookups, fit_features
-from listeners.training.text import TEXT_COLUMNS, text_cleaner
+from listeners.training.features import Block, MergedFeatures, drop_lookups, fit_features, merge_equal_columns
+from listeners.training.text import TEXT_COLUMNS, clean, text_cleaner
 
 # What skops must be allowed to load beside its own list of scikit-learn types: the parts of the text cleaner. None of them
 # calls a method or evaluates an expression of a model file's choice (tests/security/test_models.py).
@@ -77,6 +79,7 @@ def fit(
     *,
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
+    cache: Path | None = None,
 ) -> Pipeline:
     """Train on distinct products: the same features and the same objective as training on their copies.
 
@@ -89,6 +92,7 @@ def fit(
         multiplicities: copies of each row, shape (n,), int64, at least 1.
         seed: of the order in which liblinear visits the rows.
         hyperparameters: see the class.
+        cache: directory that spares the tokenising of texts seen before; it changes the time and nothing else.
 
     Returns:
         A fitted pipeline. Its `predict` takes a DataFrame like `products` and returns prdtypecode, shape (n,), int64.
@@ -100,17 +104,63 @@ def fit(
         raise ValueError(
             f"{len(products)} products need as many labels and multiplicities, not {len(labels)}, {len(multiplicities)}"
         )
-    cleaner = text_cleaner()
-    union, features = fit_features(cleaner.transform(products), multiplicities, _blocks(hyperparameters))
-    classifier = LinearSVC(
+    union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters, cache=cache)
+    merged = merge_equal_columns(features)
+    del features  # as large as all else
+    classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
+    return assemble(union, classifier)
+
+
+def vectorise(
+    products: pd.DataFrame,
+    multiplicities: npt.NDArray[np.int64],
+    *,
+    hyperparameters: Hyperparameters = DEFAULTS,
+    cache: Path | None = None,
+) -> tuple[FeatureUnion, sparse.csr_array]:
+    """Clean and vectorise: the first part of `fit`, see there for the arguments.
+
+    Returns:
+        The fitted union, and the features, shape (n, n_features), float64.
+    """
+    texts = products.reindex(columns=list(TEXT_COLUMNS)).astype("str").fillna("")
+    return fit_features(texts, multiplicities, _blocks(hyperparameters), clean=clean, cache=cache)
+
+
+def fit_classifier(
+    features: MergedFeatures,
+    labels: npt.NDArray[np.int64],
+    multiplicities: npt.NDArray[np.int64],
+    *,
+    seed: int,
+    hyperparameters: Hyperparameters = DEFAULTS,
+) -> LinearSVC:
+    """Fit the classifier to the features of n rows: the last part of `fit`, see there for the arguments.
+
+    Returns:
+        A classifier of the features as they were before equal ones were merged.
+    """
+    classifier = linear_svc(seed, hyperparameters)
+    classifier.fit(features.matrix, labels, sample_weight=multiplicities)
+    classifier.coef_ = np.ascontiguousarray(classifier.coef_[:, features.column] * features.scale)
+    classifier.n_features_in_ = len(features.column)
+    return classifier
+
+
+def linear_svc(seed: int, hyperparameters: Hyperparameters = DEFAULTS) -> LinearSVC:
+    """The classifier, not fitted."""
+    return LinearSVC(
         C=hyperparameters.svm_c,
         loss=hyperparameters.svm_loss,
         tol=hyperparameters.svm_tol,
         max_iter=hyperparameters.svm_max_iter,
         random_state=seed,
     )
-    classifier.fit(features, labels, sample_weight=multiplicities)
-    return Pipeline([("clean", cleaner), ("features", union), ("classifier", classifier)])
+
+
+def assemble(union: FeatureUnion, classifier: LinearSVC) -> Pipeline:
+    """The fitted parts as one model."""
+    return Pipeline([("clean", text_cleaner()), ("features", union), ("classifier", classifier)])
 
 
 def parameters_sha256(classifier: Pipeline) -> str:

@@ -6,9 +6,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from listeners.training.features import Block, distinct_products, fit_features, fit_tfidf
+from listeners.training.features import Block, distinct_products, fit_features, fit_tfidf, merge_equal_columns
 
 # Letters that change length or class under case folding and NFKD, digits of other scripts, marks, spaces that
 # str.split and re disagree about in other languages, astral characters, and what sorts around the space.
@@ -115,3 +116,18 @@ def test_distinct_products_and_their_copies_do_not_depend_on_the_order_of_rows()
         rows, multiplicities = distinct_products(dataset.take(order))
         assert rows.to_pydict() == {"productid": [3, 7, 9], "designation": ["a", "b", "c"]}
         assert multiplicities.tolist() == [1, 3, 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_merged_columns_keep_the_inner_products_of_rows_and_can_be_undone(seed):
+    random = np.random.default_rng(seed)
+    columns = sparse.random_array((12, 6), density=0.3, rng=random, format="csr")
+    features = columns[:, random.integers(0, 6, 20)]
+
+    merged, column, scale = merge_equal_columns(features)
+
+    assert merged.shape[1] <= 6
+    rows = features.toarray()
+    np.testing.assert_allclose((merged @ merged.T).toarray(), rows @ rows.T, atol=1e-12)
+    np.testing.assert_allclose(merged.toarray()[:, column] * scale, rows, atol=1e-12)
