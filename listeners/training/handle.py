@@ -42,6 +42,7 @@ from shared.mlflow_names import (
     parquet_name,
 )
 
+_CACHE = "feature_cache"  # under STATE_PATH; made anew when it is missing
 _RECORDED_METRICS = ("f1_score", "f1_score_ci_low", "f1_score_ci_high", "f1_macro", "accuracy")
 
 
@@ -105,7 +106,8 @@ def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -
 
 def _fit(run: Publication, job: Job, identity: BatchIdentity, dataset: Run, data: TrainingData) -> Pipeline:
     seed = job.settings.random_seed
-    classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+    cache = job.settings.state_path / _CACHE
+    classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed, cache=cache)
     run.values(
         params={
             **model.DEFAULTS.as_params(),
