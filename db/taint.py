@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.compute as pc
+import numpy as np
 import sqlalchemy
 
 from db import source
@@ -114,12 +114,13 @@ def _fixed_sets(connection: sqlalchemy.Connection, settings: Settings, productid
     training = source.read_training_set(
         settings.data_path, recorded["random_seed"], recorded["holdout_percentage"]
     )
-    rows = training.table.filter(pc.equal(training.table["productid"], productid))
-    in_holdout = bool(source.is_holdout(rows, training.random_seed, training.holdout_percentage).any())
+    in_order = training.table["productid"].to_numpy()[training.order]
+    ranks = np.flatnonzero(in_order == productid).tolist()
+    in_holdout = any(training.rows(rank, rank + 1)["split"][0].as_py() == "holdout" for rank in ranks)
     in_test = productid in set(source.read_test_set(settings.data_path)["productid"].to_pylist())
     if not in_holdout and not in_test:
         raise BadInputError(
             f"{unknown}, and no fixed set holds it",
-            remedy="a later week brings it" if rows.num_rows else "productids are those of X_train.csv",
+            remedy="a later week brings it" if ranks else "productids are those of X_train.csv",
         )
     return in_holdout, in_test
