@@ -15,7 +15,10 @@ class Shell:
     """Runs commands with a state folder and a data folder of its own."""
 
     def __init__(self, state: Path, data: Path):
-        self.environment = environment_for(read_settings(state_path=state, data_path=data, _env_file=None))
+        # MLflow leaves its address in the environment of a process that has used it
+        elsewhere = {"postgres_host": None, "mlflow_tracking_uri": None}
+        settings = read_settings(state_path=state, data_path=data, _env_file=None, **elsewhere)
+        self.environment = environment_for(settings)
         self.state, self.data = state, data
 
     def __call__(self, *arguments, data: Path | None = None):
