@@ -37,7 +37,7 @@ _TERMINATION_S = 5.0
 
 
 # What MLflow and its like import on first use, that is, in the child and on the wake-up's path. Missing ones are skipped.
-_IMPORTED_LATE = (
+IMPORTED_LATE = (
     "git",
     "matplotlib.backends.backend_agg",
     "mlflow.pyfunc",
@@ -53,7 +53,7 @@ _IMPORTED_LATE = (
 async def warm_up(handler: str) -> None:
     """Start the fork server and wait until it has imported the handler, and with it the heavy libraries."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["listeners.cli", _OUTAGES, RECONCILE, handler, *_IMPORTED_LATE])
+    context.set_forkserver_preload(["listeners.cli", _OUTAGES, RECONCILE, handler, *IMPORTED_LATE])
     first = context.Process(target=int, daemon=True)
     await asyncio.to_thread(first.start)
     await asyncio.to_thread(first.join)

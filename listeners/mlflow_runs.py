@@ -32,7 +32,7 @@ from shared.mlflow_names import ENVIRONMENT, MANIFEST, MODEL_ARTIFACT, TAG_SUPER
 logger = structlog.get_logger()
 
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
-_FIGURE_DPI = 120
+_FIGURE_DPI = 100
 
 
 class Tracking:

@@ -36,6 +36,7 @@ _INDEXED = (
     ("labels_history", "label_id"),
 )
 
+FEW_ROWS = 600  # enough for every class, and next to no work
 FIRST_WEEK, SECOND_LAST_WEEK, LAST_WEEK = 1, 20, 21
 
 
@@ -55,12 +56,12 @@ class Ground:
 
 
 @contextmanager
-def prepared_ground(rows: int) -> Iterator[Ground]:
-    """Generated files of that many training rows, removed at the end."""
+def prepared_ground(rows: int, **settings: object) -> Iterator[Ground]:
+    """Generated files of that many training rows, removed at the end; `settings` differ from the defaults."""
     directory = Path(tempfile.mkdtemp(prefix="rakuten-benchmarks-"))
     try:
         generate(directory / "raw", rows, image_share=0)
-        settings = _settings(directory)
+        settings = _settings(directory, **settings)
         training_set = source.read_training_set(
             settings.data_path, settings.random_seed, settings.holdout_percentage
         )
@@ -69,14 +70,16 @@ def prepared_ground(rows: int) -> Iterator[Ground]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _settings(directory: Path) -> Settings:
+def _settings(directory: Path, **different: object) -> Settings:
     """The defaults, whatever the environment says."""
     fixed = {
         name: field.get_default()
         for name, field in Settings.model_fields.items()
         if name not in {"pg_bindir", "data_path", "state_path"}
     }
-    return read_settings(data_path=directory / "raw", state_path=directory / "state", _env_file=None, **fixed)
+    return read_settings(
+        data_path=directory / "raw", state_path=directory / "state", _env_file=None, **fixed | different
+    )
 
 
 class Weeks:

@@ -1,0 +1,226 @@
+"""What each stage costs as the data grows: CPU, time and memory against rows, each point in a process of its own.
+
+    python tests/benchmarks/growth.py [--sizes ROWS ...] [--training-up-to ROWS] [--json FILE] [--chart FILE]
+
+For each size it generates that many training rows, loads all of them (40 %, then the rest), builds the balanced dataset from
+the history, and trains on it. The slope is that of the logarithms between the two largest sizes: 1 is linear. Everything is in
+a temporary directory that is removed; 8,491,600 rows (a hundred times the challenge) want 60 GB of disk and an hour or two.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from bench_ground import prepared_ground
+from bench_measure import MEBIBYTE, Task, in_child
+from rich.console import Console
+from rich.table import Table
+
+from db import source
+from db.connect import connect
+from db.database import Database, Role, prepare_embedded
+from db.embedded import EmbeddedPostgres
+from listeners.commands.load import load_week
+from listeners.snapshot.handle import build
+from listeners.training import model
+from listeners.training.dataset import read_training_data
+from shared.config import Settings, configure_third_parties
+
+ROWS = 84_916  # of the challenge's training file
+SIZES = (ROWS // 10, ROWS, 10 * ROWS)
+SEED = 42
+_ONE_LOAD = {"initial_percentage": 40, "increment_percentage": 60}
+_FIRST, _REST = "first week", "the rest"
+_LAST_BATCH = 2
+
+console = Console(width=None if sys.stdout.isatty() else 130)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One stage at one size. CPU is that of our process and of PostgreSQL's backend together.
+
+    Peak memory is of each by itself; the backend's with what it shares with others.
+    """
+
+    stage: str
+    rows: int
+    worked_rows: int
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    backend_peak_mb: float | None
+
+
+def main() -> None:
+    options = _options()
+    configure_third_parties()
+    points: list[Point] = []
+    for rows in sorted(options.sizes):
+        for point in _measure(rows, with_training=rows <= options.training_up_to):
+            points.append(point)
+            console.print(
+                f"{point.rows:,} rows: {point.stage}: {point.cpu_s:.1f} s CPU, {point.peak_mb:,.0f} MB"
+            )
+            if options.json is not None:  # kept as far as it came
+                options.json.write_text(json.dumps([asdict(one) for one in points], indent=1) + "\n")
+    console.print(_table(points))
+    if options.chart is not None:
+        draw(points, options.chart)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="training rows (%(default)s)")
+    parser.add_argument(
+        "--training-up-to", type=int, default=10 * ROWS, help="the largest size to train on (%(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every point there")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the figure there")
+    return parser.parse_args()
+
+
+def _measure(rows: int, *, with_training: bool) -> Iterator[Point]:
+    with prepared_ground(rows, **_ONE_LOAD) as ground, _server(ground.settings) as database:
+        for name in (_FIRST, _REST):
+            conninfo = database.conninfo(Role.LOADER)
+            yield _point(f"load, {name}", rows, in_child(prepare_load, conninfo, ground.settings))
+        dataset = ground.directory / "train.parquet"
+        conninfo = database.conninfo(Role.SNAPSHOT)
+        yield _point("snapshot", rows, in_child(prepare_snapshot, conninfo, dataset))
+        if with_training:
+            yield _point("training", rows, in_child(prepare_training, dataset))
+
+
+def _point(stage: str, rows: int, run) -> Point:
+    worked, backend_cpu_s, backend_peak_mb = run.result
+    cpu_s = run.sample.cpu_s + backend_cpu_s
+    return Point(stage, rows, worked, run.sample.wall_s, cpu_s, run.peak_mb, backend_peak_mb)
+
+
+@contextmanager
+def _server(settings: Settings) -> Iterator[Database]:
+    with EmbeddedPostgres(settings.state_path / "postgres") as server:
+        prepare_embedded(settings, server)
+        yield Database(settings, server)
+
+
+def prepare_load(conninfo: str, settings: Settings) -> Task:
+    """In a child: `rakuten load` of one batch, from the files to the seal."""
+
+    def work() -> tuple[int, float, float]:
+        with connect(conninfo, "growth load") as connection:
+            training_set = source.read_training_set(
+                settings.data_path, settings.random_seed, settings.holdout_percentage
+            )
+            report = load_week(connection, settings, training_set)
+            assert report is not None
+            return int(report["new_rows"]), *_backend(connection.info.backend_pid)
+
+    return Task(work, tuple)
+
+
+def prepare_snapshot(conninfo: str, path: Path) -> Task:
+    """In a child: the balanced file of the last batch, from the history, verified."""
+
+    def work() -> tuple[int, float, float]:
+        with connect(conninfo, "growth snapshot", autocommit=True) as connection:
+            stats = build(connection, _LAST_BATCH, SEED, path)
+            return int(stats["total_rows"]), *_backend(connection.info.backend_pid)
+
+    return Task(work, tuple)
+
+
+def prepare_training(dataset: Path) -> Task:
+    """In a child: from the parquet file to the fitted model."""
+
+    def work() -> tuple[int, float, None]:
+        data = read_training_data(dataset)
+        model.fit(data.products, data.labels, data.multiplicities, seed=SEED)
+        return len(data.labels), 0.0, None
+
+    return Task(work, tuple)
+
+
+def _backend(pid: int) -> tuple[float, float]:
+    """CPU seconds of a backend since it began, and the most memory it held, in MB (now, where the kernel does not tell)."""
+    backend = psutil.Process(pid)
+    peak = backend.memory_info().rss / MEBIBYTE
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        [line] = [line for line in lines if line.startswith("VmHWM:")]
+        peak = int(line.split()[1]) / 1024
+    times = backend.cpu_times()
+    return times.user + times.system, peak
+
+
+def _of_stages(points: list[Point]) -> dict[str, list[Point]]:
+    stages: dict[str, list[Point]] = {}
+    for point in points:
+        stages.setdefault(point.stage, []).append(point)
+    return stages
+
+
+def slope(points: list[Point]) -> float | None:
+    """How CPU grows with rows between the two largest sizes: 1 is linear, 2 quadratic."""
+    if len(points) < 2:
+        return None
+    smaller, larger = points[-2:]
+    return math.log(larger.cpu_s / smaller.cpu_s) / math.log(larger.rows / smaller.rows)
+
+
+def _table(points: list[Point]) -> Table:
+    table = Table(
+        title="cost against rows", caption="slope: of the logarithms of CPU, between the two largest sizes"
+    )
+    for name in ("stage", "rows", "CPU s", "wall s", "µs CPU a row", "peak MB", "backend MB", "slope"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for stage, of_stage in _of_stages(points).items():
+        steepness = slope(of_stage)
+        for point in of_stage:
+            is_last = point is of_stage[-1]
+            table.add_row(
+                stage if point is of_stage[0] else "",
+                f"{point.rows:,}",
+                f"{point.cpu_s:.1f}",
+                f"{point.wall_s:.1f}",
+                f"{1e6 * point.cpu_s / point.rows:.0f}",
+                f"{point.peak_mb:,.0f}",
+                "" if point.backend_peak_mb is None else f"{point.backend_peak_mb:,.0f}",
+                f"{steepness:.2f}" if is_last and steepness is not None else "",
+                end_section=is_last,
+            )
+    return table
+
+
+def draw(points: list[Point], path: Path) -> None:
+    """CPU and peak memory of each stage against rows, both axes logarithmic, with a line of slope 1 to compare."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    cost, memory = figure.subplots(1, 2)
+    for stage, of_stage in _of_stages(points).items():
+        rows = [point.rows for point in of_stage]
+        cost.plot(rows, [point.cpu_s for point in of_stage], marker="o", label=stage)
+        memory.plot(rows, [point.peak_mb for point in of_stage], marker="o", label=stage)
+    ends = sorted({point.rows for point in points})
+    cheapest = min(point.cpu_s for point in points if point.rows == ends[0])
+    linear = [cheapest * rows / ends[0] for rows in (ends[0], ends[-1])]
+    cost.plot([ends[0], ends[-1]], linear, color="#999", linestyle=":", label="linear")
+    memory.axhline(4096, color="#999", linestyle=":", label="4 GB")
+    for axes, what in ((cost, "CPU, seconds"), (memory, "peak memory of our process, MB")):
+        axes.set(xscale="log", yscale="log", xlabel="training rows", title=what)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
