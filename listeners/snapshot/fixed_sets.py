@@ -21,34 +21,31 @@ _NAMES = (TEST_SET, HOLDOUT_SET)
 
 def ensure_fixed_sets(
     tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job, identity: BatchIdentity
-) -> None:
+) -> dict[str, dict[str, str]]:
     """Version test_df and holdout_df if MLflow lacks those of this source; one worker at a time, whatever its batch.
+
+    Returns:
+        Run id and digests of each, by name, for PostgreSQL to keep.
 
     Raises:
         SourceChangedError: the files are not those of the first load, so that a holdout from them could leak.
     """
-    if _are_there(tracking, identity):
-        return
-    connection.execute("select pg_advisory_lock(%s)", [_FIXED_SETS_LOCK])
-    try:
-        if not _are_there(tracking, identity):
-            _publish_missing(tracking, job, identity)
-    finally:
-        connection.execute("select pg_advisory_unlock(%s)", [_FIXED_SETS_LOCK])
+    runs = _published(tracking, identity)
+    if len(runs) < len(_NAMES):
+        connection.execute("select pg_advisory_lock(%s)", [_FIXED_SETS_LOCK])
+        try:
+            if len(_published(tracking, identity)) < len(_NAMES):
+                _publish_missing(tracking, job, identity)
+        finally:
+            connection.execute("select pg_advisory_unlock(%s)", [_FIXED_SETS_LOCK])
+        runs = _published(tracking, identity)
+    return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in runs.items()}
 
 
-def recorded_fixed_sets(tracking: Tracking, identity: BatchIdentity) -> dict[str, dict[str, str]]:
-    """Run id and digests of each fixed set, by name, for PostgreSQL to keep."""
+def _published(tracking: Tracking, identity: BatchIdentity) -> dict[str, str]:
+    """The run of each set that is there, by name."""
     runs = {name: tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags) for name in _NAMES}
-    return {
-        name: {"run_id": run.info.run_id, **tracking.record_of(run.info.run_id)}
-        for name, run in runs.items()
-        if run is not None
-    }
-
-
-def _are_there(tracking: Tracking, identity: BatchIdentity) -> bool:
-    return all(tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags) for name in _NAMES)
+    return {name: run.info.run_id for name, run in runs.items() if run is not None}
 
 
 def _publish_missing(tracking: Tracking, job: Job, identity: BatchIdentity) -> None:

@@ -28,7 +28,7 @@ from listeners.training.features import merge_equal_columns
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 
 STAGE = "training"
-ROUNDS = 3
+ROUNDS = 5
 SEED = 42
 NEW_OF_A_WEEK = 0.03  # of the rows, that the cache of the week before does not know
 VECTORISED, FITTED, WHOLE = "cleaned and vectorised", "fitted", "parquet to model"
