@@ -14,7 +14,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo test test-compose chaos fuzz check format bench audit constraints clean
+.PHONY: help env demo test test-compose chaos fuzz check format bench growth audit constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -74,6 +74,10 @@ $(VENV)/.rivals: $(VENV)/.dev
 bench: $(VENV)/.rivals ## Benchmarks: ours beside the usual way, as ratios
 	$(BIN)/python tests/benchmarks/run.py
 
+growth: $(VENV)/.dev ## Cost against rows, from a tenth to ten times the challenge, as a table and a figure in build/
+	@mkdir -p build
+	$(BIN)/python tests/benchmarks/growth.py --json build/growth.json --chart build/growth.png
+
 $(VENV)/.audit: pyproject.toml constraints.txt | $(BIN)/uv
 	$(INSTALL) --group audit
 	@touch $@
@@ -86,4 +90,4 @@ constraints: $(BIN)/uv ## Resolve constraints.txt again
 
 clean: ## Remove what the pipeline made (data/raw is kept)
 	$(BIN)/rakuten db stop || true
-	rm -rf data/postgres data/mlflow data/training_snapshots data/generated-* data/logs data/demo-*
+	rm -rf data/postgres data/mlflow data/training_snapshots data/feature_cache data/openlineage.jsonl data/generated-* data/logs data/demo-*

@@ -197,7 +197,7 @@ def _verify_files(
         promised = {
             name: record[key]
             for name, key in ((MANIFEST, "manifest_sha256"), (PROMOTION, "promotion_sha256"))
-            if key in record
+            if record.get(key) is not None
         }
         for name, sha256 in promised.items():
             yield Check(

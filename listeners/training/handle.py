@@ -11,14 +11,13 @@ from mlflow.entities import Run
 from sklearn.pipeline import Pipeline
 
 from db.connect import connect
-from listeners.digest import sha256_of
 from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.training import model, registry
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
 from listeners.training.evaluate import evaluate, report
 from listeners.training.plots import confusion_figure
-from listeners.training.promote import ensure_promoted
+from listeners.training.promote import ensure_promoted, verdict_sha256
 from shared.mlflow_names import (
     CLASSIFICATION_REPORT,
     CONFUSION_MATRIX,
@@ -26,7 +25,6 @@ from shared.mlflow_names import (
     HOLDOUT_SET,
     MODEL_ARTIFACT,
     MODEL_EXPERIMENT,
-    PROMOTION,
     SUBMISSION,
     TAG_ATTEMPT,
     TAG_BATCH_SEAL,
@@ -62,14 +60,12 @@ def handle(job: Job) -> dict[str, Any]:
         job.require_claim()
         version = registry.ensure_registered(tracking, run)
         promoted = ensure_promoted(tracking, connection, run, version, seed=job.settings.random_seed)
-    with TemporaryDirectory(prefix="rakuten-") as scratch:
-        verdict = sha256_of(tracking.download(run, PROMOTION, Path(scratch)))
     metrics = {name: run.data.metrics[name] for name in _RECORDED_METRICS}
     return {
         "run_id": run.info.run_id,
         "model_version": int(version.version),
         "champion": promoted,
-        "promotion_sha256": verdict,
+        "promotion_sha256": verdict_sha256(tracking, run),
         **metrics,
         **tracking.record_of(run.info.run_id),
     }

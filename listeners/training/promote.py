@@ -23,6 +23,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 
+from listeners.digest import sha256_of
 from listeners.mlflow_runs import Tracking
 from listeners.outages import outage_of
 from listeners.training.champion import AliasState, ChampionAlias, Kind, champion_alias
@@ -162,10 +163,24 @@ def _run_of(tracking: Tracking, version: ModelVersion) -> Run | None:
         raise
 
 
+def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
+    """SHA-256 of promotion.json, for PostgreSQL to keep; None where somebody made it champion by hand before it was compared."""
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        path = _artifact_if_any(tracking, run, PROMOTION, Path(scratch))
+        return None if path is None else sha256_of(path)
+
+
 def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
+    """productid, prdtypecode and prediction of the holdout, int64, as the run's model gave them; None where it has none."""
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        path = _artifact_if_any(tracking, run, HOLDOUT_PREDICTIONS, Path(scratch))
+        return None if path is None else pd.read_parquet(path)
+
+
+def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Path) -> Path | None:
     """None where the run has none. An MLflow that is away is an outage and no verdict: it is raised, and waited out."""
     try:
-        return _predictions(tracking, run)
+        return tracking.download(run, artifact, directory)
     except StageError as error:
         if (outage := outage_of(error)) is not None:
             raise outage from error

@@ -19,7 +19,7 @@ from db.database import Role
 from listeners.mlflow_runs import Tracking
 from listeners.training import registry
 from listeners.training.champion import REASON_LENGTH, AliasState, Kind, champion_history
-from listeners.training.promote import ensure_promoted
+from listeners.training.promote import ensure_promoted, verdict_sha256
 from listeners.training.rollback import roll_back
 from shared.config import read_settings
 from shared.errors import BadInputError, OutageError, PipelineError, StageError
@@ -255,6 +255,15 @@ def test_an_mlflow_that_is_away_is_waited_out_and_decides_nothing(models, three_
             models.promote(fifth)
     assert models.champion == 4
     assert models.promote(fifth)
+
+
+def test_a_model_that_became_champion_by_hand_before_it_was_compared_has_no_verdict(models):
+    run, version = models.train(1, wrong(0, 50))
+    models.move_by_hand(version.version)
+    assert models.promote((run, version))
+    assert verdict_sha256(models.tracking, run) is None
+    (second, _version), _promoted = models.arrive(2, wrong(0, 49))
+    assert verdict_sha256(models.tracking, second) is not None
 
 
 def test_a_champion_whose_run_was_purged_stops_no_training(models, three_champions):
