@@ -45,7 +45,7 @@ test: $(VENV)/.dev ## All tests, on an embedded PostgreSQL (TESTS=tests/unit for
 test-compose: $(VENV)/.dev ## The whole system in containers, end to end; needs Docker, builds the images
 	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose.py
 
-chaos: $(VENV)/.dev ## Break everything on purpose, more than 200 times, with a live scoreboard; about 40 minutes
+chaos: $(VENV)/.dev ## Break everything on purpose, more than 200 times, with a live scoreboard; about an hour
 	$(BIN)/python tests/chaos/run.py
 
 fuzz: $(VENV)/.dev ## More than 100,000 random inputs for the CSV reader, the load and the payloads; about 20 minutes

@@ -9,6 +9,7 @@ import pytest
 
 from db import source
 from db.connect import connect
+from db.correct import correct
 from db.csv_file import open_csv
 from db.database import Role
 from db.synthetic import generate
@@ -18,7 +19,7 @@ from listeners.snapshot import handle as snapshot
 from listeners.snapshot.read import SCHEMA, read_batch, stream_rows
 from shared.errors import FencedError, SourceChangedError
 from shared.events import Stage
-from shared.mlflow_names import DATASET_EXPERIMENT
+from shared.mlflow_names import DATASET_EXPERIMENT, TAG_DATASET_SHA256
 
 
 def claimed(database, settings, batch_id: int, week: int) -> Job:
@@ -185,6 +186,41 @@ def test_the_fixed_sets_are_versioned_once(job_for, load_weeks, tracking, settin
     test = pd.read_parquet(tracking.download(test_run, "test_df.parquet", tmp_path))
     labels = pd.read_csv(settings.data_path / "Y_test.csv", index_col=0)["prdtypecode"]
     assert test.set_index("source_index")["prdtypecode"].to_dict() == labels.to_dict()
+
+
+def test_the_fixed_sets_do_not_change_when_products_of_theirs_are_corrected(
+    database, job_for, load_weeks, settings, as_role, tmp_path
+):
+    """They come from the source files. Rebuilt from nothing, beside a corrected database, they are the same bytes."""
+    [batch_id] = load_weeks(1)
+    before = snapshot.handle(job_for(batch_id, 1))["fixed_sets"]
+    with as_role(Role.LOADER) as loader:
+        held_out = loader.execute(
+            "select productid from products where split = 'holdout' order by productid limit 3"
+        ).fetchall()
+        (retitled,), (relabelled,), (deleted,) = held_out
+        path = tmp_path / "correction.csv"
+        path.write_text(
+            "productid,operation,designation,prdtypecode\n"
+            f"{retitled},update,another title,10\n{relabelled},update,a third title,2583\n{deleted},delete,,\n"
+        )
+        loader.rollback()
+        corrected = correct(loader, settings, path).batch_id
+    assert corrected is not None
+    assert snapshot.handle(job_for(corrected, 1))["fixed_sets"] == before
+
+    elsewhere = settings.model_copy(update={"state_path": tmp_path / "elsewhere"})
+    [later] = load_weeks(1)
+    rebuilt = snapshot.handle(claimed(database, elsewhere, later, 2))["fixed_sets"]
+    runs = Tracking(elsewhere).client
+    again = {
+        name: runs.get_run(record["run_id"]).data.tags[TAG_DATASET_SHA256] for name, record in rebuilt.items()
+    }
+    runs = Tracking(settings).client
+    first = {
+        name: runs.get_run(record["run_id"]).data.tags[TAG_DATASET_SHA256] for name, record in before.items()
+    }
+    assert again == first
 
 
 def test_a_published_dataset_is_adopted_and_not_built_again(job_for, load_weeks, tracking):
