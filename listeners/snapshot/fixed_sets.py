@@ -21,11 +21,11 @@ _NAMES = (TEST_SET, HOLDOUT_SET)
 
 def ensure_fixed_sets(
     tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job, identity: BatchIdentity
-) -> dict[str, dict[str, str]]:
+) -> dict[str, str]:
     """Version test_df and holdout_df if MLflow lacks those of this source; one worker at a time, whatever its batch.
 
     Returns:
-        Run id and digests of each, by name, for PostgreSQL to keep.
+        The run id of each, by name.
 
     Raises:
         SourceChangedError: the files are not those of the first load, so that a holdout from them could leak.
@@ -39,7 +39,12 @@ def ensure_fixed_sets(
         finally:
             connection.execute("select pg_advisory_unlock(%s)", [_FIXED_SETS_LOCK])
         runs = _published(tracking, identity)
-    return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in runs.items()}
+    return runs
+
+
+def recorded_fixed_sets(tracking: Tracking, run_ids: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Run id and digests of each fixed set, by name, for PostgreSQL to keep."""
+    return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in run_ids.items()}
 
 
 def _published(tracking: Tracking, identity: BatchIdentity) -> dict[str, str]:

@@ -17,7 +17,7 @@ from listeners.digest import sha256_of
 from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.snapshot.balance import HashOverSampler
-from listeners.snapshot.fixed_sets import ensure_fixed_sets
+from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
 from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
@@ -60,7 +60,7 @@ def handle(job: Job) -> dict[str, Any]:
         "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
         "dataset_digest": published.data.tags.get(TAG_DATASET_DIGEST),
         **tracking.record_of(published.info.run_id),
-        "fixed_sets": fixed_sets,
+        "fixed_sets": recorded_fixed_sets(tracking, fixed_sets),
     }
 
 
