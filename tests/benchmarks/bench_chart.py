@@ -51,7 +51,7 @@ def draw(samples: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> N
     axes.set(xscale="log", xlabel="CPU seconds, ours and PostgreSQL's together")
     axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside upper right", ncols=3, frameon=False)
     figure.savefig(path, dpi=110)
 
 

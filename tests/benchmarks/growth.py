@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="training rows (%(default)s)")
     parser.add_argument(
-        "--training-up-to", type=int, default=10 * ROWS, help="the largest size to train on (%(default)s)"
+        "--training-up-to", type=int, default=ROWS, help="the largest size to train on (%(default)s)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every point there")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the figure there")
