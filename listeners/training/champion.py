@@ -56,7 +56,7 @@ class Move(BaseModel):
         reason: the comparison's for a promotion, a person's for a rollback.
         by: the run that was promoted, or who rolled back.
         made: False while the move is announced only.
-        before_sha256: of the move before, as it is kept; "" for the first. So no move can be changed, or taken out, alone.
+        before_sha256: of the move before, as it is kept; "" for the first. So none but the last can be changed, or taken out, alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
