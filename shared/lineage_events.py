@@ -8,7 +8,7 @@ import importlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -59,7 +59,7 @@ class BatchRecord:
         status: running, completed or failed.
         total_rows: what `products` holds; 0 until the batch is complete.
         metadata: what each step recorded.
-        server_version: of PostgreSQL.
+        server_version: of PostgreSQL, for the events of a load.
     """
 
     id: int
@@ -69,7 +69,7 @@ class BatchRecord:
     status: str
     total_rows: int
     metadata: Mapping[str, Any]
-    server_version: str
+    server_version: str = ""
 
     @property
     def seal(self) -> str | None:
@@ -114,7 +114,7 @@ class Emitter:
         self._told: set[str] = set()
         self._is_torn = False
         # daemons: what the file or the server does not take must not keep the process from ending
-        self._unwritten: queue.Queue[Callable[[], Transition | None] | None] = queue.Queue(_QUEUE_LENGTH)
+        self._unwritten: queue.Queue[Transition | None] = queue.Queue(_QUEUE_LENGTH)
         self._writer = threading.Thread(target=self._write_all, name="openlineage file", daemon=True)
         self._unsent: queue.Queue[Any] = queue.Queue(_QUEUE_LENGTH)
         self._sender: threading.Thread | None = None
@@ -131,13 +131,9 @@ class Emitter:
         self.close()
 
     def emit(self, transition: Transition) -> None:
-        self.emit_found(lambda: transition)
-
-    def emit_found(self, find: Callable[[], Transition | None]) -> None:
-        """Emit what `find` returns, which is called by the thread, after what was emitted before."""
         if self.enabled:
             try:
-                self._unwritten.put_nowait(find)
+                self._unwritten.put_nowait(transition)
             except queue.Full as error:
                 self._tell_once(_UNWRITTEN, str(self._path), error)
 
@@ -157,13 +153,11 @@ class Emitter:
     def _write_all(self) -> None:
         with suppress(Exception):  # the first event says what is wrong, if there is one
             importlib.import_module(_WIRE)
-        while (find := self._unwritten.get()) is not None:
-            self._write(find)
+        while (transition := self._unwritten.get()) is not None:
+            self._write(transition)
 
-    def _write(self, find: Callable[[], Transition | None]) -> None:
+    def _write(self, transition: Transition) -> None:
         try:
-            if (transition := find()) is None:
-                return
             wire = importlib.import_module(_WIRE)
             event = wire.run_event(transition, self._settings)
             self._append(wire.as_json(event))

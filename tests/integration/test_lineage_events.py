@@ -1,7 +1,6 @@
 """The events of loads and stages, as the tables tell them, whichever process took which step."""
 
 import asyncio
-import socket
 import time
 from itertools import pairwise
 
@@ -14,14 +13,13 @@ from db import load
 from db.connect import connect
 from db.correct import correct
 from db.database import Role
-from db.load_events import reported
+from db.load_events import read_batch, reported
 from listeners.child import warm_up
 from listeners.digest import sha256_of
 from listeners.doorbell import Doorbell
-from listeners.job import Batch
 from listeners.listen import WakeSource, WakeUp
 from listeners.stage import StageWorker
-from listeners.stage_events import StageEvents
+from listeners.stage_events import Attempt, StageEvents
 from shared.errors import LoadError
 from shared.events import Stage
 from shared.lineage_events import FILE_NAME, Emitter
@@ -181,12 +179,21 @@ def test_a_load_goes_on_without_its_events(loader, settings, training_set, event
 
 
 @pytest.fixture
-def tell(database, settings):
+def record_of(as_role):
+    def read(batch_id):
+        with as_role(Role.READER) as connection:
+            return read_batch(connection, batch_id)
+
+    return read
+
+
+@pytest.fixture
+def tell(settings):
     """Tell what became of batches, in order, as a stage's worker does."""
 
     def told(stage, *steps):
         async def run():
-            worker = StageEvents(stage, database.conninfo(Role[stage.upper()]), settings)
+            worker = StageEvents(stage, settings)
             for name, *arguments in steps:
                 getattr(worker, name)(*arguments)
             await worker.close()
@@ -197,12 +204,12 @@ def tell(database, settings):
 
 
 @pytest.mark.parametrize("stage", Stage)
-def test_an_attempt_that_starts_ends_in_one_of_three_ways(load_weeks, tell, events, stage):
+def test_an_attempt_that_starts_ends_in_one_of_three_ways(load_weeks, record_of, tell, events, stage):
     [batch_id] = load_weeks(1)
-    batches = [Batch(batch_id, "week_1", attempt) for attempt in (1, 2, 3)]
     ways = [("put_back", "stopped"), ("failed", "no disk"), ("finished", {"run_id": "r"})]
-    for batch, (way, argument) in zip(batches, ways, strict=True):
-        tell(stage, ("started", batch), (way, batch, argument))
+    for number, (way, argument) in enumerate(ways, 1):
+        attempt = Attempt(record_of(batch_id), number)
+        tell(stage, ("started", attempt), (way, attempt, argument))
     found = events()
     assert [event[:2] for event in found] == [
         (stage, state) for end in ("ABORT", "FAIL", "COMPLETE") for state in ("START", end)
@@ -211,51 +218,18 @@ def test_an_attempt_that_starts_ends_in_one_of_three_ways(load_weeks, tell, even
     assert [first == second for first, second in pairwise(ids)] == [True, False, True, False, True]
 
 
-def test_a_stage_says_what_it_was_given_and_what_it_made(load_weeks, tell, read, as_role):
+def test_a_stage_says_what_it_was_given_and_what_it_made(load_weeks, record_of, tell, read, as_role):
     [batch_id] = load_weeks(1)
     with as_role(Role.READER) as connection:
         [seal] = connection.execute("select seal from verify_seals()").fetchone()
-    batch = Batch(batch_id, "week_1", 1)
+    attempt = Attempt(record_of(batch_id), 1)
     result = {"run_id": "d" * 32, "dataset_sha256": "da7a", "total_rows": 900}
-    tell(Stage.SNAPSHOT, ("started", batch), ("finished", batch, result))
+    tell(Stage.SNAPSHOT, ("started", attempt), ("finished", attempt, result))
     started, finished = read()
     assert {item.facets["version"].datasetVersion for item in started.inputs} == {seal}
     [dataset] = finished.outputs
     assert dataset.facets["version"].datasetVersion == "da7a"
     assert dataset.facets["symlinks"].identifiers[0].name == f"runs:/{'d' * 32}/train_week_1.parquet"
-
-
-def test_a_stage_goes_on_where_its_batch_cannot_be_read(tell, settings, database):
-    with structlog.testing.capture_logs() as logged:
-        tell(Stage.TRAINING, ("started", Batch(99, "week_99", 1)))
-    assert [entry["event"] for entry in logged] == ["no OpenLineage event: the batch cannot be read"]
-    assert not (settings.state_path / FILE_NAME).exists()
-
-
-def test_no_call_waits_for_a_database_that_does_not_answer(settings, events):
-    async def run(port):
-        worker = StageEvents(Stage.SNAPSHOT, f"host=127.0.0.1 port={port} user=u dbname=d", settings)
-        worker.started(Batch(1, "week_1", 1))
-        before = len(logged)
-        await worker.close()
-        return before, [entry["event"] for entry in logged]
-
-    with socket.create_server(("127.0.0.1", 0)) as silent, structlog.testing.capture_logs() as logged:
-        told = asyncio.run(run(silent.getsockname()[1]))
-    assert told == (0, ["no OpenLineage event: the batch cannot be read"])
-    assert not events()
-
-
-def test_the_events_of_a_stage_take_no_part_in_its_work(load_weeks, tell, as_role, read):
-    """They are read with the rights of the stage's role, on a connection of their own, and leave nothing behind."""
-    [batch_id] = load_weeks(1)
-    with as_role(Role.READER) as connection:
-        before = connection.execute("select xmin::text, metadata from data_loads").fetchall()
-    batch = Batch(batch_id, "week_1", 1)
-    tell(Stage.TRAINING, ("started", batch), ("finished", batch, {"run_id": "r", "model_version": 1}))
-    with as_role(Role.READER) as connection:
-        assert connection.execute("select xmin::text, metadata from data_loads").fetchall() == before
-    assert len(read()) == 2
 
 
 @pytest.fixture
@@ -285,9 +259,9 @@ def attempt(database, settings):
     return lambda steps, stop_when: asyncio.run(run(steps, stop_when))
 
 
-def test_a_worker_tells_each_attempt_as_it_ends(attempt, load_weeks, events):
-    """Stopped, failing, in an outage, done."""
-    load_weeks(1)
+def test_a_worker_tells_each_attempt_as_it_ends(attempt, load_weeks, record_of, events, read):
+    """Stopped, failing, in an outage, done; and of the batch what its claim brought along."""
+    [batch_id] = load_weeks(1)
 
     def ended(state):
         return lambda: state in [told for _, told, _ in events()[known:]]
@@ -302,6 +276,8 @@ def test_a_worker_tells_each_attempt_as_it_ends(attempt, load_weeks, events):
     assert all(len(states) == 2 for states in runs.values()), runs
     ends = [states[1] for states in runs.values()]
     assert (ends[0], ends[-1], "FAIL" in ends) == ("ABORT", "COMPLETE", True)
+    seals = {item.facets["version"].datasetVersion for event in read() for item in event.inputs}
+    assert seals == {record_of(batch_id).seal}
 
 
 def test_a_failure_that_no_longer_counts_is_told_as_none(attempt, load_weeks, events):

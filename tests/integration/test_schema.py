@@ -77,10 +77,15 @@ def test_an_older_schema_is_brought_up_to_date_with_its_data_untouched(server):
             connection.execute(
                 "create function pipeline_doctor(patience interval) returns text return 'of 0001'"
             )
-        assert database.upgrade() == ("0001", "0003")
+            connection.execute(
+                "create trigger _100_seal before insert or update on data_loads for each row execute function seal_batch()"
+            )
+        assert database.upgrade() == ("0001", "0004")
         with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
             assert connection.execute(contents).fetchone() == before
             connection.execute("select from pipeline_doctor()")  # one that is unambiguous again
+            triggers = connection.execute("select tgname from pg_trigger where tgname like '\\_100\\_seal%'")
+            assert {name for (name,) in triggers} == {"_100_seal_insert", "_100_seal_update"}
 
 
 def test_upgrades_that_start_at_once_do_it_once(server):

@@ -260,6 +260,31 @@ def test_looking_for_work_costs_the_same_however_much_is_done(as_superuser, data
     assert "data_loads_pending_snapshot" in str(plan)
 
 
+def test_claiming_costs_the_same_however_much_was_done_since_the_last_vacuum(as_superuser):
+    claim = "select batch_id, attempt from claim_next('snapshot', 'host:1', 'notify', '0 s', '{}')"
+
+    def work(connection, weeks):
+        for week in weeks:
+            connection.execute(
+                "insert into data_loads (batch_name, percentage, status) values (%s, 1, 'completed')",
+                [f"week_{week}"],
+            )
+            claimed = connection.execute(claim).fetchone()
+            connection.execute("select finish_stage(%s, 'snapshot', %s, '{\"run_id\": \"r\"}')", claimed)
+
+    def pages(connection):
+        connection.execute(claim)  # the first look finds what has died since the last
+        [[[plan]]] = connection.execute(f"explain (analyze, buffers, format json) {claim}").fetchall()
+        return plan["Plan"]["Shared Hit Blocks"]
+
+    with as_superuser(autocommit=True) as connection:
+        connection.execute("alter table data_loads set (autovacuum_enabled = false)")
+        work(connection, range(1, 21))
+        after_20 = pages(connection)
+        work(connection, range(21, 301))
+        assert pages(connection) <= after_20 + 5
+
+
 def test_a_batch_that_was_given_up_is_revived_by_retry(
     database, quick, script, load_weeks, stage_record, as_role
 ):

@@ -290,7 +290,7 @@ def test_a_file_that_cannot_be_written_is_told_of_once(settings, warnings):
 
 def in_another_process(settings, program: str) -> str:
     """What a program that has `t`, this module, and `settings` says. It is given up after a minute."""
-    begin = "import os, resource, test_lineage_events as t; from shared import lineage_events; settings = t.read_settings()"
+    begin = "import os, resource, time, test_lineage_events as t; from shared import lineage_events; settings = t.read_settings()"
     tests = Path(__file__).parents[1]
     paths = os.pathsep.join(map(str, [tests.parent, tests / "unit", tests / "support"]))
     return subprocess.run(
@@ -315,14 +315,23 @@ def test_a_file_that_takes_nothing_is_given_up(settings, burst):
 
 def test_a_line_that_was_cut_off_spoils_no_other(settings):
     program = """
-def limited(size, transition):
+def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    return transition
+def written():
+    return path.stat().st_size if path.exists() else 0
+def wait_for(size):
+    while written() < size:
+        time.sleep(0.01)
 path = settings.state_path / t.FILE_NAME
 with t.Emitter(settings) as emitter:
     emitter.emit(t.LOADED)
-    emitter.emit_found(lambda: limited(path.stat().st_size + 9, t.BUILT))
-    emitter.emit_found(lambda: limited(resource.RLIM_INFINITY, t.TRAINED))
+    wait_for(1)
+    torn = written() + 9
+    limit(torn)
+    emitter.emit(t.BUILT)
+    wait_for(torn)
+    limit(resource.RLIM_INFINITY)
+    emitter.emit(t.TRAINED)
 """
     assert "the last line is not whole" in in_another_process(settings, program)
     whole, torn, after = (settings.state_path / FILE_NAME).read_text().splitlines()

@@ -2,15 +2,12 @@
 
 from alembic import op
 
-from db.sql import apply_schema
-
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
     op.execute("drop function if exists pipeline_doctor(interval)")  # it has a further argument now
-    apply_schema(op.get_bind())
 
 
 def downgrade() -> None:

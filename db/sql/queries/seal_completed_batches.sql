@@ -3,7 +3,7 @@ do $$
 declare
     batch public.data_loads;
 begin
-    alter table public.data_loads disable trigger _100_seal;  -- which lets no completed batch change
+    alter table public.data_loads disable trigger _200_unchanged;  -- which lets no completed batch change
     for batch in
         select * from public.data_loads
         where status = 'completed' and metadata #>> '{audit,seal}' is null
@@ -19,6 +19,6 @@ begin
         set metadata = jsonb_set(metadata, '{audit}', public.audit_of(batch))
         where id = batch.id;
     end loop;
-    alter table public.data_loads enable always trigger _100_seal;
+    alter table public.data_loads enable always trigger _200_unchanged;
 end;
 $$

@@ -31,6 +31,16 @@ create or replace function stage_lock_class(stage text) returns integer
 language sql immutable
 return case stage when 'snapshot' then 1936613744 when 'training' then 1953653097 end;
 
+-- When a batch may be worked on. A moment that lies ahead is waited for only if it was set before now: a clock that is set back
+-- must hold up nothing.
+create or replace function ready_at(record jsonb, completed_at timestamptz) returns timestamptz
+language sql stable
+return case
+    when (record ->> 'retry_at')::timestamptz is null then least(completed_at, now())
+    when now() < greatest((record ->> 'failed_at')::timestamptz, (record ->> 'postponed_at')::timestamptz) then now()
+    else (record ->> 'retry_at')::timestamptz
+end;
+
 -- What waits for a stage, oldest first. `ready_at` lies in the future while a failure or an outage backs off.
 -- A branch for each stage, so that each reads its partial index: however many batches are done, looking costs the same.
 -- No SET clause, so that the planner inlines it into the functions that look.
@@ -44,12 +54,7 @@ as $$
         coalesce(record ->> 'state', 'waiting'),
         coalesce((record ->> 'attempt')::integer, 0),
         coalesce((record ->> 'failures')::integer, 0),
-        -- a moment that lies ahead is waited for only if it was set before now: a clock that is set back must hold up nothing
-        case
-            when (record ->> 'retry_at')::timestamptz is null then least(completed_at, now())
-            when now() < greatest((record ->> 'failed_at')::timestamptz, (record ->> 'postponed_at')::timestamptz) then now()
-            else (record ->> 'retry_at')::timestamptz
-        end
+        public.ready_at(record, completed_at)
     from (
         select id, data_loads.batch_name, completed_at, metadata -> 'snapshot' as record
         from public.data_loads
@@ -87,9 +92,8 @@ begin
     if not pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer) then
         return null;
     end if;
-    -- Whoever recorded an outcome has released the advisory lock before the commit: wait for that commit, so that the
-    -- UPDATE looks at what it left.
-    perform from public.data_loads where id = batch_id for no key update;
+    -- One statement, which waits for the commit of whoever recorded an outcome (the advisory lock is released before) and then
+    -- looks at what that left: its conditions are of this one row, so PostgreSQL asks them again.
     update public.data_loads
     set metadata = jsonb_set(metadata, array[stage], coalesce(metadata -> stage, '{}') - 'retry_at' || jsonb_build_object(
         'state', 'running',
@@ -100,7 +104,10 @@ begin
         'claimed_at', moment
     ))
     where id = batch_id
-        and id in (select pending.batch_id from public.pending_batches(stage) as pending where pending.ready_at <= moment)
+        and status = 'completed'
+        and coalesce(metadata #>> array[stage, 'state'], 'waiting') in ('waiting', 'running')
+        and (stage = 'snapshot' or metadata #>> '{snapshot,state}' = 'finished')
+        and public.ready_at(metadata -> stage, completed_at) <= moment
     returning (metadata #>> array[stage, 'attempt'])::integer into next_attempt;
     if next_attempt is null then
         perform pg_advisory_unlock(public.stage_lock_class(stage), batch_id::integer);
@@ -109,12 +116,20 @@ begin
 end;
 $$;
 
--- Claim the oldest batch that is ready and that nobody works on; no row when there is none.
+-- Claim the oldest batch that is ready and that nobody works on; no row when there is none. With it comes the batch as its
+-- OpenLineage events describe it: the claim is on the path from a commit to the work, and another question would be, too.
 -- `notified`: the seconds since the notification that named a batch, by batch id; others are found by what `wake` says.
+-- Planned once, as looking takes less time than planning; and never by a bitmap scan, which reads again and again, until the
+-- next vacuum, what was pending once: an index scan remembers the entries that it found dead.
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
-returns table (batch_id bigint, batch_name text, attempt integer, failures integer, wake_source text)
-language plpgsql security definer
+returns table (
+    batch_id bigint, batch_name text, attempt integer, failures integer, wake_source text,
+    started_at timestamptz, completed_at timestamptz, total_rows bigint, metadata jsonb
+)
+language plpgsql security definer rows 1
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_bitmapscan = off
 as $$
 declare
     pending record;
@@ -132,6 +147,10 @@ begin
             batch_name := pending.batch_name;
             failures := pending.failures;
             wake_source := case when heard is null then wake else 'notify' end;
+            select batch.started_at, batch.completed_at, batch.total_rows, batch.metadata
+            into started_at, completed_at, total_rows, metadata
+            from public.data_loads as batch
+            where batch.id = pending.batch_id;
             return next;
             return;
         end if;

@@ -35,6 +35,7 @@ grant execute on function
     products_as_of(timestamptz),
     products_diff(bigint, bigint),
     pending_batches(text),
+    ready_at(jsonb, timestamptz),
     seconds_between(timestamptz, text),
     verify_seals(),
     audit_of(data_loads),
@@ -63,6 +64,7 @@ to rakuten_snapshot;
 
 grant execute on function
     pending_batches(text),
+    ready_at(jsonb, timestamptz),
     stage_lock_class(text),
     seconds_between(timestamptz, text)
 to rakuten_loader, rakuten_snapshot, rakuten_training;
