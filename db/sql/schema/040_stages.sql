@@ -119,8 +119,9 @@ $$;
 -- Claim the oldest batch that is ready and that nobody works on; no row when there is none. With it comes the batch as its
 -- OpenLineage events describe it: the claim is on the path from a commit to the work, and another question would be, too.
 -- `notified`: the seconds since the notification that named a batch, by batch id; others are found by what `wake` says.
--- Planned once, as looking takes less time than planning; and never by a bitmap scan, which reads again and again, until the
--- next vacuum, what was pending once: an index scan remembers the entries that it found dead.
+-- Planned once, as looking takes less time than planning, and for an index scan. The planner takes nearly every batch for pending
+-- and would rather read the table, or by a bitmap scan all that was pending since the last vacuum; an index scan remembers the
+-- entries that it found dead.
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     batch_id bigint, batch_name text, attempt integer, failures integer, wake_source text,
@@ -129,6 +130,7 @@ returns table (
 language plpgsql security definer rows 1
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
 declare
