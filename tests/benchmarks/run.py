@@ -1,6 +1,6 @@
 """Every stage beside the usual way and the physical limit, as ratios measured in one run.
 
-    python tests/benchmarks/run.py [--only STAGE] [--rows N] [--training-rows N] [--history-rows N] [--events N] [--json FILE]
+    python tests/benchmarks/run.py [--only STAGE ...] [--rows N] [--training-rows N] [--history-rows N] [--events N] [--json FILE]
 
 Data are generated and PostgreSQL is embedded, both in a temporary directory that is removed. A ratio is one of CPU seconds
 within a round, the database's included, and one of latencies over all events; the machine's noise is in its min and max.
@@ -72,7 +72,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--events", type=int, default=EVENTS, help="events to measure each latency on (%(default)s)"
     )
-    parser.add_argument("--only", choices=STAGES, help="one stage instead of all")
+    parser.add_argument(
+        "--only", choices=STAGES, nargs="+", default=STAGES, help="some stages instead of all"
+    )
     return parser.parse_args()
 
 
@@ -80,7 +82,7 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
     """Run the chosen stages. Their modules are imported late, so that a measured child imports only its own."""
     from bench_ground import loaded_weeks, prepared_ground  # noqa: PLC0415
 
-    chosen = [options.only] if options.only else list(STAGES)
+    chosen = [stage for stage in STAGES if stage in options.only]
     on_database = [stage for stage in chosen if stage not in {"as_of", "training", "latency"}]
     if on_database:
         with (
