@@ -18,7 +18,7 @@ import mlflow
 import structlog
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
@@ -72,15 +72,28 @@ class Tracking:
         Raises:
             StageError: MLflow has none of that id.
         """
+        if (run := self.run_if_any(run_id)) is None:
+            raise StageError(
+                f"MLflow has no run {run_id}",
+                remedy="was it deleted, or is MLFLOW_TRACKING_URI another than the listeners'?",
+            )
+        return run
+
+    def run_if_any(self, run_id: str) -> Run | None:
+        """A run, deleted or not; None where MLflow has none of that id."""
         try:
             return self.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise
-            raise StageError(
-                f"MLflow has no run {run_id}",
-                remedy="was it deleted, or is MLFLOW_TRACKING_URI another than the listeners'?",
-            ) from error
+            return None
+
+    def counting_run(self, run_id: str) -> Run | None:
+        """The run, if it is finished and neither deleted nor superseded."""
+        run = self.run_if_any(run_id)
+        if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE or run.info.status != "FINISHED":
+            return None
+        return None if TAG_SUPERSEDED in run.data.tags else run
 
     def runs(self, experiment: str, tag: str) -> list[Run]:
         """Every run of an experiment that has this tag, and is running, or finished and not superseded; oldest first."""

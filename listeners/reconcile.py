@@ -11,8 +11,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from mlflow.entities import LifecycleStage, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run
 from psycopg.rows import TupleRow, class_row
 
 from db.connect import connect
@@ -27,7 +26,6 @@ from shared.mlflow_names import (
     TAG_ATTEMPT,
     TAG_BATCH_COMPLETED_AT,
     TAG_BATCH_ID,
-    TAG_SUPERSEDED,
 )
 
 logger = structlog.get_logger()
@@ -120,7 +118,7 @@ def disagreements(
     for batch in batches:
         if batch.state != "finished" or batch.run_id is None:
             continue
-        if batch.run_id not in finished and not _is_finished(tracking, batch.run_id):
+        if batch.run_id not in finished and tracking.counting_run(batch.run_id) is None:
             yield Disagreement(Kind.MISSING, stage, batch.run_id, batch.batch_id, batch.batch_name)
         elif batch.model_version is not None and not _is_registered(tracking, batch):
             yield Disagreement(Kind.UNREGISTERED, stage, batch.run_id, batch.batch_id, batch.batch_name)
@@ -135,17 +133,6 @@ def _kind_of(run: Run, batch: _Recorded, tracking: Tracking) -> Kind | None:
     if at_work or tracking.client.get_run(run_id).info.status != "RUNNING":
         return None
     return Kind.ABANDONED
-
-
-def _is_finished(tracking: Tracking, run_id: str) -> bool:
-    try:
-        run = tracking.client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-    is_active = run.info.lifecycle_stage == LifecycleStage.ACTIVE
-    return is_active and run.info.status == "FINISHED" and TAG_SUPERSEDED not in run.data.tags
 
 
 def _is_registered(tracking: Tracking, batch: _Recorded) -> bool:

@@ -35,7 +35,6 @@ from shared.mlflow_names import (
     TAG_BATCH_SEAL,
     TAG_DATASET_SHA256,
     TAG_MODEL_URI,
-    TAG_SUPERSEDED,
     parquet_name,
 )
 
@@ -92,7 +91,7 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
     """The run of one finished stage: its record, its batch, its files, and what it was made from."""
     result, name = recorded["result"], recorded["batch_name"]
     subject = f"{recorded['stage']} run {result['run_id']}"
-    run = _finished_run(tracking, result["run_id"])
+    run = tracking.counting_run(result["run_id"])
     if run is None:
         yield Check(name, subject, "MLflow has no such finished run")
         return
@@ -120,7 +119,7 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
                 yield Check(recorded["batch_name"], f"record of {name}", problem)
     for name, record in first.items():
         subject = f"{name} run {record['run_id']}"
-        run = _finished_run(tracking, record["run_id"])
+        run = tracking.counting_run(record["run_id"])
         if run is None:
             yield Check("", subject, "MLflow has no such finished run")
         else:
@@ -164,17 +163,6 @@ def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Itera
             missing = result["model_version"] not in entered
             problem = f"the promotion of version {result['model_version']} is gone" if missing else None
             yield Check(recorded["batch_name"], subject, problem, certain="promotion_sha256" in result)
-
-
-def _finished_run(tracking: Tracking, run_id: str) -> Run | None:
-    try:
-        run = tracking.client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    counts = run.info.status == "FINISHED" and run.info.lifecycle_stage == "active"
-    return run if counts and TAG_SUPERSEDED not in run.data.tags else None
 
 
 def _record_problem(run: Run, record: Mapping[str, Any]) -> str | None:

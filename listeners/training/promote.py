@@ -20,7 +20,6 @@ import pandas as pd
 import psycopg
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 
 from listeners.digest import sha256_of
@@ -153,14 +152,7 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, seed: int, significance:
 
 def _run_of(tracking: Tracking, version: ModelVersion) -> Run | None:
     """The run that made a version; None where it belongs to none, or where that was purged."""
-    if not version.run_id:
-        return None
-    try:
-        return tracking.client.get_run(str(version.run_id))
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+    return tracking.run_if_any(str(version.run_id)) if version.run_id else None
 
 
 def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
