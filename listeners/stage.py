@@ -244,7 +244,9 @@ class StageWorker:
     async def _claim(self, wake: WakeUp) -> _Claim | None:
         """The oldest batch that is ready and free, claimed; None when there is none."""
         rows = await self._retrying_query(
-            "select * from claim_next(%s, %s, %s, %s, %s)",
+            # by name: what a later schema adds changes nothing, and an earlier one refuses before anything is claimed
+            "select batch_id, batch_name, attempt, failures, wake_source, started_at, completed_at, total_rows, metadata"
+            " from claim_next(%s, %s, %s, %s, %s)",
             self._stage,
             self._worker,
             wake.source,

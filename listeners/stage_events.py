@@ -30,6 +30,7 @@ class StageEvents:
         self._start_due: asyncio.TimerHandle | None = None
 
     def started(self, attempt: Attempt) -> None:
+        self._tell_start()
         self._start = self._transition(State.START, attempt)
         self._start_due = asyncio.get_running_loop().call_later(_START_TOLD_AFTER_S, self._tell_start)
 

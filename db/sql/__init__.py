@@ -25,7 +25,8 @@ def apply_schema(connection: sqlalchemy.Connection) -> None:
     """Run every script of the schema.
 
     They are written to be repeated (`create or replace`, `if not exists`): a revision changes what that cannot change, a column
-    or a signature, and then applies them all. So there is one place to read what a function does.
+    or a signature, and then applies them all. So there is one place to read what a function does. The price: earlier revisions
+    apply today's scripts, too, and have to drop what a later one changes.
     """
     # Straight to the driver: SQLAlchemy would take ':' and '%' in the scripts for parameters.
     driver_connection = connection.connection.driver_connection

@@ -65,27 +65,56 @@ def test_an_upgraded_database_is_left_alone(server):
         assert database.upgrade() == (first, first)
 
 
-def test_an_older_schema_is_brought_up_to_date_with_its_data_untouched(server):
+# What a later revision could not replace, as it was before.
+OF_0003 = """
+drop function claim_next;
+create function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
+returns table (batch_id bigint, batch_name text, attempt integer, failures integer, wake_source text)
+language sql begin atomic select null::bigint, '', 0, 0, ''; end;
+drop trigger _100_seal_insert on data_loads;
+drop trigger _100_seal_update on data_loads;
+drop trigger _200_unchanged on data_loads;
+"""
+OLD_SEAL = "create trigger _100_seal before insert or update on data_loads for each row execute function refuse_changing_batch();"
+OF_0002 = """
+insert into data_loads (batch_name, percentage, status, completed_at) values ('week_1', 40, 'completed', now());
+"""
+OF_0001 = """
+drop function pipeline_doctor, reopen_stage;
+drop view stage_ledger cascade;
+create function pipeline_doctor(patience interval) returns text return 'of 0001';
+"""
+OLDER = {
+    "0001": OF_0003 + OF_0002 + OF_0001 + OLD_SEAL,
+    "0002": OF_0003 + OF_0002 + OLD_SEAL,
+    "0003": OF_0003 + OLD_SEAL,
+}
+
+
+@pytest.mark.parametrize("revision", OLDER)
+def test_an_older_schema_is_brought_up_to_date_with_its_data_untouched(server, revision):
     contents = "select (select jsonb_agg(products) from products), (select jsonb_agg(entry) from products_history as entry)"
-    with empty_database(server, "older") as database:
+    with empty_database(server, f"older_{revision}") as database:
         database.upgrade()
         with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
             connection.execute("insert into products (productid, designation) values (7, 'Lampe')")
             before = connection.execute(contents).fetchone()
-            connection.execute("update alembic_version set version_num = '0001'")
-            connection.execute("drop function pipeline_doctor, reopen_stage; drop view stage_ledger cascade")
-            connection.execute(
-                "create function pipeline_doctor(patience interval) returns text return 'of 0001'"
-            )
-            connection.execute(
-                "create trigger _100_seal before insert or update on data_loads for each row execute function seal_batch()"
-            )
-        assert database.upgrade() == ("0001", "0004")
+            connection.execute("update alembic_version set version_num = %s", [revision])
+            connection.execute(OLDER[revision])
+        assert database.upgrade() == (revision, "0004")
         with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
             assert connection.execute(contents).fetchone() == before
             connection.execute("select from pipeline_doctor()")  # one that is unambiguous again
+            connection.execute("select metadata from claim_next('snapshot', 'w', 'start', '0', '{}')")
             triggers = connection.execute("select tgname from pg_trigger where tgname like '\\_100\\_seal%'")
             assert {name for (name,) in triggers} == {"_100_seal_insert", "_100_seal_update"}
+            unsealed = (
+                "select from data_loads where status = 'completed' and metadata #>> '{audit,seal}' is null"
+            )
+            assert connection.execute(unsealed).fetchone() is None
+            assert (
+                connection.execute("select from verify_seals() where problem is not null").fetchone() is None
+            )
 
 
 def test_upgrades_that_start_at_once_do_it_once(server):

@@ -414,24 +414,35 @@ def test_a_child_that_was_killed_while_it_waited_is_replaced(database, quick, sc
     assert asyncio.run(scenario()) == {"run_id": f"run-{batch_id}-1"}
 
 
-def test_a_batch_whose_outcome_is_being_committed_is_not_claimed_again(load_weeks, as_role, database):
-    """The outcome's transaction has released the advisory lock, and not committed yet."""
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        "finish_stage(%s, 'snapshot', 1, '{\"run_id\": \"x\"}')",
+        "fail_stage(%s, 'snapshot', 1, 'a fault', '1 h')",
+        "fail_stage(%s, 'snapshot', 1, 'a fault', null)",
+        "postpone_stage(%s, 'snapshot', 1, 'away', '1 h', '1 h')",
+    ],
+)
+def test_a_batch_whose_outcome_is_being_committed_is_not_claimed_again(
+    load_weeks, as_role, database, outcome
+):
+    """The outcome's transaction has released the advisory lock, and not committed yet; the rival's is older than the outcome."""
     [batch_id] = load_weeks(1)
     claim = "select claim_stage(%s, 'snapshot', 'host:1', 'notify', '0 s')"
-    with as_role(Role.SNAPSHOT) as finishing, ThreadPoolExecutor() as pool:
+    with (
+        as_role(Role.SNAPSHOT) as finishing,
+        as_role(Role.SNAPSHOT) as rival,
+        ThreadPoolExecutor() as pool,
+    ):
         finishing.execute(claim, [batch_id])
         finishing.commit()
-        finishing.execute("select finish_stage(%s, 'snapshot', 1, '{\"run_id\": \"x\"}')", [batch_id])
-
-        def rival_claims():
-            with as_role(Role.SNAPSHOT) as rival:
-                return rival.execute(claim, [batch_id]).fetchone()[0]
-
-        rival = pool.submit(rival_claims)
+        rival.execute("select now()")
+        finishing.execute(f"select {outcome}", [batch_id])
+        claimed = pool.submit(lambda: rival.execute(claim, [batch_id]).fetchone()[0])
         with as_role(Role.READER, autocommit=True) as watching:
             waits = "select 1 from pg_locks where not granted"
             deadline = time.monotonic() + DEADLINE_S
             while not watching.execute(waits).fetchone():
                 assert time.monotonic() < deadline
         finishing.commit()
-        assert rival.result(DEADLINE_S) is None
+        assert claimed.result(DEADLINE_S) is None

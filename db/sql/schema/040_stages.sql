@@ -31,13 +31,13 @@ create or replace function stage_lock_class(stage text) returns integer
 language sql immutable
 return case stage when 'snapshot' then 1936613744 when 'training' then 1953653097 end;
 
--- When a batch may be worked on. A moment that lies ahead is waited for only if it was set before now: a clock that is set back
--- must hold up nothing.
-create or replace function ready_at(record jsonb, completed_at timestamptz) returns timestamptz
+-- When a batch may be worked on, as seen at a moment. One that lies ahead is waited for only if it was set before that moment: a
+-- clock that is set back must hold up nothing.
+create or replace function ready_at(record jsonb, completed_at timestamptz, seen_at timestamptz) returns timestamptz
 language sql stable
 return case
-    when (record ->> 'retry_at')::timestamptz is null then least(completed_at, now())
-    when now() < greatest((record ->> 'failed_at')::timestamptz, (record ->> 'postponed_at')::timestamptz) then now()
+    when (record ->> 'retry_at')::timestamptz is null then least(completed_at, seen_at)
+    when seen_at < greatest((record ->> 'failed_at')::timestamptz, (record ->> 'postponed_at')::timestamptz) then seen_at
     else (record ->> 'retry_at')::timestamptz
 end;
 
@@ -54,7 +54,7 @@ as $$
         coalesce(record ->> 'state', 'waiting'),
         coalesce((record ->> 'attempt')::integer, 0),
         coalesce((record ->> 'failures')::integer, 0),
-        public.ready_at(record, completed_at)
+        public.ready_at(record, completed_at, now())
     from (
         select id, data_loads.batch_name, completed_at, metadata -> 'snapshot' as record
         from public.data_loads
@@ -86,14 +86,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     next_attempt integer;
-    moment       timestamptz := clock_timestamp();
+    moment       timestamptz;
 begin
     perform public.require_stage(stage);
     if not pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer) then
         return null;
     end if;
-    -- One statement, which waits for the commit of whoever recorded an outcome (the advisory lock is released before) and then
-    -- looks at what that left: its conditions are of this one row, so PostgreSQL asks them again.
+    -- Whoever recorded an outcome has released the advisory lock before the commit. So the moment is later than any of theirs, and
+    -- the UPDATE waits for the commit and asks its conditions again: they are of this one row.
+    moment := clock_timestamp();
     update public.data_loads
     set metadata = jsonb_set(metadata, array[stage], coalesce(metadata -> stage, '{}') - 'retry_at' || jsonb_build_object(
         'state', 'running',
@@ -107,7 +108,7 @@ begin
         and status = 'completed'
         and coalesce(metadata #>> array[stage, 'state'], 'waiting') in ('waiting', 'running')
         and (stage = 'snapshot' or metadata #>> '{snapshot,state}' = 'finished')
-        and public.ready_at(metadata -> stage, completed_at) <= moment
+        and public.ready_at(metadata -> stage, completed_at, moment) <= moment
     returning (metadata #>> array[stage, 'attempt'])::integer into next_attempt;
     if next_attempt is null then
         perform pg_advisory_unlock(public.stage_lock_class(stage), batch_id::integer);
@@ -147,12 +148,12 @@ begin
         if attempt is not null then
             batch_id := pending.batch_id;
             batch_name := pending.batch_name;
-            failures := pending.failures;
             wake_source := case when heard is null then wake else 'notify' end;
             select batch.started_at, batch.completed_at, batch.total_rows, batch.metadata
             into started_at, completed_at, total_rows, metadata
             from public.data_loads as batch
             where batch.id = pending.batch_id;
+            failures := coalesce((metadata #>> array[stage, 'failures'])::integer, 0);
             return next;
             return;
         end if;

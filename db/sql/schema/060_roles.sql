@@ -35,7 +35,7 @@ grant execute on function
     products_as_of(timestamptz),
     products_diff(bigint, bigint),
     pending_batches(text),
-    ready_at(jsonb, timestamptz),
+    ready_at(jsonb, timestamptz, timestamptz),
     seconds_between(timestamptz, text),
     verify_seals(),
     audit_of(data_loads),
@@ -64,7 +64,7 @@ to rakuten_snapshot;
 
 grant execute on function
     pending_batches(text),
-    ready_at(jsonb, timestamptz),
+    ready_at(jsonb, timestamptz, timestamptz),
     stage_lock_class(text),
     seconds_between(timestamptz, text)
 to rakuten_loader, rakuten_snapshot, rakuten_training;
