@@ -44,7 +44,12 @@ def draw(samples: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> N
                 continue
             seconds = statistics.median(sample["cpu_s"] for sample in samples[key][variant])
             [bar] = axes.barh(row + 0.26 * place, seconds, 0.24, color=colour)
-            axes.bar_label(axes.containers[-1], [f"{seconds:.2g} s"], padding=3, fontsize=8)
+            axes.bar_label(
+                axes.containers[-1],
+                [f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"],
+                padding=3,
+                fontsize=8,
+            )
             bar.set_label(name if row == 0 else "_")
     axes.set_yticks([row + 0.26 for row in range(len(stages))], list(stages))
     axes.invert_yaxis()
