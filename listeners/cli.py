@@ -25,7 +25,7 @@ from listeners.commands import (
     verify,
 )
 from shared.errors import PipelineError
-from shared.logs import censor
+from shared.logs import censor, configure_logs
 
 app = typer.Typer(
     name="rakuten",
@@ -56,6 +56,7 @@ app.command("rollback")(rollback.rollback)
 
 def main() -> None:
     """Run a command: exit code 2 for bad input, 1 for failures, and no traceback for what is expected."""
+    configure_logs("console", "WARNING")  # to standard error; `rakuten listen` has its own say
     try:
         app()
     except PipelineError as error:

@@ -29,12 +29,6 @@ URL = f"postgresql://loader:{SECRET}@db.example/x"
 CONNINFO = f"host=db.example user=loader password={SECRET}"
 
 
-@pytest.fixture(autouse=True)
-def _restore_structlog():
-    yield
-    structlog.reset_defaults()
-
-
 def uncensored(text: str) -> str:
     return text
 

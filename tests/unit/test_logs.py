@@ -11,12 +11,6 @@ from shared.logs import censor, configure_logs
 SECRET = "hunter2"  # noqa: S105
 
 
-@pytest.fixture(autouse=True)
-def _restore_structlog():
-    yield
-    structlog.reset_defaults()
-
-
 @pytest.fixture(params=["json", "console"])
 def log_format(request):
     return request.param
