@@ -11,7 +11,7 @@ from db import load, source
 from listeners.digest import sha256_of
 from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Tracking
-from listeners.snapshot.read import SCHEMA
+from listeners.snapshot.parquet import SCHEMA
 from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TAG_DATASET_SHA256, TEST_SET, parquet_name
 
 # Any number that nothing else in this database locks: 'fixed' in ASCII.

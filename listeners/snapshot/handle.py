@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import structlog
 from mlflow.entities import Run
 from psycopg.rows import TupleRow
 
@@ -17,6 +18,7 @@ from listeners.digest import sha256_of
 from listeners.job import BatchIdentity, Job
 from listeners.mlflow_runs import Publication, Tracking
 from listeners.snapshot.balance import HashOverSampler
+from listeners.snapshot.earlier import EarlierDataset, find_earlier_dataset
 from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
 from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
@@ -35,6 +37,8 @@ from shared.mlflow_names import (
     dataset_name,
     parquet_name,
 )
+
+logger = structlog.get_logger()
 
 
 def handle(job: Job) -> dict[str, Any]:
@@ -57,6 +61,7 @@ def handle(job: Job) -> dict[str, Any]:
         "run_id": published.info.run_id,
         "dataset": name,
         "total_rows": int(published.data.params["total_rows"]),
+        "held_out_products": _held_out(published),
         "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
         "dataset_digest": published.data.tags.get(TAG_DATASET_DIGEST),
         **tracking.record_of(published.info.run_id),
@@ -75,26 +80,41 @@ def _publish(
     with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **identity.batch_tags) as run:
         require_no_leak(connection, job.batch_id)
         path = run.scratch / parquet_name(name)
-        stats = build(connection, job.batch_id, job.settings.random_seed, path)
+        copies = job.settings.state_path / "training_snapshots"
+        earlier = find_earlier_dataset(connection, job.batch_id, copies, PRODUCTS_PER_ROW_GROUP)
+        logger.info("building", dataset=name, built_on=earlier.path.stem if earlier else None)
+        stats = build(connection, job.batch_id, job.settings.random_seed, path, earlier)
         _log(run, job, identity, path, stats)
-        _keep_copy(path, job.settings.state_path / "training_snapshots")
+        _keep_copy(path, copies)
     return tracking.client.get_run(run.run_id)
 
 
 def build(
-    connection: psycopg.Connection[TupleRow], batch_id: int, random_seed: int, path: Path
+    connection: psycopg.Connection[TupleRow],
+    batch_id: int,
+    random_seed: int,
+    path: Path,
+    earlier: EarlierDataset | None = None,
 ) -> dict[str, Any]:
     """Write a batch's balanced parquet file from the audit trail and verify it; returns what dataset_stats.json says.
 
     Nothing but the batch and the seed decides its bytes, so that it can be built again at any time. Memory is a few numbers for
-    each row of the batch, and one row group; beside `path` there must be room for the batch's rows, uncompressed.
+    each row of the batch, and one row group; beside `path` there must be room for the rows that are read, uncompressed.
+
+    Args:
+        connection: of a role that may read the history.
+        batch_id: a completed batch.
+        random_seed: of the draw.
+        path: the file to write.
+        earlier: a dataset that holds all rows but the newest, which alone are read then: less work, the same bytes.
 
     Raises:
         StageError: the batch holds no training rows.
         VerificationError: what was written is not what was promised.
     """
     with TemporaryDirectory(dir=path.parent, prefix="rows-") as scratch:
-        rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, Path(scratch) / "rows.arrow")
+        scratch_path = Path(scratch) / "rows.arrow"
+        rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier)
         if not len(rows.productids):
             raise StageError(f"batch {batch_id} holds no labelled training rows")
         copies = HashOverSampler(random_seed=random_seed).copies_of(rows.productids, rows.labels)
@@ -104,12 +124,18 @@ def build(
     return {
         "total_rows": sum(balanced.values()),
         "distinct_products": len(rows.productids),
-        "held_out_products": len(rows.holdout),
+        "held_out_products": rows.held_out,
         "classes": {
             str(code): {"name": category_name(code), "source_rows": count, "balanced_rows": balanced[code]}
             for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
         },
     }
+
+
+def _held_out(published: Run) -> int | None:
+    """None for a dataset of an earlier version, whose row groups were cut otherwise: no other is built on it."""
+    counted = published.data.metrics.get("held_out_products")
+    return None if counted is None else int(counted)
 
 
 def _log(run: Publication, job: Job, identity: BatchIdentity, path: Path, stats: dict[str, Any]) -> None:
@@ -131,6 +157,8 @@ def _log(run: Publication, job: Job, identity: BatchIdentity, path: Path, stats:
             "batch_id": job.batch_id,
         },
         metrics={
+            "distinct_products": stats["distinct_products"],
+            "held_out_products": stats["held_out_products"],
             **{f"class_{code}_count": count for code, count in balanced.items()},
             **{f"class_{code}_source_count": count for code, count in source.items()},
         },
@@ -139,7 +167,7 @@ def _log(run: Publication, job: Job, identity: BatchIdentity, path: Path, stats:
 
 
 def _keep_copy(path: Path, directory: Path) -> None:
-    """For people; the training stage reads MLflow. Renamed into place, so that nobody sees half a file."""
+    """For people, and for the next week's dataset to build on; training reads MLflow. Renamed into place: nobody sees half a file."""
     directory.mkdir(parents=True, exist_ok=True)
     partial = directory / f".{path.name}.partial"
     shutil.copyfile(path, partial)

@@ -1,11 +1,11 @@
-"""Write the balanced dataset so that a copy costs almost nothing, and check what was written.
+"""The file of a balanced dataset: written so that a copy costs almost nothing, checked, and read again without its copies.
 
 Copies of a row are adjacent. Each row group holds the copies of one chunk of products, its texts once in a dictionary;
 a number that repeats the one before costs less than its place in a dictionary. Plain readers see the full balanced rows, the
 file is about as large as that of the distinct rows, and memory is one group's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +14,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from listeners.snapshot.read import SCHEMA
 from shared.errors import VerificationError
 
+SCHEMA: Final = pa.schema(
+    [
+        ("productid", pa.int64()),
+        ("designation", pa.string()),
+        ("description", pa.string()),
+        ("imageid", pa.int64()),
+        ("image_path", pa.string()),
+        ("prdtypecode", pa.int32()),
+    ]
+)
 PRODUCTS_PER_ROW_GROUP: Final = 4096
 _IN_DICTIONARIES: Final = tuple(field.name for field in SCHEMA if pa.types.is_string(field.type))
 _OPTIONS: Final = {
@@ -40,7 +49,7 @@ def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[n
 
     Args:
         path: the file to write; replaced if it exists.
-        chunks: tables of `SCHEMA`, one per row group.
+        chunks: tables of `SCHEMA`, one per row group; texts may be in dictionaries already, in the order of their first rows.
         copies: shape (rows of all chunks,), int64, in the order of the chunks' rows.
 
     Raises:
@@ -66,11 +75,27 @@ def _repeated(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
     for name in SCHEMA.names:
         values = chunk[name].combine_chunks()
         if name in _IN_DICTIONARIES:
-            distinct = values.dictionary_encode()
+            distinct = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
             columns.append(pa.DictionaryArray.from_arrays(distinct.indices.take(rows), distinct.dictionary))
         else:
             columns.append(values.take(rows))
     return pa.Table.from_arrays(columns, schema=_WRITTEN)
+
+
+def distinct_numbers(path: Path) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]]:
+    """Productids and classes of each row group of a file that `write_balanced` wrote, without copies."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            ids, codes, _lengths = _runs(_numbers(file, group))
+            yield ids, codes
+
+
+def distinct_rows(path: Path, groups: Iterable[int]) -> Iterator[pa.Table]:
+    """Row groups of such a file without copies, texts in dictionaries: what `write_balanced` takes."""
+    with pq.ParquetFile(path, read_dictionary=list(_IN_DICTIONARIES)) as file:
+        for group in groups:
+            rows = file.read_row_group(group, use_threads=False)
+            yield rows.take(pa.array(_starts(rows)))
 
 
 def verify_balanced(
@@ -95,8 +120,7 @@ def verify_balanced(
     copies = np.zeros(len(known), np.int64)
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            rows = file.read_row_group(group, ["productid", "prdtypecode"], use_threads=False)
-            ids, codes, lengths = _runs(rows)
+            ids, codes, lengths = _runs(_numbers(file, group))
             places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
             if not np.array_equal(known[places], ids) or not np.array_equal(classes[places], codes):
                 raise _not_the_batch(path)
@@ -108,11 +132,21 @@ def verify_balanced(
     return _balanced(path, classes, copies)
 
 
+def _numbers(file: pq.ParquetFile, group: int) -> pa.Table:
+    return file.read_row_group(group, ["productid", "prdtypecode"], use_threads=False)
+
+
 def _runs(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Productid, class and length of each run of equal rows."""
+    starts = _starts(rows)
+    ids, codes = rows["productid"].to_numpy()[starts], rows["prdtypecode"].to_numpy()[starts]
+    return ids, codes, np.diff(starts, append=rows.num_rows)
+
+
+def _starts(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Where another product or class begins."""
     ids, codes = rows["productid"].to_numpy(), rows["prdtypecode"].to_numpy()
-    starts = np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (codes[1:] != codes[:-1])])
-    return ids[starts], codes[starts], np.diff(starts, append=len(ids))
+    return np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (codes[1:] != codes[:-1])])
 
 
 def _balanced(path: Path, classes: npt.NDArray[np.int32], copies: npt.NDArray[np.int64]) -> dict[int, int]:

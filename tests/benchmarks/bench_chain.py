@@ -4,6 +4,7 @@ The chain's own is everything but reading, balancing, writing, fitting, evaluati
 registration, promotion. It hardly depends on the rows, and is measured where the work is next to nothing.
 """
 
+import gc
 import importlib
 import time
 from functools import partial
@@ -66,11 +67,12 @@ def _run_stage(weeks: Weeks, stage: Stage, numbers: list[int], prepare) -> list[
 
 
 def _prepared_handler(job: Job) -> Handler:
-    """The handler of a stage, its libraries imported, as in a child of the fork server."""
+    """The handler of a stage, its libraries imported and left alone by the garbage collector, as in a child of the fork server."""
     for module in IMPORTED_LATE:
         importlib.import_module(module)
     handle: Handler = importlib.import_module(job.handler).handle
     configure_logs("console", "WARNING")  # after MLflow has set up its own
+    gc.freeze()
     return handle
 
 
@@ -103,13 +105,17 @@ def _timed(action):
 
 
 def _snapshot_work(job: Job) -> None:
+    from listeners.snapshot.earlier import find_earlier_dataset  # noqa: PLC0415
     from listeners.snapshot.handle import build  # noqa: PLC0415
+    from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP  # noqa: PLC0415
 
     with (
         TemporaryDirectory() as scratch,
         connect(job.conninfo, "benchmark work", autocommit=True) as connection,
     ):
-        build(connection, job.batch_id, job.settings.random_seed, Path(scratch) / "work.parquet")
+        copies = job.settings.state_path / "training_snapshots"
+        earlier = find_earlier_dataset(connection, job.batch_id, copies, PRODUCTS_PER_ROW_GROUP)
+        build(connection, job.batch_id, job.settings.random_seed, Path(scratch) / "work.parquet", earlier)
 
 
 def _training_work(job: Job) -> None:

@@ -16,7 +16,7 @@ WAYS = {"the usual way": "#c8553d", "ours": "#1f6f8b", "physical limit": "#9aa5a
 # of each stage: its samples, and which of them is which way
 STAGES = {
     "a week's load\nat 97 %": ("load", ("usual at 97 %", "sealed at 97 %", "floor at 97 %")),
-    "snapshot": ("snapshot whole", ("usual", "ours", None)),
+    "snapshot": ("snapshot whole", ("usual", "a week", None)),
     "cleaning and\nvectorising": ("training, cleaned and vectorised", ("usual", "ours", None)),
     "parquet to\nfitted model": ("training, parquet to model", ("usual", "ours", "unweighted")),
 }

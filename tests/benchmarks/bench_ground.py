@@ -18,7 +18,7 @@ from db.connect import connect
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.synthetic import generate
-from listeners.snapshot.read import SCHEMA
+from listeners.snapshot.parquet import SCHEMA
 from shared.config import Settings, read_settings
 
 # Vacuuming in the background would be somebody's CPU time; here it runs when a database is complete.

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+from unittest.mock import patch
 
 import psutil
 
@@ -31,7 +32,7 @@ class Sample:
 
 
 Samples = dict[str, list[Sample]]
-Variants = Mapping[str, Callable[[], Sample]]
+Measured = TypeVar("Measured")  # a Sample, or the ChildRun that holds one
 
 
 @dataclass
@@ -75,9 +76,11 @@ def _cpu_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def alternate(variants: Variants, rounds: int, *, warm_up: bool = True) -> Samples:
+def alternate(
+    variants: Mapping[str, Callable[[], Measured]], rounds: int, *, warm_up: bool = True
+) -> dict[str, list[Measured]]:
     """Let the variants take turns, in another order each round; a first round that warms everything up does not count."""
-    samples: Samples = {name: [] for name in variants}
+    samples: dict[str, list[Measured]] = {name: [] for name in variants}
     names = list(variants)
     for number in range(-1 if warm_up else 0, rounds):
         first = number % len(names)
@@ -191,6 +194,13 @@ def in_child(prepare: Callable[..., Task], *arguments: object) -> ChildRun:
     finally:
         child.join()
     return run
+
+
+def in_usual_child(prepare: Callable[..., Task], *arguments: object) -> ChildRun:
+    """`in_child` for what people usually write: Arrow has the allocator that it has unless told otherwise."""
+    with patch.dict("os.environ") as environment:
+        environment.pop("ARROW_DEFAULT_MEMORY_POOL", None)
+        return in_child(prepare, *arguments)
 
 
 def _run_task(sender: Any, prepare: Callable[..., Task], arguments: tuple[object, ...]) -> None:

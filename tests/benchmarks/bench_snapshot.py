@@ -10,8 +10,12 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import sqlalchemy
-from bench_ground import LAST_WEEK, Ground, Weeks
-from bench_measure import MEBIBYTE, ChildRun, Report, Sample, Task, alternate, in_child, timed
+from bench_ground import (
+    LAST_WEEK,
+    Ground,
+    Weeks,
+)
+from bench_measure import MEBIBYTE, ChildRun, Report, Sample, Task, alternate, in_child, in_usual_child, timed
 from imblearn.over_sampling import RandomOverSampler
 
 from db.connect import connect, engine
@@ -19,7 +23,6 @@ from db.database import Role
 from db.sql import query
 from listeners.snapshot import parquet
 from listeners.snapshot.balance import multiplicities
-from listeners.snapshot.handle import build
 from listeners.snapshot.read import stream_rows
 
 STAGE = "snapshot"
@@ -34,16 +37,18 @@ _LEANEST = {"use_dictionary": False}
 
 _AS_OF = query("copy_batch").partition("copy (")[2].rpartition(") to stdout")[0]
 _CURRENT = _AS_OF.replace("products_as_of_batch(%(batch_id)s)", "products left join labels using (productid)")
-_USUAL = _AS_OF.replace(", split = 'holdout' as held_out", "").replace(
-    "split = 'holdout' or", "split = 'train' and"
-)
+_USUAL = """
+    select productid, designation, description, imageid, image_path, prdtypecode
+    from products_as_of_batch(:batch_id)
+    where split = 'train' and prdtypecode is not null
+    order by sample_rank nulls last, productid
+"""
 
 
 def run(ground: Ground, weeks: Weeks) -> Report:
     report = Report()
     _read(report, weeks)
     _build(report, ground)
-    _whole(report, ground, weeks)
     return report
 
 
@@ -79,8 +84,10 @@ def _read(report: Report, weeks: Weeks) -> None:
         "COPY discarded",
         "COPY discarded, current table",
     )
-    for name, prepare in (("stream_rows", prepare_stream), ("read_sql", prepare_read_sql)):
-        report.add(STAGE, f"read: extra memory of {name}", in_child(prepare, conninfo).extra_mb, "MB")
+    report.add(STAGE, "read: extra memory of stream_rows", in_child(prepare_stream, conninfo).extra_mb, "MB")
+    report.add(
+        STAGE, "read: extra memory of read_sql", in_usual_child(prepare_read_sql, conninfo).extra_mb, "MB"
+    )
 
 
 def _time_read(conninfo: str, read: Callable[..., None]) -> Sample:
@@ -105,12 +112,11 @@ def _discard(select: str, layout: str, connection) -> None:
 def _time_read_sql(conninfo: str) -> Sample:
     with engine(conninfo, "benchmark read").connect() as connection:
         backend_pid = connection.scalar(sqlalchemy.text("select pg_backend_pid()"))
-        return timed(partial(_read_sql, connection), backend_pid)
+        return timed(partial(read_sql, connection), backend_pid)
 
 
-def _read_sql(connection: sqlalchemy.Connection) -> pd.DataFrame:
-    statement = sqlalchemy.text(_USUAL.replace("%(batch_id)s", ":batch_id"))
-    return pd.read_sql(statement, connection, params={"batch_id": LAST_WEEK})
+def read_sql(connection: sqlalchemy.Connection) -> pd.DataFrame:
+    return pd.read_sql(sqlalchemy.text(_USUAL), connection, params={"batch_id": LAST_WEEK})
 
 
 def prepare_stream(conninfo: str) -> Task:
@@ -128,7 +134,7 @@ def prepare_read_sql(conninfo: str) -> Task:
 
     def work() -> pd.DataFrame:
         with engine(conninfo, "benchmark read").connect() as connection:
-            return _read_sql(connection)
+            return read_sql(connection)
 
     return Task(work)
 
@@ -137,48 +143,35 @@ def prepare_read_sql(conninfo: str) -> Task:
 
 
 def _build(report: Report, ground: Ground) -> None:
+    """Each in a child: what is written first in a process takes longer, and a stage writes once."""
     rows_path = ground.directory / "rows.arrow"
     pyarrow.feather.write_feather(ground.training_rows(), rows_path, compression="uncompressed")
     paths = {name: ground.directory / f"{name}.parquet" for name in ("ours", "usual", "distinct", "leanest")}
-    rows = pyarrow.feather.read_table(rows_path, memory_map=False)
-    frame = rows.to_pandas()
-    samples = report.samples["snapshot build"] = alternate(
-        {
-            "ours": lambda: timed(partial(_build_ours, rows, paths["ours"])),
-            "distinct rows": lambda: timed(partial(_write_distinct, rows, paths["distinct"], _DISTINCT)),
-            "leanest": lambda: timed(partial(_write_distinct, rows, paths["leanest"], _LEANEST)),
-            "usual": lambda: timed(partial(_build_usual, frame, paths["usual"])),
-        },
-        ROUNDS,
-    )
-    size = {name: path.stat().st_size / MEBIBYTE for name, path in paths.items()}
+    variants = {
+        "ours": partial(in_child, prepare_build_ours, rows_path, paths["ours"]),
+        "distinct rows": partial(in_child, prepare_distinct, rows_path, paths["distinct"], _DISTINCT),
+        "leanest": partial(in_child, prepare_distinct, rows_path, paths["leanest"], _LEANEST),
+        "usual": partial(in_usual_child, prepare_build_usual, rows_path, paths["usual"]),
+    }
+    runs = alternate(variants, ROUNDS, warm_up=False)
+    samples = report.samples["snapshot build"] = {
+        name: [run.sample for run in several] for name, several in runs.items()
+    }
     report.compare(STAGE, "build: fit_resample + to_parquet / ours", samples, "usual", "ours", at_least=5)
     report.compare(
         STAGE, "build: ours / writing the distinct rows", samples, "ours", "distinct rows", at_most=1.5
     )
     report.compare(STAGE, "build: ours / writing them without dictionaries", samples, "ours", "leanest")
-    ours = in_child(prepare_build_ours, rows_path, paths["ours"])
-    usual = in_child(prepare_build_usual, rows_path, paths["usual"])
-    _add_memory(report, "build", ours, usual)
-    report.add(
-        STAGE,
-        f"build: file of ours, {size['ours']:.1f} MB / of distinct rows",
-        size["ours"] / size["distinct"],
-        "x",
-        at_most=1.05,
-    )
-    report.add(
-        STAGE,
-        "build: file of ours / of distinct rows without dictionaries",
-        size["ours"] / size["leanest"],
-        "x",
-    )
-    report.add(
-        STAGE,
-        f"build: file of the usual way, {size['usual']:.1f} MB / ours",
-        size["usual"] / size["ours"],
-        "x",
-    )
+    add_memory(report, "build", runs["ours"], runs["usual"], at_least=20)
+    _add_sizes(report, {name: path.stat().st_size / MEBIBYTE for name, path in paths.items()})
+
+
+def _add_sizes(report: Report, size: dict[str, float]) -> None:
+    ours = f"build: file of ours, {size['ours']:.1f} MB"
+    report.add(STAGE, f"{ours} / of distinct rows", size["ours"] / size["distinct"], "x", at_most=1.05)
+    report.add(STAGE, f"{ours} / of those without dictionaries", size["ours"] / size["leanest"], "x")
+    usual = f"build: file of the usual way, {size['usual']:.1f} MB / ours"
+    report.add(STAGE, usual, size["usual"] / size["ours"], "x")
 
 
 def _multiplicities(rows: pa.Table) -> np.ndarray:
@@ -202,7 +195,7 @@ def _write_distinct(rows: pa.Table, path: Path, options: dict[str, bool]) -> Non
             writer.write_table(counted.slice(first, _DISTINCT_ROW_GROUP))
 
 
-def _build_usual(frame: pd.DataFrame, path: Path) -> None:
+def build_usual(frame: pd.DataFrame, path: Path) -> None:
     features, labels = frame.drop(columns="prdtypecode"), frame["prdtypecode"]
     balanced, balanced_labels = RandomOverSampler(random_state=SEED).fit_resample(features, labels)
     balanced.assign(prdtypecode=balanced_labels).to_parquet(path, index=False)
@@ -215,57 +208,26 @@ def prepare_build_ours(rows_path: Path, path: Path) -> Task:
     return Task(partial(_build_ours, rows, path))
 
 
+def prepare_distinct(rows_path: Path, path: Path, options: dict[str, bool]) -> Task:
+    """In a child: from Arrow rows in memory to a file without copies."""
+    rows = pyarrow.feather.read_table(rows_path, memory_map=False)
+    _write_distinct(rows.slice(0, _FEW_ROWS), path, options)
+    return Task(partial(_write_distinct, rows, path, options))
+
+
 def prepare_build_usual(rows_path: Path, path: Path) -> Task:
     """In a child: from a frame in memory to the file."""
     frame = pyarrow.feather.read_table(rows_path, memory_map=False).to_pandas()
-    _build_usual(frame.head(_FEW_ROWS), path)
-    return Task(partial(_build_usual, frame, path))
+    build_usual(frame.head(_FEW_ROWS), path)
+    return Task(partial(build_usual, frame, path))
 
 
-# ---- the whole stage
-
-
-def _whole(report: Report, ground: Ground, weeks: Weeks) -> None:
-    """From PostgreSQL to the file; ours is verified too. Each in a child, where only its own memory and libraries are."""
-    conninfo = weeks.after(LAST_WEEK).conninfo(Role.SNAPSHOT)
-    ways = {"ours": prepare_whole_ours, "usual": prepare_whole_usual}
-    runs: dict[str, list[ChildRun]] = {name: [] for name in ways}
-
-    def run(name: str) -> Sample:
-        runs[name].append(in_child(ways[name], conninfo, ground.directory / f"whole_{name}.parquet"))
-        return runs[name][-1].result
-
-    variants = {name: partial(run, name) for name in ways}
-    samples = report.samples["snapshot whole"] = alternate(variants, ROUNDS, warm_up=False)
-    report.compare(
-        STAGE, "whole: read_sql + fit_resample + to_parquet / ours", samples, "usual", "ours", at_least=5
-    )
-    _add_memory(report, "whole", runs["ours"][-1], runs["usual"][-1])
-
-
-def _add_memory(report: Report, part: str, ours: ChildRun, usual: ChildRun) -> None:
-    report.add(STAGE, f"{part}: extra memory of ours", ours.extra_mb, "MB")
-    report.add(STAGE, f"{part}: extra memory of the usual way", usual.extra_mb, "MB")
-    ratio = usual.extra_mb / max(ours.extra_mb, 1)
-    report.add(STAGE, f"{part}: extra memory of the usual way / ours", ratio, "x", at_least=20)
-
-
-def prepare_whole_ours(conninfo: str, path: Path) -> Task:
-    """In a child: the stage's own steps. Nothing is warmed up: the smallest batch is 40 % of the data, and its memory would not count."""
-
-    def work() -> Sample:
-        with connect(conninfo, "benchmark whole", autocommit=True) as connection:
-            return timed(partial(build, connection, LAST_WEEK, SEED, path), connection.info.backend_pid)
-
-    return Task(work, lambda sample: sample)
-
-
-def prepare_whole_usual(conninfo: str, path: Path) -> Task:
-    """In a child: the batch as one frame."""
-
-    def work() -> Sample:
-        with engine(conninfo, "benchmark whole").connect() as connection:
-            backend_pid = connection.scalar(sqlalchemy.text("select pg_backend_pid()"))
-            return timed(lambda: _build_usual(_read_sql(connection), path), backend_pid)
-
-    return Task(work, lambda sample: sample)
+def add_memory(
+    report: Report, part: str, ours: list[ChildRun], usual: list[ChildRun], **targets: float
+) -> None:
+    """Medians, as a child's memory is not quite the same each time."""
+    ours_mb, usual_mb = (tuple(run.extra_mb for run in runs) for runs in (ours, usual))
+    report.add(STAGE, f"{part}: extra memory of ours", ours_mb, "MB")
+    report.add(STAGE, f"{part}: extra memory of the usual way", usual_mb, "MB")
+    ratios = tuple(theirs / max(mine, 1) for mine, theirs in zip(ours_mb, usual_mb, strict=True))
+    report.add(STAGE, f"{part}: extra memory of the usual way / ours", ratios, "x", **targets)

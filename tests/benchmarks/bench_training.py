@@ -3,7 +3,7 @@
 import operator
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from bench_ground import Ground
-from bench_measure import ChildRun, Report, Sample, Task, in_child
+from bench_measure import Report, Sample, Task, alternate, in_child, in_usual_child
 from sklearn.metrics import f1_score
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -55,16 +55,13 @@ def run(ground: Ground) -> Report:
     pq.write_table(ground.training_set.holdout(), holdout)
     cache = ground.directory / "feature_cache"
     in_child(prepare_last_week, dataset, cache)
-    children: dict[str, Callable[[], ChildRun]] = {
+    children = {
         "ours": partial(in_child, prepare_ours, dataset, holdout),
         "cached": partial(in_child, prepare_cached, dataset, cache),
         "unweighted": partial(in_child, prepare_unweighted, dataset),
-        "usual": partial(in_child, prepare_usual, dataset, holdout),
+        "usual": partial(in_usual_child, prepare_usual, dataset, holdout),
     }
-    runs: dict[str, list[ChildRun]] = {name: [] for name in children}
-    for _ in range(ROUNDS):
-        for name, child in children.items():
-            runs[name].append(child())
+    runs = alternate(children, ROUNDS, warm_up=False)
     report = Report(
         samples={
             f"{STAGE}, {part}": {

@@ -6,6 +6,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from psycopg.types.json import Jsonb
+from structlog.testing import capture_logs
 
 from db import source
 from db.connect import connect
@@ -16,7 +18,8 @@ from db.synthetic import generate
 from listeners.job import Job
 from listeners.mlflow_runs import Tracking
 from listeners.snapshot import handle as snapshot
-from listeners.snapshot.read import SCHEMA, read_batch, stream_rows
+from listeners.snapshot.parquet import SCHEMA
+from listeners.snapshot.read import read_batch, stream_rows
 from shared.errors import FencedError, SourceChangedError
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, TAG_DATASET_SHA256
@@ -98,6 +101,26 @@ def test_a_dataset_is_balanced_and_holds_exactly_its_batch_without_the_holdout(
             frame.drop_duplicates("productid").astype(object).where(lambda f: f.notna(), None).itertuples()
         ):
             assert (row.prdtypecode, row.designation, row.description) == loaded[row.productid]
+
+
+def test_a_weeks_dataset_is_built_on_that_of_the_week_before(
+    job_for, load_weeks, settings, as_role, tracking, tmp_path
+):
+    first, second = load_weeks(2)
+    job = job_for(first, 1)
+    result = snapshot.handle(job)
+    with as_role(Role.SNAPSHOT, autocommit=True) as connection:
+        finished = [first, job.attempt, Jsonb(result)]
+        connection.execute("select finish_stage(%s, 'snapshot', %s, %s)", finished)
+        with capture_logs() as logs:
+            run = tracking.client.get_run(snapshot.handle(job_for(second, 2))["run_id"])
+        whole = tmp_path / "whole.parquet"
+        stats = snapshot.build(connection, second, settings.random_seed, whole)
+    [building] = [entry for entry in logs if entry["event"] == "building"]
+    assert (building["dataset"], building["built_on"]) == ("train_week_2", "train_week_1")
+    assert whole.read_bytes() == tracking.download(run, "train_week_2.parquet", tmp_path).read_bytes()
+    counted = {name: run.data.metrics[name] for name in ("distinct_products", "held_out_products")}
+    assert counted == {name: stats[name] for name in counted}
 
 
 def test_a_later_batch_does_not_change_an_earlier_dataset(

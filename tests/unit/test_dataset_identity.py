@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from listeners.dataset_identity import ProductRow, Proof, identity_of, prove
-from listeners.snapshot.parquet import write_balanced
-from listeners.snapshot.read import SCHEMA
+from listeners.snapshot.parquet import SCHEMA, write_balanced
 from shared.errors import BadInputError
 
 on_files = settings(

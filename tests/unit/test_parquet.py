@@ -4,8 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from listeners.snapshot.parquet import verify_balanced, write_balanced
-from listeners.snapshot.read import SCHEMA
+from listeners.snapshot.parquet import SCHEMA, verify_balanced, write_balanced
 from shared.errors import VerificationError
 
 IDS = np.array([11, 12, 13], np.int64)
