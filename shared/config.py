@@ -136,7 +136,8 @@ def configure_third_parties() -> None:
 
     No usage reports to their makers, no progress bars in logs. And MLflow's client gives up within seconds, not minutes: a
     stage that fails on an outage is tried again soon, and a client that hangs in its own retries would learn late that the
-    server is back.
+    server is back. Arrow uses malloc: its own allocator keeps twice the memory that a snapshot needs (docs/performance.md). Arrow
+    reads that once, when it is imported: a listener's children see it, which do the work.
     """
     for name, value in {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -147,6 +148,7 @@ def configure_third_parties() -> None:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "GIT_PYTHON_REFRESH": "quiet",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
     }.items():
         os.environ.setdefault(name, value)
 

@@ -1,5 +1,7 @@
 """One frozen settings object: every week's percentage, exact row counts, and malformed settings refused by name."""
 
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.config import environment_for, read_settings, target_rows
+from shared.config import configure_third_parties, environment_for, read_settings, target_rows
 from shared.errors import BadInputError
 
 
@@ -161,3 +163,12 @@ def test_paths_are_absolute_so_that_a_child_in_another_directory_reads_the_same(
     settings = read_settings()
     assert settings.data_path == tmp_path / "raw"
     assert environment_for(settings)["DATA_PATH"] == str(tmp_path / "raw")
+
+
+def test_processes_that_are_started_after_it_let_arrow_use_malloc(monkeypatch):
+    name = "ARROW_DEFAULT_MEMORY_POOL"
+    monkeypatch.setenv(name, "")  # so that it is put back
+    monkeypatch.delenv(name)
+    configure_third_parties()
+    program = "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "system"
