@@ -32,28 +32,15 @@ logger = structlog.get_logger()
 RECONCILE = "listeners.reconcile"
 # imported by name in the child only: the listener itself has no use for MLflow, and starts sooner without it
 _OUTAGES = "listeners.outages"
+_FIRST_USE = "listeners.first_use"
 _ORPHANED = 70  # exit code (EX_SOFTWARE) of a child whose parent is gone
 _TERMINATION_S = 5.0
-
-
-# What MLflow and its like import on first use, that is, in the child and on the wake-up's path. Missing ones are skipped.
-IMPORTED_LATE = (
-    "git",
-    "matplotlib.backends.backend_agg",
-    "mlflow.pyfunc",
-    "mlflow.store.artifact.local_artifact_repo",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "pyarrow.dataset",
-    "skops.io",
-    "sqlalchemy.dialects.sqlite",
-)
 
 
 async def warm_up(handler: str) -> None:
     """Start the fork server and wait until it has imported the handler, and with it the heavy libraries."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["listeners.cli", _OUTAGES, RECONCILE, handler, *IMPORTED_LATE])
+    context.set_forkserver_preload(["listeners.cli", _OUTAGES, RECONCILE, handler, _FIRST_USE])
     first = context.Process(target=int, daemon=True)
     await asyncio.to_thread(first.start)
     await asyncio.to_thread(first.join)

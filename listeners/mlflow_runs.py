@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from listeners.digest import sha256_of
@@ -33,6 +34,7 @@ logger = structlog.get_logger()
 
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
 _FIGURE_DPI = 100
+_FIGURE_COMPRESSION = 1  # of 9: a tenth larger than the default, 6, and written in a quarter of the time
 
 
 class Tracking:
@@ -42,6 +44,7 @@ class Tracking:
         self._settings = settings
         self._directory = settings.state_path / "mlflow"
         self.uri = settings.tracking_uri
+        self._experiment_ids: dict[str, str] = {}
         self._local = settings.mlflow_tracking_uri is None
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
@@ -50,6 +53,11 @@ class Tracking:
 
     def experiment_id(self, name: str) -> str:
         """The experiment of that name, made if it is missing."""
+        if name not in self._experiment_ids:
+            self._experiment_ids[name] = self._find_or_create(name)
+        return self._experiment_ids[name]
+
+    def _find_or_create(self, name: str) -> str:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
@@ -59,7 +67,7 @@ class Tracking:
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
-            return self.experiment_id(name)  # another worker was faster
+            return self._find_or_create(name)  # another worker was faster
 
     def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
         """The first finished run of that name with these tags that no later attempt has superseded."""
@@ -124,7 +132,10 @@ class Tracking:
             StageError: the run has no such artifact.
         """
         try:
-            return Path(self.client.download_artifacts(run.info.run_id, artifact, str(directory)))
+            # from where they lie: by the run's id, MLflow would ask its database for the run twice, and for its models
+            artifacts = get_artifact_repository(run.info.artifact_uri, self.uri)
+            directory.mkdir(parents=True, exist_ok=True)
+            return Path(artifacts.download_artifacts(artifact, str(directory)))  # type: ignore[no-untyped-call]
         except (MlflowException, OSError) as error:
             raise StageError(
                 f"artifact {artifact} of run {run.info.run_id} cannot be read: {error}"
@@ -274,7 +285,7 @@ class Publication:
 
     def figure(self, name: str, figure: Figure) -> None:
         path = self.scratch / name
-        figure.savefig(path, dpi=_FIGURE_DPI)
+        figure.savefig(path, dpi=_FIGURE_DPI, pil_kwargs={"compress_level": _FIGURE_COMPRESSION})
         self.file(path)
 
     def dataset(self, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:

@@ -210,7 +210,7 @@ def _run_task(sender: Any, prepare: Callable[..., Task], arguments: tuple[object
     baseline = psutil.Process().memory_info().rss
     with measured() as result:
         outcome = task.work()
-    peak = _peak_bytes()
+    peak = peak_bytes()
     assert result.sample is not None
     sender.send(ChildRun(task.summarise(outcome), result.sample, peak, baseline))
 
@@ -220,7 +220,8 @@ def _reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The most that this process has held, in bytes, since its memory was last reset."""
     # ru_maxrss cannot be reset
     with suppress(OSError):
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -26,7 +26,7 @@ from listeners.mlflow_runs import Tracking
 from listeners.training import handle, model, promote
 from listeners.training.dataset import fetch, read_frame
 from shared.config import read_settings
-from shared.errors import VerificationError
+from shared.errors import StageError, VerificationError
 from shared.mlflow_names import (
     CHAMPION,
     DATASET_EXPERIMENT,
@@ -194,3 +194,15 @@ def test_a_dataset_that_somebody_replaced_is_refused(tracking, protected, monkey
     monkeypatch.setattr("listeners.training.dataset.require_sha256", lambda *_: None)
     (tmp_path / "fetched").mkdir()
     assert set(read_frame(fetch(tracking, run, tmp_path / "fetched"))["designation"]) == {"forged"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.txt", "model/../../secret.txt", "/secret.txt", "..%2Fsecret.txt"]
+)
+def test_the_name_of_an_artifact_does_not_lead_out_of_its_run(tracking, tmp_path, name):
+    run = tracking.client.create_run(tracking.experiment_id(DATASET_EXPERIMENT), run_name="train_week_1")
+    artifacts = Path(local_file_uri_to_path(run.info.artifact_uri))
+    (artifacts / "model").mkdir(parents=True)
+    (artifacts.parent / "secret.txt").touch()
+    with pytest.raises(StageError, match="cannot be read"):
+        tracking.download(run, name, tmp_path)
