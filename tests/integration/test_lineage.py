@@ -103,6 +103,7 @@ def built(server, generated, tmp_path_factory):
         postgres_db="lineage",
         state_path=tmp_path_factory.mktemp("lineage"),
         data_path=generated,
+        mlflow_tracking_uri=None,  # MLflow leaves that of the last test in the environment
         _env_file=None,
     )
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
