@@ -68,7 +68,7 @@ async def _imported_by(task, batch_ids):
                 connection.execute(
                     "select finish_stage(%s, %s, %s, %s)", [batch_id, task.stage, attempt, result]
                 )
-                if batch_id != batch_ids[0]:
+                if week > 1:
                     imported.update(outcome["imported"])
     return imported
 

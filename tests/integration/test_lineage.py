@@ -7,18 +7,13 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
-from rich.console import Console
+from lineage_stages import Stages, artifacts_of, shown
 
 from db import load, source
 from db.connect import connect, engine
-from db.correct import correct
 from db.database import Database, Role
-from db.sql import query
 from listeners import cli
-from listeners.job import Job
 from listeners.lineage import lineage
-from listeners.lineage_tree import tree_of
 from listeners.mlflow_runs import Tracking
 from listeners.references import Kind, resolve
 from shared.config import read_settings
@@ -26,74 +21,12 @@ from shared.errors import BadInputError
 from shared.events import Stage
 from shared.mlflow_names import (
     CHAMPION,
-    DATASET_EXPERIMENT,
     MANIFEST,
-    MODEL_EXPERIMENT,
     REGISTERED_MODEL,
     SUBMISSION,
-    dataset_name,
-    model_run_name,
 )
 
 NOWHERE = "http://127.0.0.1:9"
-
-
-class Stages:
-    """Both stages, publishing runs as the real ones do, with next to nothing in them."""
-
-    def __init__(self, database, tracking):
-        self.database, self.tracking = database, tracking
-
-    def session(self, stage):
-        return connect(self.database.conninfo(Role[stage.upper()]), "test", autocommit=True)
-
-    def claim(self, stage, batch_id) -> Job:
-        with self.session(stage) as connection:
-            statement = "select claim_stage(%s, %s, 'host:1', 'notify', '0 s')"
-            [attempt] = connection.execute(statement, [batch_id, stage]).fetchone()
-        conninfo = self.database.conninfo(Role[stage.upper()])
-        return Job(stage, conninfo, self.database.settings, "", batch_id, f"week_{batch_id}", attempt)
-
-    def record(self, job, **result):
-        with self.session(job.stage) as connection:
-            connection.execute(
-                "select finish_stage(%s, %s, %s, %s)", [job.batch_id, job.stage, job.attempt, Jsonb(result)]
-            )
-
-    def give_up(self, batch_id, reason):
-        job = self.claim(Stage.SNAPSHOT, batch_id)
-        with self.session(Stage.SNAPSHOT) as connection:
-            connection.execute(
-                "select fail_stage(%s, 'snapshot', %s, %s, null)", [batch_id, job.attempt, reason]
-            )
-
-    def build(self, batch_id) -> str:
-        job = self.claim(Stage.SNAPSHOT, batch_id)
-        name, tags = dataset_name(job.batch_name), job.identity().batch_tags
-        digest = {"dataset_sha256": f"da7a{batch_id}"}
-        with self.tracking.publishing(DATASET_EXPERIMENT, name, digest, job.require_claim, **tags) as run:
-            run.text(f"{name}.parquet", f"rows of {name}")
-            run.values(params={"total_rows": 900})
-        self.record(job, run_id=run.run_id, total_rows=900, **digest)
-        return run.run_id
-
-    def train(self, batch_id, dataset_run_id) -> str:
-        job = self.claim(Stage.TRAINING, batch_id)
-        name, tags = model_run_name(job.batch_name), job.identity().batch_tags
-        dataset = {"dataset_run_id": dataset_run_id}
-        with self.tracking.publishing(MODEL_EXPERIMENT, name, dataset, job.require_claim, **tags) as run:
-            run.text(SUBMISSION, f"predictions of {name}")
-            run.text("same.txt", "the same")
-            interval = {"f1_score_ci_low": 0.7, "f1_score_ci_high": 0.8}
-            run.values(metrics={"f1_score": 0.76, "accuracy": 0.77, **interval})
-        self.record(job, run_id=run.run_id, model_version=self._register(run.run_id), f1_score=0.76)
-        return run.run_id
-
-    def _register(self, run_id) -> int:
-        client = self.tracking.client
-        if not client.search_registered_models():
-            client.create_registered_model(REGISTERED_MODEL)
-        return int(client.create_model_version(REGISTERED_MODEL, f"runs:/{run_id}/model", run_id).version)
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +55,9 @@ def built(server, generated, tmp_path_factory):
         tracking.supersede(models[4])
         stages.record(stages.claim(Stage.SNAPSHOT, 5), run_id="0" * 32)
         stages.give_up(6, "no [disk]")
-        Path(_artifacts(tracking, datasets[1]), MANIFEST).unlink()
+        Path(artifacts_of(tracking, datasets[1]), MANIFEST).unlink()
         yield SimpleNamespace(database=database, tracking=tracking, datasets=datasets, models=models)
         connection.execute("drop database lineage with (force)")
-
-
-def _artifacts(tracking, run_id) -> str:
-    return tracking.client.get_run(run_id).info.artifact_uri.removeprefix("file://")
 
 
 @pytest.fixture
@@ -146,13 +75,6 @@ def found(built, reader):
 def asked(built, reader, found):
     """The document, and the tree as it is printed."""
     return lambda text: shown(lineage(found(text), reader, built.tracking))
-
-
-def shown(document):
-    console = Console(width=10_000, highlight=False)
-    with console.capture() as captured:
-        console.print(tree_of(document))
-    return document, captured.get()
 
 
 @pytest.mark.parametrize(
@@ -299,122 +221,6 @@ def test_a_run_of_another_database_is_told_from_its_tags(built, database):
     assert batch["dataset"]["run_id"] == built.datasets[2]
     assert batch["dataset"]["model"]["run_id"] == built.models[2]
     assert "not a batch of this database" in tree
-
-
-def test_a_product_is_followed_through_corrections_into_datasets(
-    database, settings, load_weeks, as_superuser
-):
-    load_weeks(2)
-    with as_superuser() as connection:
-        [productid] = connection.execute(
-            "select min(productid) from products where split = 'train'"
-        ).fetchone()
-        for statement in (
-            "update products set designation = E'another [title]\\x1b[31m\\n' where productid = %s",
-            "delete from labels where productid = %s",
-            "delete from products where productid = %s",
-        ):
-            connection.execute(statement, [productid])
-    load_weeks(1)
-    tracking = Tracking(settings)
-    with engine(database.conninfo(Role.READER), "test").connect() as connection:
-        document, tree = shown(lineage(resolve(str(productid), connection, tracking), connection, tracking))
-    changes = document["product"]["history"][-3:]
-    assert [(entry["table_name"], entry["operation_type"]) for entry in changes] == [
-        ("products", "UPDATE"),
-        ("labels", "DELETE"),
-        ("products", "DELETE"),
-    ]
-    assert {(entry["outside_any_batch"], entry["batch_name"]) for entry in changes} == {(True, "week_3")}
-    held = [batch["batch_name"] for batch in document["batches"]]
-    assert held in (["week_1", "week_2"], ["week_2"])
-    assert "UPDATE outside any batch, seen by week_3 by postgres" in tree
-    assert "another [title]?[31m?" in tree
-    assert "\x1b" not in tree
-    assert f"in {len(held)} dataset" in tree
-
-
-def test_a_correction_is_a_batch_with_a_file_and_a_reason(database, settings, load_weeks, tmp_path):
-    load_weeks(1)
-    file = tmp_path / "titles.csv"
-    with connect(database.conninfo(Role.LOADER), "test") as connection:
-        [productid] = connection.execute("select min(productid) from products").fetchone()
-        connection.rollback()
-        file.write_text(f"productid,designation\n{productid},Another title\n")
-        correct(connection, settings, file, reason="it was wrong")
-    load_weeks(1)
-    tracking = Tracking(settings)
-    with engine(database.conninfo(Role.READER), "test").connect() as connection:
-        document, tree = shown(lineage(resolve("correction_1", connection, tracking), connection, tracking))
-    week, correction = document["batches"]
-    assert (week["new_rows"], week["corrections"], week["files"]) == (240, None, [])
-    assert (correction["new_rows"], correction["corrections"], correction["reason"]) == (
-        None,
-        1,
-        "it was wrong",
-    )
-    assert [entry["name"] for entry in correction["files"]] == ["titles.csv"]
-    assert document["later"] == ["week_2"]
-    for words in ("1 correction “it was wrong”", "titles.csv", "train_correction_1  not there yet"):
-        assert words in tree
-
-
-def test_the_datasets_of_a_product_are_those_that_the_past_shows(database, load_weeks, as_superuser):
-    """Against the as-of function, for every product that ever was, after changes of every kind."""
-    load_weeks(1)
-    some = "select productid from products where split = 'train' order by productid limit 5 offset"
-    for changes in (
-        (
-            f"delete from products where productid in ({some} 0)",
-            f"update labels set prdtypecode = 10 where productid in ({some} 5)",
-            f"delete from labels where productid in ({some} 10)",
-            f"update products set split = 'holdout' where productid in ({some} 15)",
-            f"update products set productid = productid + 1 where productid in ({some} 20)",
-            "insert into products (productid) values (1)",
-            "insert into labels (productid, prdtypecode) values (1, 10)",
-        ),
-        (
-            "insert into products (productid) select distinct productid from products_history on conflict do nothing",
-            "insert into products (productid) values (2)",
-            "insert into labels (productid, prdtypecode) select productid, 40 from products on conflict do nothing",
-            f"delete from products where productid in ({some} 100)",
-        ),
-    ):
-        with as_superuser() as connection:
-            for change in changes:
-                connection.execute(change)
-            percentage = "(select max(percentage) from data_loads)"
-            name = "'correction_' || (select count(*) from data_loads)"
-            connection.execute(
-                f"insert into data_loads (batch_name, percentage, status) values ({name}, {percentage}, 'completed')"
-            )
-    with engine(database.conninfo(Role.READER), "test").connect() as connection:
-        expected = connection.exec_driver_sql(
-            "select product.productid, array_agg(data_loads.id order by data_loads.id)"
-            " from data_loads, products_as_of_batch(data_loads.id) as product"
-            " where split = 'train' and prdtypecode is not null group by product.productid"
-        ).all()
-        ever = connection.exec_driver_sql("select distinct productid from products_history").scalars()
-        statement = query("datasets_of_product")
-        found = {
-            productid: [
-                (row.batch_id, row.productid)
-                for row in connection.exec_driver_sql(statement, {"productid": productid})
-            ]
-            for productid in ever
-        }
-    assert {tuple(held) for _, held in expected} == {(1,), (1, 2), (1, 2, 3), (1, 3), (2, 3), (3,)}
-    expected = dict(map(tuple, expected))
-    by_this_name = {
-        productid: [batch_id for batch_id, name in held if name == productid]
-        for productid, held in found.items()
-    }
-    assert {productid: held for productid, held in by_this_name.items() if held} == expected
-    others = [
-        (batch_id, name) for productid, held in found.items() for batch_id, name in held if name != productid
-    ]
-    assert others  # under which productid a batch knew it that has another one elsewhere
-    assert all(batch_id in expected[name] for batch_id, name in others)
 
 
 @pytest.fixture
