@@ -33,7 +33,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	@touch $@ $(VENV)/.demo
 
 env: ## Fill .env with fresh secrets, for docker compose; of what is there only GIT_COMMIT is changed
-	@$(PYTHON) -m listeners.commands.env_file
+	@$(PYTHON) -m rakuten.env_file
 	@mkdir -p data/raw
 
 demo: $(VENV)/.demo ## Three weeks of data to models, on an embedded PostgreSQL (DATA=dir WEEKS=n ROWS=n)
@@ -59,7 +59,7 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts, containers
 	$(BIN)/lint-imports
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint */Dockerfile && echo 'hadolint: no complaints'; \
 	else echo 'hadolint: skipped, it has no wheel for this platform'; fi
-	@if docker compose version >/dev/null 2>&1; then mkdir -p build && $(BIN)/python -m listeners.commands.env_file build/compose.env && \
+	@if docker compose version >/dev/null 2>&1; then mkdir -p build && $(BIN)/python -m rakuten.env_file build/compose.env && \
 	docker compose --env-file build/compose.env config --quiet && echo 'docker-compose.yml: valid'; \
 	else echo 'docker-compose.yml: skipped, docker compose is not here'; fi
 

@@ -47,10 +47,10 @@ from shared.config import read_settings
 from shared.errors import BadInputError, LoadError
 
 if TYPE_CHECKING:
-    from db.load import LoadPlan
-    from db.load_events import LoadRun
-    from db.source import TrainingSet
-    from db.writing import Connection
+    from db.load.openlineage_events import LoadRun
+    from db.load.steps import LoadPlan
+    from db.load.writing import Connection
+    from db.source.training_set import TrainingSet
 
 # ruff: noqa: PLC0415  a DAG file is parsed every few seconds: what only a task needs is imported in the task
 
@@ -104,13 +104,13 @@ def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
 
     Repeating it is safe: rows that are there already are left alone, and a batch that is complete is **skipped**.
     """
-    from db import load
+    from db.load import steps
 
     with _loader() as connection, _reported(connection) as run:
         # The plan is made again, not handed over: it vouches for the files that are read here.
         training_set = _read_training_set()
         plan = _plan(connection, training_set, batch["week"])
-        result = load.load_increment(connection, plan, training_set, on_claim=run.started)
+        result = steps.load_increment(connection, plan, training_set, on_claim=run.started)
     log.info(
         "batch %d (%s): %d rows sent, %d products and %d labels written in %.2f s",
         result.batch_id,
@@ -130,14 +130,14 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
     **Fails without retrying** when they differ; the batch is then 'failed', and nobody builds a dataset from it. Put right
     what the log names, then clear `load_increment` with its downstream tasks.
     """
-    from db import load
+    from db.load import steps
 
     with (
         _settled_batch_ends_the_task(batch),
         _loader() as connection,
         _reported(connection, batch["batch_id"]),
     ):
-        counts = load.validate_data_load(connection, batch["batch_id"])
+        counts = steps.validate_data_load(connection, batch["batch_id"])
     log.info(
         "batch %d (%s) is as promised: %d of %d rows held, %d deleted on record, %d beyond, %d without a label; "
         "products holds %d rows (%g %%)",
@@ -160,14 +160,14 @@ def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
 
     Repeating it is safe: a complete batch stays as it is, and is announced once.
     """
-    from db import load
+    from db.load import steps
 
     with (
         _settled_batch_ends_the_task(batch),
         _loader() as connection,
         _reported(connection, batch["batch_id"]),
     ):
-        load.complete_batch(connection, batch["batch_id"])
+        steps.complete_batch(connection, batch["batch_id"])
     get_current_context()["outlet_events"][products].extra = {
         "batch_id": batch["batch_id"],
         "week": batch["week"],
@@ -244,8 +244,8 @@ def _loader() -> Iterator["Connection"]:
 @contextmanager
 def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator["LoadRun"]:
     """OpenLineage events of the steps in the block: the tables say how far the batch is, so each task tells its part."""
-    from db.load_events import reported
-    from shared.lineage_events import Emitter
+    from db.load.openlineage_events import reported
+    from shared.openlineage.emitter import Emitter
 
     with Emitter(settings) as emitter, reported(connection, emitter, batch_id) as run:
         yield run
@@ -256,7 +256,7 @@ def _application() -> str:
 
 
 def _read_training_set() -> "TrainingSet":
-    from db.source import read_training_set
+    from db.source.training_set import read_training_set
 
     return read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
 
@@ -268,9 +268,9 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
         AirflowSkipException: nothing is left to load, or that week is complete.
         BadInputError: that week is not next.
     """
-    from db import load
+    from db.load import steps
 
-    plan = load.check_current_state(connection, settings, training_set)
+    plan = steps.check_current_state(connection, settings, training_set)
     if plan is None:
         raise AirflowSkipException(
             f"nothing to load: PostgreSQL holds {settings.max_percentage} % of {training_set.total_rows:,} "

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow, class_row
 from db.connect import connect
 from db.sql import query
 from listeners.job import Task
-from listeners.mlflow_runs import Tracking
+from listeners.tracking.runs import Tracking
 from shared.events import Stage
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,

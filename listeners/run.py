@@ -13,7 +13,7 @@ from listeners.doorbell import Doorbell
 from listeners.health import Heartbeat
 from listeners.job import handler_module
 from listeners.listen import Timing, listen
-from listeners.stage import StageWorker
+from listeners.worker import StageWorker
 from shared.config import Settings, configure_third_parties
 from shared.events import Channel, Stage
 

@@ -17,12 +17,13 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
-from db import load, source
 from db.connect import connect
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
-from db.synthetic import generate
-from listeners import cli
+from db.load import steps
+from db.source.synthetic import generate
+from db.source.training_set import TrainingSet, read_training_set
+from rakuten import cli
 from shared.config import Settings, environment_for, read_settings
 
 TEMPLATE = "template_rakuten"
@@ -134,8 +135,8 @@ def settings(database: Database, generated: Path) -> Settings:
 
 
 @pytest.fixture
-def training_set(settings: Settings) -> source.TrainingSet:
-    return source.read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
+def training_set(settings: Settings) -> TrainingSet:
+    return read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
 
 
 @pytest.fixture
@@ -157,21 +158,19 @@ def as_superuser(database: Database, server: EmbeddedPostgres):
 
 
 @pytest.fixture
-def load_weeks(database: Database, settings: Settings, training_set: source.TrainingSet):
+def load_weeks(database: Database, settings: Settings, training_set: TrainingSet):
     """Load the next weeks as the loader does; returns their batch ids."""
     return lambda count: load_into(database, settings, training_set, count)
 
 
-def load_into(
-    database: Database, settings: Settings, training_set: source.TrainingSet, count: int
-) -> list[int]:
+def load_into(database: Database, settings: Settings, training_set: TrainingSet, count: int) -> list[int]:
     batch_ids = []
     with connect(database.conninfo(Role.LOADER), "test load") as connection:
         for _ in range(count):
-            plan = load.check_current_state(connection, settings, training_set)
-            result = load.load_increment(connection, plan, training_set)
-            load.validate_data_load(connection, result.batch_id)
-            load.complete_batch(connection, result.batch_id)
+            plan = steps.check_current_state(connection, settings, training_set)
+            result = steps.load_increment(connection, plan, training_set)
+            steps.validate_data_load(connection, result.batch_id)
+            steps.complete_batch(connection, result.batch_id)
             batch_ids.append(result.batch_id)
     return batch_ids
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 from psycopg.rows import TupleRow
 
 from db.sql import query
-from listeners.digest import sha256_of
 from listeners.snapshot.parquet import distinct_numbers, distinct_rows
+from listeners.tracking.digest import sha256_of
 from shared.mlflow_names import dataset_name, parquet_name
 
 

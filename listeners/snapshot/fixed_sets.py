@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg.rows import TupleRow
 
-from db import load, source
-from listeners.digest import sha256_of
+from db.load import steps
+from db.source.training_set import read_test_set, read_training_set
 from listeners.job import BatchIdentity, Job
-from listeners.mlflow_runs import Tracking
 from listeners.snapshot.parquet import SCHEMA
+from listeners.tracking.digest import sha256_of
+from listeners.tracking.runs import Tracking
 from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TAG_DATASET_SHA256, TEST_SET, parquet_name
 
 # Any number that nothing else in this database locks: 'fixed' in ASCII.
@@ -55,10 +56,8 @@ def _published(tracking: Tracking, identity: BatchIdentity) -> dict[str, str]:
 
 def _publish_missing(tracking: Tracking, job: Job, identity: BatchIdentity) -> None:
     settings = job.settings
-    training_set = source.read_training_set(
-        settings.data_path, settings.random_seed, settings.holdout_percentage
-    )
-    load.require_unchanged_source(identity.source, settings, training_set)
+    training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
+    steps.require_unchanged_source(identity.source, settings, training_set)
     sets = {
         TEST_SET: _test_set(settings.data_path),
         HOLDOUT_SET: training_set.holdout().select(SCHEMA.names).cast(SCHEMA),
@@ -70,7 +69,7 @@ def _publish_missing(tracking: Tracking, job: Job, identity: BatchIdentity) -> N
 
 def _test_set(directory: Path) -> pa.Table:
     """X_test.csv in file order; `source_index` is the index that a submission to the challenge names."""
-    table = source.read_test_set(directory)
+    table = read_test_set(directory)
     columns = {"source_index": table["index"]}
     columns |= {name: table[name] for name in SCHEMA.names if name in table.column_names}
     return pa.table(columns)

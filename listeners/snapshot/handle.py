@@ -11,19 +11,19 @@ import structlog
 from mlflow.entities import Run
 from psycopg.rows import TupleRow
 
-from db import load
 from db.connect import connect
-from listeners.dataset_identity import identity_of
-from listeners.digest import sha256_of
+from db.load import steps
 from listeners.job import BatchIdentity, Job
-from listeners.mlflow_runs import Publication, Tracking
 from listeners.snapshot.balance import HashOverSampler
+from listeners.snapshot.dataset_digest import identity_of
 from listeners.snapshot.earlier import EarlierDataset, find_earlier_dataset
 from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
 from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
 from listeners.snapshot.read import read_batch
+from listeners.tracking.digest import sha256_of
+from listeners.tracking.runs import Publication, Tracking
 from shared.categories import category_name
 from shared.errors import StageError
 from shared.mlflow_names import (
@@ -49,7 +49,7 @@ def handle(job: Job) -> dict[str, Any]:
         StageError: the batch holds no training rows, or what was written is not what was promised.
     """
     identity = job.identity()
-    load.require_unchanged_settings(identity.source, job.settings)
+    steps.require_unchanged_settings(identity.source, job.settings)
     tracking = Tracking(job.settings)
     name = dataset_name(job.batch_name)
     published = tracking.finished_run(DATASET_EXPERIMENT, name, **identity.batch_tags)

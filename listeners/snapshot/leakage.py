@@ -1,13 +1,13 @@
 """No dataset is built in which a near-duplicate of a held-out product is trained on, however its batch came about.
 
-`rakuten load` and `rakuten correct` hold such products out before they complete a batch (db/holdout.py). Whoever completes one
+`rakuten load` and `rakuten correct` hold such products out before they complete a batch (db/load/held_out_changes.py). Whoever completes one
 with psql has not: then every text is looked at here.
 """
 
 import psycopg
 from psycopg.rows import TupleRow
 
-from db.holdout import due_for_holdout, product_texts
+from db.load.held_out_changes import due_for_holdout, product_texts
 from db.sql import query
 from shared.errors import StageError
 

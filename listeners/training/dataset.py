@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow.entities import Run
 
-from listeners.digest import require_sha256
-from listeners.mlflow_runs import Tracking
+from listeners.tracking.digest import require_sha256
+from listeners.tracking.runs import Tracking
 from listeners.training.features import distinct_products
 from listeners.training.text import TEXT_COLUMNS
 from shared.errors import StageError, VerificationError

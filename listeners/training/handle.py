@@ -12,12 +12,13 @@ from sklearn.pipeline import Pipeline
 
 from db.connect import connect
 from listeners.job import BatchIdentity, Job
-from listeners.mlflow_runs import Publication, Tracking
-from listeners.training import model, registry
+from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
+from listeners.tracking import registry
+from listeners.tracking.runs import Publication, Tracking
+from listeners.training import model
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
 from listeners.training.evaluate import evaluate, report
 from listeners.training.plots import confusion_figure
-from listeners.training.promote import ensure_promoted, verdict_sha256
 from shared.mlflow_names import (
     CLASSIFICATION_REPORT,
     CONFUSION_MATRIX,

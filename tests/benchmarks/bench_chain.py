@@ -1,6 +1,6 @@
 """Both stages as a listener runs them: what the whole of each takes on the last week, and what of it is the chain's own.
 
-Each batch has a child of the fork server to itself, which waits for it, as in `listeners/stage.py`: what a process does on its
+Each batch has a child of the fork server to itself, which waits for it, as in `listeners/worker.py`: what a process does on its
 first use of a library counts. The chain's own is everything but reading, balancing, writing, fitting, evaluating: runs and files
 in MLflow, figures, fencing, registration, promotion. It hardly depends on the rows, and is measured where the work is next to
 nothing: the whole, less the work done once more by itself in another such child.

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
-from db import load, source
 from db.connect import connect
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
-from db.synthetic import generate
+from db.load import steps
+from db.source.synthetic import generate
+from db.source.training_set import TrainingSet, read_training_set
 from listeners.snapshot.parquet import SCHEMA
 from shared.config import Settings, read_settings
 
@@ -46,7 +47,7 @@ class Ground:
 
     directory: Path
     settings: Settings
-    training_set: source.TrainingSet
+    training_set: TrainingSet
 
     def training_rows(self) -> pa.Table:
         """What a snapshot of the whole file holds before balancing, in its order, without a database."""
@@ -62,7 +63,7 @@ def prepared_ground(rows: int, **settings: object) -> Iterator[Ground]:
     try:
         generate(directory / "raw", rows, image_share=0)
         settings = _settings(directory, **settings)
-        training_set = source.read_training_set(
+        training_set = read_training_set(
             settings.data_path, settings.random_seed, settings.holdout_percentage
         )
         yield Ground(directory, settings, training_set)
@@ -137,7 +138,7 @@ class Weeks:
             connection.execute("vacuum (analyze)")
             connection.execute("checkpoint")
 
-    def as_superuser(self, database: Database, **options: bool) -> load.Connection:
+    def as_superuser(self, database: Database, **options: bool) -> steps.Connection:
         return psycopg.connect(self.server.conninfo(database.settings.postgres_db), **options)
 
     def _load_up_to(self, week: int) -> None:
@@ -145,19 +146,19 @@ class Weeks:
         self.create(database.settings.postgres_db, self._previous)
         with connect(database.conninfo(Role.LOADER), "benchmark load") as connection:
             while (plan := self.plan(connection)) is not None and plan.week <= week:
-                finish_load(connection, load.load_increment(connection, plan, self.ground.training_set))
+                finish_load(connection, steps.load_increment(connection, plan, self.ground.training_set))
         self.settle(database)
         self._previous = database.settings.postgres_db
 
-    def plan(self, connection: load.Connection) -> load.LoadPlan | None:
+    def plan(self, connection: steps.Connection) -> steps.LoadPlan | None:
         """The next week's plan of the database that the connection is to."""
-        return load.check_current_state(connection, self.ground.settings, self.ground.training_set)
+        return steps.check_current_state(connection, self.ground.settings, self.ground.training_set)
 
 
-def finish_load(connection: load.Connection, result: load.LoadResult) -> None:
+def finish_load(connection: steps.Connection, result: steps.LoadResult) -> None:
     """The two steps after the rows."""
-    load.validate_data_load(connection, result.batch_id)
-    load.complete_batch(connection, result.batch_id)
+    steps.validate_data_load(connection, result.batch_id)
+    steps.complete_batch(connection, result.batch_id)
 
 
 @contextmanager

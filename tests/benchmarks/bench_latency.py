@@ -31,7 +31,7 @@ from latency_handler import SOCKET
 
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
-from db.load import Connection
+from db.load.steps import Connection
 from shared.config import read_settings
 
 STAGE = "latency"

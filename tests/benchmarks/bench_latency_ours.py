@@ -10,7 +10,7 @@ from bench_latency_worker import Reports, run_worker
 from listeners import child
 from listeners.doorbell import Doorbell
 from listeners.listen import Timing, WakeSource, WakeUp, listen
-from listeners.stage import StageWorker
+from listeners.worker import StageWorker
 from shared.config import read_settings
 from shared.events import Channel, Stage
 from shared.logs import configure_logs

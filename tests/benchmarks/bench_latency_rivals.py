@@ -21,7 +21,7 @@ from pgqueuer.db import AsyncpgDriver, SyncPsycopgDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import SyncQueries
 
-from db.load import Connection
+from db.load.steps import Connection
 
 _CHANNEL = "batch_completed"
 _QUEUE = """

@@ -13,10 +13,11 @@ import pyarrow.csv
 from bench_ground import FIRST_WEEK, SECOND_LAST_WEEK, Ground, Weeks, finish_load
 from bench_measure import Report, Sample, Task, alternate, in_child, timed
 
-from db import load, source
 from db.connect import connect
 from db.database import Role
-from listeners.commands.load import load_week
+from db.load import steps
+from db.source.training_set import TrainingSet, read_training_set
+from rakuten.commands.load import load_week
 from shared.config import Settings
 
 STAGE = "load"
@@ -118,7 +119,7 @@ def prepare_first_week(conninfo: str, settings: Settings) -> Task:
 
     def work() -> int:
         with connect(conninfo, "benchmark load") as connection:
-            training_set = source.read_training_set(
+            training_set = read_training_set(
                 settings.data_path, settings.random_seed, settings.holdout_percentage
             )
             report = load_week(connection, settings, training_set)
@@ -130,14 +131,14 @@ def prepare_first_week(conninfo: str, settings: Settings) -> Task:
 
 def _week_of_rows(ground: Ground, week: int) -> pa.Table:
     first, end = (
-        load.target_rows(ground.training_set.total_rows, ground.settings.percentage_of(number))
+        steps.target_rows(ground.training_set.total_rows, ground.settings.percentage_of(number))
         for number in (week - 1, week)
     )
     return ground.training_set.rows(first, end).select(_COLUMNS).sort_by("productid").combine_chunks()
 
 
 def _load_increment(
-    weeks: Weeks, before: int, training_set: source.TrainingSet | _Prepared, *, preparation: str | None = None
+    weeks: Weeks, before: int, training_set: TrainingSet | _Prepared, *, preparation: str | None = None
 ) -> Sample:
     with weeks.copy_of(f"week_{before}") as database:
         if preparation is not None:
@@ -146,7 +147,7 @@ def _load_increment(
         with connect(database.conninfo(Role.LOADER), "benchmark load") as connection:
             plan = weeks.plan(connection)
             assert plan is not None
-            step = partial(load.load_increment, connection, plan, training_set)
+            step = partial(steps.load_increment, connection, plan, training_set)
             return timed(step, connection.info.backend_pid)
 
 
@@ -154,13 +155,13 @@ def _load_from_files(weeks: Weeks, before: int, *, finish: bool = False) -> Samp
     """The week from the files to the committed rows, or to the validated and sealed batch."""
     settings = weeks.ground.settings
 
-    def steps(connection: load.Connection) -> None:
-        training_set = source.read_training_set(
+    def steps(connection: steps.Connection) -> None:
+        training_set = read_training_set(
             settings.data_path, settings.random_seed, settings.holdout_percentage
         )
-        plan = load.check_current_state(connection, settings, training_set)
+        plan = steps.check_current_state(connection, settings, training_set)
         assert plan is not None
-        result = load.load_increment(connection, plan, training_set)
+        result = steps.load_increment(connection, plan, training_set)
         if finish:
             finish_load(connection, result)
 

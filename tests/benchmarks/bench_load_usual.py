@@ -13,8 +13,8 @@ import sqlalchemy
 from bench_ground import Ground, Weeks
 from bench_measure import Sample, timed
 
-from db import source
 from db.connect import engine
+from db.source.training_set import X_TRAIN, Y_TRAIN
 from shared.config import Settings, target_rows
 
 _TABLES = {
@@ -72,8 +72,8 @@ def append_week(weeks: Weeks, before: int) -> Sample:
 
 
 def _rows_up_to(settings: Settings, week: int) -> pd.DataFrame:
-    products = pd.read_csv(settings.data_path / source.X_TRAIN, index_col=0)
-    labels = pd.read_csv(settings.data_path / source.Y_TRAIN, index_col=0)
+    products = pd.read_csv(settings.data_path / X_TRAIN, index_col=0)
+    labels = pd.read_csv(settings.data_path / Y_TRAIN, index_col=0)
     rows = target_rows(len(products), settings.percentage_of(week))
     frame = products.join(labels).sample(rows, random_state=settings.random_seed)
     ids = "image_" + frame["imageid"].astype(str) + "_product_" + frame["productid"].astype(str)

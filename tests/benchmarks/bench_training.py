@@ -19,10 +19,10 @@ from sklearn.metrics import f1_score
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from listeners.promotion.compare import compare
 from listeners.snapshot.balance import multiplicities
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, write_balanced
 from listeners.training import model
-from listeners.training.compare import compare
 from listeners.training.dataset import TrainingData, read_training_data
 from listeners.training.features import merge_equal_columns
 from listeners.training.text import TEXT_COLUMNS, text_cleaner

@@ -22,14 +22,14 @@ from bench_measure import MEBIBYTE, Task, in_child
 from rich.console import Console
 from rich.table import Table
 
-from db import source
 from db.connect import connect
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
-from listeners.commands.load import load_week
+from db.source.training_set import read_training_set
 from listeners.snapshot.handle import build
 from listeners.training import model
 from listeners.training.dataset import read_training_data
+from rakuten.commands.load import load_week
 from shared.config import Settings, configure_third_parties
 
 ROWS = 84_916  # of the challenge's training file
@@ -116,7 +116,7 @@ def prepare_load(conninfo: str, settings: Settings) -> Task:
 
     def work() -> tuple[int, float, float]:
         with connect(conninfo, "growth load") as connection:
-            training_set = source.read_training_set(
+            training_set = read_training_set(
                 settings.data_path, settings.random_seed, settings.holdout_percentage
             )
             report = load_week(connection, settings, training_set)

@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 from sklearn.metrics import f1_score
 
-from listeners.training.compare import SIGNIFICANCE, compare
+from listeners.promotion.compare import SIGNIFICANCE, compare
 from shared.categories import CATEGORIES
 
 CODES = np.array(list(CATEGORIES))

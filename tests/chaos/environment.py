@@ -25,12 +25,13 @@ from proxy import Proxy
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from db import load, source
 from db.connect import connect
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.embedded.waiting import poll
-from db.synthetic import generate
+from db.load import steps
+from db.source.synthetic import generate
+from db.source.training_set import TrainingSet, read_training_set
 from shared.config import Settings, environment_for, read_settings
 from shared.events import Stage
 
@@ -64,7 +65,7 @@ class Environment:
     mlflow: Proxy
     listeners: Listeners
     fleet: Fleet
-    training_set: source.TrainingSet
+    training_set: TrainingSet
     scratch: Path
     scratch_is_limited: bool
     clock_offset_s: int = 0
@@ -77,11 +78,11 @@ class Environment:
     def load(self) -> int:
         """Load the next week as Airflow does, past the proxies; returns its batch id."""
         with connect(self.database.conninfo(Role.LOADER), "chaos load") as connection:
-            plan = load.check_current_state(connection, self.settings, self.training_set)
+            plan = steps.check_current_state(connection, self.settings, self.training_set)
             assert plan is not None, "all weeks are loaded: there are more runs than weeks"
-            result = load.load_increment(connection, plan, self.training_set)
-            load.validate_data_load(connection, result.batch_id)
-            load.complete_batch(connection, result.batch_id)
+            result = steps.load_increment(connection, plan, self.training_set)
+            steps.validate_data_load(connection, result.batch_id)
+            steps.complete_batch(connection, result.batch_id)
         return result.batch_id
 
     def query(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
@@ -257,7 +258,7 @@ def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
             mlflow,
             listeners,
             fleet,
-            source.read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage),
+            read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage),
             directory / "scratch",
             limited,
         )

@@ -11,8 +11,8 @@ from mlflow.entities import Run
 
 from db.database import Role
 from db.sql import query
-from listeners.digest import sha256_of
 from listeners.snapshot import handle as snapshot
+from listeners.tracking.digest import sha256_of
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     MODEL_EXPERIMENT,

@@ -25,11 +25,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from db import load, source
 from db.connect import connect
 from db.database import Role
-from listeners.mlflow_runs import Tracking
+from db.load import steps
+from db.source.training_set import read_training_set
 from listeners.reconcile import disagreements
+from listeners.tracking.runs import Tracking
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, TAG_BATCH_COMPLETED_AT, TAG_BATCH_ID
 
@@ -59,7 +60,7 @@ class Pipeline(RuleBasedStateMachine):
                 "grace_period_s": 0.2,
             }
         )
-        self.training_set = source.read_training_set(
+        self.training_set = read_training_set(
             data_path, self.settings.random_seed, self.settings.holdout_percentage
         )
         for name in ("faults", "stalled"):
@@ -80,21 +81,21 @@ class Pipeline(RuleBasedStateMachine):
     @rule()
     def load_week(self):
         with connect(self.database.conninfo(Role.LOADER), "test load") as connection:
-            plan = load.check_current_state(connection, self.settings, self.training_set)
-            result = load.load_increment(connection, plan, self.training_set)
-            load.validate_data_load(connection, result.batch_id)
-            load.complete_batch(connection, result.batch_id)
+            plan = steps.check_current_state(connection, self.settings, self.training_set)
+            result = steps.load_increment(connection, plan, self.training_set)
+            steps.validate_data_load(connection, result.batch_id)
+            steps.complete_batch(connection, result.batch_id)
 
     @precondition(lambda self: self.loaded() < WEEKS)
     @rule(step=st.sampled_from(["claimed", "loaded"]))
     def load_is_killed(self, step):
         """Its batch stays 'running', without rows or with them, until the next load takes it up."""
         with connect(self.database.conninfo(Role.LOADER), "test load") as connection:
-            plan = load.check_current_state(connection, self.settings, self.training_set)
+            plan = steps.check_current_state(connection, self.settings, self.training_set)
             if step == "claimed":
-                load._claim(connection, plan)
+                steps._claim(connection, plan)
             else:
-                load.load_increment(connection, plan, self.training_set)
+                steps.load_increment(connection, plan, self.training_set)
 
     @precondition(lambda self: any(len(running) < 3 for running in self.listeners.values()))
     @rule(stage=stages)

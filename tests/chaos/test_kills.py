@@ -9,7 +9,7 @@ import pytest
 from breakpoints import Boundary, breakpoint_at
 from listener_processes import Listeners
 
-from listeners.mlflow_runs import Tracking
+from listeners.tracking.runs import Tracking
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT
 

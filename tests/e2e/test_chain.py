@@ -8,7 +8,7 @@ from listener_processes import Listeners
 from sklearn.metrics import f1_score
 
 from db.database import Role
-from listeners.mlflow_runs import Tracking
+from listeners.tracking.runs import Tracking
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from shell import RAKUTEN, Shell
 
-from db.synthetic import generate
+from db.source.synthetic import generate
 
 
 @pytest.fixture(scope="module")

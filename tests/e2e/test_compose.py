@@ -12,7 +12,7 @@ import pytest
 from compose import ROOT, Stack, why_not
 from mlflow import MlflowClient
 
-from db.synthetic import generate
+from db.source.synthetic import generate
 from shared.events import Stage
 from shared.mlflow_names import CHAMPION, DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL
 

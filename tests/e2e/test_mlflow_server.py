@@ -6,7 +6,7 @@ import pytest
 from listener_processes import Listeners
 from mlflow_server import MlflowServer
 
-from listeners.mlflow_runs import Tracking
+from listeners.tracking.runs import Tracking
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from shell import Shell
 
-from db.synthetic import generate
+from db.source.synthetic import generate
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import psycopg
 import pytest
 
 from db.connect import connect
-from db.correct import correct
 from db.database import Role
+from db.load.correction import correct
 from listeners.job import Job
-from listeners.mlflow_runs import Tracking
-from listeners.reproduce import reproduce
 from listeners.snapshot import handle as snapshot
+from listeners.tracking.runs import Tracking
 from listeners.training import handle as training
+from rakuten.provenance.reproduce import reproduce
 from shared.events import Stage
 
 WEEKS = 21

@@ -17,10 +17,12 @@ from fuzzing import count, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import csv_file, source, week, writing
 from db.database import Role
-from db.writing import Connection
-from listeners.commands.load import load_week
+from db.load import send_rows, writing
+from db.load.writing import Connection
+from db.source import csv_file
+from db.source.training_set import read_training_set
+from rakuten.commands.load import load_week
 from shared.config import Settings, target_rows
 from shared.errors import BadInputError, LoadError
 
@@ -75,22 +77,20 @@ def nothing(*batches: str) -> dict[str, list[tuple]]:
 @contextmanager
 def failing_at(statement: str | None) -> Iterator[None]:
     """The disk is full when this statement is to run."""
-    original = week.copy_rows
+    original = send_rows.copy_rows
 
     def copy_rows(connection: Connection, name: str, tables: Iterable[pa.Table]) -> int:
         if name == statement:
             raise psycopg.errors.DiskFull("disk full")
         return original(connection, name, tables)
 
-    with patch.object(week, "copy_rows", copy_rows):
+    with patch.object(send_rows, "copy_rows", copy_rows):
         yield
 
 
 def load_first_week(connection: psycopg.Connection, settings: Settings) -> dict[str, list[tuple]]:
     """As `rakuten load` does it; returns what PostgreSQL is to hold then."""
-    training_set = source.read_training_set(
-        settings.data_path, settings.random_seed, settings.holdout_percentage
-    )
+    training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
     load_week(connection, settings, training_set)
     return whole(training_set.rows(0, target_rows(training_set.total_rows, settings.initial_percentage)))
 

@@ -13,7 +13,8 @@ from fuzzing import count, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import csv_file, source
+from db.source import csv_file
+from db.source.training_set import read_test_set, read_training_set
 from shared.errors import BadInputError
 
 BLOCK_BYTES = csv_file._BLOCK_BYTES
@@ -22,7 +23,7 @@ block_sizes = st.sampled_from([BLOCK_BYTES, BLOCK_BYTES, 16, 61, 128, 509])
 
 
 def read_training_rows(directory: Path) -> list[Row]:
-    training_set = source.read_training_set(directory, 42, 10)
+    training_set = read_training_set(directory, 42, 10)
     rows = training_set.rows(0, training_set.total_rows)
     assert sorted(rows["productid"].to_pylist()) == sorted(training_set.table["productid"].to_pylist())
     rows = rows.drop(["image_path", "sample_rank", "split"])
@@ -30,7 +31,7 @@ def read_training_rows(directory: Path) -> list[Row]:
 
 
 def read_test_rows(directory: Path) -> list[Row]:
-    return source.read_test_set(directory).drop("image_path").to_pylist()
+    return read_test_set(directory).drop("image_path").to_pylist()
 
 
 def require_exact_or_refused(directory: Path, files: Files, block_size: int) -> bool:

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from db.correct import correct
 from db.database import Role
+from db.load.correction import correct
 from shared.config import read_settings
 
 
@@ -45,7 +45,7 @@ def apply(loader, settings, write):
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory):
     """MLflow takes seconds to make its tables: they are made once, and copied for each test."""
-    from listeners.mlflow_runs import Tracking  # noqa: PLC0415  it imports MLflow
+    from listeners.tracking.runs import Tracking  # noqa: PLC0415  it imports MLflow
 
     state = tmp_path_factory.mktemp("empty")
     Tracking(read_settings(state_path=state, mlflow_tracking_uri=None, _env_file=None))

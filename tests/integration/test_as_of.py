@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db.correct import correct
 from db.database import Role
-from db.source import is_holdout
+from db.load.correction import correct
+from db.source.training_set import is_holdout
 from shared.errors import BadCorrectionError
 
 SEED, PERCENTAGE = 42, 10

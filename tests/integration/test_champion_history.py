@@ -6,7 +6,7 @@ import time
 import pytest
 from champion_models import wrong
 
-from listeners.training.champion import REASON_LENGTH, AliasState, champion_history
+from listeners.promotion.champion_alias import REASON_LENGTH, AliasState, champion_history
 from shared.errors import PipelineError, StageError
 from shared.mlflow_names import (
     CHAMPION,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from champion_models import CODES, ROWS, TRUTH, wrong
 
-from listeners.mlflow_runs import Tracking
-from listeners.training.champion import champion_history
-from listeners.training.promote import verdict_sha256
+from listeners.promotion.champion_alias import champion_history
+from listeners.promotion.choose_champion import verdict_sha256
+from listeners.tracking.runs import Tracking
 from shared.errors import OutageError, StageError
 from shared.mlflow_names import (
     REGISTERED_MODEL,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from champion_models import wrong
 
-from listeners.training.champion import Kind, champion_history
+from listeners.promotion.champion_alias import Kind, champion_history
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import (
     REGISTERED_MODEL,

@@ -6,10 +6,10 @@ import pytest
 from corrections import entries, product, some
 from table_rows import rows_of
 
-from db import load
-from db.correct import correct
 from db.database import Role
 from db.embedded.waiting import poll
+from db.load import steps
+from db.load.correction import correct
 from shared.errors import BadInputError
 from shared.events import BatchCompleted, parse
 
@@ -61,7 +61,7 @@ def test_weeks_go_on_after_corrections_as_if_there_were_none(
     load_weeks(1)
     for code in (10, 40):
         apply("productid,prdtypecode", (some(loader, "train")[0], code))
-    plan = load.check_current_state(loader, settings, training_set)
+    plan = steps.check_current_state(loader, settings, training_set)
     assert (plan.week, plan.first_rank, plan.percentage) == (2, 240, 43)
     load_weeks(1)
     apply("productid,prdtypecode", (some(loader, "train")[0], 50))
@@ -80,8 +80,8 @@ def test_a_week_that_is_repeated_does_not_undo_a_correction(
 ):
     """Week 2 has failed after its rows came in, and is loaded again after one of them was corrected and another deleted."""
     load_weeks(1)
-    plan = load.check_current_state(loader, settings, training_set)
-    failed = load.load_increment(loader, plan, training_set).batch_id
+    plan = steps.check_current_state(loader, settings, training_set)
+    failed = steps.load_increment(loader, plan, training_set).batch_id
     loader.execute("select fail_batch(%s, 'a reason')", [failed])
     loader.commit()
     corrected, deleted = training_set.rows(240, 242)["productid"].to_pylist()

@@ -4,8 +4,9 @@ import pytest
 from corrections import product, some
 from table_rows import everything
 
-from db import load, source
-from db.correct import correct
+from db.load import steps
+from db.load.correction import correct
+from db.source.training_set import read_test_set
 from shared.errors import BadCorrectionError, BadInputError
 
 
@@ -82,7 +83,7 @@ def test_a_bad_row_is_named_with_its_line_and_nothing_is_changed(
         "there": there,
         "deleted": deleted,
         "later": training_set.rows(599, 600)["productid"][0].as_py(),
-        "test": source.read_test_set(settings.data_path)["productid"][0].as_py(),
+        "test": read_test_set(settings.data_path)["productid"][0].as_py(),
     }
     values = tuple(value.format(**places) if isinstance(value, str) else value for value in row)
     good_row = {"productid": good, "designation": "a", "prdtypecode": 10, "operation": "update"}
@@ -149,15 +150,15 @@ def test_a_file_that_changes_nothing_is_refused(loader, load_weeks, problems):
 
 
 def test_nothing_is_corrected_before_the_first_week_is_complete(apply, loader, settings, training_set):
-    plan = load.check_current_state(loader, settings, training_set)
-    load.load_increment(loader, plan, training_set)
+    plan = steps.check_current_state(loader, settings, training_set)
+    steps.load_increment(loader, plan, training_set)
     with pytest.raises(BadInputError, match="no week is complete yet"):
         apply("productid,prdtypecode", (5, 10))
 
 
 def test_nothing_is_corrected_while_a_week_is_being_loaded(apply, loader, load_weeks, settings, training_set):
     load_weeks(1)
-    load.load_increment(loader, load.check_current_state(loader, settings, training_set), training_set)
+    steps.load_increment(loader, steps.check_current_state(loader, settings, training_set), training_set)
     before = everything(loader)
     with pytest.raises(BadInputError, match="week_2 is 'running', and nothing is corrected before"):
         apply("productid,prdtypecode", (some(loader, "train")[0], 10))

@@ -22,10 +22,10 @@ TASKS = ["check_current_state", "load_increment", "validate_data_load", "complet
 NOWHERE = {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": "1", "POSTGRES_USER": "nobody"}
 # Raising in these fails each task of the DAG in turn.
 STEPS = [
-    "db.load.check_current_state",
-    "db.load.load_increment",
-    "db.load.validate_data_load",
-    "db.load.complete_batch",
+    "db.load.steps.check_current_state",
+    "db.load.steps.load_increment",
+    "db.load.steps.validate_data_load",
+    "db.load.steps.complete_batch",
     "db.batches.pipeline_status",
 ]
 
@@ -332,7 +332,7 @@ def test_retries_end_right_when_every_task_fails_before_and_after_its_work(run, 
 def test_a_task_that_keeps_failing_leaves_what_the_next_run_takes_up(
     run, batches, history, step, left_behind
 ):
-    given_up = run(faults={f"db.load.{step}": ["after"] * 4})
+    given_up = run(faults={f"db.load.steps.{step}": ["after"] * 4})
     assert given_up.state == "failed"
     assert given_up.tasks[step] == ["failed", 4]
     assert batches() == [left_behind]
@@ -388,7 +388,7 @@ def test_a_batch_that_is_not_as_promised_fails_at_once_and_is_taken_up_when_put_
 
 
 def test_a_run_that_is_overtaken_skips_what_is_left(run, batches):
-    overtaken = run(faults={"db.load.validate_data_load": ["overtaken"]})
+    overtaken = run(faults={"db.load.steps.validate_data_load": ["overtaken"]})
     assert overtaken.states == ["success", "success", "skipped", "skipped", "skipped"]
     assert "week_1 is complete and does not change" in overtaken.log
     assert batches() == [(1, "week_1", 240, "completed")]

@@ -12,11 +12,11 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from db.database import Role
-from listeners.digest import sha256_of
 from listeners.snapshot import handle as snapshot
 from listeners.snapshot.earlier import find_earlier_dataset
 from listeners.snapshot.handle import build
 from listeners.snapshot.read import stream_rows
+from listeners.tracking.digest import sha256_of
 
 ROWS_PER_GROUP = 7
 CODES = (10, 40, 50)

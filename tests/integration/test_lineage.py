@@ -9,13 +9,14 @@ import psycopg
 import pytest
 from lineage_stages import Stages, artifacts_of, shown
 
-from db import load, source
 from db.connect import connect, engine
 from db.database import Database, Role
-from listeners import cli
-from listeners.lineage import lineage
-from listeners.mlflow_runs import Tracking
-from listeners.references import Kind, resolve
+from db.load import steps
+from db.source.training_set import read_training_set
+from listeners.tracking.runs import Tracking
+from rakuten import cli
+from rakuten.provenance.lineage import lineage
+from rakuten.provenance.references import Kind, resolve
 from shared.config import read_settings
 from shared.errors import BadInputError
 from shared.events import Stage
@@ -42,11 +43,11 @@ def built(server, generated, tmp_path_factory):
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         connection.execute("create database lineage template template_rakuten")
         database, tracking = Database(settings, server), Tracking(settings)
-        training_set = source.read_training_set(generated, settings.random_seed, settings.holdout_percentage)
+        training_set = read_training_set(generated, settings.random_seed, settings.holdout_percentage)
         with connect(database.conninfo(Role.LOADER), "test load") as loader:
             for _ in range(6):
-                plan = load.check_current_state(loader, settings, training_set)
-                load.complete_batch(loader, load.load_increment(loader, plan, training_set).batch_id)
+                plan = steps.check_current_state(loader, settings, training_set)
+                steps.complete_batch(loader, steps.load_increment(loader, plan, training_set).batch_id)
         stages = Stages(database, tracking)
         datasets = {batch_id: stages.build(batch_id) for batch_id in (1, 2, 4)}
         models = {batch_id: stages.train(batch_id, run_id) for batch_id, run_id in datasets.items()}

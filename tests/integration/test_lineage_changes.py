@@ -3,12 +3,12 @@
 from lineage_stages import shown
 
 from db.connect import connect, engine
-from db.correct import correct
 from db.database import Role
+from db.load.correction import correct
 from db.sql import query
-from listeners.lineage import lineage
-from listeners.mlflow_runs import Tracking
-from listeners.references import resolve
+from listeners.tracking.runs import Tracking
+from rakuten.provenance.lineage import lineage
+from rakuten.provenance.references import resolve
 
 
 def test_a_product_is_followed_through_corrections_into_datasets(

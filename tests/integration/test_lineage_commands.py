@@ -5,7 +5,7 @@ import psycopg
 import pytest
 
 from db.database import Role
-from shared.lineage_events import FILE_NAME
+from shared.openlineage.emitter import FILE_NAME
 
 
 @pytest.fixture

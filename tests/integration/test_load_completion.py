@@ -6,8 +6,8 @@ from load_steps import finish, load_next, plan_of
 from psycopg import errors
 from table_rows import batches, rows_of
 
-from db import load
 from db.database import Role
+from db.load import steps
 from shared.errors import LoadError
 from shared.events import BatchCompleted, parse
 
@@ -56,19 +56,19 @@ def test_rows_that_are_not_as_promised_fail_the_batch_with_the_reason(
     batch_id = load_next(loader, settings, training_set)
     tamper(statement)
     with pytest.raises(LoadError, match=reason):
-        load.validate_data_load(loader, batch_id)
+        steps.validate_data_load(loader, batch_id)
     assert batches(loader) == [("week_1", 40, 0, "failed")]
     ((error,),) = rows_of(loader, "select load_error from pipeline_status")
     assert reason in error
     with pytest.raises(LoadError, match="is not running"):
-        load.complete_batch(loader, batch_id)
+        steps.complete_batch(loader, batch_id)
 
 
 def test_rows_that_vanished_come_back_when_their_week_is_loaded_again(loader, settings, training_set, tamper):
     batch_id = load_next(loader, settings, training_set)
     tamper("delete from products where sample_rank in (3, 7)")
     with pytest.raises(LoadError):
-        load.validate_data_load(loader, batch_id)
+        steps.validate_data_load(loader, batch_id)
     finish(loader, load_next(loader, settings, training_set))
     assert batches(loader) == [("week_1", 40, 240, "completed")]
 
@@ -80,8 +80,8 @@ def test_rows_that_were_deleted_on_record_are_no_fault(loader, as_role, settings
             "delete from labels where productid in (select productid from products where sample_rank < 3)"
         )
         owner.execute("delete from products where sample_rank < 3")
-    counts = load.validate_data_load(loader, batch_id)
-    load.complete_batch(loader, batch_id)
+    counts = steps.validate_data_load(loader, batch_id)
+    steps.complete_batch(loader, batch_id)
     assert (counts["held_rows"], counts["deleted_rows"]) == (237, 3)
     assert batches(loader) == [("week_1", 40, 237, "completed")]
 
@@ -108,9 +108,9 @@ def test_only_a_loaded_batch_is_validated(loader, end, message):
         loader.execute(f"select {end}")
     loader.commit()
     with pytest.raises(LoadError, match=message):
-        load.validate_data_load(loader, 1)
+        steps.validate_data_load(loader, 1)
     with pytest.raises(LoadError, match="batch 99 does not exist"):
-        load.validate_data_load(loader, 99)
+        steps.validate_data_load(loader, 99)
 
 
 # ---- completion
@@ -125,19 +125,19 @@ def test_a_completed_batch_is_announced_once_when_it_is_committed(loader, as_rol
             return [parse(note.channel, note.payload) for note in ears.notifies(timeout=0)]
 
         batch_id = load_next(loader, settings, training_set)
-        load.validate_data_load(loader, batch_id)
+        steps.validate_data_load(loader, batch_id)
         loader.execute("select complete_batch(%s)", [batch_id])
         assert heard() == []
         loader.rollback()
         assert heard() == []
-        load.complete_batch(loader, batch_id)
-        load.complete_batch(loader, batch_id)
+        steps.complete_batch(loader, batch_id)
+        steps.complete_batch(loader, batch_id)
         assert heard() == [BatchCompleted(v=1, batch_id=batch_id)]
 
 
 def test_a_batch_that_does_not_run_is_not_completed(loader):
     with pytest.raises(LoadError, match="batch 5 is not running") as refused:
-        load.complete_batch(loader, 5)
+        steps.complete_batch(loader, 5)
     assert isinstance(refused.value.__cause__, errors.ObjectNotInPrerequisiteState)
 
 
@@ -145,11 +145,11 @@ def test_no_transaction_is_left_open(loader, settings, training_set):
     plan = plan_of(loader, settings, training_set)
     idle = psycopg.pq.TransactionStatus.IDLE
     assert loader.info.transaction_status == idle
-    batch_id = load.load_increment(loader, plan, training_set).batch_id
+    batch_id = steps.load_increment(loader, plan, training_set).batch_id
     assert loader.info.transaction_status == idle
-    load.validate_data_load(loader, batch_id)
+    steps.validate_data_load(loader, batch_id)
     assert loader.info.transaction_status == idle
-    load.complete_batch(loader, batch_id)
+    steps.complete_batch(loader, batch_id)
     assert loader.info.transaction_status == idle
 
 
@@ -157,7 +157,7 @@ def test_a_batch_is_not_completed_on_an_old_snapshot(settings, loader):
     batch_id = load_next(loader, settings)
     loader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     with pytest.raises(LoadError, match="READ COMMITTED"):
-        load.complete_batch(loader, batch_id)
+        steps.complete_batch(loader, batch_id)
 
 
 def test_a_batch_cannot_be_removed(settings, loader, as_superuser):

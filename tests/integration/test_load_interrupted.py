@@ -9,10 +9,10 @@ import pytest
 from load_steps import finish, load_next, plan_of
 from table_rows import batches, history, rows_of
 
-from db import load, week, writing
 from db.connect import connect
 from db.database import Role
 from db.embedded.waiting import poll
+from db.load import send_rows, steps, writing
 from shared.errors import LoadError
 
 DEADLINE_S = 30
@@ -38,8 +38,8 @@ def run_in_the_middle(monkeypatch, action) -> None:
             action()
         return original(connection, statement, tables)
 
-    original = week.copy_rows
-    monkeypatch.setattr(week, "copy_rows", copy_rows)
+    original = send_rows.copy_rows
+    monkeypatch.setattr(send_rows, "copy_rows", copy_rows)
 
 
 def fail_with(error: BaseException):
@@ -85,7 +85,7 @@ def test_a_first_load_that_left_no_rows_binds_nobody(loader, settings, training_
         load_next(loader, settings, training_set)
     other_seed = settings.model_copy(update={"random_seed": 7})
     finish(loader, load_next(loader, other_seed))
-    assert load.recorded_source(loader)["random_seed"] == 7
+    assert steps.recorded_source(loader)["random_seed"] == 7
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_lost_connection_is_a_load_error_before_the_load(loader, settings, tra
             plan_of(doomed, settings, training_set)
 
 
-@pytest.mark.parametrize("step", [load.validate_data_load, load.complete_batch])
+@pytest.mark.parametrize("step", [steps.validate_data_load, steps.complete_batch])
 def test_a_lost_connection_is_a_load_error_after_the_load(loader, settings, training_set, kill, step):
     with closing(psycopg.connect(loader.info.dsn, password=loader.info.password)) as doomed:
         batch_id = load_next(doomed, settings, training_set)
@@ -155,7 +155,7 @@ def test_a_second_loader_is_told_at_once_and_harms_nothing(
             other.execute("set statement_timeout = '20s'")
             plan = replace(plan_of(other, settings, training_set), week=week)
             with pytest.raises(LoadError, match="another load is running") as refused:
-                load.load_increment(other, plan, training_set)
+                steps.load_increment(other, plan, training_set)
             told.append(refused.value)
 
     run_in_the_middle(monkeypatch, load_as_well)
@@ -172,8 +172,8 @@ def test_a_loader_that_takes_an_unfinished_batch_up_ends_where_the_first_would_h
     with as_role(Role.LOADER) as other:
         finish(other, load_next(other, settings, training_set))
     with pytest.raises(LoadError, match=f"batch {batch_id} is completed"):
-        load.validate_data_load(loader, batch_id)
-    load.complete_batch(loader, batch_id)
+        steps.validate_data_load(loader, batch_id)
+    steps.complete_batch(loader, batch_id)
     assert history(loader) == undisturbed_history
 
 

@@ -8,7 +8,7 @@ import pytest
 from load_steps import finish, load_next, plan_of
 from table_rows import batches, everything
 
-from db import source
+from db.source.training_set import Y_TEST
 from shared.errors import BadInputError, BadSourceError, SourceChangedError
 
 
@@ -76,7 +76,7 @@ def test_another_setting_that_chooses_rows_is_refused_and_nothing_is_touched(
 
 
 def test_labels_of_the_test_set_that_appear_after_the_first_load_are_refused(own_files, loader):
-    labels = own_files.data_path / source.Y_TEST
+    labels = own_files.data_path / Y_TEST
     later = labels.read_bytes()
     labels.unlink()
     finish(loader, load_next(loader, own_files))

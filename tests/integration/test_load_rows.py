@@ -8,9 +8,9 @@ import pytest
 from load_steps import finish, load_next, plan_of, read
 from table_rows import batches, everything, history, rows_of
 
-from db import load
 from db.connect import connect
 from db.database import Role
+from db.load import steps
 from shared.errors import LoadError
 
 ROWS = 600  # of the generated data; 240, 258 and 276 of them are weeks 1, 2 and 3
@@ -47,8 +47,8 @@ def test_the_last_week_reaches_the_maximum_and_nothing_follows(
             "max_percentage": Decimal(maximum),
         }
     )
-    while plan := load.check_current_state(loader, settings, training_set):
-        finish(loader, load.load_increment(loader, plan, training_set).batch_id)
+    while plan := steps.check_current_state(loader, settings, training_set):
+        finish(loader, steps.load_increment(loader, plan, training_set).batch_id)
     assert [total_rows for _, _, total_rows, _ in batches(loader)] == expected
 
 
@@ -126,7 +126,7 @@ def test_a_complete_week_is_not_loaded_again(loader, settings, training_set, loa
     load_weeks(1)
     before = everything(loader)
     with pytest.raises(LoadError, match="batch 'week_1' is complete"):
-        load.load_increment(loader, plan, training_set)
+        steps.load_increment(loader, plan, training_set)
     assert everything(loader) == before
 
 
@@ -134,9 +134,9 @@ def test_loading_an_unfinished_week_again_changes_nothing_and_writes_no_history(
     loader, settings, training_set
 ):
     plan = plan_of(loader, settings, training_set)
-    first = load.load_increment(loader, plan, training_set)
+    first = steps.load_increment(loader, plan, training_set)
     before = (history(loader), rows_of(loader, "select * from products order by id"))
-    again = load.load_increment(loader, plan, training_set)
+    again = steps.load_increment(loader, plan, training_set)
     assert (first.products_written, first.labels_written) == (240, 240)
     assert (again.rows, again.products_written, again.labels_written) == (240, 0, 0)
     assert again.batch_id == first.batch_id

@@ -12,10 +12,10 @@ import pytest
 
 from db.connect import connect
 from db.database import Role
-from listeners.dataset_identity import Proof, identity_of
 from listeners.job import Job
-from listeners.mlflow_runs import Tracking
 from listeners.snapshot import handle as snapshot
+from listeners.snapshot.dataset_digest import Proof, identity_of
+from listeners.tracking.runs import Tracking
 from shared.errors import BadInputError, PipelineError, VerificationError
 from shared.events import Stage
 from shared.mlflow_names import TAG_DATASET_DIGEST

@@ -6,11 +6,12 @@ from typer.testing import CliRunner
 
 from db.connect import connect
 from db.database import Role
-from listeners import cli, reconcile
+from listeners import reconcile
 from listeners.job import Job, Task
-from listeners.mlflow_runs import Tracking
 from listeners.reconcile import Kind
-from listeners.training import registry
+from listeners.tracking import registry
+from listeners.tracking.runs import Tracking
+from rakuten import cli
 from shared.config import environment_for
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, TAG_BATCH_ID, TAG_MODEL_URI

@@ -9,17 +9,17 @@ import pytest
 from psycopg.types.json import Jsonb
 from structlog.testing import capture_logs
 
-from db import source
 from db.connect import connect
-from db.correct import correct
-from db.csv_file import open_csv
 from db.database import Role
-from db.synthetic import generate
+from db.load.correction import correct
+from db.source.csv_file import open_csv
+from db.source.synthetic import generate
+from db.source.training_set import LABEL_COLUMNS, PRODUCT_COLUMNS, X_TRAIN, Y_TRAIN, read_training_set
 from listeners.job import Job
-from listeners.mlflow_runs import Tracking
 from listeners.snapshot import handle as snapshot
 from listeners.snapshot.parquet import SCHEMA
 from listeners.snapshot.read import read_batch, stream_rows
+from listeners.tracking.runs import Tracking
 from shared.errors import FencedError, SourceChangedError
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, TAG_DATASET_SHA256
@@ -141,12 +141,12 @@ def test_shuffled_source_files_give_the_same_bytes(
 ):
     shuffled = tmp_path / "shuffled"
     shutil.copytree(generated, shuffled)
-    for name, columns in ((source.X_TRAIN, source.PRODUCT_COLUMNS), (source.Y_TRAIN, source.LABEL_COLUMNS)):
+    for name, columns in ((X_TRAIN, PRODUCT_COLUMNS), (Y_TRAIN, LABEL_COLUMNS)):
         frame = open_csv(generated / name, columns).whole().text.to_pandas()
         frame.sample(frac=1, random_state=len(columns)).to_csv(shuffled / name, index=False)
     others = another_database.settings.model_copy(update={"data_path": shuffled})
     [batch_id] = load_weeks(1)
-    [other_id] = load_weeks_into(another_database, others, source.read_training_set(shuffled, 42, 10), 1)
+    [other_id] = load_weeks_into(another_database, others, read_training_set(shuffled, 42, 10), 1)
 
     snapshot.handle(job_for(batch_id, 1))
     snapshot.handle(claimed(another_database, others, other_id, 1))
@@ -204,7 +204,7 @@ def test_the_fixed_sets_are_versioned_once(job_for, load_weeks, tracking, settin
         snapshot.handle(job_for(batch_id, week))
     [test_run], [holdout_run] = finished_runs(tracking, "test_df"), finished_runs(tracking, "holdout_df")
     holdout = pq.read_table(tracking.download(holdout_run, "holdout_df.parquet", tmp_path))
-    training_set = source.read_training_set(settings.data_path, 42, 10)
+    training_set = read_training_set(settings.data_path, 42, 10)
     assert holdout["productid"].to_pylist() == training_set.holdout()["productid"].to_pylist()
     test = pd.read_parquet(tracking.download(test_run, "test_df.parquet", tmp_path))
     labels = pd.read_csv(settings.data_path / "Y_test.csv", index_col=0)["prdtypecode"]
@@ -305,7 +305,7 @@ def test_another_database_beside_the_same_mlflow_adopts_nothing(
     others = another_database.settings.model_copy(
         update={"data_path": other_data, "state_path": settings.state_path}
     )
-    training_set = source.read_training_set(other_data, 42, 10)
+    training_set = read_training_set(other_data, 42, 10)
     [other_id] = load_weeks_into(another_database, others, training_set, 1)
     result = snapshot.handle(claimed(another_database, others, other_id, 1))
     frame = pd.read_parquet(

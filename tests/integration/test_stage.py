@@ -13,7 +13,7 @@ from listeners.child import Children, warm_up
 from listeners.doorbell import Doorbell
 from listeners.job import Batch, Task
 from listeners.listen import WakeSource, WakeUp
-from listeners.stage import StageWorker
+from listeners.worker import StageWorker
 from shared.errors import StageError
 from shared.events import Channel, Stage, parse
 

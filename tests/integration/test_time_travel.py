@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pytest
 from psycopg.types.json import Jsonb
 
-from db import source
 from db.database import Role
-from db.synthetic import generate
+from db.source.synthetic import generate
+from db.source.training_set import read_test_set, read_training_set
 from shared.errors import BadCorrectionError, BadInputError
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_the_commands_of_the_readme_work(
     rakuten, settings, demo_data, load_weeks_into, database, monkeypatch, tmp_path
 ):
     settings = settings.model_copy(update={"data_path": demo_data})
-    training_set = source.read_training_set(demo_data, settings.random_seed, settings.holdout_percentage)
+    training_set = read_training_set(demo_data, settings.random_seed, settings.holdout_percentage)
     load_weeks_into(database, settings, training_set, 3)
     monkeypatch.setenv("DATA_PATH", str(demo_data))
     section = README.partition("## Go back in time\n")[2].partition("\n## ")[0]
@@ -294,7 +294,7 @@ def test_a_product_that_is_not_loaded_is_looked_up_in_the_fixed_sets(
     assert [batch["in_dataset"] for batch in found["batches"]] == [False]
     assert "each was evaluated on it (holdout_df)" in rakuten("taint", later).output
 
-    test = source.read_test_set(settings.data_path)["productid"][0].as_py()
+    test = read_test_set(settings.data_path)["productid"][0].as_py()
     found = json.loads(rakuten("taint", test, "--json").output)
     assert (found["held_out"], found["in_holdout_df"], found["in_test_df"]) == (False, False, True)
     output = rakuten("taint", test).output

@@ -13,13 +13,13 @@ import pytest
 from db.connect import connect
 from db.database import Role
 from listeners import reconcile
-from listeners.environment import differences
 from listeners.job import Job, Task
-from listeners.mlflow_runs import Tracking
-from listeners.reproduce import Verdict, reproduce
 from listeners.snapshot import handle as snapshot
+from listeners.tracking.environment import differences
+from listeners.tracking.runs import Tracking
 from listeners.training import handle as training
-from listeners.verify import verify
+from rakuten.provenance.reproduce import Verdict, reproduce
+from rakuten.provenance.verify import verify
 from shared.errors import OutageError, StageError
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT
@@ -236,9 +236,10 @@ def test_a_difference_is_traced_to_the_environment(
     assert set(environment["code"]) == {"version", "git_commit", "git_dirty", "git_diff_sha256"}
 
     changed = {**environment, "packages": {**environment["packages"], "pyarrow": "99.0"}}
-    monkeypatch.setattr("listeners.reproduce.environment", lambda _settings: changed)
+    monkeypatch.setattr("rakuten.provenance.reproduce.environment", lambda _settings: changed)
     monkeypatch.setattr(
-        "listeners.reproduce.build", lambda _connection, _batch, _seed, path: path.write_bytes(b"other")
+        "rakuten.provenance.reproduce.build",
+        lambda _connection, _batch, _seed, path: path.write_bytes(b"other"),
     )
     with connect(database.conninfo(Role.READER), "test", autocommit=True) as connection:
         found = list(reproduce(connection, tracking, settings, (batch_id, "week_1"), runs))

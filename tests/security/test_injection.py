@@ -16,14 +16,21 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from db import load, source, week
-from db.checked_file import CheckedFile
 from db.connect import conninfo_for
 from db.database import Database, Role, prepare_embedded
-from db.source import X_TRAIN, Y_TRAIN, image_paths
-from listeners.commands.status import _decoded
+from db.load import send_rows, steps
+from db.source.checked_file import CheckedFile
+from db.source.training_set import (
+    PRODUCT_COLUMNS,
+    X_TRAIN,
+    Y_TRAIN,
+    _products,
+    image_paths,
+    read_training_set,
+)
 from listeners.doorbell import Doorbell
 from listeners.listen import Timing, WakeSource, WakeUp, _connect_and_subscribe
+from rakuten.commands.events import _decoded
 from shared import mlflow_names
 from shared.config import read_settings
 from shared.errors import BadSourceError, DatabaseUnavailableError
@@ -87,8 +94,8 @@ def parse_anything(_channel: str, payload: str):
 )
 def test_no_notification_controls_the_terminal_of_rakuten_events(protected, monkeypatch, wake):
     if not protected:
-        monkeypatch.setattr("listeners.commands.status.re", SimpleNamespace(sub=lambda _, __, text: text))
-        monkeypatch.setattr("listeners.commands.status.parse", parse_anything)
+        monkeypatch.setattr("rakuten.commands.events.re", SimpleNamespace(sub=lambda _, __, text: text))
+        monkeypatch.setattr("rakuten.commands.events.parse", parse_anything)
     assert (ESCAPE in _decoded(wake)) is not protected
 
 
@@ -141,7 +148,7 @@ def test_a_field_with_sql_is_a_text(source_files, as_role, text):
 
 
 def test_a_field_with_sql_would_run_if_it_were_pasted(source_files, as_role, monkeypatch):
-    monkeypatch.setattr(week, "copy_rows", copy_as_text)
+    monkeypatch.setattr(send_rows, "copy_rows", copy_as_text)
     settings = source_files((SQL_FIELDS[0], 5, 5))
     with as_role(Role.LOADER) as loader:
         load_all(loader, settings)
@@ -149,10 +156,8 @@ def test_a_field_with_sql_would_run_if_it_were_pasted(source_files, as_role, mon
 
 
 def load_all(loader, settings):
-    training_set = source.read_training_set(
-        settings.data_path, settings.random_seed, settings.holdout_percentage
-    )
-    load.load_increment(loader, load.check_current_state(loader, settings, training_set), training_set)
+    training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
+    steps.load_increment(loader, steps.check_current_state(loader, settings, training_set), training_set)
 
 
 @pytest.mark.parametrize("column", ["productid", "imageid"])
@@ -164,12 +169,12 @@ def test_an_id_with_a_path_in_it_leads_to_no_file(source_files, protected, monke
     settings = source_files(("a", ids["productid"], ids["imageid"]))
     if protected:
         with pytest.raises(BadSourceError, match=f"{column} is not a whole number"):
-            source.read_training_set(settings.data_path, 42, 10)
+            read_training_set(settings.data_path, 42, 10)
         return
     monkeypatch.setattr(CheckedFile, "integers", lambda _self, block, column: block.text[column])
     monkeypatch.setattr(CheckedFile, "unique", lambda *_: None)
-    file = CheckedFile(settings.data_path / X_TRAIN, source.PRODUCT_COLUMNS)
-    rows = source._products(file, with_texts=False)
+    file = CheckedFile(settings.data_path / X_TRAIN, PRODUCT_COLUMNS)
+    rows = _products(file, with_texts=False)
     [path] = image_paths(rows, "image_train").to_pylist()
     assert value in path
     if ".." in value:

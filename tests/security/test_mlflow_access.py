@@ -22,7 +22,7 @@ from certificates import Authority
 from db.embedded.waiting import poll
 from listeners import child
 from listeners.job import Job
-from listeners.mlflow_runs import Tracking
+from listeners.tracking.runs import Tracking
 from shared.config import read_settings
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT

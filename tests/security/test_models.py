@@ -21,9 +21,10 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from skops_files import called, defaultdict, estimator, file_of, methodcaller, partial, plain
 
 from db.database import Role
-from listeners.digest import sha256_of
-from listeners.mlflow_runs import Tracking
-from listeners.training import handle, model, promote
+from listeners.promotion import choose_champion
+from listeners.tracking.digest import sha256_of
+from listeners.tracking.runs import Tracking
+from listeners.training import handle, model
 from listeners.training.dataset import fetch, read_frame
 from shared.config import read_settings
 from shared.errors import StageError, VerificationError
@@ -153,10 +154,10 @@ def test_a_champion_that_somebody_planted_is_not_loaded(tracking, run, bomb, as_
     """A challenger is compared with what the champion predicted in its day, and that is a parquet file."""
     plant(tracking, bomb, run)
     if not protected:
-        monkeypatch.setattr(promote, "_predictions_if_any", predictions_of_the_champion)
+        monkeypatch.setattr(choose_champion, "_predictions_if_any", predictions_of_the_champion)
     challenger = SimpleNamespace(version="999")
     with as_role(Role.TRAINING, autocommit=True) as connection:
-        assert not promote.ensure_promoted(tracking, connection, run, challenger, seed=0)
+        assert not choose_champion.ensure_promoted(tracking, connection, run, challenger, seed=0)
     assert bomb.exploded is not protected
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import structlog
 
-import listeners.cli
+import rakuten.cli
 import shared.logs
 from db.connect import conninfo_for, engine, unavailable
 from db.database import Database, Role, prepare_embedded
@@ -104,14 +104,14 @@ def test_a_url_in_the_place_of_a_host_is_not_repeated():
 
 def test_the_command_line_shows_no_password(protected, monkeypatch, capsys):
     if not protected:
-        monkeypatch.setattr(listeners.cli, "censor", uncensored)
+        monkeypatch.setattr(rakuten.cli, "censor", uncensored)
 
     def lost():
         raise psycopg.OperationalError(f"connection to {URL} failed")
 
-    monkeypatch.setattr(listeners.cli, "app", lost)
+    monkeypatch.setattr(rakuten.cli, "app", lost)
     with pytest.raises(SystemExit):
-        listeners.cli.main()
+        rakuten.cli.main()
     assert (SECRET in capsys.readouterr().err) is not protected
 
 

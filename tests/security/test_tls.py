@@ -17,7 +17,7 @@ from db.connect import connect, conninfo_for, engine
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.embedded.waiting import poll
-from db.source import read_training_set
+from db.source.training_set import read_training_set
 from listeners.listen import _connect
 from shared.config import read_settings
 from shared.errors import DatabaseUnavailableError

@@ -35,7 +35,7 @@ def faulty(function, faults):
         if fault == "before":
             raise RuntimeError(f"injected before {function.__name__}")
         if fault == "overtaken":
-            importlib.import_module("db.load").complete_batch(*args)
+            importlib.import_module("db.load.steps").complete_batch(*args)
         result = function(*args, **kwargs)
         if fault == "after":
             raise RuntimeError(f"injected after {function.__name__}")

@@ -9,11 +9,11 @@ from sklearn.metrics import f1_score
 
 from db.connect import connect
 from db.database import Role
-from listeners.mlflow_runs import Tracking
-from listeners.training import registry
-from listeners.training.champion import champion_history
-from listeners.training.promote import ensure_promoted
-from listeners.training.rollback import roll_back
+from listeners.promotion.champion_alias import champion_history
+from listeners.promotion.choose_champion import ensure_promoted
+from listeners.promotion.rollback import roll_back
+from listeners.tracking import registry
+from listeners.tracking.runs import Tracking
 from shared.mlflow_names import (
     CHAMPION,
     HOLDOUT_PREDICTIONS,

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg.rows import dict_row
 
-from listeners.commands import env_file
+from rakuten import env_file
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300

@@ -7,7 +7,7 @@ from multiprocessing import forkserver
 import light_handler
 
 from listeners.run import run_listener
-from listeners.stage import StageWorker
+from listeners.worker import StageWorker
 from shared.logs import configure_logs
 
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -8,7 +8,7 @@ import signal
 import time
 from contextlib import suppress
 
-from listeners.mlflow_runs import Tracking
+from listeners.tracking.runs import Tracking
 from shared.events import Stage
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,

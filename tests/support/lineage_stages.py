@@ -6,7 +6,7 @@ from rich.console import Console
 from db.connect import connect
 from db.database import Role
 from listeners.job import Job
-from listeners.lineage_tree import tree_of
+from rakuten.provenance.lineage_tree import tree_of
 from shared.events import Stage
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,

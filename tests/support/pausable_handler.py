@@ -7,7 +7,7 @@ import fake_clock
 from breakpoints import Boundary, pause_at
 
 from listeners.job import handler_module
-from listeners.mlflow_runs import Tracking
+from listeners.tracking.runs import Tracking
 from shared.events import Stage
 
 
@@ -30,7 +30,7 @@ def handle(job):
 
 
 def pause_after_registering(job):
-    registry = importlib.import_module("listeners.training.registry")
+    registry = importlib.import_module("listeners.tracking.registry")
     ensure_registered = registry.ensure_registered
 
     def pausable_ensure_registered(*arguments):

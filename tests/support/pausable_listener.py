@@ -8,7 +8,7 @@ from breakpoints import LISTENER_PID, Boundary, pause_loop_at
 
 from db.database import Role, open_database
 from listeners.run import run_listener
-from listeners.stage import StageWorker
+from listeners.worker import StageWorker
 from shared.config import read_settings
 from shared.events import Stage
 from shared.logs import configure_logs

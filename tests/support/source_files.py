@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from db import source
-from db.source import X_TEST, X_TRAIN, Y_TRAIN, check
+from db.source.training_set import X_TEST, X_TRAIN, Y_TRAIN, TrainingSet, check_source, read_training_set
 from shared.errors import Problem
 
 SEED, HOLDOUT = 42, 10
@@ -37,19 +36,19 @@ class Sources:
         parts = (part if isinstance(part, bytes) else part.encode() for part in text)
         (self.directory / name).write_bytes(b"".join(parts))
 
-    def training_set(self, seed: int = SEED, holdout_percentage: int = HOLDOUT) -> source.TrainingSet:
-        return source.read_training_set(self.directory, seed, holdout_percentage)
+    def training_set(self, seed: int = SEED, holdout_percentage: int = HOLDOUT) -> TrainingSet:
+        return read_training_set(self.directory, seed, holdout_percentage)
 
     def training_table(self) -> pa.Table:
         return in_file_order(self.training_set())
 
 
-def in_file_order(training_set: source.TrainingSet) -> pa.Table:
+def in_file_order(training_set: TrainingSet) -> pa.Table:
     """All rows of a training set with their texts and labels, as the file holds them."""
     rows = training_set.rows(0, training_set.total_rows).drop(["image_path", "sample_rank", "split"])
     return rows.take(pa.array(np.argsort(training_set.order)))
 
 
 def only_problem(directory: Path) -> Problem:
-    (problem,) = check(directory)
+    (problem,) = check_source(directory)
     return problem

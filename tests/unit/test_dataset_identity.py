@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from listeners.dataset_identity import ProductRow, Proof, identity_of, prove
+from listeners.snapshot.dataset_digest import ProductRow, Proof, identity_of, prove
 from listeners.snapshot.parquet import SCHEMA, write_balanced
 from shared.errors import BadInputError
 

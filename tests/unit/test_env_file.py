@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from listeners.commands.env_file import filled, with_commit, write
+from rakuten.env_file import filled, with_commit, write
 from shared.config import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ def test_make_env_writes_the_commit_of_the_checkout_and_nothing_where_there_is_n
     folder = tmp_path / "unpacked"
     folder.mkdir()
     (folder / ".env.example").write_text(EXAMPLE.read_text())
-    program = [sys.executable, "-m", "listeners.commands.env_file"]
+    program = [sys.executable, "-m", "rakuten.env_file"]
 
     def written() -> str | None:
         subprocess.run(program, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": os.defpath}, check=True)

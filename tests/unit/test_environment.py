@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, sys
 from shared.config import read_settings
-from listeners.environment import environment
+from listeners.tracking.environment import environment
 for line in sys.stdin:
     print(json.dumps(environment(read_settings(git_commit=line.strip() or None))["code"]), flush=True)
 """

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listeners.merkle import audit_path, leaf_hash, root_from_path, root_of
+from listeners.snapshot.merkle import audit_path, leaf_hash, root_from_path, root_of
 
 # The entries and roots with which Certificate Transparency's implementations test themselves.
 ENTRIES = [

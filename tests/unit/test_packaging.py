@@ -1,4 +1,4 @@
-"""`shared`, `db` and `listeners` are common names: what is installed under them must be ours, whole."""
+"""`shared`, `db`, `listeners` and `rakuten` are common names: what is installed under them must be ours, whole."""
 
 import importlib.metadata
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = ("db", "listeners", "shared")
+OURS = ("db", "listeners", "rakuten", "shared")
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import csv
 import pytest
 from source_files import X_HEADER, X_ROWS, Y_HEADER, Y_ROWS, only_problem
 
-from db import csv_file, source
-from db.source import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check
+from db.source import csv_file
+from db.source.training_set import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check_source, read_test_set
 from shared.errors import BadSourceError
 
 
@@ -31,7 +31,7 @@ def test_a_row_longer_than_a_block_is_read_and_refused_by_name(sources):
     text = "x" * (2 * csv_file._BLOCK_BYTES + 1)
     sources.write(X_TEST, X_HEADER, f"7,{text},,200,910\n", "8,a,,201,911\n")
     with pytest.raises(BadSourceError, match=r"X_test.csv:2: designation is longer than"):
-        source.read_test_set(sources.directory)
+        read_test_set(sources.directory)
 
 
 # ---- the right line
@@ -39,7 +39,7 @@ def test_a_row_longer_than_a_block_is_read_and_refused_by_name(sources):
 
 def test_an_unquoted_line_end_makes_two_rows_of_the_wrong_length(sources):
     sources.write(X_TRAIN, X_HEADER, X_ROWS[0], "1,Liv\nre,,101,901\n", X_ROWS[2])
-    first, second = check(sources.directory)
+    first, second = check_source(sources.directory)
     assert (first.line, first.value, first.reason) == (6, "1,Liv", "2 fields where the header has 5")
     assert (second.line, second.value, second.reason) == (7, "re,,101,901", "4 fields where the header has 5")
 
@@ -89,7 +89,7 @@ def test_every_problem_of_every_file_is_reported(sources):
     (sources.directory / Y_TRAIN).unlink()
     sources.write(X_TEST, X_HEADER, "7,a,b\n", "8,a,b,200,910\n", "9,a,b,c,200,910\n")
     sources.write(Y_TEST, Y_HEADER, "7,-5\n")
-    assert [(problem.file, problem.line, problem.value) for problem in check(sources.directory)] == [
+    assert [(problem.file, problem.line, problem.value) for problem in check_source(sources.directory)] == [
         (X_TEST, 2, "7,a,b"),
         (X_TEST, 4, "9,a,b,c,200,910"),
         (X_TRAIN, 2, "x"),
@@ -105,7 +105,7 @@ def test_every_problem_of_every_file_is_reported(sources):
 def test_a_third_row_of_the_same_product_is_reported_too(sources):
     rows = [f"{index},a,b,100,900\n" for index in range(3)]
     sources.write(X_TRAIN, X_HEADER, *rows)
-    assert [problem.line for problem in check(sources.directory)] == [3, 4]
+    assert [problem.line for problem in check_source(sources.directory)] == [3, 4]
 
 
 def test_the_report_is_readable_and_not_endless(sources):

@@ -8,18 +8,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from source_files import X_HEADER, X_ROWS, Y_HEADER, Y_ROWS
 
-from db import csv_file, source
-from db.csv_file import open_csv
-from db.source import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check
+from db.source import csv_file
+from db.source.csv_file import open_csv
+from db.source.training_set import (
+    X_TEST,
+    X_TRAIN,
+    Y_TEST,
+    Y_TRAIN,
+    check_source,
+    fingerprints,
+    read_test_set,
+)
 from shared.errors import SourceChangedError
 
 
 def test_good_files_have_no_problems(sources):
-    assert check(sources.directory) == []
+    assert check_source(sources.directory) == []
 
 
 def test_generated_files_have_no_problems(generated):
-    assert check(generated) == []
+    assert check_source(generated) == []
 
 
 def test_values_are_read_exactly(sources):
@@ -81,7 +89,7 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(sources, newline, bom):
 def test_a_quoted_header_after_a_byte_order_mark_is_read(sources):
     header = '"","designation","description","productid","imageid"\n'
     sources.write(X_TRAIN, b"\xef\xbb\xbf", header, *X_ROWS)
-    assert check(sources.directory) == []
+    assert check_source(sources.directory) == []
 
 
 def test_characters_of_four_bytes_are_read(sources):
@@ -121,7 +129,7 @@ def test_line_ends_inside_quotes_survive_wherever_the_reader_cuts_the_file(sourc
     text = "\r\n" * 5
     for padding in range(64):
         sources.write(X_TEST, X_HEADER, f'7,{"x" * padding},"{text}",200,910\n')
-        assert source.read_test_set(sources.directory)["description"].to_pylist() == [text]
+        assert read_test_set(sources.directory)["description"].to_pylist() == [text]
 
 
 def test_labels_are_joined_by_index_whatever_their_order(sources):
@@ -131,11 +139,11 @@ def test_labels_are_joined_by_index_whatever_their_order(sources):
 
 
 def test_test_rows_carry_their_image_and_labels_where_there_are_some(sources):
-    (row,) = source.read_test_set(sources.directory).to_pylist()
+    (row,) = read_test_set(sources.directory).to_pylist()
     assert row["image_path"] == "images/image_test/image_910_product_200.jpg"
     assert "prdtypecode" not in row
     sources.write(Y_TEST, Y_HEADER, "7,60\n")
-    (row,) = source.read_test_set(sources.directory).to_pylist()
+    (row,) = read_test_set(sources.directory).to_pylist()
     assert row["prdtypecode"] == 60
 
 
@@ -182,6 +190,6 @@ def test_rows_are_read_alike_wherever_the_file_is_cut(sources, monkeypatch):
 
 def test_a_fingerprint_is_the_sha256_of_a_file(sources):
     sources.write(X_TRAIN, "abc")
-    found = source.fingerprints(sources.directory)
+    found = fingerprints(sources.directory)
     assert found[X_TRAIN] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert set(found) == {X_TRAIN, Y_TRAIN, X_TEST}

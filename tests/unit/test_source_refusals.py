@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from source_files import X_HEADER, X_ROWS, Y_HEADER, Y_ROWS, only_problem
 
-from db.source import X_TRAIN, Y_TRAIN, check
+from db.source.training_set import X_TRAIN, Y_TRAIN, check_source
 from shared.errors import BadSourceError
 
 
@@ -228,7 +228,7 @@ def test_what_check_reports_is_what_reading_refuses(sources, name):
     sources.write(bad.file, *bad.text)
     with pytest.raises(BadSourceError) as refused:
         sources.training_set()
-    assert list(refused.value.problems) == check(sources.directory)
+    assert list(refused.value.problems) == check_source(sources.directory)
     assert refused.value.exit_code == 2
 
 

@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from source_files import HOLDOUT, SEED, in_file_order
 
-from db import source
-from db.text_group import text_group
+from db.source.text_group import text_group
+from db.source.training_set import is_holdout, read_training_set
 
 
 def test_the_order_of_the_files_decides_nothing(generated, shuffled):
-    one = source.read_training_set(generated, SEED, HOLDOUT)
-    other = source.read_training_set(shuffled, SEED, HOLDOUT)
+    one = read_training_set(generated, SEED, HOLDOUT)
+    other = read_training_set(shuffled, SEED, HOLDOUT)
     assert not one.table.equals(other.table)
     assert one.rows(0, one.total_rows).equals(other.rows(0, other.total_rows))
     assert one.holdout().equals(other.holdout())
 
 
 def test_ranks_are_a_permutation(generated):
-    training_set = source.read_training_set(generated, SEED, HOLDOUT)
+    training_set = read_training_set(generated, SEED, HOLDOUT)
     rows = training_set.rows(0, training_set.total_rows)
     assert rows["sample_rank"].to_pylist() == list(range(training_set.total_rows))
     assert sorted(rows["productid"].to_pylist()) == sorted(training_set.table["productid"].to_pylist())
@@ -32,21 +32,21 @@ def test_ranks_are_a_permutation(generated):
 
 
 def test_rows_of_a_range_of_ranks_are_a_slice_of_all(generated):
-    training_set = source.read_training_set(generated, SEED, HOLDOUT)
+    training_set = read_training_set(generated, SEED, HOLDOUT)
     everything = training_set.rows(0, training_set.total_rows)
     assert training_set.rows(240, 258).equals(everything.slice(240, 18))
     assert training_set.rows(5, 5).num_rows == 0
 
 
 def test_another_seed_draws_another_order_and_another_holdout(generated):
-    one = source.read_training_set(generated, SEED, HOLDOUT)
-    other = source.read_training_set(generated, SEED + 1, HOLDOUT)
+    one = read_training_set(generated, SEED, HOLDOUT)
+    other = read_training_set(generated, SEED + 1, HOLDOUT)
     assert not np.array_equal(one.order, other.order)
     assert one.holdout()["productid"].to_pylist() != other.holdout()["productid"].to_pylist()
 
 
 def test_the_holdout_holds_its_share_and_nothing_else(generated):
-    training_set = source.read_training_set(generated, SEED, HOLDOUT)
+    training_set = read_training_set(generated, SEED, HOLDOUT)
     holdout = training_set.holdout()
     assert set(holdout["split"].to_pylist()) == {"holdout"}
     assert 0.05 < holdout.num_rows / training_set.total_rows < 0.15
@@ -56,25 +56,25 @@ def test_the_holdout_holds_its_share_and_nothing_else(generated):
 def test_the_share_of_held_out_texts_is_near_the_percentage(percentage):
     texts = [f"product {number}" for number in range(20_000)]
     rows = pa.table({"designation": texts, "description": [None] * len(texts)})
-    share = source.is_holdout(rows, SEED, percentage).mean()
+    share = is_holdout(rows, SEED, percentage).mean()
     assert abs(share - percentage / 100) < 0.02
 
 
 def test_a_larger_holdout_contains_the_smaller(generated):
-    table = in_file_order(source.read_training_set(generated, SEED, HOLDOUT))
-    smaller, larger = (source.is_holdout(table, SEED, percentage) for percentage in (10, 20))
+    table = in_file_order(read_training_set(generated, SEED, HOLDOUT))
+    smaller, larger = (is_holdout(table, SEED, percentage) for percentage in (10, 20))
     assert not (smaller & ~larger).any()
     assert larger.sum() > smaller.sum()
 
 
 def test_near_identical_texts_never_straddle_the_split(generated):
-    rows = in_file_order(source.read_training_set(generated, SEED, HOLDOUT))
+    rows = in_file_order(read_training_set(generated, SEED, HOLDOUT))
     shouted = rows.set_column(
         rows.column_names.index("designation"),
         "designation",
         pa.array([f"<b>{text.upper()}</b> !" for text in rows["designation"].to_pylist()]),
     )
-    assert np.array_equal(source.is_holdout(rows, SEED, HOLDOUT), source.is_holdout(shouted, SEED, HOLDOUT))
+    assert np.array_equal(is_holdout(rows, SEED, HOLDOUT), is_holdout(shouted, SEED, HOLDOUT))
 
 
 # ---- the groups of texts that are held out together

@@ -12,9 +12,9 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.svm import LinearSVC
 
-from db.synthetic import GeneratedData, generate
-from db.synthetic.draws import Draws
-from db.synthetic.generate import class_counts
+from db.source.synthetic import GeneratedData, generate
+from db.source.synthetic.draws import Draws
+from db.source.synthetic.generate import class_counts
 from shared.categories import CATEGORIES
 from shared.errors import BadInputError
 
@@ -148,9 +148,7 @@ def test_descriptions_and_titles_hold_what_makes_csv_hard(products, pattern):
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
     generate(tmp_path / "here", 300)
-    script = (
-        "import sys, pathlib; from db.synthetic import generate; generate(pathlib.Path(sys.argv[1]), 300)"
-    )
+    script = "import sys, pathlib; from db.source.synthetic import generate; generate(pathlib.Path(sys.argv[1]), 300)"
     subprocess.run([sys.executable, "-c", script, tmp_path / "there"], check=True)
     assert csv_bytes(tmp_path / "here") == csv_bytes(tmp_path / "there")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from listeners.training.compare import compare
+from listeners.promotion.compare import compare
 
 
 def holdout(n=8500, n_classes=27, seed=0):

@@ -1,0 +1,145 @@
+"""The file of a correction: which products to update, delete or insert, checked as far as the file itself tells.
+
+A line a product, known by its `productid`. `operation` is update, delete or insert, and update where the column is missing.
+An update sets the columns that the file has, to null where the field is empty; what it does not name stays as it is. An
+insertion of a product that was deleted takes what the file does not give from what the product was.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from db.source.checked_file import CheckedFile, rows_where
+from db.source.csv_file import Block, read_header
+from db.source.csv_problems import shown
+from db.source.training_set import image_paths
+from shared.categories import CATEGORIES
+from shared.errors import BadSourceError, Problem
+
+COLUMNS: Final = ("productid", "operation", "designation", "description", "imageid", "prdtypecode")
+OPERATIONS: Final = ("update", "delete", "insert")
+_NEVER_EMPTY: Final = ("designation", "prdtypecode")
+
+
+@dataclass(frozen=True)
+class CorrectionFile:
+    """What a file asks for.
+
+    Attributes:
+        file: the file, with the problems that were found in it.
+        sha256: of its bytes.
+        columns: those that the file has.
+        rows: one for each product that can be told, with row_number (in `file`), operation, productid, designation,
+            description, imageid, image_path and prdtypecode; null where the file has no value, or one that is reported.
+    """
+
+    file: CheckedFile
+    sha256: str
+    columns: tuple[str, ...]
+    rows: pa.Table
+
+
+def read_correction(path: Path) -> CorrectionFile:
+    """Read and check a file.
+
+    Raises:
+        BadSourceError: it cannot be split into rows and columns. What is wrong with a row is in `file.problems`.
+    """
+    columns = _columns(path)
+    file = CheckedFile(path, columns, fix="correct the value, or remove the row")
+    given = file.csv.whole()
+    productids = file.integers(given, "productid")
+    file.unique("productid", productids)
+    rows = {
+        "row_number": pa.array(np.arange(file.csv.num_rows)),
+        "operation": _operations(file, given.text),
+        "productid": productids,
+        "designation": _text(file, given, "designation"),
+        "description": _text(file, given, "description"),
+        "imageid": _number(file, given, "imageid"),
+        "prdtypecode": _class_codes(file, given),
+    }
+    _check_fields(file, given.text, rows["operation"])
+    table = pa.table(rows)
+    table = table.append_column("image_path", image_paths(table, "image_train"))
+    return CorrectionFile(file, hashlib.sha256(path.read_bytes()).hexdigest(), columns, _told_apart(table))
+
+
+def _columns(path: Path) -> tuple[str, ...]:
+    header = read_header(path, ["productid"])
+    problems = [
+        Problem(path.name, 1, shown(",".join(header)), reason, f"the columns are {', '.join(COLUMNS)}")
+        for reason in (
+            *(f"column {name!r} is unknown" for name in header if name not in COLUMNS),
+            *(["there is nothing to correct"] if header == ["productid"] else []),
+        )
+    ]
+    if problems:
+        raise BadSourceError(problems)
+    return tuple(dict.fromkeys(header))  # the reader refuses one that is there twice
+
+
+def _operations(file: CheckedFile, text: pa.Table) -> pa.ChunkedArray:
+    """The operations, null where they are reported."""
+    if "operation" not in text.column_names:
+        return pa.chunked_array([pa.array(["update"] * text.num_rows)])
+    operations = text["operation"]
+    known = pc.is_in(operations, value_set=pa.array(OPERATIONS))
+    file.report(
+        rows_where(pc.invert(known)),
+        "operation",
+        f"operation is none of {', '.join(OPERATIONS)}",
+        "correct it",
+    )
+    return pc.if_else(known, operations, None)
+
+
+def _text(file: CheckedFile, given: Block, column: str) -> pa.ChunkedArray:
+    if column not in given.text.column_names:
+        return pa.chunked_array([pa.nulls(given.text.num_rows, pa.string())])
+    return file.texts(given, column)
+
+
+def _number(file: CheckedFile, given: Block, column: str) -> pa.ChunkedArray:
+    if column not in given.text.column_names:
+        return pa.chunked_array([pa.nulls(given.text.num_rows, pa.int64())])
+    return file.integers(given, column, may_be_empty=True)
+
+
+def _class_codes(file: CheckedFile, given: Block) -> pa.ChunkedArray:
+    codes = _number(file, given, "prdtypecode")
+    known = pc.is_in(codes, value_set=pa.array(CATEGORIES, pa.int64()))
+    unknown = rows_where(pc.and_(codes.is_valid(), pc.invert(known)))
+    file.report(
+        unknown,
+        "prdtypecode",
+        "prdtypecode is no class",
+        f"the classes are {', '.join(map(str, CATEGORIES))}",
+    )
+    return pc.if_else(known, codes, None)
+
+
+def _check_fields(file: CheckedFile, text: pa.Table, operations: pa.ChunkedArray) -> None:
+    """Report what an update must have and a deletion must not."""
+    updates, deletions = (pc.fill_null(pc.equal(operations, name), False) for name in ("update", "delete"))
+    for column in (name for name in text.column_names if name not in {"productid", "operation"}):
+        empty = text[column].is_null()
+        if column in _NEVER_EMPTY:
+            remedy = "fill it in; rows that keep theirs go into a file without this column"
+            file.report(rows_where(pc.and_(updates, empty)), column, f"{column} may not be empty", remedy)
+        given = rows_where(pc.and_(deletions, pc.invert(empty)))
+        file.report(
+            given, column, f"a deletion takes no {column}", "empty the field, or correct the operation"
+        )
+
+
+def _told_apart(rows: pa.Table) -> pa.Table:
+    """The rows of which product and operation are known; of several for one product, the first."""
+    known = rows.filter(pc.and_(rows["productid"].is_valid(), rows["operation"].is_valid()))
+    _, first = np.unique(known["productid"].to_numpy(), return_index=True)
+    return known.take(pa.array(np.sort(first)))

@@ -1,0 +1,60 @@
+"""One week's rows on their way into PostgreSQL, in the transaction of the caller.
+
+They go straight into the tables. Where one of them is there already, brought by an earlier attempt or entered by somebody, or
+has been deleted since, they go by a staging table, and what is there stays as it is.
+"""
+
+from typing import Final
+
+import psycopg
+
+from db.load.writing import Connection, copy_rows
+from db.source.training_set import TrainingSet
+from db.sql import query
+
+_PRODUCT_COLUMNS: Final = (
+    "productid",
+    "designation",
+    "description",
+    "imageid",
+    "image_path",
+    "sample_rank",
+    "split",
+)
+
+
+def send_week(
+    connection: Connection, training_set: TrainingSet, first_rank: int, end_rank: int
+) -> tuple[int, int]:
+    """Send the rows of these ranks; returns how many products and labels were written."""
+    ranks = {"first_rank": first_rank, "end_rank": end_rank}
+    if connection.execute(query("deleted_of_week"), ranks).fetchone() is None:
+        try:
+            with connection.transaction():
+                return _copy(connection, training_set, first_rank, end_rank)
+        except psycopg.errors.UniqueViolation:
+            pass
+    return _merge(connection, training_set, first_rank, end_rank)
+
+
+def _copy(
+    connection: Connection, training_set: TrainingSet, first_rank: int, end_rank: int
+) -> tuple[int, int]:
+    chunks = training_set.chunks(first_rank, end_rank)
+    products = copy_rows(connection, "copy_products", (rows.select(_PRODUCT_COLUMNS) for rows in chunks))
+    labels = copy_rows(connection, "copy_labels", [training_set.labels(first_rank, end_rank)])
+    return products, labels
+
+
+def _merge(
+    connection: Connection, training_set: TrainingSet, first_rank: int, end_rank: int
+) -> tuple[int, int]:
+    chunks = training_set.chunks(first_rank, end_rank)
+    connection.execute(query("create_staging"))
+    copy_rows(
+        connection, "copy_staging", (rows.select((*_PRODUCT_COLUMNS, "prdtypecode")) for rows in chunks)
+    )
+    connection.execute(query("leave_out_deleted"))
+    products = connection.execute(query("merge_products")).rowcount
+    labels = connection.execute(query("merge_labels")).rowcount
+    return products, labels

@@ -1,0 +1,278 @@
+"""One week's load, in the four steps that Airflow runs as tasks and `rakuten load` runs in a row.
+
+    check_current_state -> load_increment -> validate_data_load -> complete_batch
+
+The load is cumulative and idempotent: a week names a percentage, the percentage names the rows, and only those that are not
+there yet are sent. All of a week's rows arrive in one transaction, so a failed or killed load leaves none.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from db.load.held_out_changes import hold_out_changes
+from db.load.send_rows import send_week
+from db.load.writing import Connection, claim_batch, lock_tables, readable
+from db.source.training_set import TrainingSet, fingerprints, read_test_set
+from db.sql import query
+from shared.config import Settings, target_rows
+from shared.errors import BadInputError, LoadError, PipelineError, SourceChangedError
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What one week's load will do. Ranks are positions in the seeded permutation of the training rows."""
+
+    week: int
+    percentage: Decimal
+    first_rank: int
+    end_rank: int
+    total_rows: int
+    source: dict[str, Any]
+
+    @property
+    def batch_name(self) -> str:
+        return f"week_{self.week}"
+
+    @property
+    def new_rows(self) -> int:
+        return self.end_rank - self.first_rank
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What `load_increment` did: rows sent, and how many products and labels were written."""
+
+    batch_id: int
+    rows: int
+    products_written: int
+    labels_written: int
+    seconds: float
+
+
+def check_current_state(
+    connection: Connection, settings: Settings, training_set: TrainingSet
+) -> LoadPlan | None:
+    """The next week's plan, or None when PostgreSQL holds MAX_PERCENTAGE.
+
+    Raises:
+        SourceChangedError: a source file, or a setting that chooses the rows, differs from what the first load recorded.
+        BadSourceError: before the first load, any problem in any of the source files.
+        BadInputError: the percentages have been lowered, so that the next week would hold no more than the last.
+    """
+    last_name, last_percentage, recorded = _last_batch(connection)
+    current = _source_record(settings, training_set)
+    if recorded is None:
+        read_test_set(settings.data_path)  # refuse it now, not when the first snapshot needs it
+    else:
+        require_unchanged_source(recorded, settings, training_set)
+    week = 1 if last_name is None else int(last_name.removeprefix("week_")) + 1
+    if week > settings.last_week:
+        return None
+    percentage = settings.percentage_of(week)
+    if last_percentage is not None and percentage <= last_percentage:
+        raise BadInputError(
+            f"week_{week} is to hold {percentage} % of the training rows, and {last_name} holds {last_percentage} % already",
+            remedy="INITIAL_PERCENTAGE or INCREMENT_PERCENTAGE has been lowered since: raise it again",
+        )
+    return LoadPlan(
+        week=week,
+        percentage=percentage,
+        first_rank=target_rows(training_set.total_rows, last_percentage) if last_percentage else 0,
+        end_rank=target_rows(training_set.total_rows, percentage),
+        total_rows=training_set.total_rows,
+        source=current,
+    )
+
+
+def tell_nobody(_batch_id: int) -> None:
+    """The `on_claim` of whoever has nothing to do with the claim."""
+
+
+def load_increment(
+    connection: Connection,
+    plan: LoadPlan,
+    training_set: TrainingSet,
+    *,
+    on_claim: Callable[[int], None] = tell_nobody,
+) -> LoadResult:
+    """Send the week's rows: claim the batch, then COPY them, all or nothing.
+
+    A row that an earlier attempt has brought stays as it is now, or deleted: what changed it since was a correction.
+
+    Args:
+        connection: of the loader.
+        plan: what to load.
+        training_set: the files that the plan was made from.
+        on_claim: told the batch's id when the claim is committed, before any row is sent.
+
+    Raises:
+        LoadError: another load is running, or PostgreSQL refused; the batch is then 'failed' and holds no rows.
+    """
+    started = time.monotonic()
+    batch_id = _claim(connection, plan)
+    on_claim(batch_id)
+    with _failing(connection, batch_id, plan.batch_name), connection.transaction():
+        connection.execute("select begin_batch(%s)", [batch_id])
+        products, labels = send_week(connection, training_set, plan.first_rank, plan.end_rank)
+        result = LoadResult(batch_id, plan.new_rows, products, labels, round(time.monotonic() - started, 3))
+        record = {
+            "rows": result.rows,
+            "products_written": products,
+            "labels_written": labels,
+            "seconds": result.seconds,
+            "target_rows": plan.end_rank,
+        }
+        connection.execute("select record_load(%s, %s)", [batch_id, Jsonb(record)])
+    connection.commit()
+    return result
+
+
+def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
+    """Compare what `products` holds with what the batch promised; returns the counts.
+
+    Raises:
+        LoadError: they differ; the batch is then 'failed', so that no snapshot is built from it.
+    """
+    with readable(f"batch {batch_id}"):
+        name, target = _running_batch(connection, batch_id)
+        with connection.cursor(row_factory=dict_row) as cursor:
+            counts = cursor.execute(query("validate_load"), {"target_rows": target}).fetchone()
+        connection.commit()
+    assert counts is not None  # noqa: S101  an aggregate always has a row
+    with _failing(connection, batch_id, name):  # a difference fails the batch; a lost connection does not
+        if counts["held_rows"] + counts["deleted_rows"] != target:
+            missing = target - counts["held_rows"] - counts["deleted_rows"]
+            raise LoadError(
+                f"{name}: products holds {counts['held_rows']} of the {target} rows of this percentage, "
+                f"{counts['deleted_rows']} were deleted, {missing} are missing without a trace",
+                remedy="compare products with products_history, then run the load again",
+            )
+        if counts["excess_rows"] or counts["unlabelled_rows"]:
+            raise LoadError(
+                f"{name}: {counts['excess_rows']} products lie beyond this percentage, "
+                f"{counts['unlabelled_rows']} have no label",
+                remedy="products_history tells who changed them; put it right, then run the load again",
+            )
+    return counts
+
+
+def complete_batch(connection: Connection, batch_id: int) -> None:
+    """Seal the batch: from here on it does not change, and its trigger notifies the snapshot listener.
+
+    What was changed outside any batch since the last one becomes part of this one, held out where that is due.
+    """
+    with (
+        readable(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
+        connection.transaction(),
+    ):
+        lock_tables(connection)
+        held_out = hold_out_changes(connection, batch_id)
+        connection.execute("select record_load(%s, %s)", [batch_id, Jsonb({"held_out": held_out})])
+        connection.execute("select complete_batch(%s)", [batch_id])
+    connection.commit()
+
+
+def recorded_source(connection: Connection) -> dict[str, Any] | None:
+    """What the first load recorded of its source: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage."""
+    _name, _percentage, recorded = _last_batch(connection)
+    return recorded
+
+
+def _last_batch(connection: Connection) -> tuple[str | None, Decimal | None, dict[str, Any] | None]:
+    with readable("reading data_loads"):
+        row = connection.execute(query("last_batch")).fetchone()
+        connection.commit()
+    return (row[0], row[1], row[2]) if row else (None, None, None)
+
+
+def _source_record(settings: Settings, training_set: TrainingSet) -> dict[str, Any]:
+    return {
+        "files": fingerprints(settings.data_path),
+        "total_rows": training_set.total_rows,
+        "random_seed": settings.random_seed,
+        "holdout_percentage": settings.holdout_percentage,
+    }
+
+
+def require_unchanged_source(recorded: dict[str, Any], settings: Settings, training_set: TrainingSet) -> None:
+    """Refuse source files and settings that are not those of the first load.
+
+    Args:
+        recorded: what `recorded_source` gives.
+        settings: the settings now.
+        training_set: read from the files of DATA_PATH.
+
+    Raises:
+        SourceChangedError: a file or a setting that chooses the rows differs; the message says which.
+    """
+    require_unchanged_settings(recorded, settings)
+    current = _source_record(settings, training_set)
+    for name in sorted(recorded["files"] | current["files"]):
+        then, now = recorded["files"].get(name), current["files"].get(name)
+        if then != now:
+            change = "is gone" if now is None else "has appeared" if then is None else "has changed"
+            raise SourceChangedError(
+                f"{name} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
+                remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
+            )
+
+
+def require_unchanged_settings(recorded: dict[str, Any], settings: Settings) -> None:
+    """Refuse settings that would choose other rows than those of the first load.
+
+    Raises:
+        SourceChangedError: RANDOM_SEED or HOLDOUT_PERCENTAGE differs.
+    """
+    for setting in ("random_seed", "holdout_percentage"):
+        then, now = recorded[setting], getattr(settings, setting)
+        if then != now:
+            raise SourceChangedError(
+                f"{setting.upper()} was {then} at the first load and is {now} now",
+                remedy=f"it decides which rows are chosen: set {setting.upper()}={then}",
+            )
+
+
+def _claim(connection: Connection, plan: LoadPlan) -> int:
+    """Commit the claim before the load begins, so that a killed load leaves a 'running' batch to see."""
+    with readable(plan.batch_name), connection.transaction():
+        batch_id = claim_batch(connection, plan.batch_name, plan.percentage, plan.source)
+    connection.commit()
+    return batch_id
+
+
+def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
+    row = connection.execute(
+        "select batch_name, (metadata #>> '{load,target_rows}')::bigint, status from data_loads where id = %s",
+        [batch_id],
+    ).fetchone()
+    connection.commit()
+    if row is None or row[2] != "running" or row[1] is None:
+        state = "does not exist" if row is None else f"is {row[2]}"
+        raise LoadError(
+            f"batch {batch_id} {state}; only a loaded batch can be validated", remedy="run the load again"
+        )
+    return row[0], row[1]
+
+
+@contextmanager
+def _failing(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
+    """Mark the batch 'failed' with the reason, then raise it in readable form."""
+    try:
+        with readable(name):
+            yield
+    except PipelineError as error:
+        if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+            # where the connection is lost the batch stays 'running', and can be claimed again all the same
+            with suppress(psycopg.Error):
+                connection.rollback()
+                connection.execute("select fail_batch(%s, %s)", [batch_id, error.message])
+                connection.commit()
+        raise

@@ -1,0 +1,1 @@
+"""The CSV files: read, checked, put in order and split."""

@@ -1,0 +1,101 @@
+"""One CSV file whose rows are checked column by column; every problem is found before anything is written."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from db.source.csv_file import INDEX, Block, open_csv
+from db.source.csv_problems import lines_of_rows, shown
+from shared.errors import Problem
+
+# Eight times the longest of the challenge. The same number is a constraint of the table products.
+LONGEST_TEXT: Final = 100_000
+
+# What fits the PostgreSQL columns: bigint for ids, integer for codes.
+_DIGITS: Final = {INDEX: 18, "productid": 18, "imageid": 18, "prdtypecode": 9}
+_FIX: Final = "correct the value in the source file, or remove the row from X and Y"
+
+
+class CheckedFile:
+    """One file and what is wrong with its rows. Lines are counted only when there is something to report.
+
+    Attributes:
+        path: of the file.
+        csv: its rows.
+        problems: what the checks have found so far.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], *, fix: str = _FIX) -> None:
+        self.path = path
+        self.csv = open_csv(path, columns)
+        self._fix = fix
+        self.problems: list[Problem] = []
+        self._lines: list[int] | None = None
+
+    def line(self, row: int) -> int:
+        if self._lines is None:
+            self._lines = lines_of_rows(self.path)
+        return self._lines[row]
+
+    def report(
+        self, rows: npt.NDArray[np.int64], column: str, reason: str | Callable[[int], str], remedy: str
+    ) -> None:
+        """Note a problem with the column of each of these rows of the file."""
+        if len(rows) == 0:
+            return
+        for row, value in zip(rows.tolist(), self.csv.rows(rows)[column].to_pylist(), strict=True):
+            why = reason if isinstance(reason, str) else reason(row)
+            self.problems.append(Problem(self.path.name, self.line(row), shown(value), why, remedy))
+
+    def integers(self, block: Block, column: str, *, may_be_empty: bool = False) -> pa.ChunkedArray:
+        """The column as int64, null where it is reported, and where it is empty if that is allowed."""
+        text = block.text[column]
+        whole = pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), _DIGITS[column]))
+        whole = pc.fill_null(whole, may_be_empty)
+        if pc.all(whole).as_py():
+            return text.cast(pa.int64())
+        name = column or "the index"
+        reason = f"{name} is not a whole number of at most {_DIGITS[column]} digits"
+        self.report(block.first_row + rows_where(pc.invert(whole)), column, reason, self._fix)
+        return pc.if_else(whole, text, None).cast(pa.int64())
+
+    def unique(self, column: str, numbers: pa.ChunkedArray) -> None:
+        """Report each row of the file whose number an earlier one has."""
+        values = numbers.drop_null().to_numpy()
+        in_order = np.sort(values)
+        if (in_order[1:] != in_order[:-1]).all():
+            return
+        rows = rows_where(numbers.is_valid())
+        order = np.argsort(values, kind="stable")
+        repeats = np.flatnonzero(values[order][1:] == values[order][:-1]) + 1
+        firsts = order[np.searchsorted(values[order], values[order[repeats]])]
+        first_of = dict(zip(rows[order[repeats]].tolist(), rows[firsts].tolist(), strict=True))
+        name = column or "index"
+        reason = lambda row: f"duplicate {name}, first seen on line {self.line(first_of[row])}"  # noqa: E731
+        self.report(np.sort(rows[order[repeats]]), column, reason, "keep one of the rows")
+
+    def texts(self, block: Block, column: str) -> pa.ChunkedArray:
+        """The column as it is, null where it is reported."""
+        text = block.text[column]
+        if block.has_nul:
+            nul = pc.fill_null(pc.match_substring(text, "\x00"), False)
+            reason, remedy = f"{column} holds a NUL character", "remove it: PostgreSQL stores none"
+            self.report(block.first_row + rows_where(nul), column, reason, remedy)
+            text = pc.if_else(nul, None, text)
+        if (pc.max(pc.binary_length(text)).as_py() or 0) > LONGEST_TEXT:  # counting characters takes longer
+            long = pc.fill_null(pc.greater(pc.utf8_length(text), LONGEST_TEXT), False)
+            reason = f"{column} is longer than {LONGEST_TEXT:,} characters"
+            remedy = "shorten it; an open quote may have swallowed rows"
+            self.report(block.first_row + rows_where(long), column, reason, remedy)
+            text = pc.if_else(long, None, text)
+        return text
+
+
+def rows_where(mask: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """The numbers of the rows where the mask is true, shape (found,), int64."""
+    return np.flatnonzero(mask.to_numpy(zero_copy_only=False))

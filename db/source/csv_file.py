@@ -1,0 +1,233 @@
+"""Read one CSV file correctly, a part at a time, and say on which line anything is wrong.
+
+A first pass over the bytes finds where each row begins (LF, CRLF and CR end one, and none inside quotes), so that any rows can
+be read without the others: a file never has to fit into memory. Every field is read as text by Arrow's reader: quotes, commas
+and line ends inside quotes belong to the value, and only an empty field is null ("NA" and "None" are words). A file with
+something to report is read again, slowly, by Python's reader, which knows its lines.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+
+from db.source.csv_problems import (
+    header_problems,
+    lines_of_rows,
+    no_final_newline,
+    read_names,
+    structural_problems,
+)
+from shared.errors import BadSourceError, Problem, SourceChangedError
+
+INDEX = ""  # the challenge's files begin with an unnamed index column
+_BLOCK_BYTES = 8 << 20
+_SCANNED_BYTES = 1 << 20
+_LARGEST_BLOCK_BYTES = 2**31 - 1  # Arrow takes an int32
+_QUOTE, _LF, _CR = b'"\n\r'
+_IS_BORDER: Final = np.isin(np.arange(256), list(b',\r\n"'))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of a file as text; an empty field is null. `has_nul` says whether a field holds a NUL character."""
+
+    first_row: int
+    text: pa.Table
+    has_nul: bool
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """A file that can be split into rows, as `open_csv` gives it.
+
+    Attributes:
+        path: of the file.
+        columns: those that are read.
+        header: the names of all its columns.
+        starts: where each row begins and the last one ends, bytes from the start of the file, shape (rows + 1,), int64.
+        version: size and time of the last change.
+    """
+
+    path: Path
+    columns: Sequence[str]
+    header: Sequence[str]
+    starts: npt.NDArray[np.int64]
+    version: tuple[int, int]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.starts) - 1
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows in file order, some megabytes at a time. Nothing counts before the last one has come.
+
+        Raises:
+            BadSourceError: a row is empty, of another length than the header, not UTF-8, or the last one is truncated.
+        """
+        empty: list[int] = []
+        first = 0
+        while first < self.num_rows:
+            limit = self.starts[first] + _BLOCK_BYTES
+            end = max(first + 1, int(np.searchsorted(self.starts, limit, "right")) - 1)
+            content = self._read([(int(self.starts[first]), int(self.starts[end]))])
+            table = self._parse(content, end - first)
+            empty += (first + _empty_rows(table)).tolist()
+            yield Block(first, table.select(self.columns), b"\0" in content)
+            first = end
+        if empty:
+            lines = lines_of_rows(self.path)
+            raise BadSourceError(
+                [Problem(self.path.name, lines[row], "", "empty row", "remove it") for row in empty]
+            )
+        if not _ends_with_newline(self.path):
+            raise BadSourceError([no_final_newline(self.path)])
+
+    def whole(self) -> Block:
+        """All rows at once, of a file that is known to be small; raises what `blocks` raises."""
+        blocks = list(self.blocks())
+        return Block(
+            0, pa.concat_tables(block.text for block in blocks), any(block.has_nul for block in blocks)
+        )
+
+    def rows(self, numbers: npt.NDArray[np.int64]) -> pa.Table:
+        """The rows of these numbers as text, in that order; an empty field is null.
+
+        Raises:
+            SourceChangedError: the file has been changed since it was opened.
+        """
+        ranges = zip(self.starts[numbers].tolist(), self.starts[numbers + 1].tolist(), strict=True)
+        return self._parse(self._read(ranges), len(numbers)).select(self.columns)
+
+    def _read(self, ranges: Iterable[tuple[int, int]]) -> bytes:
+        """The header and what lies in these ranges. Not mapped: whatever was touched of the file would count as memory."""
+        with self.path.open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            if _version(os.fstat(descriptor)) != self.version:
+                raise SourceChangedError(
+                    f"{self.path.name} has been changed while it was read",
+                    remedy="source files are immutable",
+                )
+            header = os.pread(descriptor, int(self.starts[0]), 0)
+            return b"".join([header, *(os.pread(descriptor, end - start, start) for start, end in ranges)])
+
+    def _parse(self, content: bytes, rows: int) -> pa.Table:
+        """All columns, so that all of them are checked to be UTF-8.
+
+        In one block: across two, Arrow would drop the LF of a CRLF, inside quotes too (apache/arrow#51368).
+        """
+        options = pyarrow.csv.ReadOptions(
+            block_size=min(len(content), _LARGEST_BLOCK_BYTES),
+            use_threads=False,  # there is one block
+        )
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(content),
+                read_options=options,
+                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(self.header, pa.string()),
+                    null_values=[""],
+                    strings_can_be_null=True,
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            problems = list(structural_problems(self.path, len(self.header)))
+            if problems:
+                raise BadSourceError(problems) from error
+            raise
+        assert table.num_rows == rows, f"{self.path}: {table.num_rows} rows where {rows} begin"  # noqa: S101
+        return table
+
+
+def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
+    """Find the rows of a file.
+
+    Raises:
+        BadSourceError: the file is missing, empty, lacks a column, or its quotes do not match.
+    """
+    header = read_header(path, columns)
+    version = _version(path.stat())
+    line_ends, are_quoted, is_well_quoted = _scan(path)
+    if is_well_quoted:
+        starts = line_ends[~are_quoted]
+    else:
+        problems = list(structural_problems(path, len(header)))
+        if problems:
+            raise BadSourceError(problems)
+        starts = line_ends[np.array(lines_of_rows(path)) - 2]
+    size, _ = version
+    if starts[-1] != size:  # there is no newline at the end: `blocks` refuses that
+        starts = np.append(starts, size)
+    return CsvFile(path, columns, header, starts, version)
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def read_header(path: Path, columns: Sequence[str]) -> list[str]:
+    """The names of the file's columns, among them each of `columns` once.
+
+    Raises:
+        BadSourceError: the file is missing or empty, its header not UTF-8, or lacks a column.
+    """
+    problems = list(header_problems(path, columns))
+    if problems:
+        raise BadSourceError(problems)
+    header, _ = read_names(path)
+    return header
+
+
+def _empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Lines with nothing on them, which Arrow's reader gives as rows of nulls."""
+    return np.flatnonzero(np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns]))
+
+
+def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], bool]:
+    """Where lines end, whether inside quotes, and whether every quote begins, ends or doubles.
+
+    Quotes are counted from the start. An even one begins a field or follows the odd one that it doubles, an odd one ends a
+    field or precedes its double. True is certain; False may also be a quote in the middle of an unquoted field.
+    """
+    ends, are_quoted = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
+    is_well_quoted = True
+    parity = 0  # of the quotes so far
+    for offset, text in _with_neighbours(path):
+        around = np.frombuffer(text, np.uint8)
+        inner = around[1:-1]
+        is_line_end = inner == _LF
+        if b"\r" in text:
+            is_line_end |= (inner == _CR) & (around[2:] != _LF)
+        marks = np.flatnonzero(is_line_end | (inner == _QUOTE))
+        is_quote = inner[marks] == _QUOTE
+        quotes_so_far = parity + np.cumsum(is_quote)
+        quotes = marks[is_quote]
+        begins, finishes = quotes[parity::2], quotes[1 - parity :: 2]
+        is_well_quoted &= bool(_IS_BORDER[around[begins]].all() and _IS_BORDER[around[finishes + 2]].all())
+        ends.append(offset + 1 + marks[~is_quote])
+        are_quoted.append(quotes_so_far[~is_quote] % 2 == 1)
+        parity = (parity + len(quotes)) % 2
+    return np.concatenate(ends), np.concatenate(are_quoted), is_well_quoted and parity == 0
+
+
+def _with_neighbours(path: Path) -> Iterator[tuple[int, bytes]]:
+    """A file's bytes, a part at a time, each with the byte before and the byte after it; outside of the file, a border."""
+    with path.open("rb", buffering=0) as file:
+        before, text, offset = b"\n", file.read(_SCANNED_BYTES), 0
+        while text:
+            following = file.read(_SCANNED_BYTES)
+            yield offset, before + text + (following[:1] or b",")
+            before, offset, text = text[-1:], offset + len(text), following
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) in {b"\n", b"\r"}

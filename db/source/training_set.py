@@ -1,0 +1,244 @@
+"""The source files: found, fingerprinted, read and checked before a row is written.
+
+`check` reports everything that is wrong; `read_training_set` and `read_test_set` refuse what it would report. The order in
+which training rows arrive and which of them are held out are decided here, by hashes of the rows alone.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from db.source.checked_file import CheckedFile
+from db.source.csv_file import INDEX, CsvFile
+from db.source.text_group import text_group
+from shared.errors import BadSourceError, Problem
+from shared.hashing import Salt, keys, text_keys
+
+X_TRAIN, Y_TRAIN, X_TEST, Y_TEST = "X_train.csv", "Y_train.csv", "X_test.csv", "Y_test.csv"
+TEXT_COLUMNS = ("designation", "description")
+PRODUCT_COLUMNS = (INDEX, *TEXT_COLUMNS, "productid", "imageid")
+LABEL_COLUMNS = (INDEX, "prdtypecode")
+_CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The labelled training rows, checked. Texts stay in the file until they are asked for.
+
+    `table` holds index, productid, imageid (int64) and prdtypecode (int32), in file order; `order` lists its row numbers by
+    sample rank: `order[0]` is the row that arrives first.
+    """
+
+    csv: CsvFile
+    table: pa.Table
+    order: npt.NDArray[np.int64]
+    random_seed: int
+    holdout_percentage: int
+
+    @property
+    def total_rows(self) -> int:
+        return int(self.table.num_rows)
+
+    def rows(self, first_rank: int, end_rank: int) -> pa.Table:
+        """The rows with first_rank <= sample_rank < end_rank, in that order, with texts, image_path, sample_rank and split."""
+        return self._rows(np.arange(first_rank, end_rank))
+
+    def chunks(self, first_rank: int, end_rank: int) -> Iterator[pa.Table]:
+        """The same rows by productid, the order that suits an index on it, some thousands at a time."""
+        ranks = self._ranks_by_productid(first_rank, end_rank)
+        for start in range(0, len(ranks), _CHUNK_ROWS):
+            yield self._rows(ranks[start : start + _CHUNK_ROWS])
+
+    def labels(self, first_rank: int, end_rank: int) -> pa.Table:
+        """Their productid and prdtypecode, by productid."""
+        rows = self.table.select(["productid", "prdtypecode"])
+        return rows.take(pa.array(self.order[self._ranks_by_productid(first_rank, end_rank)]))
+
+    def holdout(self) -> pa.Table:
+        """All rows of the file that are held out, in the order of their sample rank."""
+        chunks = [rows.filter(pc.equal(rows["split"], "holdout")) for rows in self.chunks(0, self.total_rows)]
+        return pa.concat_tables(chunks).sort_by("sample_rank").combine_chunks()
+
+    def _ranks_by_productid(self, first_rank: int, end_rank: int) -> npt.NDArray[np.int64]:
+        productids = self.table["productid"].to_numpy()[self.order[first_rank:end_rank]]
+        return first_rank + np.argsort(productids)
+
+    def _rows(self, ranks: npt.NDArray[np.int64]) -> pa.Table:
+        numbers = self.order[ranks]
+        texts = self.csv.rows(numbers).select(TEXT_COLUMNS)
+        split = np.where(is_holdout(texts, self.random_seed, self.holdout_percentage), "holdout", "train")
+        rows = self.table.take(pa.array(numbers))
+        return pa.table(
+            {
+                **_columns(rows),
+                **_columns(texts),
+                "image_path": image_paths(rows, "image_train"),
+                "sample_rank": pa.array(ranks, pa.int64()),
+                "split": pa.array(split, pa.string()),
+            }
+        )
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def fingerprints(directory: Path) -> dict[str, str]:
+    """SHA-256 of each source file there, by name."""
+    digests = {}
+    for name in (X_TRAIN, Y_TRAIN, X_TEST, Y_TEST):
+        if (directory / name).is_file():
+            with (directory / name).open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def check_source(directory: Path) -> list[Problem]:
+    """Everything that is wrong with the source files of a directory; an empty list says that they can be loaded."""
+    problems: list[Problem] = []
+    pairs = [(X_TRAIN, Y_TRAIN), (X_TEST, Y_TEST if (directory / Y_TEST).is_file() else None)]
+    for products, labels in pairs:
+        try:
+            _read_pair(directory, products, labels)
+        except BadSourceError as error:
+            problems.extend(error.problems)
+    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
+
+
+def read_training_set(directory: Path, random_seed: int, holdout_percentage: int) -> TrainingSet:
+    """X_train.csv and Y_train.csv, joined by their index.
+
+    Raises:
+        BadSourceError: with every problem of the two files.
+    """
+    csv, table = _read_pair(directory, X_TRAIN, Y_TRAIN)
+    productids = table["productid"].to_numpy()
+    hashes = keys(productids, random_seed, Salt.SAMPLE)
+    order = np.argsort(hashes)
+    if (hashes[order][1:] == hashes[order][:-1]).any():  # all but impossible, and still decided: by the id
+        order = np.lexsort((productids, hashes))
+    return TrainingSet(csv, table, order, random_seed, holdout_percentage)
+
+
+def read_test_set(directory: Path) -> pa.Table:
+    """X_test.csv in file order, with image_path and, where Y_test.csv exists, prdtypecode.
+
+    Raises:
+        BadSourceError: with every problem of the files.
+    """
+    _, table = _read_pair(
+        directory, X_TEST, Y_TEST if (directory / Y_TEST).is_file() else None, with_texts=True
+    )
+    return table.append_column("image_path", image_paths(table, "image_test"))
+
+
+def image_paths(rows: pa.Table, folder: str) -> pa.Array:
+    """Where the challenge keeps each product's image, relative to DATA_PATH."""
+    names = [
+        f"images/{folder}/image_",
+        rows["imageid"].cast(pa.string()),
+        "_product_",
+        rows["productid"].cast(pa.string()),
+    ]
+    return pc.binary_join_element_wise(*names, ".jpg", "")
+
+
+def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt.NDArray[np.bool_]:
+    """Which rows are held out, shape (rows,): decided by the text, so that near-identical products stay on one side."""
+    groups = map(text_group, rows["designation"].to_pylist(), rows["description"].to_pylist())
+    held_out: npt.NDArray[np.bool_] = text_keys(groups, random_seed, Salt.HOLDOUT) % 100 < holdout_percentage
+    return held_out
+
+
+def _read_pair(
+    directory: Path, products_name: str, labels_name: str | None, *, with_texts: bool = False
+) -> tuple[CsvFile, pa.Table]:
+    """Products joined with their labels by index, in file order; raises BadSourceError with every problem of both."""
+    problems: list[Problem] = []
+    parts = []
+    for name, columns, read in (
+        (products_name, PRODUCT_COLUMNS, partial(_products, with_texts=with_texts)),
+        (labels_name, LABEL_COLUMNS, _labels),
+    ):
+        if name is None:
+            continue
+        try:
+            file = CheckedFile(directory / name, columns)
+            parts.append((file, read(file)))
+        except BadSourceError as error:
+            problems.extend(error.problems)
+        else:
+            problems.extend(file.problems)
+    if problems:
+        raise BadSourceError(problems)
+    file, products = parts[0]
+    if labels_name is None:
+        return file.csv, products
+    return file.csv, products.append_column("prdtypecode", _matched_labels(*parts[0], *parts[1]))
+
+
+def _products(file: CheckedFile, *, with_texts: bool) -> pa.Table:
+    blocks = []
+    for block in file.csv.blocks():
+        columns = {
+            "index": file.integers(block, INDEX),
+            "productid": file.integers(block, "productid"),
+            "imageid": file.integers(block, "imageid"),
+        }
+        texts = {column: file.texts(block, column) for column in TEXT_COLUMNS}
+        blocks.append(pa.table(columns | (texts if with_texts else {})))
+    table = pa.concat_tables(blocks)
+    file.unique(INDEX, table["index"])
+    file.unique("productid", table["productid"])
+    return table
+
+
+def _labels(file: CheckedFile) -> pa.Table:
+    blocks = [
+        pa.table({"index": file.integers(block, INDEX), "prdtypecode": file.integers(block, "prdtypecode")})
+        for block in file.csv.blocks()
+    ]
+    table = pa.concat_tables(blocks)
+    file.unique(INDEX, table["index"])
+    return table
+
+
+def _matched_labels(
+    products_file: CheckedFile, products: pa.Table, labels_file: CheckedFile, labels: pa.Table
+) -> pa.ChunkedArray:
+    """The label of each product, in the products' order, int32."""
+    index, label_index = products["index"].to_numpy(), labels["index"].to_numpy()
+    codes = labels["prdtypecode"].cast(pa.int32())
+    if np.array_equal(index, label_index):
+        return codes
+    problems = list(
+        _unmatched(
+            products_file, np.flatnonzero(~np.isin(index, label_index)), labels_file, "index without a label"
+        )
+    )
+    problems += _unmatched(
+        labels_file, np.flatnonzero(~np.isin(label_index, index)), products_file, "label without a row"
+    )
+    if problems:
+        raise BadSourceError(problems)
+    order = np.argsort(label_index)
+    return codes.take(pa.array(order[np.searchsorted(label_index, index, sorter=order)]))
+
+
+def _unmatched(
+    file: CheckedFile, rows: npt.NDArray[np.int64], other: CheckedFile, reason: str
+) -> Iterator[Problem]:
+    file.report(
+        rows,
+        INDEX,
+        reason,
+        f"add the row to {other.path.name}, or remove this one; is either file truncated?",
+    )
+    yield from file.problems

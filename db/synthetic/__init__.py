@@ -1,5 +1,0 @@
-"""A synthetic data set in the Rakuten challenge's format, for demos, tests and benchmarks without the real data."""
-
-from db.synthetic.generate import GeneratedData, generate
-
-__all__ = ["GeneratedData", "generate"]

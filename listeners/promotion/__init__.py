@@ -1,0 +1,1 @@
+"""Which model is the champion: compared, promoted, rolled back."""

@@ -1,0 +1,1 @@
+"""Runs and registered models in MLflow."""

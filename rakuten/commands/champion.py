@@ -1,0 +1,53 @@
+"""`rakuten champion`: which model is champion, and how it came to that."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from rakuten.console import wide_console
+from shared.config import configure_third_parties, read_settings
+from shared.logs import printable
+from shared.mlflow_names import REGISTERED_MODEL
+
+if TYPE_CHECKING:  # MLflow takes seconds to import
+    from listeners.promotion.champion_alias import Move
+
+AsJson = Annotated[bool, typer.Option("--json", help="as JSON, times in UTC")]
+
+
+def champion(as_json: AsJson = False) -> None:
+    """Who is champion, and every move of the alias: from where to where, when, by whom, why."""
+    configure_third_parties()
+    from listeners.promotion.champion_alias import champion_history  # noqa: PLC0415
+    from listeners.tracking import registry  # noqa: PLC0415
+    from listeners.tracking.runs import Tracking  # noqa: PLC0415
+
+    tracking = Tracking(read_settings())
+    holder, history = registry.champion(tracking), champion_history(tracking)
+    version = None if holder is None else int(holder.version)
+    if as_json:
+        moves = [move.model_dump(mode="json", exclude={"made"}) for move in history]
+        typer.echo(json.dumps({"model": REGISTERED_MODEL, "champion": version, "history": moves}, indent=2))
+        return
+    if history:
+        wide_console().print(_table(history))
+    said = "nobody" if version is None else f"version {version}"
+    if history and version != history[-1].to_version:
+        said += ", moved by hand since"
+    typer.echo(f"champion of {REGISTERED_MODEL}: {said}")
+
+
+def _table(history: "list[Move]") -> Table:
+    table = Table(caption="times are UTC")
+    for heading in ("at", "from", "to", "move", "by", "reason"):
+        table.add_column(heading, no_wrap=heading != "reason")
+    for move in history:
+        versions = (
+            "-" if version is None else str(version) for version in (move.from_version, move.to_version)
+        )
+        written = (Text(printable(text)) for text in (move.by, move.reason))
+        table.add_row(f"{move.at:%Y-%m-%d %H:%M:%S}", *versions, move.kind, *written)
+    return table

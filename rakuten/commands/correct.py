@@ -1,0 +1,70 @@
+"""`rakuten correct`: change, delete or restore products, as a batch of their own."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from db.connect import connect
+from db.database import Role, open_database
+from db.load.correction import CorrectionResult
+from db.load.correction import correct as apply
+from db.load.openlineage_events import reported
+from shared.config import read_settings
+from shared.errors import BadCorrectionError
+from shared.openlineage.emitter import Emitter
+
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE.csv",
+        help="productid, optional operation (update, delete or insert), and the columns to set: designation, description,"
+        " imageid, prdtypecode",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+    ),
+]
+
+
+def correct(
+    file: File,
+    reason: str | None = typer.Option(None, help="why; it is kept with the batch"),
+    check: bool = typer.Option(
+        False, "--check", help="change nothing; say what would be changed, or what is wrong"
+    ),
+    as_json: bool = typer.Option(
+        False, "--json", help="one JSON object; of a file that is refused, its problems"
+    ),
+) -> None:
+    """Apply a file of corrections, all of it or nothing. The batch is audited, sealed and announced like a week's load."""
+    settings = read_settings()
+    with (
+        open_database(settings) as database,
+        connect(database.conninfo(Role.LOADER), "rakuten correct") as connection,
+        Emitter(settings) as emitter,
+        reported(connection, emitter) as run,
+    ):
+        try:
+            result = apply(connection, settings, file, reason=reason, check=check)
+            if result.batch_id is not None:
+                run.started(result.batch_id)  # and complete: it is one transaction
+        except BadCorrectionError as error:
+            if not as_json:
+                raise
+            problems = [asdict(problem) for problem in error.problems]
+            typer.echo(json.dumps({"problems": problems}, ensure_ascii=False, indent=2))
+            raise typer.Exit(error.exit_code) from None
+    typer.echo(json.dumps({**asdict(result), "checked_only": check}) if as_json else _sentence(result))
+
+
+def _sentence(result: CorrectionResult) -> str:
+    done = (
+        f"{result.updated:,} products updated, {result.inserted:,} inserted, {result.deleted:,} deleted, "
+        f"{result.labels:,} labels written, {result.held_out:,} held out from now on"
+    )
+    if result.batch_id is None:
+        return f"{result.batch_name} would be: {done}; nothing was changed"
+    return f"{result.batch_name}: {done}; {result.total_rows:,} products in all, batch {result.batch_id} completed"

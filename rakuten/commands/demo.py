@@ -1,0 +1,213 @@
+"""`rakuten demo`: the whole pipeline on one machine, with the listeners as processes of their own."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from db import batches
+from db.connect import connect, engine
+from db.database import Database, Role, embedded_server, open_database
+from db.load import steps
+from db.load.openlineage_events import reported
+from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
+from rakuten.commands.load import load_week
+from rakuten.commands.status import status_table
+from rakuten.console import wide_console
+from shared.config import Settings, environment_for, read_settings
+from shared.errors import BadInputError, BadSourceError, PipelineError
+from shared.events import Stage
+from shared.openlineage.emitter import Emitter
+
+_DEFAULT_ROWS: Final = 10_000
+_LOOK_INTERVAL_S: Final = 0.2
+_STOP_TIMEOUT_S: Final = 60.0
+
+_Processes: TypeAlias = Mapping[Stage, subprocess.Popen[bytes]]
+
+
+def demo(
+    data: Path | None = typer.Option(
+        None, help="a folder with X_train.csv, Y_train.csv and X_test.csv; generated if not given"
+    ),
+    weeks: int = typer.Option(3, min=1, help="how many weeks of data arrive"),
+    rows: int = typer.Option(_DEFAULT_ROWS, min=27, help="training rows to generate"),
+    keep: bool = typer.Option(False, "--keep", help="leave PostgreSQL running afterwards"),
+) -> None:
+    """Watch weeks of data arrive, become balanced datasets and become models, on an embedded PostgreSQL."""
+    console = wide_console()
+    settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data, rows, console)
+    if weeks > settings.last_week:
+        raise BadInputError(
+            f"there are {settings.last_week} weeks: the last reaches {settings.max_percentage} %",
+            remedy=f"choose --weeks from 1 to {settings.last_week}",
+        )
+    with open_database(settings) as database:
+        if _is_done(_status(database), weeks):
+            console.print(
+                f"Weeks 1 to {weeks} are done: nothing left to do. `--weeks {weeks + 1}` would go on."
+            )
+            console.print(status_table(_status(database)))
+        else:
+            with _listeners(settings) as processes:
+                _wait_until_listening(database, settings, processes, console)
+                _run_weeks(database, settings, weeks, processes, console)
+    if keep:
+        embedded_server(settings).start_in_background()
+    _say_where_to_look(settings, keep, console)
+
+
+def _settings_for(settings: Settings, data: Path | None, rows: int, console: Console) -> Settings:
+    """The settings with the demo's data and, if STATE_PATH serves other data already, a state folder of its own."""
+    generated = settings.state_path / f"generated-{rows}"
+    directory = (data or generated).absolute()
+    if data is None and not (generated / X_TRAIN).exists():
+        from db.source.synthetic import generate  # noqa: PLC0415
+
+        with console.status(f"generating {rows:,} products"):
+            generate(generated, rows)
+        console.print(f"Generated {rows:,} products in {generated}")
+    problems = check_source(directory)
+    if problems:
+        raise BadSourceError(problems)
+    settings = settings.model_copy(update={"data_path": directory})
+    digests = fingerprints(directory)
+    if (settings.state_path / "postgres").exists():
+        with (
+            open_database(settings) as database,
+            connect(database.conninfo(Role.LOADER), "rakuten demo") as connection,
+        ):
+            recorded = steps.recorded_source(connection)
+        if recorded is not None and recorded["files"] != digests:
+            own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
+            console.print(f"{settings.state_path} serves other data; this demo keeps its state in {own}")
+            settings = settings.model_copy(update={"state_path": own})
+    return settings
+
+
+@contextmanager
+def _listeners(settings: Settings) -> Iterator[_Processes]:
+    """Both listeners, as containers would run them; a listener that ends early ends the demo."""
+    logs = settings.state_path / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    started: dict[Stage, subprocess.Popen[bytes]] = {}
+    try:
+        for stage in Stage:
+            with (logs / f"{stage}.log").open("ab") as log:
+                started[stage] = subprocess.Popen(
+                    [Path(sys.executable).with_name("rakuten"), "listen", stage, "--with-parent"],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env=environment_for(settings),
+                    cwd=settings.state_path,
+                )
+        yield started
+    finally:
+        for process in started.values():
+            process.terminate()
+        for process in started.values():
+            process.wait(_STOP_TIMEOUT_S)
+
+
+def _wait_until_listening(
+    database: Database, settings: Settings, processes: _Processes, console: Console
+) -> None:
+    with console.status("two listeners start: importing MLflow and scikit-learn takes a while"):
+        while True:
+            with engine(database.conninfo(Role.READER), "rakuten demo status").connect() as connection:
+                if batches.listening_stages(connection) >= set(Stage):
+                    break
+            _raise_if_ended(settings, processes)
+            time.sleep(_LOOK_INTERVAL_S)
+    console.print(f"Two listeners are listening, logging to {settings.state_path / 'logs'}")
+
+
+def _run_weeks(
+    database: Database, settings: Settings, weeks: int, processes: _Processes, console: Console
+) -> None:
+    training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
+    with (
+        Emitter(settings) as emitter,
+        Live(console=console, refresh_per_second=4, transient=False) as live,
+    ):
+        for week in range(1, weeks + 1):
+            with (
+                connect(database.conninfo(Role.LOADER), "rakuten demo load") as connection,
+                reported(connection, emitter) as run,
+            ):
+                load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
+            while True:
+                rows = _status(database)
+                live.update(status_table(rows))
+                if _is_done(rows, week):
+                    break
+                _raise_if_given_up(rows, settings)
+                _raise_if_ended(settings, processes)
+                time.sleep(_LOOK_INTERVAL_S)
+
+
+def _status(database: Database) -> list[dict[str, Any]]:
+    with engine(database.conninfo(Role.READER), "rakuten demo status").connect() as connection:
+        return batches.pipeline_status(connection)
+
+
+def _is_done(rows: list[dict[str, Any]], weeks: int) -> bool:
+    done = {row["batch_name"] for row in rows if row["training_state"] == "finished"}
+    return all(f"week_{week}" in done for week in range(1, weeks + 1))
+
+
+def _raise_if_given_up(rows: list[dict[str, Any]], settings: Settings) -> None:
+    logs = settings.state_path / "logs"
+    for row in rows:
+        for stage in Stage:
+            if row[f"{stage}_state"] == "failed":
+                raise PipelineError(
+                    f"{row['batch_name']}: {stage} gave up: {row[f'{stage}_error']}",
+                    remedy=f"see {logs / f'{stage}.log'}; then rakuten retry",
+                )
+
+
+def _raise_if_ended(settings: Settings, processes: _Processes) -> None:
+    logs = settings.state_path / "logs"
+    for stage, process in processes.items():
+        if process.poll() is not None:
+            raise PipelineError(
+                f"the {stage} listener ended with exit code {process.returncode}",
+                remedy=f"see {logs / f'{stage}.log'}",
+            )
+
+
+def _say_where_to_look(settings: Settings, keep: bool, console: Console) -> None:
+    commands, state = Path(sys.executable).parent, settings.state_path
+    rakuten = _short(commands / "rakuten")
+    if state != read_settings().state_path:
+        rakuten = f"STATE_PATH={_short(state)} {rakuten}"
+    psql = "psql" if shutil.which("psql") else _short(Path(embedded_server(settings).program("psql")))
+    lines = [
+        "",
+        "Where to look next",
+        f'  psql      {"" if keep else f"{rakuten} db start && "}{psql} "$({rakuten} db url)"',
+        "              select * from pipeline_status;   select * from products_as_of_batch(1) limit 5;",
+        f"  MLflow    {_short(commands / 'mlflow')} ui --backend-store-uri {settings.tracking_uri}",
+        f"  datasets  {_short(state / 'training_snapshots')}",
+        f"  logs      {_short(state / 'logs')}",
+        f"  status    {rakuten} status",
+    ]
+    if keep:
+        lines.append(f"  PostgreSQL runs until: {rakuten} db stop")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(path: Path) -> str:
+    """As one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,112 @@
+"""`rakuten diff`: what differs between two batches."""
+
+import json
+from dataclasses import asdict
+from typing import Any, Final
+
+import typer
+from rich.table import Table
+
+from db.batches import find_batch
+from db.connect import engine
+from db.database import Role, open_database
+from rakuten.console import wide_console
+from rakuten.provenance.diff import ASPECTS, ClassDiff, ProductDiff, diff_by_class, diff_of_products
+from shared.categories import category_name
+from shared.config import read_settings
+
+_COUNTS: Final = ("added", "changed", "removed")
+_SIGNS: Final = {"added": "+", "changed": "~", "removed": "-"}
+_TEXT_SHOWN: Final = 40
+_CONTEXT: Final = 10
+
+
+def diff(
+    earlier: str = typer.Argument(metavar="WEEK_A", help="week_3, 3 or correction_1"),
+    later: str = typer.Argument(metavar="WEEK_B", help="week_7, 7 or correction_2"),
+    as_json: bool = typer.Option(False, "--json", help="one JSON object"),
+    listed: bool = typer.Option(False, "--list", help="every product, with what changed"),
+) -> None:
+    """Count what was added, changed and removed between two batches, by class."""
+    with (
+        open_database(read_settings()) as database,
+        engine(database.conninfo(Role.READER), "rakuten diff").connect() as connection,
+    ):
+        batches = find_batch(connection, earlier), find_batch(connection, later)
+        classes = diff_by_class(connection, *batches)
+        products = diff_of_products(connection, *batches) if listed else None
+    names = tuple(batch.batch_name for batch in batches)
+    if as_json:
+        typer.echo(json.dumps(_document(names, classes, products), ensure_ascii=False, indent=2))
+        return
+    if not classes:
+        typer.echo(f"{names[0]} and {names[1]} hold the same products")
+        return
+    wide_console().print(_table(names, classes))
+    for product in products or ():
+        typer.echo(_line(product))
+
+
+def _totals(classes: list[ClassDiff]) -> dict[str, int]:
+    return {name: sum(getattr(row, name) for row in classes) for name in (*_COUNTS, *ASPECTS)}
+
+
+def _document(
+    names: tuple[str, ...], classes: list[ClassDiff], products: list[ProductDiff] | None
+) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "earlier": names[0],
+        "later": names[1],
+        "totals": _totals(classes),
+        "classes": [{**asdict(row), "name": _name(row.prdtypecode)} for row in classes],
+    }
+    return document if products is None else {**document, "products": [asdict(row) for row in products]}
+
+
+def _name(code: int | None) -> str:
+    return "without a label" if code is None else category_name(code)
+
+
+def _table(names: tuple[str, ...], classes: list[ClassDiff]) -> Table:
+    totals = _totals(classes)
+    changed = ", ".join(f"{aspect} {totals[aspect]:,}" for aspect in ASPECTS if totals[aspect])
+    table = Table(
+        title=f"from {names[0]} to {names[1]}",
+        caption=f"changed: {changed}" if changed else None,
+        show_footer=True,
+    )
+    table.add_column("class", "", justify="right")
+    table.add_column("name", "all")
+    for name in _COUNTS:
+        table.add_column(name, f"{totals[name]:,}", justify="right")
+    for row in classes:
+        counts = (getattr(row, name) for name in _COUNTS)
+        code = "" if row.prdtypecode is None else str(row.prdtypecode)
+        table.add_row(code, _name(row.prdtypecode), *(f"{count:,}" if count else "" for count in counts))
+    return table
+
+
+def _line(product: ProductDiff) -> str:
+    """`~ 123: label 10 -> 40`. Of a text, what cannot be printed is escaped: it is to reach no terminal."""
+    changes = ", ".join(
+        f"{column} {_shown(old, new)} -> {_shown(new, old)}" for column, (old, new) in product.changes.items()
+    )
+    what = changes or f"{product.prdtypecode or 'no label'} {_shown(product.designation, None)}"
+    return f"{_SIGNS[product.change]} {product.productid}: {what}"
+
+
+def _shown(value: object, beside: object) -> str:
+    """A text from shortly before where it differs from the other one, and not longer than a line."""
+    if not isinstance(value, str):
+        return "null" if value is None else str(value)
+    begin = 0
+    if isinstance(beside, str) and len(value) > _TEXT_SHOWN:
+        begin = max(0, _first_difference(value, beside) - _CONTEXT)
+    text = value[begin : begin + _TEXT_SHOWN]
+    rest = "..." if begin + len(text) < len(value) else ""
+    return f"{'...' if begin else ''}{text!r}{rest}"
+
+
+def _first_difference(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))

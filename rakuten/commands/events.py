@@ -1,0 +1,40 @@
+"""`rakuten events`: every notification as it arrives."""
+
+import asyncio
+import re
+import time
+
+import typer
+
+from db.database import Role, open_database
+from listeners.listen import Timing, WakeSource, WakeUp
+from listeners.listen import listen as listen_forever
+from shared.config import read_settings
+from shared.events import Channel, InvalidPayloadError, parse
+
+
+def events() -> None:
+    """Follow all channels: every notification as it arrives, decoded. Ends with Ctrl-C."""
+    settings = read_settings()
+    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
+
+    def show(wake: WakeUp) -> None:
+        if wake.source is WakeSource.NOTIFY:
+            typer.echo(f"{time.strftime('%H:%M:%S')}  {wake.channel:<17} {_decoded(wake)}")
+
+    with open_database(settings) as database:
+        typer.echo(f"listening on {', '.join(Channel)}; Ctrl-C ends it", err=True)
+        asyncio.run(
+            listen_forever(
+                database.conninfo(Role.READER), Channel, timing, show, application="rakuten events"
+            )
+        )
+
+
+def _decoded(wake: WakeUp) -> str:
+    try:
+        event = parse(wake.channel, wake.payload)
+    except InvalidPayloadError as error:
+        printable = re.sub(r"[^\x20-\x7e]", "?", wake.payload[:120])
+        return f"not from the pipeline ({error}): {printable}"
+    return " ".join(f"{name}={value}" for name, value in event.model_dump(exclude={"v"}).items())

@@ -1,0 +1,52 @@
+"""`rakuten lineage`: where something comes from, and what became of it."""
+
+import importlib.util
+import json
+from typing import Final
+
+import typer
+from rich.console import Console
+
+from db.connect import engine
+from db.database import Role, open_database
+from shared.config import configure_third_parties, read_settings
+from shared.errors import PipelineError
+
+_UNFOLDED: Final = 10_000  # columns, where a program reads: a line of the tree stays one line
+
+
+def lineage(
+    name: str = typer.Argument(
+        metavar="X",
+        help="week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, rakuten_classifier@champion, "
+        "a run id, product:123, or a file that a run has logged, such as test_predictions.csv",
+    ),
+    as_json: bool = typer.Option(False, "--json", help="the same as one JSON document"),
+) -> None:
+    """Show where something comes from and what became of it: files, batches, dataset, model, versions.
+
+    A bare number is a week if that week is loaded, and otherwise a product.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        raise PipelineError("MLflow's client is not installed here", remedy="install the extra 'ml'")
+    configure_third_parties()
+    # MLflow takes seconds to import
+    from listeners.tracking.runs import Tracking  # noqa: PLC0415
+    from rakuten.provenance.lineage import lineage as lineage_of  # noqa: PLC0415
+    from rakuten.provenance.lineage_tree import tree_of  # noqa: PLC0415
+    from rakuten.provenance.references import resolve  # noqa: PLC0415
+
+    settings = read_settings()
+    with (
+        open_database(settings) as database,
+        engine(database.conninfo(Role.READER), "rakuten lineage").connect() as connection,
+    ):
+        tracking = Tracking(settings)
+        document = lineage_of(resolve(name, connection, tracking), connection, tracking)
+    if as_json:
+        typer.echo(json.dumps(document, default=lambda moment: moment.isoformat(), indent=2))
+    else:
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=_UNFOLDED)
+        console.print(tree_of(document))

@@ -1,0 +1,168 @@
+"""`rakuten prove`: that a dataset holds a product, shortly enough to send to somebody who has neither."""
+
+import json
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final
+
+import psycopg
+import typer
+from psycopg.rows import TupleRow
+
+from db.batches import Batch, find_batch
+from db.connect import connect, engine
+from db.database import Database, Role, open_database
+from db.sql import query
+from listeners.snapshot.dataset_digest import Proof
+from listeners.snapshot.dataset_digest import prove as prove_in
+from shared.categories import category_name
+from shared.config import Settings, configure_third_parties, read_settings
+from shared.errors import BadInputError, PipelineError, VerificationError
+from shared.mlflow_names import TAG_DATASET_DIGEST, dataset_name
+
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+
+Productid = Annotated[int | None, typer.Option("--product", metavar="PRODUCTID", help="which product")]
+Dataset = Annotated[str | None, typer.Option(help="in which dataset: train_week_7, week_7 or 7")]
+ProofFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--check",
+        metavar="PROOF.json",
+        exists=True,
+        dir_okay=False,
+        help="verify a proof instead, without database or MLflow",
+    ),
+]
+Digest = Annotated[
+    str | None, typer.Option(metavar="HEX", help="with --check: the digest to hold it against, not its own")
+]
+
+
+def prove(
+    product: Productid = None,
+    dataset: Dataset = None,
+    check: ProofFile = None,
+    digest: Digest = None,
+    as_json: bool = typer.Option(False, "--json", help="the proof itself, to be kept and checked"),
+) -> None:
+    """Prove that a dataset holds a product, in how many copies, or verify such a proof. Exit code 1 if it is not so."""
+    if check is not None:
+        if product is not None or dataset is not None:
+            raise BadInputError("--check takes a proof, and no --product or --dataset")
+        _check(check, digest, as_json=as_json)
+        return
+    if product is None or dataset is None or digest is not None:
+        raise BadInputError(
+            "a proof is of a --product in a --dataset",
+            remedy="rakuten prove --product P --dataset week_7, or --check PROOF.json [--digest HEX]",
+        )
+    settings = read_settings()
+    with open_database(settings) as database:
+        proof, run_id = _prove(database, settings, product, dataset)
+    if as_json:
+        typer.echo(proof.to_json())
+        return
+    _show(proof)
+    typer.echo(f"verified: it leads to the dataset_digest of run {run_id}, {proof.dataset_digest}")
+
+
+def _prove(database: Database, settings: Settings, productid: int, dataset: str) -> tuple[Proof, str]:
+    """The proof, verified against the digest that the dataset's run carries, and that run's id.
+
+    Raises:
+        PipelineError: the batch has no dataset, or its dataset does not hold the product.
+        VerificationError: the file in MLflow is not the dataset that its run says.
+    """
+    configure_third_parties()
+    # MLflow and scikit-learn take seconds to import: who only checks a proof does not wait for them
+    from listeners.tracking.runs import Tracking  # noqa: PLC0415
+    from listeners.training.dataset import fetch  # noqa: PLC0415
+
+    conninfo = database.conninfo(Role.READER)
+    with engine(conninfo, "rakuten prove").connect() as session:
+        batch = find_batch(session, dataset)
+    run_id = batch.metadata.get("snapshot", {}).get("result", {}).get("run_id")
+    if run_id is None:
+        raise PipelineError(
+            f"{batch.batch_name} has no dataset yet", remedy="rakuten status shows what it waits for"
+        )
+    tracking = Tracking(settings)
+    run = tracking.run(run_id)
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        proof = prove_in(fetch(tracking, run, Path(scratch)), productid)
+    if proof is None:
+        with connect(conninfo, "rakuten prove", autocommit=True) as connection:
+            raise _absence(connection, batch, productid)
+    recorded = run.data.tags.get(TAG_DATASET_DIGEST)
+    if recorded is None:
+        raise PipelineError(f"run {run_id} carries no {TAG_DATASET_DIGEST}: it is older than these digests")
+    if not proof.verify(recorded):
+        raise VerificationError(
+            f"{proof.dataset} has the digest {proof.dataset_digest}, but run {run_id} says {recorded}",
+            remedy=f"rakuten verify says what was changed; rakuten reproduce {batch.batch_name} builds it again",
+        )
+    return proof, run_id
+
+
+def _absence(connection: psycopg.Connection[TupleRow], batch: Batch, productid: int) -> PipelineError:
+    """Why the dataset of a batch does not hold a product."""
+    row = connection.execute(
+        query("product_in_batch"), {"batch_id": batch.id, "productid": productid}
+    ).fetchone()
+    match row:
+        case ("holdout", _, _, _):
+            reason = "it is in the holdout, which models are evaluated on and never trained with"
+        case ("train", None, _, _):
+            reason = "it had no label"
+        case ("train", _, _, _):
+            reason = "although its batch does: rakuten verify says what was changed"
+        case (_, _, True, _):
+            reason = "it had been deleted before"
+        case (_, _, _, str() as came_with):
+            reason = f"it was not there yet: it came with {came_with}"
+        case _:
+            reason = "it was never loaded"
+    return PipelineError(
+        f"{dataset_name(batch.batch_name)} does not hold product {productid}: {reason}",
+        remedy=f"rakuten lineage product:{productid} shows what is known of it",
+    )
+
+
+def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
+    proof = Proof.from_json(path.read_bytes())
+    against = proof.dataset_digest if digest is None else digest.strip().lower()
+    if not _DIGEST.fullmatch(against):
+        raise BadInputError(
+            f"{digest!r} is no digest", remedy="it is 64 hexadecimal digits: a run's tag dataset_digest"
+        )
+    verified = proof.verify(against)
+    if as_json:
+        row = proof.row
+        said = {"productid": row.productid, "prdtypecode": row.prdtypecode, "copies": proof.copies}
+        typer.echo(json.dumps({"verified": verified, "dataset_digest": against, **said}, indent=2))
+    elif verified:
+        _show(proof)
+        typer.echo(f"verified: it leads to the digest {against}")
+        if digest is None:
+            typer.echo(f"which is the proof's own: is it the tag dataset_digest of {proof.dataset}'s run?")
+    else:
+        typer.echo(f"not verified: no dataset of the digest {against} holds this row in this place")
+    if not verified:
+        raise typer.Exit(1)
+
+
+def _show(proof: Proof) -> None:
+    """The product's row and where it stands. Texts are escaped: a null is not '', and no text steers the terminal."""
+    row, code = proof.row, proof.row.prdtypecode
+    size = next(entry.products for entry in proof.classes if entry.prdtypecode == code)
+    copies = "1 copy" if proof.copies == 1 else f"{proof.copies:,} copies"
+    typer.echo(f"{proof.dataset} holds product {row.productid} in {copies}")
+    for name, value in dict(row).items():
+        if name != "productid":
+            typer.echo(f"  {name:<12} {'null' if value is None else repr(value)}")
+    typer.echo(
+        f"proof: product {proof.index + 1:,} of the {size:,} of class {code} ({category_name(code)}), "
+        f"{len(proof.path)} hashes up to its root, {len(proof.classes)} classes"
+    )

@@ -1,0 +1,125 @@
+"""`rakuten status`: what the pipeline has done and does."""
+
+import json
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from db import batches
+from db.connect import engine
+from db.database import Role, open_database
+from rakuten.console import wide_console
+from shared.config import read_settings
+
+
+def status(
+    as_json: bool = typer.Option(False, "--json", help="all columns of the view, as JSON"),
+    ledger: bool = typer.Option(
+        False,
+        "--ledger",
+        help="the view stage_ledger instead: what woke each stage, and how long each step took",
+    ),
+) -> None:
+    """One line a week: what was loaded, and what each stage made of it."""
+    with (
+        open_database(read_settings()) as database,
+        engine(database.conninfo(Role.READER), "rakuten status").connect() as connection,
+    ):
+        rows = batches.stage_ledger(connection) if ledger else batches.pipeline_status(connection)
+    if as_json:
+        typer.echo(json.dumps(rows, default=_plain, indent=2))
+    elif not rows:
+        typer.echo("nothing is loaded yet: rakuten load, or rakuten demo")
+    elif ledger:
+        wide_console().print(ledger_table(rows))
+    else:
+        console = wide_console()
+        console.print(status_table(rows))
+        for row in rows:
+            for step in ("load", "snapshot", "training"):
+                if row[f"{step}_error"] and row.get(f"{step}_state") != "finished":
+                    console.print(
+                        f"{row['batch_name']} {step}: {row[f'{step}_error']}", style="red", markup=False
+                    )
+
+
+def status_table(rows: list[dict[str, Any]]) -> Table:
+    """The columns that people look at, newest week last. Times are seconds since the batch was completed."""
+    table = Table(
+        caption="s: seconds since the load's commit; F1: weighted, on the holdout, with its 95 % interval"
+    )
+    for heading in (
+        "week",
+        "load",
+        "rows",
+        "new",
+        "dataset",
+        "F1",
+        "wake s",
+        "dataset s",
+        "model s",
+        "champion",
+    ):
+        table.add_column(heading, justify="left" if heading == "load" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["batch_name"].removeprefix("week_"),
+            f"{float(row['percentage']):g} %" if row["status"] == "completed" else row["status"],
+            _number(row["total_rows"] or None),
+            _number(row["new_rows"]),
+            _number(row["snapshot_rows"]) or _state(row["snapshot_state"]),
+            _interval(row) or (_state(row["training_state"]) if row["snapshot_state"] == "finished" else ""),
+            _seconds(row["commit_to_wake_s"], 3),
+            _seconds(row["commit_to_dataset_s"], 1),
+            _seconds(row["commit_to_model_s"], 1),
+            {True: "moved", False: "kept", None: ""}[row["became_champion"]],
+        )
+    return table
+
+
+def ledger_table(rows: list[dict[str, Any]]) -> Table:
+    """How each stage came to its work. Times are seconds; what was repeated shows its latest attempt."""
+    table = Table(
+        caption="to wake: since the batch was ready. Whatever woke the stage but a notification is a catch-up."
+    )
+    for heading in ("week", "stage", "state", "wake"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("to wake s", "to claim s", "to done s", "attempts", "failures", "outages"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["batch_name"].removeprefix("week_"),
+            row["stage"],
+            row["state"],
+            row["wake"] or "",
+            *(
+                _seconds(row[column], 3)
+                for column in ("ready_to_wake_s", "wake_to_claim_s", "claim_to_done_s")
+            ),
+            *(_number(row[column] or None) for column in ("attempts", "failures", "outages")),
+        )
+    return table
+
+
+def _plain(value: object) -> object:
+    """Moments as ISO 8601, numerics as numbers."""
+    return value.isoformat() if hasattr(value, "isoformat") else float(str(value))
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _seconds(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _state(state: str) -> str:
+    return {"waiting": "...", "running": "at work", "failed": "[red]failed[/red]"}.get(state, "")
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["f1_score"] is None:
+        return ""
+    return f"{row['f1_score']:.3f} ({row['f1_score_ci_low']:.3f}-{row['f1_score_ci_high']:.3f})"

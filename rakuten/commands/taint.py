@@ -1,0 +1,76 @@
+"""`rakuten taint`: which datasets and models ever contained a product."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from db.connect import engine
+from db.database import Role, open_database
+from db.source.csv_problems import shown
+from rakuten.console import wide_console
+from rakuten.provenance import taint as lookup
+from shared.config import read_settings
+
+
+def taint(
+    productid: int = typer.Argument(metavar="PRODUCTID", min=0, max=10**18 - 1),
+    as_json: bool = typer.Option(False, "--json", help="one JSON object, with every completed batch"),
+) -> None:
+    """List every dataset and model that ever contained a product, and what happened to it."""
+    settings = read_settings()
+    with (
+        open_database(settings) as database,
+        engine(database.conninfo(Role.READER), "rakuten taint").connect() as connection,
+    ):
+        found = lookup.taint(connection, settings, productid)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), default=lambda moment: moment.isoformat(), indent=2))
+        return
+    for entry in found.history:
+        typer.echo(_line(entry, productid))
+    tainted = [batch for batch in found.batches if batch.in_dataset]
+    if tainted:
+        wide_console().print(_table(tainted, productid))
+    else:
+        typer.echo(f"no dataset and no model ever contained product {productid}")
+    if found.in_test_df:
+        typer.echo("it is one of the challenge's test products (test_df): each model predicts its class")
+    if found.in_holdout_df:
+        typer.echo("it is in the holdout: no model was trained on it, each was evaluated on it (holdout_df)")
+    elif found.held_out:
+        typer.echo("it is held out since: no later dataset holds it")
+
+
+def _line(entry: dict[str, Any], productid: int) -> str:
+    """One change: when, in which batch, what, by whom, and what it made of the product."""
+    batch = entry["batch_name"] or "no batch yet"
+    if entry["outside_any_batch"]:
+        batch = f"outside any batch, first in {batch}"
+    made = ""
+    if entry["operation_type"] != "DELETE" and entry["table_name"] == "products":
+        title = shown(entry["designation"])
+        made = (
+            f": {entry['split']}, {title!r}"  # what cannot be printed is escaped: it is to reach no terminal
+        )
+    elif entry["operation_type"] != "DELETE":
+        made = f": {entry['prdtypecode']}"
+    what = f"{entry['operation_type']} {entry['table_name']}"
+    who = f"{entry['changed_by']} ({entry['application']})"
+    renamed = "" if entry["productid"] == productid else f", as product {entry['productid']}"
+    return f"{entry['operation_date']:%Y-%m-%d %H:%M:%S}  {batch}: {what} by {who}{renamed}{made}"
+
+
+def _table(tainted: list[lookup.TaintedBatch], productid: int) -> Table:
+    table = Table(title="trained on it", caption="a run that is missing is still to be made")
+    for heading in ("batch", "dataset run", "model run", "model version"):
+        table.add_column(heading, no_wrap=True)
+    for batch in tainted:
+        version = "" if batch.model_version is None else str(batch.model_version)
+        others = "".join(f", under productid {other}" for other in batch.productids if other != productid)
+        table.add_row(
+            batch.batch_name + others, batch.dataset_run_id or "", batch.model_run_id or "", version
+        )
+    return table

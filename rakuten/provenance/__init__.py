@@ -1,0 +1,1 @@
+"""Questions about the past: what came from what, is it unchanged, can it be built again."""

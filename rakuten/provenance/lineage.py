@@ -1,0 +1,258 @@
+"""Where a batch, dataset, model, product or file comes from, and what became of it: one document for people and programs.
+
+PostgreSQL says what should be there, MLflow what is. What is not there (a stage that has not come to it, a run that was
+deleted, a server that does not answer) is part of the answer.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cached_property, partial
+from typing import Any, Final, TypeVar
+
+import sqlalchemy
+from mlflow.entities import LifecycleStage, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
+
+from db.sql import query
+from listeners.outages import outage_of
+from listeners.tracking.runs import Tracking
+from rakuten.provenance.references import Reference
+from shared.mlflow_names import (
+    DATASET_EXPERIMENT,
+    MODEL_EXPERIMENT,
+    REGISTERED_MODEL,
+    TAG_BATCH_COMPLETED_AT,
+    TAG_BATCH_ID,
+    TAG_BATCH_SEAL,
+    TAG_DATASET_DIGEST,
+    TAG_DATASET_RUN_ID,
+    TAG_DATASET_SHA256,
+    TAG_SUPERSEDED,
+    dataset_name,
+    model_run_name,
+)
+
+_METRICS: Final = ("f1_score", "f1_score_ci_low", "f1_score_ci_high", "f1_macro", "accuracy")
+_BATCH: Final = (
+    "batch_id",
+    "batch_name",
+    "completed_at",
+    "total_rows",
+    "new_rows",
+    "corrections",
+    "reason",
+    "loaded_by",
+    "application",
+    "changes_outside",
+    "seal",
+)
+
+Document = dict[str, Any]
+_T = TypeVar("_T")
+
+
+def lineage(reference: Reference, connection: sqlalchemy.Connection, tracking: Tracking) -> Document:
+    """The lineage of what was asked for. Its keys do not change; further ones may come.
+
+    `reference` is what was asked for, `source` what the first load came from, `batches` what it is made of, oldest first,
+    the last with its `dataset`, and that with its `model`. For a product, `batches` are those whose datasets hold it, each
+    with its dataset, and `product` has its history. `later` names the batches that build on the last one. `mlflow` says why
+    MLflow could not be asked. What does not apply is null or empty.
+    """
+    chain = _rows(connection, "batch_chain", {})
+    mlflow = _Mlflow(tracking)
+    source = chain[0]["source"] if chain else None
+    product, later = None, []
+    if reference.productid is not None:
+        parameters = {"productid": reference.productid}
+        product = {**parameters, "history": _rows(connection, "history_of_product", parameters)}
+        holders = {row["batch_id"] for row in _rows(connection, "datasets_of_product", parameters)}
+        batches = [_batch(row, source, mlflow) for row in chain if row["batch_id"] in holders]
+    else:
+        place = next(
+            (number for number, row in enumerate(chain) if row["batch_id"] == reference.batch_id), None
+        )
+        if place is None:
+            source, batches = None, [_batch(_foreign(reference, mlflow), None, mlflow)]
+        else:
+            asked = _with_its_runs(chain[place], reference)
+            batches = [*(_batch(row, source) for row in chain[:place]), _batch(asked, source, mlflow)]
+            later = [row["batch_name"] for row in chain[place + 1 :]]
+    return {
+        "reference": asdict(reference),
+        "source": None if source is None else {**source, "files": _files(source)},
+        "product": product,
+        "batches": batches,
+        "later": later,
+        "mlflow": mlflow.trouble,
+    }
+
+
+def _rows(connection: sqlalchemy.Connection, name: str, parameters: Mapping[str, Any]) -> list[Document]:
+    rows = connection.exec_driver_sql(query(name), dict(parameters)).mappings()
+    return [dict(row) for row in rows]
+
+
+def _files(source: Document | None) -> list[Document]:
+    files = (source or {}).get("files", {})
+    return [{"name": name, "sha256": files[name]} for name in sorted(files)]
+
+
+def _with_its_runs(row: Document, reference: Reference) -> Document:
+    """The batch with the runs that were asked for, where they are not those on record."""
+    changed = dict(row)
+    for result, run_id in (
+        ("snapshot_result", reference.dataset_run_id),
+        ("training_result", reference.model_run_id),
+    ):
+        if run_id is not None and run_id != (row[result] or {}).get("run_id"):
+            changed[result] = {"run_id": run_id}
+    return changed
+
+
+def _foreign(reference: Reference, mlflow: "_Mlflow") -> Document:
+    """A batch that only MLflow knows, as its runs describe it."""
+    run = mlflow.run(reference.model_run_id) or mlflow.run(reference.dataset_run_id)
+    tags = {} if run is None else run.data.tags
+    name = "" if run is None else run.info.run_name
+    return {
+        "batch_id": int(tags[TAG_BATCH_ID]) if TAG_BATCH_ID in tags else None,
+        "batch_name": name.removeprefix(dataset_name("")).removeprefix(model_run_name("")) or None,
+        "completed_at": tags.get(TAG_BATCH_COMPLETED_AT),
+        "seal": tags.get(TAG_BATCH_SEAL),
+        "snapshot_result": {"run_id": reference.dataset_run_id},
+        "training_result": {"run_id": reference.model_run_id},
+        "known": False,
+    }
+
+
+def _batch(row: Document, source: Document | None, mlflow: "_Mlflow | None" = None) -> Document:
+    """A batch, and, where MLflow is given to ask, its dataset and model. `files` are those that no earlier load had."""
+    return {
+        **{name: row.get(name) for name in _BATCH},
+        "known": row.get("known", True),
+        "files": [file for file in _files(row.get("source")) if file not in _files(source)],
+        "dataset": None if mlflow is None else _dataset(row, mlflow),
+    }
+
+
+def _dataset(row: Document, mlflow: "_Mlflow") -> Document:
+    result = row["snapshot_result"] or {}
+    run = mlflow.run(result.get("run_id"))
+    tags, params = ({}, {}) if run is None else (run.data.tags, run.data.params)
+    rows = params.get("total_rows", result.get("total_rows"))
+    return {
+        "name": dataset_name(row["batch_name"] or "?"),
+        "state": row.get("snapshot_state"),
+        "error": row.get("snapshot_error"),
+        "run_id": result.get("run_id"),
+        "run_status": mlflow.status(result.get("run_id")),
+        "rows": None if rows is None else int(rows),
+        "sha256": tags.get(TAG_DATASET_SHA256, result.get("dataset_sha256")),
+        "digest": tags.get(TAG_DATASET_DIGEST),
+        "model": _model(row, mlflow),
+    }
+
+
+def _model(row: Document, mlflow: "_Mlflow") -> Document:
+    result = row["training_result"] or {}
+    run = mlflow.run(result.get("run_id"))
+    scores = result if run is None else run.data.metrics
+    return {
+        "name": model_run_name(row["batch_name"] or "?"),
+        "state": row.get("training_state"),
+        "error": row.get("training_error"),
+        "run_id": result.get("run_id"),
+        "run_status": mlflow.status(result.get("run_id")),
+        "dataset_run_id": None if run is None else run.data.tags.get(TAG_DATASET_RUN_ID),
+        "metrics": {name: scores[name] for name in _METRICS if name in scores},
+        "versions": mlflow.versions(result.get("run_id")),
+    }
+
+
+class _Mlflow:
+    """What MLflow has of runs and versions, asked for all at once. When it does not answer it is not asked again."""
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+        self._seen: dict[str, Run | None] = {}
+        self.trouble: str | None = None
+
+    def run(self, run_id: str | None) -> Run | None:
+        """The run, deleted or not; None where there is no such run."""
+        if run_id is None:
+            return None
+        if run_id in self._counting:
+            return self._counting[run_id]
+        if run_id not in self._seen and self.trouble is None:
+            self._seen[run_id] = self._ask(lambda: self._any(run_id), None)
+        return self._seen.get(run_id)
+
+    def status(self, run_id: str | None) -> str | None:
+        """MLflow's own status of a run, or DELETED, SUPERSEDED, MISSING; UNKNOWN where it does not answer."""
+        if run_id is None:
+            return None
+        run = self.run(run_id)
+        if self.trouble is not None:
+            return "UNKNOWN"
+        if run is None:
+            return "MISSING"
+        if run.info.lifecycle_stage == LifecycleStage.DELETED:
+            return "DELETED"
+        return "SUPERSEDED" if TAG_SUPERSEDED in run.data.tags else str(run.info.status)
+
+    def versions(self, run_id: str | None) -> list[Document]:
+        """The registered versions of a run's model."""
+        return self._versions.get(run_id or "", [])
+
+    @cached_property
+    def _counting(self) -> dict[str, Run]:
+        """The runs that count, in two questions rather than one for each."""
+        runs: list[Run] = []
+        for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
+            runs += self._ask(partial(self._tracking.runs, experiment, TAG_BATCH_ID), [])
+        return {run.info.run_id: run for run in runs}
+
+    @cached_property
+    def _versions(self) -> dict[str, list[Document]]:
+        """The registered versions by run, with their aliases."""
+        client = self._tracking.client
+        search = partial(client.search_model_versions, f"name = '{REGISTERED_MODEL}'")
+        versions: list[ModelVersion] = []
+        token: str | None = None
+        while True:
+            page: PagedList[ModelVersion] = self._ask(partial(search, page_token=token), PagedList([], None))
+            versions += page
+            if not (token := page.token):
+                break
+        found: dict[str, list[Document]] = {}
+        aliases: dict[str, str] = {}
+        if versions:
+            aliases = self._ask(lambda: client.get_registered_model(REGISTERED_MODEL).aliases, {})
+        for version in versions:
+            number = int(version.version)
+            names = sorted(alias for alias, target in aliases.items() if int(target) == number)
+            entry = {"name": REGISTERED_MODEL, "version": number, "aliases": names}
+            found.setdefault(str(version.run_id), []).append(entry)
+        return found
+
+    def _any(self, run_id: str) -> Run | None:
+        try:
+            return self._tracking.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _ask(self, question: Callable[[], _T], otherwise: _T) -> _T:
+        if self.trouble is not None:
+            return otherwise
+        try:
+            return question()
+        except Exception as error:
+            if (outage := outage_of(error)) is None:
+                raise
+            self.trouble = outage.message
+            return otherwise

@@ -1,0 +1,267 @@
+"""What people call things: week_7, train_week_7, rakuten_classifier@champion, a run id, a productid, a file. What is meant?"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import sqlalchemy
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from db import batches
+from db.sql import query
+from listeners.tracking.digest import sha256_of
+from listeners.tracking.runs import Tracking
+from shared.errors import BadInputError, StageError
+from shared.mlflow_names import (
+    DATASET_EXPERIMENT,
+    MANIFEST,
+    MODEL_EXPERIMENT,
+    REGISTERED_MODEL,
+    TAG_BATCH_COMPLETED_AT,
+    TAG_BATCH_ID,
+    TAG_DATASET_RUN_ID,
+)
+
+_PRODUCT: Final = re.compile(r"product:([0-9]{1,18})")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_NAME: Final = re.compile(r"(train_|model_|)(?:week|correction)_[0-9]+")
+_LOGGED_MODEL: Final = re.compile(r"models:/(m-[0-9a-f]+)")
+_VERSION: Final = re.compile(rf"(?:models:/([^/@]+)|({REGISTERED_MODEL}))(?:/([0-9]+)|@([\w.-]+))")
+_RUN: Final = re.compile(r"(?:runs:/)?([0-9a-f]{32})(?:/.*)?")
+
+_KNOWN: Final = (
+    "week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, rakuten_classifier@champion, "
+    "a run id, product:123, or a file that a run has logged"
+)
+_UNKNOWN_TO_MLFLOW: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+
+
+class Kind(StrEnum):
+    """The kinds of things that have a lineage."""
+
+    BATCH = "batch"
+    DATASET = "dataset"
+    MODEL = "model"
+    PRODUCT = "product"
+    FILE = "file"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a text means. A batch, dataset, model or file belongs to one batch; a product belongs to any number.
+
+    Attributes:
+        text: as it was given.
+        kind: of the thing that was named.
+        batch_id: None for a product, and for a run of a batch that this database does not know.
+        batch_name: the same.
+        dataset_run_id: None as long as there is no dataset.
+        model_run_id: None as long as there is no model.
+        model_version: of rakuten_classifier; None as long as it is not registered.
+        productid: of a product.
+        run_id: of the run that was named, or that logged the file; the batch may have another one on record by now.
+        artifact: where that run has the file.
+        sha256: of the file.
+        also_in: further runs that logged a file of these bytes.
+    """
+
+    text: str
+    kind: Kind
+    batch_id: int | None = None
+    batch_name: str | None = None
+    dataset_run_id: str | None = None
+    model_run_id: str | None = None
+    model_version: int | None = None
+    productid: int | None = None
+    run_id: str | None = None
+    artifact: str | None = None
+    sha256: str | None = None
+    also_in: tuple[str, ...] = ()
+
+
+def resolve(text: str, connection: sqlalchemy.Connection, tracking: Tracking) -> Reference:
+    """What `text` means.
+
+    A bare number is a week if that week is loaded, and otherwise a product; `product:7` is always a product. Names are tried
+    before files: `./week_7` is a file.
+
+    Args:
+        text: as a person types it.
+        connection: of a role that may read the products' history.
+        tracking: asked only for what PostgreSQL cannot tell: models, runs, files.
+
+    Raises:
+        BadInputError: nothing is known by that name.
+    """
+    if found := _PRODUCT.fullmatch(text):
+        return _product(text, int(found[1]), connection)
+    if _NUMBER.fullmatch(text):
+        return _number(text, connection)
+    if found := _NAME.fullmatch(text):
+        kind = {"train_": Kind.DATASET, "model_": Kind.MODEL}.get(found[1], Kind.BATCH)
+        return _of_batch(Reference(text, kind), batches.find_batch(connection, text))
+    if (run := _named_run(text, tracking)) is not None:
+        return _of_run(text, run, connection, tracking)
+    return _file(text, connection, tracking)
+
+
+def _product(text: str, productid: int, connection: sqlalchemy.Connection) -> Reference:
+    known = connection.execute(
+        sqlalchemy.text("select exists (select from products_history where productid = :productid)"),
+        {"productid": productid},
+    ).scalar_one()
+    if not known:
+        raise BadInputError(
+            f"no product {productid} was ever loaded", remedy="productids are those of X_train.csv"
+        )
+    return Reference(text, Kind.PRODUCT, productid=productid)
+
+
+def _number(text: str, connection: sqlalchemy.Connection) -> Reference:
+    try:
+        return _of_batch(Reference(text, Kind.BATCH), batches.find_batch(connection, text))
+    except BadInputError as no_week:
+        try:
+            return _product(text, int(text), connection)
+        except BadInputError:
+            raise BadInputError(
+                f"{text} is neither a week that is loaded nor a product: {no_week.message}",
+                remedy=no_week.remedy,
+            ) from None
+
+
+def _of_batch(reference: Reference, batch: batches.Batch) -> Reference:
+    """The reference with what PostgreSQL has recorded of the batch."""
+    dataset, model = (batch.metadata.get(stage, {}).get("result", {}) for stage in ("snapshot", "training"))
+    return replace(
+        reference,
+        batch_id=batch.id,
+        batch_name=batch.batch_name,
+        dataset_run_id=dataset.get("run_id"),
+        model_run_id=model.get("run_id"),
+        model_version=model.get("model_version"),
+    )
+
+
+def _of_run(text: str, run: Run, connection: sqlalchemy.Connection, tracking: Tracking) -> Reference:
+    """A run as MLflow has it, with the rest of its batch as PostgreSQL has it."""
+    tags, run_id = run.data.tags, run.info.run_id
+    batch = _batch_of(run, connection)
+    if batch is None and TAG_BATCH_ID not in tags:
+        raise BadInputError(
+            f"run {run_id} ({run.info.run_name}) belongs to no batch: it depends on the source files alone",
+            remedy=f"choose {_KNOWN}",
+        )
+    reference = Reference(text, Kind.DATASET, run_id=run_id)
+    if batch is not None:
+        reference = _of_batch(reference, batch)
+    if TAG_DATASET_RUN_ID not in tags and run_id != reference.model_run_id:
+        return replace(reference, dataset_run_id=run_id)
+    return replace(
+        reference,
+        kind=Kind.MODEL,
+        dataset_run_id=tags.get(TAG_DATASET_RUN_ID, reference.dataset_run_id),
+        model_run_id=run_id,
+        model_version=_version_of(run_id, tracking),
+    )
+
+
+def _batch_of(run: Run, connection: sqlalchemy.Connection) -> batches.Batch | None:
+    """The batch of a run: the one that has it on record, or else the one that its tags name.
+
+    The moment belongs to the name: ids begin at 1 in another database too. Tags can be removed, and changed to anything.
+    """
+    completed_at = None
+    with suppress(KeyError, ValueError):
+        completed_at = datetime.fromisoformat(run.data.tags[TAG_BATCH_COMPLETED_AT])
+    name = connection.exec_driver_sql(
+        query("batch_of_run"),
+        {"run_id": run.info.run_id, "id": run.data.tags.get(TAG_BATCH_ID), "completed_at": completed_at},
+    ).scalar_one_or_none()
+    return None if name is None else batches.find_batch(connection, name)
+
+
+def _named_run(text: str, tracking: Tracking) -> Run | None:
+    """The run that a run id or a model's URI names; None where the text is neither."""
+    client = tracking.client
+    try:
+        if found := _LOGGED_MODEL.fullmatch(text):
+            return client.get_run(str(client.get_logged_model(found[1]).source_run_id))
+        if found := _VERSION.fullmatch(text):
+            name, version, alias = found[1] or found[2], found[3], found[4]
+            model = (
+                client.get_model_version(name, version)
+                if version
+                else client.get_model_version_by_alias(name, alias)
+            )
+            return client.get_run(str(model.run_id))
+        if found := _RUN.fullmatch(text):
+            return client.get_run(found[1])
+    except MlflowException as error:
+        if error.error_code in _UNKNOWN_TO_MLFLOW:
+            raise BadInputError(
+                f"MLflow knows no {text}",
+                remedy="rakuten status --json has the runs; is MLFLOW_TRACKING_URI the listeners'?",
+            ) from error
+        raise
+    return None
+
+
+def _version_of(run_id: str, tracking: Tracking) -> int | None:
+    """The version of a run's model, None if it is not registered."""
+    found = tracking.client.search_model_versions(f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'")
+    return min((int(version.version) for version in found), default=None)
+
+
+def _file(text: str, connection: sqlalchemy.Connection, tracking: Tracking) -> Reference:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise BadInputError(f"nothing is known by the name {text!r}", remedy=f"choose {_KNOWN}")
+    sha256 = sha256_of(path)
+    found = sorted(_runs_that_logged(path.name, sha256, tracking), key=lambda entry: entry[0].info.start_time)
+    if not found:
+        raise BadInputError(
+            f"no run has logged {path.name} with these bytes (SHA-256 {sha256})",
+            remedy="was it changed since, or is MLFLOW_TRACKING_URI another than the listeners'?",
+        )
+    run, artifact = found[-1]
+    return replace(
+        _of_run(text, run, connection, tracking),
+        kind=Kind.FILE,
+        artifact=artifact,
+        sha256=sha256,
+        also_in=tuple(run.info.run_id for run, _ in found[:-1]),
+    )
+
+
+def _runs_that_logged(name: str, sha256: str, tracking: Tracking) -> Iterator[tuple[Run, str]]:
+    """Each finished run that has a file of these bytes, and where: by its manifest, or, where it has none, by its files."""
+    runs = (
+        run for kind in (MODEL_EXPERIMENT, DATASET_EXPERIMENT) for run in tracking.runs(kind, TAG_BATCH_ID)
+    )
+    for run in runs:
+        if run.info.status != "FINISHED":
+            continue
+        with TemporaryDirectory(prefix="rakuten-") as scratch:
+            try:
+                manifest = tracking.download(run, MANIFEST, Path(scratch)).read_bytes()
+                digests = json.loads(manifest)["artifacts"]
+            except StageError:
+                digests = _digests(run, name, tracking, Path(scratch))
+        artifact = next((path for path, digest in digests.items() if digest == sha256), None)
+        if artifact is not None:
+            yield run, artifact
+
+
+def _digests(run: Run, name: str, tracking: Tracking, scratch: Path) -> dict[str, str]:
+    """The SHA-256 of the artifact of that name, where a run without a manifest has one."""
+    paths = [entry.path for entry in tracking.client.list_artifacts(run.info.run_id) if not entry.is_dir]
+    return {path: sha256_of(tracking.download(run, path, scratch)) for path in paths if path == name}

@@ -1,0 +1,213 @@
+"""Build a dataset and its model once more, from the audit trail alone, and compare: bytes, metrics, parameters.
+
+Nothing is published and nothing is read but what a stranger to the first run has: the history in PostgreSQL, the recorded seed,
+and the holdout set, which depends on the source files alone.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import psycopg
+from mlflow.entities import Run
+from psycopg.rows import TupleRow
+
+from listeners.outages import outage_of
+from listeners.snapshot.handle import build
+from listeners.tracking.digest import sha256_of
+from listeners.tracking.environment import differences, environment
+from listeners.tracking.runs import Tracking
+from listeners.training import model
+from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data
+from listeners.training.evaluate import evaluate
+from rakuten.provenance.verify import verify_batches
+from shared.config import Settings
+from shared.errors import StageError
+from shared.mlflow_names import (
+    ENVIRONMENT,
+    HOLDOUT_SET,
+    TAG_DATASET_SHA256,
+    TAG_MODEL_SHA256,
+    TAG_SOURCE_SHA256,
+    dataset_name,
+    parquet_name,
+)
+
+_CHANGED: Final = "data: changed in MLflow; rakuten verify says what was"
+_DIFFERENCES_SHOWN: Final = 8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One step: whether it came out the same, what was compared, and, where it did not, the likely cause."""
+
+    step: str
+    same: bool
+    detail: str
+    cause: str | None = None
+
+
+class Reproduction:
+    """One batch, to be built again in `directory`."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[TupleRow],
+        tracking: Tracking,
+        settings: Settings,
+        batch: tuple[int, str],
+        directory: Path,
+    ) -> None:
+        self._connection = connection
+        self._tracking = tracking
+        self._settings = settings
+        self._batch_id, self._batch_name = batch
+        self._directory = directory
+        self._sealed = True
+        # whether `dataset` has built what nothing says is another one
+        self.is_rebuilt = False
+
+    def dataset(self, run: Run) -> Iterator[Verdict]:
+        """Check the trail up to the batch, then build its dataset and compare it with the recorded run's, byte for byte."""
+        yield self._seals()
+        path = self._rebuilt
+        try:
+            build(self._connection, self._batch_id, self._seed(run), path)
+        except StageError as error:
+            yield Verdict("dataset", False, error.message, self._cause(run))
+            return
+        then, now = run.data.tags.get(TAG_DATASET_SHA256), sha256_of(path)
+        self.is_rebuilt = then in {None, now}
+        yield self._as_tagged("dataset", run, TAG_DATASET_SHA256, now, f"{path.stat().st_size:,} bytes")
+        yield self._logged(run, then or now)
+
+    def model(self, dataset: Run, run: Run) -> Iterator[Verdict]:
+        """Train from the rebuilt dataset and compare every metric and every parameter with the recorded run's."""
+        seed = self._seed(run)
+        data = read_training_data(self._rebuilt)
+        classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+        try:
+            holdout = read_frame(self._holdout(dataset, run))
+        except StageError as error:
+            yield _unread("metrics", error)
+        else:
+            truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
+            metrics = evaluate(truth, classifier.predict(holdout), seed=seed)
+            what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
+            yield self._compared("metrics", run, dict(run.data.metrics), metrics, what)
+        now = model.parameters_sha256(classifier)
+        yield self._as_tagged("parameters", run, TAG_MODEL_SHA256, now, "terms, weights, coefficients")
+
+    def _seals(self) -> Verdict:
+        """Of the batch and of all before it: its rows came with any of them."""
+        checks = verify_batches(self._connection)
+        names = [check.batch_name for check in checks]
+        checks = checks[: names.index(self._batch_name) + 1]
+        broken = next((check for check in checks if check.problem is not None), None)
+        self._sealed = broken is None
+        if broken is None:
+            return Verdict("audit trail", True, f"{len(checks)} seals up to {self._batch_name}")
+        return Verdict("audit trail", False, f"{broken.batch_name}: {broken.problem}", "data")
+
+    def _logged(self, run: Run, expected: str) -> Verdict:
+        """The dataset's file in MLflow. No library or setting explains a difference here."""
+        step, name = "file in MLflow", self._rebuilt.name
+        try:
+            found = sha256_of(self._tracking.download(run, name, self._scratch("logged")))
+        except StageError as error:
+            return _unread(step, error)
+        if found != expected:
+            return Verdict(step, False, f"SHA-256 was {expected}, is {found}", _CHANGED)
+        return Verdict(step, True, name)
+
+    def _holdout(self, dataset: Run, run: Run) -> Path:
+        source = run.data.tags.get(TAG_SOURCE_SHA256) or dataset.data.tags.get(TAG_SOURCE_SHA256)
+        if source is None:
+            raise StageError(f"neither run has a tag {TAG_SOURCE_SHA256} to find its holdout by")
+        held_out = find_dataset(self._tracking, HOLDOUT_SET, **{TAG_SOURCE_SHA256: source})
+        return fetch(self._tracking, held_out, self._scratch("holdout"))
+
+    def _seed(self, run: Run) -> int:
+        """As the run says, or, where somebody has made it say nothing, as the settings say."""
+        with suppress(KeyError, ValueError):
+            return int(run.data.params["random_seed"])
+        return self._settings.random_seed
+
+    def _as_tagged(self, step: str, run: Run, tag: str, now: str, what: str) -> Verdict:
+        """A digest beside the one that the run is tagged with."""
+        if (then := run.data.tags.get(tag)) is None:
+            return Verdict(step, False, f"its run has no tag {tag} to compare with", _CHANGED)
+        return self._compared(step, run, {"SHA-256": then}, {"SHA-256": now}, what)
+
+    def _compared(self, step: str, run: Run, then: dict[str, Any], now: dict[str, Any], what: str) -> Verdict:
+        differing = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+        if not differing:
+            return Verdict(step, True, what)
+        shown = ", ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in differing[:3])
+        return Verdict(step, False, f"{len(differing)} differ: {shown}", self._cause(run))
+
+    def _cause(self, run: Run) -> str:
+        """The most likely one, by what is known to differ from the first time."""
+        if not self._sealed:
+            return "data: the audit trail was changed"
+        try:
+            path = self._tracking.download(run, ENVIRONMENT, self._scratch("environment"))
+            then = json.loads(path.read_text(encoding="utf-8"))
+        except (StageError, ValueError):
+            return "unknown: the run does not say in which environment it was made"
+        said, recorded = run.data.params.get("random_seed"), then.get("settings", {}).get("random_seed")
+        if recorded is not None and said != str(recorded):
+            return f"data: the run's param random_seed is {said}, its {ENVIRONMENT} says {recorded}"
+        now = json.loads(json.dumps(environment(self._settings)))
+        changed = differences(then, now)
+        if not changed:
+            return "none that is recorded: the same code, libraries, seed and platform"
+        more = len(changed) - _DIFFERENCES_SHOWN
+        return "; ".join(changed[:_DIFFERENCES_SHOWN] + ([f"and {more} more"] if more > 0 else []))
+
+    @property
+    def _rebuilt(self) -> Path:
+        return self._scratch("rebuilt") / parquet_name(dataset_name(self._batch_name))
+
+    def _scratch(self, name: str) -> Path:
+        directory = self._directory / name
+        directory.mkdir(exist_ok=True)
+        return directory
+
+
+def _unread(step: str, error: StageError) -> Verdict:
+    """Something in MLflow is not what it was; raises the error if it is just that MLflow is away."""
+    if outage_of(error) is not None:
+        raise error
+    return Verdict(step, False, error.message, _CHANGED)
+
+
+def reproduce(
+    connection: psycopg.Connection[TupleRow],
+    tracking: Tracking,
+    settings: Settings,
+    batch: tuple[int, str],
+    runs: tuple[Run, Run | None],
+) -> Iterator[Verdict]:
+    """Rebuild a batch's dataset and, if it has one, its model, in a scratch place; a verdict for each step as it is done.
+
+    Args:
+        connection: of a role that may read the history.
+        tracking: MLflow, which is only read.
+        settings: the settings now, for naming what has changed.
+        batch: its id and name.
+        runs: the dataset's and the model's, as recorded.
+    """
+    dataset, trained = runs
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        reproduction = Reproduction(connection, tracking, settings, batch, Path(scratch))
+        yield from reproduction.dataset(dataset)
+        if trained is not None and reproduction.is_rebuilt:
+            yield from reproduction.model(dataset, trained)
+        elif trained is not None:
+            yield Verdict("model", False, "not trained: its dataset came out different", "its dataset")

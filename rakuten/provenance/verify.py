@@ -1,0 +1,262 @@
+"""Is everything still what it was? The seals of the batches, the runs in MLflow, their files, the models' descent, the champions.
+
+PostgreSQL and MLflow each keep digests of what the other holds: a batch's seal is a tag of its runs, and a run's record and
+manifest are kept with the batch. So neither can be changed alone, and what does not match is named.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import mlflow.artifacts
+import psycopg
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from psycopg.rows import TupleRow, dict_row
+
+from db.sql import query
+from listeners.outages import outage_of
+from listeners.promotion.champion_alias import champion_history
+from listeners.tracking.digest import sha256_of
+from listeners.tracking.runs import Tracking, record_sha256
+from shared.errors import StageError
+from shared.mlflow_names import (
+    DATASET_EXPERIMENT,
+    MANIFEST,
+    MODEL_ARTIFACT,
+    MODEL_EXPERIMENT,
+    PROMOTION,
+    REGISTERED_MODEL,
+    TAG_BATCH_COMPLETED_AT,
+    TAG_BATCH_ID,
+    TAG_BATCH_SEAL,
+    TAG_DATASET_SHA256,
+    TAG_MODEL_URI,
+    parquet_name,
+)
+
+_MADE_BEFORE: Final = "made before runs were recorded with their batch: rakuten reproduce tells more"
+_UNREADABLE: Final = "it cannot be read"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `problem` is None where it is as it was; `certain` is False where nothing could tell.
+
+    `batch_name` is empty where it belongs to no batch alone.
+    """
+
+    batch_name: str
+    subject: str
+    problem: str | None = None
+    certain: bool = True
+
+
+def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapshots: Path) -> Iterator[Check]:
+    """Look at everything, oldest batch first.
+
+    Args:
+        connection: of a role that may read the history.
+        tracking: MLflow, which is only read.
+        snapshots: the folder of the copies of the datasets, which may be missing.
+
+    Raises:
+        OutageError: MLflow or the disk is away; that is no finding.
+    """
+    yield from verify_batches(connection)
+    stages = _recorded_stages(connection)
+    for recorded in stages:
+        yield from _verify_stage(tracking, recorded, snapshots)
+    yield from _verify_fixed_sets(tracking, stages)
+    yield from _verify_unknown_runs(connection, tracking)
+    yield from _verify_champions(tracking, stages)
+
+
+def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
+    """A check of each completed batch's seal, in the order of the chain."""
+    rows = connection.execute("select batch_name, problem from verify_seals()").fetchall()
+    return [Check(name, "seal", problem) for name, problem in rows]
+
+
+def _recorded_stages(connection: psycopg.Connection[TupleRow]) -> list[dict[str, Any]]:
+    """What PostgreSQL has recorded of each finished stage: batch_name, stage, seal, and its `result`."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query("recorded_results")).fetchall()
+
+
+def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
+    """The run of one finished stage: its record, its batch, its files, and what it was made from."""
+    result, name = recorded["result"], recorded["batch_name"]
+    subject = f"{recorded['stage']} run {result['run_id']}"
+    run = tracking.counting_run(result["run_id"])
+    if run is None:
+        yield Check(name, subject, "MLflow has no such finished run")
+        return
+    is_recorded, seal = "record_sha256" in result, run.data.tags.get(TAG_BATCH_SEAL)
+    yield Check(name, subject, _record_problem(run, result), certain=is_recorded)
+    problem = _differs("the seal of its batch", seal, recorded["seal"])
+    yield Check(name, f"{subject}, batch", problem, certain=is_recorded or seal is not None)
+    yield from _verify_files(tracking, run, result, name, subject)
+    if recorded["stage"] == "training":
+        yield from _verify_descent(tracking, run, recorded, name, subject)
+    else:
+        copy = snapshots / parquet_name(str(run.info.run_name))
+        if copy.exists():
+            problem = _differs("its SHA-256", sha256_of(copy), result["dataset_sha256"])
+            yield Check(name, f"copy {copy.name}", problem)
+
+
+def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
+    """The test and holdout sets: each once, and recorded alike by every batch."""
+    first: dict[str, dict[str, Any]] = {}
+    for recorded in stages:
+        for name, record in recorded["result"].get("fixed_sets", {}).items():
+            if record != first.setdefault(name, record):
+                problem = f"it records {name} as run {record['run_id']}, and batches before as run {first[name]['run_id']}"
+                yield Check(recorded["batch_name"], f"record of {name}", problem)
+    for name, record in first.items():
+        subject = f"{name} run {record['run_id']}"
+        run = tracking.counting_run(record["run_id"])
+        if run is None:
+            yield Check("", subject, "MLflow has no such finished run")
+        else:
+            yield Check("", subject, _record_problem(run, record))
+            yield from _verify_files(tracking, run, record, "", subject)
+
+
+def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tracking) -> Iterator[Check]:
+    """Finished runs of batches that PostgreSQL does not know: were its last batches taken away?
+
+    Runs that are older than its first batch are no sign of it: MLflow may have been kept when the database was made anew.
+    """
+    rows = connection.execute(query("sealed_batches")).fetchall()
+    seals, began = {seal for seal, _ in rows}, min((moment for _, moment in rows), default="")
+    for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
+        for run in tracking.runs(experiment, TAG_BATCH_SEAL):
+            if run.info.status == "FINISHED" and run.data.tags[TAG_BATCH_SEAL] not in seals:
+                name, moment = str(run.info.run_name), run.data.tags.get(TAG_BATCH_COMPLETED_AT, "")
+                problem = "PostgreSQL has no completed batch with its seal"
+                yield Check(name, f"run {run.info.run_id}", problem, certain=bool(began) and moment >= began)
+
+
+def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
+    """The history of the alias: each move holds the digest of the one before, and PostgreSQL knows who was promoted."""
+    subject = f"champions of {REGISTERED_MODEL}"
+    try:
+        moves = champion_history(tracking)
+    except StageError as error:
+        yield Check("", subject, error.message)
+        return
+    before = ""
+    for move in moves:
+        yield Check(
+            "", f"{subject}, move {move.number}", _differs("the move before", move.before_sha256, before)
+        )
+        before = move.sha256()
+    entered = {move.to_version for move in moves}
+    for recorded in stages:
+        result = recorded["result"]
+        if result.get("champion"):
+            missing = result["model_version"] not in entered
+            problem = f"the promotion of version {result['model_version']} is gone" if missing else None
+            yield Check(recorded["batch_name"], subject, problem, certain="promotion_sha256" in result)
+
+
+def _record_problem(run: Run, record: Mapping[str, Any]) -> str | None:
+    if "record_sha256" not in record:
+        return _MADE_BEFORE
+    if record_sha256(run) == record["record_sha256"]:
+        return None
+    return "a param, a metric or a tag was changed"
+
+
+def _verify_files(
+    tracking: Tracking, run: Run, record: Mapping[str, Any], batch_name: str, subject: str
+) -> Iterator[Check]:
+    """Every file of the run against the manifest, and the manifest against PostgreSQL."""
+    if "manifest_sha256" not in record:
+        return
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        directory = Path(scratch)
+        # the verdict on a model comes after its run is finished, and so is in no manifest
+        promised = {
+            name: record[key]
+            for name, key in ((MANIFEST, "manifest_sha256"), (PROMOTION, "promotion_sha256"))
+            if record.get(key) is not None
+        }
+        for name, sha256 in promised.items():
+            yield Check(
+                batch_name, f"{subject}, {name}", _file_problem(tracking, run, name, directory, sha256)
+            )
+        try:
+            manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["artifacts"]
+        except (OSError, ValueError, KeyError):
+            return  # it is named already
+        for name, sha256 in manifest.items():
+            yield Check(
+                batch_name, f"{subject}, {name}", _file_problem(tracking, run, name, directory, sha256)
+            )
+
+
+def _file_problem(tracking: Tracking, run: Run, name: str, directory: Path, sha256: str) -> str | None:
+    try:
+        return _differs("its SHA-256", sha256_of(_file(tracking, run, name, directory)), sha256)
+    except (StageError, MlflowException, OSError) as error:
+        if (outage := outage_of(error)) is not None:
+            raise outage from error
+        return _UNREADABLE
+
+
+def _file(tracking: Tracking, run: Run, path: str, directory: Path) -> Path:
+    """One file of a run; those of its model lie where the model does."""
+    inside = path.removeprefix(f"{MODEL_ARTIFACT}/")
+    if inside == path:
+        return tracking.download(run, path, directory)
+    model = directory / MODEL_ARTIFACT
+    if not model.exists():
+        mlflow.artifacts.download_artifacts(run.data.tags[TAG_MODEL_URI], dst_path=str(model))
+    return model / inside
+
+
+def _verify_descent(
+    tracking: Tracking, run: Run, recorded: Mapping[str, Any], batch_name: str, subject: str
+) -> Iterator[Check]:
+    """Whether the model was trained from the dataset that is on record for its batch, and is registered as recorded.
+
+    The dataset's run may have been lost and made again, so its bytes count and not its run id.
+    """
+    dataset, tags = recorded["dataset"], run.data.tags
+    if dataset is None:
+        yield Check(batch_name, f"{subject}, dataset", "its dataset is being built again", certain=False)
+    else:
+        sha256 = tags.get(TAG_DATASET_SHA256)
+        problem = _differs("its dataset's SHA-256", sha256, dataset["dataset_sha256"])
+        yield Check(batch_name, f"{subject}, dataset", problem)
+    version = str(recorded["result"]["model_version"])
+    yield Check(batch_name, f"{subject}, version {version}", _version_problem(tracking, run, version))
+
+
+def _version_problem(tracking: Tracking, run: Run, version: str) -> str | None:
+    try:
+        registered = tracking.client.get_model_version(REGISTERED_MODEL, version)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return f"{REGISTERED_MODEL} has no such version"
+        raise
+    tags = run.data.tags
+    pairs = [
+        ("run", registered.run_id, run.info.run_id),
+        ("model", registered.source, tags.get(TAG_MODEL_URI)),
+    ]
+    pairs += [
+        (f"tag {name}", registered.tags.get(name), tags.get(name))
+        for name in (TAG_BATCH_ID, TAG_BATCH_COMPLETED_AT)
+    ]
+    return next((_differs(f"its {what}", *found) for what, *found in pairs if found[0] != found[1]), None)
+
+
+def _differs(what: str, found: str | None, recorded: str | None) -> str | None:
+    return None if found == recorded else f"{what} is {found}, and was {recorded}"

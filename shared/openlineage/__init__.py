@@ -1,0 +1,1 @@
+"""OpenLineage events of the load and the stages."""

@@ -1,0 +1,238 @@
+"""The datasets that the events of the pipeline name, with their facets, in the classes of OpenLineage's client.
+
+Names follow OpenLineage's naming specification: `file` and a path, `postgres://host:port` and database.schema.table. It has
+none for MLflow: here that is `mlflow://` and what follows in the tracking URI, then experiment/run or models/name. No name and
+no address holds a login.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
+from openlineage.client.facet_v2 import (
+    column_lineage_dataset,
+    data_quality_metrics_dataset,
+    dataset_type_dataset,
+    dataset_version_dataset,
+    datasource_dataset,
+    input_statistics_input_dataset,
+    output_statistics_output_dataset,
+    schema_dataset,
+    symlinks_dataset,
+)
+from openlineage.client.naming.dataset import LocalFileSystem, Postgres
+
+from shared.config import Settings
+from shared.mlflow_names import DATASET_EXPERIMENT, REGISTERED_MODEL, dataset_name, parquet_name
+from shared.openlineage.emitter import BatchRecord, Transition
+
+_NOT_LOADED: Final = frozenset(
+    {"X_test.csv", "Y_test.csv"}
+)  # recorded as sources, and read by the snapshot only
+
+_TEXTS: Final = ("designation", "description")
+_TABLES: Final[Mapping[str, Mapping[str, str]]] = {
+    "products": {
+        "id": "bigint",
+        "designation": "text",
+        "description": "text",
+        "productid": "bigint",
+        "imageid": "bigint",
+        "image_path": "text",
+        "created_at": "timestamptz",
+        "sample_rank": "bigint",
+        "split": "text",
+    },
+    "labels": {"id": "bigint", "productid": "bigint", "prdtypecode": "integer"},
+}
+# which columns a source file gives to which table, unchanged
+_LOADED_AS_THEY_ARE: Final = {
+    "X_train.csv": ("products", ("productid", "imageid", *_TEXTS)),
+    "Y_train.csv": ("labels", ("prdtypecode",)),
+}
+_PARQUET: Final = {
+    "productid": "int64",
+    "designation": "string",
+    "description": "string",
+    "imageid": "int64",
+    "image_path": "string",
+    "prdtypecode": "int32",
+}
+
+
+def of_load(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
+    """Source files, by their SHA-256, into the tables, by the batch's seal."""
+    batch = transition.batch
+    load = batch.metadata.get("load", {})
+    digests = batch.metadata.get("source", {}).get("files", {})
+    inputs, columns = [], {}
+    for name in sorted(digests.keys() - _NOT_LOADED):
+        is_source = (
+            name in _LOADED_AS_THEY_ARE
+        )  # a correction's file may lie anywhere, and only its name is kept
+        path = LocalFileSystem(str(settings.data_path / name) if is_source else name)
+        file = InputDataset(path.get_namespace(), path.get_name())
+        file.facets = _described("file", "file", "FILE", version=digests[name])
+        if is_source:
+            table, loaded = _LOADED_AS_THEY_ARE[name]
+            file.facets["schema"] = _schema({column: _TABLES[table][column] for column in loaded})
+            columns[table] = _column_lineage({column: (file, column) for column in loaded})
+        inputs.append(file)
+    outputs = []
+    for table, written in _written(load).items():
+        output = OutputDataset(*_table(table, settings))
+        output.facets = _table_facets(table, batch, settings)
+        if table in columns:
+            output.facets["columnLineage"] = columns[table]
+        if written is not None:
+            output.outputFacets = _statistics_of_output(rows=written)
+        outputs.append(output)
+    return inputs, outputs
+
+
+def _written(load: Mapping[str, Any]) -> dict[str, int | None]:
+    """The rows written to each table: by a week, by a correction, or not yet known."""
+    if "inserted" in load:
+        return {"products": load["inserted"] + load["updated"], "labels": load["labels"]}
+    return {table: load.get(f"{table}_written") for table in _TABLES}
+
+
+def of_snapshot(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
+    """The tables, as the batch's seal vouches for them, into the dataset, by its SHA-256."""
+    batch, result = transition.batch, transition.result
+    products, labels = (_table_read(table, batch, settings) for table in _TABLES)
+    dataset = OutputDataset(*_dataset_name(batch, settings))
+    dataset.facets = _dataset_facets(batch, result, settings)
+    dataset.facets["columnLineage"] = _column_lineage(
+        {name: (labels if name == "prdtypecode" else products, name) for name in _PARQUET}
+    )
+    if "total_rows" in result:
+        dataset.outputFacets = _statistics_of_output(rows=result["total_rows"], files=1)
+    return [products, labels], [dataset]
+
+
+def of_training(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
+    """The dataset into a version of the model."""
+    batch, result = transition.batch, transition.result
+    built = batch.metadata.get("snapshot", {}).get("result", {})
+    dataset = InputDataset(*_dataset_name(batch, settings))
+    dataset.facets = _dataset_facets(batch, built, settings)
+    if "total_rows" in built:
+        dataset.inputFacets = _statistics_of_input(rows=built["total_rows"], files=1)
+    version = str(result["model_version"]) if "model_version" in result else None
+    model = OutputDataset(mlflow_namespace(settings.tracking_uri), f"models/{REGISTERED_MODEL}")
+    model.facets = _described("mlflow", model.namespace, "MODEL", version=version)
+    if version is not None:
+        model.facets["symlinks"] = _also_known_as(model, f"models:/{REGISTERED_MODEL}/{version}")
+    return [dataset], [model]
+
+
+def mlflow_namespace(tracking_uri: str) -> str:
+    """`mlflow://` and the host, port and path of the tracking URI, without login and query."""
+    parts = urlsplit(tracking_uri)
+    port = f":{parts.port}" if parts.port else ""
+    return f"mlflow://{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
+
+
+def _table(table: str, settings: Settings) -> tuple[str, str]:
+    """Namespace and name. The embedded server takes another port at each start; its name keeps the setting's."""
+    naming = Postgres(
+        host=settings.postgres_host or "localhost",
+        port=str(settings.postgres_port),
+        database=settings.postgres_db,
+        schema="public",
+        table=table,
+    )
+    return naming.get_namespace(), naming.get_name()
+
+
+def _table_read(table: str, batch: BatchRecord, settings: Settings) -> InputDataset:
+    dataset = InputDataset(*_table(table, settings))
+    dataset.facets = _table_facets(table, batch, settings)
+    if table == "products":
+        dataset.inputFacets = _statistics_of_input(rows=batch.total_rows)
+    return dataset
+
+
+def _table_facets(table: str, batch: BatchRecord, settings: Settings) -> dict[str, Any]:
+    namespace, _name = _table(table, settings)
+    facets = _described("postgres", namespace, "TABLE", version=batch.seal)
+    facets["schema"] = _schema(_TABLES[table])
+    if table == "products" and batch.completed_at is not None:
+        facets["dataQualityMetrics"] = _quality(rows=batch.total_rows)
+    return facets
+
+
+def _dataset_name(batch: BatchRecord, settings: Settings) -> tuple[str, str]:
+    return mlflow_namespace(settings.tracking_uri), f"{DATASET_EXPERIMENT}/{dataset_name(batch.name)}"
+
+
+def _dataset_facets(batch: BatchRecord, result: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """What is known of a batch's dataset; `result` is what the snapshot stage recorded, empty until then."""
+    namespace, name = _dataset_name(batch, settings)
+    facets = _described("mlflow", namespace, "FILE", version=result.get("dataset_sha256"))
+    facets["schema"] = _schema(_PARQUET)
+    if "total_rows" in result:
+        facets["dataQualityMetrics"] = _quality(rows=result["total_rows"])
+    if "run_id" in result:
+        artifact = f"runs:/{result['run_id']}/{parquet_name(dataset_name(batch.name))}"
+        facets["symlinks"] = _also_known_as(Dataset(namespace, name), artifact)
+    return facets
+
+
+def _described(source: str, uri: str, kind: str, *, version: str | None) -> dict[str, Any]:
+    """The facets that every dataset has; a version as soon as there is one."""
+    facets: dict[str, Any] = {
+        "dataSource": datasource_dataset.DatasourceDatasetFacet(name=source, uri=uri),
+        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(kind),
+    }
+    if version is not None:
+        facets["version"] = dataset_version_dataset.DatasetVersionDatasetFacet(version)
+    return facets
+
+
+def _schema(columns: Mapping[str, str]) -> schema_dataset.SchemaDatasetFacet:
+    return schema_dataset.SchemaDatasetFacet(
+        [
+            schema_dataset.SchemaDatasetFacetFields(name, kind, ordinal_position=position)
+            for position, (name, kind) in enumerate(columns.items(), start=1)
+        ]
+    )
+
+
+def _column_lineage(
+    origins: Mapping[str, tuple[Dataset, str]],
+) -> column_lineage_dataset.ColumnLineageDatasetFacet:
+    unchanged = column_lineage_dataset.Transformation("DIRECT", "IDENTITY", masking=False)
+    return column_lineage_dataset.ColumnLineageDatasetFacet(
+        {
+            column: column_lineage_dataset.Fields(
+                [column_lineage_dataset.InputField(origin.namespace, origin.name, field, [unchanged])]
+            )
+            for column, (origin, field) in origins.items()
+        }
+    )
+
+
+def _quality(*, rows: int) -> data_quality_metrics_dataset.DataQualityMetricsDatasetFacet:
+    return data_quality_metrics_dataset.DataQualityMetricsDatasetFacet(columnMetrics={}, rowCount=rows)
+
+
+def _statistics_of_input(*, rows: int, files: int | None = None) -> dict[str, Any]:
+    facet = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(rowCount=rows, fileCount=files)
+    return {"inputStatistics": facet}
+
+
+def _statistics_of_output(*, rows: int, files: int | None = None) -> dict[str, Any]:
+    facet = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
+        rowCount=rows, fileCount=files
+    )
+    return {"outputStatistics": facet}
+
+
+def _also_known_as(dataset: Dataset, uri: str) -> symlinks_dataset.SymlinksDatasetFacet:
+    """MLflow's own address of this very version."""
+    return symlinks_dataset.SymlinksDatasetFacet(
+        [symlinks_dataset.Identifier(dataset.namespace, uri, "LOCATION")]
+    )

@@ -1,0 +1,111 @@
+"""The events of the pipeline in the classes of OpenLineage's client, and the way to a server. Imported only to emit."""
+
+import importlib.metadata
+from functools import cache
+from typing import Any, Final
+
+from openlineage.client import constants
+from openlineage.client.event_v2 import Job, Run, RunEvent, RunState, set_producer
+from openlineage.client.facet_v2 import (
+    error_message_run,
+    job_type_job,
+    parent_run,
+    processing_engine_run,
+)
+from openlineage.client.serde import Serde
+from openlineage.client.transport.http import HttpConfig, HttpTransport
+from openlineage.client.uuid import generate_static_uuid
+
+from shared.config import Settings
+from shared.logs import censor
+from shared.openlineage import datasets
+from shared.openlineage.emitter import BatchRecord, JobName, Transition
+
+_PACKAGE: Final = "rakuten-pipeline"
+set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")  # it has to be a URI
+
+_BATCH_JOB: Final = "batch"  # the parent of the three
+_DATASETS_OF: Final = {
+    JobName.LOAD: datasets.of_load,
+    JobName.SNAPSHOT: datasets.of_snapshot,
+    JobName.TRAINING: datasets.of_training,
+}
+
+
+def run_event(transition: Transition, settings: Settings) -> RunEvent:
+    """The event of a transition, with what is known of its run, inputs and outputs by then."""
+    inputs, outputs = _DATASETS_OF[transition.job](transition, settings)
+    return RunEvent(
+        eventTime=transition.at.isoformat(),
+        eventType=RunState[transition.state],
+        run=Run(run_id(transition, settings), _run_facets(transition, settings)),
+        job=Job(
+            settings.openlineage_namespace,
+            str(transition.job),
+            {"jobType": job_type_job.JobTypeJobFacet("BATCH", "RAKUTEN", "JOB")},
+        ),
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def run_id(transition: Transition, settings: Settings) -> str:
+    """The same for every event of an attempt, whichever process emits it: the tables tell all that decides it.
+
+    A UUIDv7, as the specification advises, by the client's rule for ids that several processes must agree on: the moment
+    (here, of the load's claim) and a hash of what sets this run apart from others of that moment.
+    """
+    return _uuid(settings, transition.job, transition.batch, transition.attempt)
+
+
+def as_json(event: RunEvent) -> str:
+    """The event on one line."""
+    return Serde.to_json(event)
+
+
+def transport(settings: Settings, timeout_s: float) -> HttpTransport:
+    """The way to the server: one try an event, as the file misses none."""
+    url = str(settings.openlineage_url)
+    config: dict[str, Any] = {
+        "url": url if url.endswith("/") else f"{url}/",  # or the endpoint would replace its path
+        "timeout": timeout_s,
+        "retry": {"total": 0, "connect": 0, "read": 0},
+    }
+    if settings.openlineage_api_key is not None:
+        config["auth"] = {"type": "api_key", "apiKey": settings.openlineage_api_key.get_secret_value()}
+    return HttpTransport(HttpConfig.from_dict(config))
+
+
+def _uuid(settings: Settings, job: str, batch: BatchRecord, attempt: int) -> str:
+    what = f"{settings.openlineage_namespace}.{job}.{batch.id}.{attempt}"
+    return str(generate_static_uuid(batch.started_at, what.encode()))
+
+
+def _run_facets(transition: Transition, settings: Settings) -> dict[str, Any]:
+    facets: dict[str, Any] = {
+        "parent": parent_run.ParentRunFacet(
+            parent_run.Run(_uuid(settings, _BATCH_JOB, transition.batch, 1)),
+            parent_run.Job(settings.openlineage_namespace, _BATCH_JOB),
+        ),
+        "processing_engine": _engine(transition),
+    }
+    if transition.error is not None:
+        facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(censor(transition.error), "PYTHON")
+    return facets
+
+
+def _engine(transition: Transition) -> processing_engine_run.ProcessingEngineRunFacet:
+    """What does the heavy part of the job."""
+    match transition.job:
+        case JobName.LOAD:
+            name, version = "PostgreSQL", transition.batch.server_version
+        case JobName.SNAPSHOT:
+            name, version = "pyarrow", _installed("pyarrow")
+        case JobName.TRAINING:
+            name, version = "scikit-learn", _installed("scikit-learn")
+    return processing_engine_run.ProcessingEngineRunFacet(version, name, constants.__version__)
+
+
+@cache
+def _installed(distribution: str) -> str:
+    return importlib.metadata.version(distribution)
