@@ -1,6 +1,6 @@
 """What libraries import and work out on their first use. The fork server imports this module, so that no child has to.
 
-`tests/integration/test_first_use.py` names the modules that are missing here, when another MLflow imports others.
+`tests/integration/listeners/test_first_use.py` names the modules that are missing here, when another MLflow imports others.
 """
 
 import importlib

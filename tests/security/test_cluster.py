@@ -6,10 +6,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import errors
+from repository import ROOT
 
 from db.embedded import EmbeddedPostgres
 
-SCRIPT = Path(__file__).parents[2] / "db" / "initdb" / "010_roles_and_databases.sql"
+SCRIPT = ROOT / "db" / "initdb" / "010_roles_and_databases.sql"
 LOGINS = {
     "rakuten_owner": "rakuten_db",
     "rakuten_loader": "rakuten_db",

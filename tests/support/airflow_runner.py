@@ -12,7 +12,6 @@ import os
 import sys
 from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from unittest.mock import patch
 
 from airflow.dag_processing.dagbag import DagBag
@@ -21,9 +20,10 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
+from repository import ROOT
 from sqlalchemy import delete, select
 
-DAG_FILE = Path(__file__).parents[2] / "dags" / "weekly_ml_pipeline_dag.py"
+DAG_FILE = ROOT / "dags" / "weekly_ml_pipeline_dag.py"
 DAG_ID = "weekly_ml_pipeline"
 
 

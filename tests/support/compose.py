@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psycopg
 from psycopg.rows import dict_row
+from repository import ROOT
 
 from rakuten import env_file
 
-ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 

@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 OURS = ("db", "listeners", "rakuten", "shared")
 
 

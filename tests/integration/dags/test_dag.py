@@ -11,13 +11,13 @@ from typing import IO, Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from repository import ROOT
 
 from db.batches import listening_application
 from db.connect import connect
 from db.database import Role
 from shared.events import BatchCompleted, parse
 
-REPOSITORY = Path(__file__).parents[2]
 TASKS = ["check_current_state", "load_increment", "validate_data_load", "complete_batch", "send_notification"]
 NOWHERE = {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": "1", "POSTGRES_USER": "nobody"}
 # Raising in these fails each task of the DAG in turn.
@@ -81,7 +81,7 @@ def airflow(tmp_path_factory):
         "HOME": str(home),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
     }
@@ -90,7 +90,7 @@ def airflow(tmp_path_factory):
     with (
         log.open("wb") as file,
         subprocess.Popen(
-            [sys.executable, REPOSITORY / "tests" / "support" / "airflow_runner.py"],
+            [sys.executable, ROOT / "tests" / "support" / "airflow_runner.py"],
             cwd=home,
             env=environment,
             stdin=subprocess.PIPE,

@@ -18,12 +18,15 @@ from uuid import UUID
 import openlineage_reader
 import pytest
 import structlog
+from repository import ROOT
 
 from shared.config import environment_for, read_settings
 from shared.errors import BadInputError
 from shared.openlineage import datasets, wire
 from shared.openlineage.emitter import FILE_NAME, BatchRecord, Emitter, JobName, State, Transition
 
+# for another process that imports this module
+PATHS = os.pathsep.join(map(str, [ROOT, Path(__file__).parent, ROOT / "tests" / "support"]))
 BATCH = BatchRecord(
     id=7,
     name="week_7",
@@ -173,10 +176,7 @@ def test_another_process_gives_the_same_ids(settings):
         "from shared.openlineage import wire; from shared.config import read_settings; import test_openlineage as t;"
         "print(*(wire.run_id(s, read_settings()) for s in (t.LOADED, t.BUILT, t.TRAINED)))"
     )
-    paths = [
-        str(Path(__file__).parents[number] / name) for number, name in ((2, ""), (0, ""), (1, "support"))
-    ]
-    environment = environment_for(settings) | {"PYTHONPATH": ":".join(paths), "PYTHONHASHSEED": "1"}
+    environment = environment_for(settings) | {"PYTHONPATH": PATHS, "PYTHONHASHSEED": "1"}
     said = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
@@ -225,10 +225,7 @@ def test_lines_of_many_processes_never_mix(settings):
         "failed = replace(t.BUILT, state=t.State.FAIL, result={}, error=sys.argv[1] * 100_000);"
         "t.emit(read_settings(), *[failed] * 25)"
     )
-    paths = [
-        str(Path(__file__).parents[number] / name) for number, name in ((2, ""), (0, ""), (1, "support"))
-    ]
-    environment = environment_for(settings) | {"PYTHONPATH": ":".join(paths)}
+    environment = environment_for(settings) | {"PYTHONPATH": PATHS}
 
     def write(letter):
         subprocess.run([sys.executable, "-c", program, letter], env=environment, check=True)
@@ -290,11 +287,9 @@ def test_a_file_that_cannot_be_written_is_told_of_once(settings, warnings):
 def in_another_process(settings, program: str) -> str:
     """What a program that has `t`, this module, and `settings` says. It is given up after a minute."""
     begin = "import os, resource, time, test_openlineage as t; from shared.openlineage import emitter; settings = t.read_settings()"
-    tests = Path(__file__).parents[1]
-    paths = os.pathsep.join(map(str, [tests.parent, tests / "unit", tests / "support"]))
     return subprocess.run(
         [sys.executable, "-c", f"{begin}\n{program}"],
-        env=environment_for(settings) | {"PYTHONPATH": paths},
+        env=environment_for(settings) | {"PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
         check=True,
@@ -352,7 +347,7 @@ def test_a_malformed_url_is_refused_by_name(monkeypatch):
 
 def test_no_command_imports_the_client_before_it_emits():
     program = "import sys, rakuten.cli; print('openlineage' in sys.modules)"
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {"PYTHONPATH": str(ROOT)}
     said = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )

@@ -3,10 +3,10 @@
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from champion_models import wrong
+from repository import ROOT
 
 from listeners.promotion.champion_alias import Kind, champion_history
 from shared.errors import BadInputError, PipelineError
@@ -14,7 +14,7 @@ from shared.mlflow_names import (
     REGISTERED_MODEL,
 )
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_rollback_goes_to_the_champion_before_and_keeps_who_and_why(models, three_champions):

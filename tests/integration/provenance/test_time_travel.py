@@ -4,18 +4,18 @@ import json
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
 from psycopg.types.json import Jsonb
+from repository import ROOT
 
 from db.database import Role
 from db.source.synthetic import generate
 from db.source.training_set import read_test_set, read_training_set
 from shared.errors import BadCorrectionError, BadInputError
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """What the README tells people to type works."""
 
 import re
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from db.database import Role
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"^```sql\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 QUIET = ("waits for the training", "outside any batch")  # rightly empty when all is well
 
@@ -25,6 +25,6 @@ def test_the_cookbook_holds_ten_queries():
 
 
 def test_every_make_target_that_is_named_exists():
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -4,11 +4,11 @@ import json
 import re
 import shlex
 from hashlib import sha256
-from pathlib import Path
 
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from repository import ROOT
 
 from db.connect import connect
 from db.database import Role
@@ -20,7 +20,7 @@ from shared.errors import BadInputError, PipelineError, VerificationError
 from shared.events import Stage
 from shared.mlflow_names import TAG_DATASET_DIGEST
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture

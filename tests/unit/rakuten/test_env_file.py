@@ -6,14 +6,13 @@ import re
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from rakuten.env_file import filled, with_commit, write
 from shared.config import read_settings
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".env.example"
 
 

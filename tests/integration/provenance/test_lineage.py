@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 from lineage_stages import Stages, artifacts_of, shown
+from repository import ROOT
 
 from db.connect import connect, engine
 from db.database import Database, Role
@@ -252,7 +253,7 @@ def test_the_command_prints_a_tree_or_the_same_as_json(rakuten):
 
 
 def test_every_example_of_the_readme_finds_something(rakuten, reader):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     examples = re.findall("^rakuten lineage ([^#\n]+)", readme, re.MULTILINE)
     productid = reader.exec_driver_sql(
         "select min(productid) from products where split = 'train'"
