@@ -193,13 +193,8 @@ def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
     A listener that is not connected is a warning, not a failure: it reads what waits for it when it starts.
     """
     from db import batches
-    from db.connect import engine
-    from db.database import Role, open_database
 
-    with (
-        open_database(settings) as database,
-        engine(database.conninfo(Role.LOADER), _application()).connect() as connection,
-    ):
+    with _loader() as connection:
         (status,) = (
             row for row in batches.pipeline_status(connection) if row["batch_id"] == batch["batch_id"]
         )
@@ -231,12 +226,11 @@ def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _loader() -> Iterator["Connection"]:
     """A connection that may load, and nothing else. The audit trail keeps the task's name."""
-    from db.connect import connect
     from db.database import Role, open_database
 
     with (
         open_database(settings) as database,
-        connect(database.conninfo(Role.LOADER), _application()) as connection,
+        database.connect(Role.LOADER, _application()) as connection,
     ):
         yield connection
 
@@ -245,9 +239,8 @@ def _loader() -> Iterator["Connection"]:
 def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator["LoadRun"]:
     """OpenLineage events of the steps in the block: the tables say how far the batch is, so each task tells its part."""
     from db.load.openlineage_events import reported
-    from shared.openlineage.emitter import Emitter
 
-    with Emitter(settings) as emitter, reported(connection, emitter, batch_id) as run:
+    with reported(connection, settings, batch_id) as run:
         yield run
 
 

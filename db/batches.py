@@ -1,33 +1,44 @@
-"""Reading `data_loads`: what each batch has become."""
+"""Reading the batches: what each has become, what waits, what is wrong.
+
+SQLAlchemy Core builds the statements on the views, psycopg runs them, on the connection that the caller has for everything else.
+"""
 
 import re
-from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
-from decimal import Decimal
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
+import psycopg
 import sqlalchemy
+from psycopg.rows import class_row, dict_row
 from sqlalchemy import column, func, select, table
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from db.sql import query
+from shared.batch import Batch
 from shared.errors import BadInputError
 
+Connection = psycopg.Connection[Any]
+
 _NAMES_SHOWN: Final = 12
+_BATCHES: Final = table("batches", column("id"), column("batch_name"), column("status"))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A completed batch, with the columns of `data_loads`."""
+def read_batch(connection: Connection, batch_id: int) -> Batch:
+    """Return a batch as it is now.
 
-    id: int
-    batch_name: str
-    percentage: Decimal
-    total_rows: int
-    completed_at: datetime
-    metadata: dict[str, Any]
+    Raises:
+        LookupError: there is none of this id.
+    """
+    with connection.cursor(row_factory=class_row(Batch)) as cursor:
+        batch = cursor.execute(query("batches/batch"), {"batch_id": batch_id}).fetchone()
+    if batch is None:
+        raise LookupError(f"batch {batch_id} does not exist")
+    return batch
 
 
-def find_batch(connection: sqlalchemy.Connection, name: str) -> Batch:
-    """The completed batch of that name: `week_7`, `7`, `correction_1`; or of its dataset or model: `train_week_7`, `model_week_7`.
+def find_batch(connection: Connection, name: str) -> Batch:
+    """Return the completed batch that a name means: `week_7`, `7`, `correction_1`, `train_week_7`, `model_week_7`.
 
     Raises:
         BadInputError: there is none, or it is not complete; the remedy names those that are.
@@ -35,22 +46,18 @@ def find_batch(connection: sqlalchemy.Connection, name: str) -> Batch:
     batch_name = re.sub("^(train|model)_", "", name.strip())
     if re.fullmatch("[0-9]+", batch_name, re.ASCII):
         batch_name = f"week_{int(batch_name)}"
-    columns: list[sqlalchemy.ColumnClause[Any]] = [column(field.name) for field in fields(Batch)]
-    loads = table("data_loads", *columns, column("status"))
-    found = connection.execute(
-        select(*columns, loads.c.status).where(loads.c.batch_name == batch_name)
-    ).one_or_none()
-    if found is not None and found.status == "completed":
-        return Batch(*found[:-1])
-    complete = list(
-        connection.scalars(
-            select(loads.c.batch_name).where(loads.c.status == "completed").order_by(loads.c.id)
-        )
-    )
+    status_of = {
+        row["batch_name"]: (row["id"], row["status"])
+        for row in _select(connection, select(_BATCHES).order_by(_BATCHES.c.id))
+    }
+    batch_id, status = status_of.get(batch_name, (None, None))
+    if batch_id is not None and status == "completed":
+        return read_batch(connection, batch_id)
+    complete = [name for name, (_id, status) in status_of.items() if status == "completed"]
     raise BadInputError(
         f"there is no batch {batch_name!r}"
-        if found is None
-        else f"{batch_name} is not complete: it is {found.status!r}",
+        if status is None
+        else f"{batch_name} is not complete: it is {status!r}",
         remedy=f"choose one of {_shortened(complete)}" if complete else "load one first: rakuten load",
     )
 
@@ -60,28 +67,39 @@ def _shortened(names: list[str]) -> str:
     return ", ".join(names if len(names) <= _NAMES_SHOWN else [*names[:4], "...", *names[-4:]])
 
 
-def pipeline_status(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:
+def pipeline_status(connection: Connection) -> list[dict[str, Any]]:
     """One row a batch, oldest first, with the columns of the view `pipeline_status`."""
     return _all_of(connection, table("pipeline_status"))
 
 
-def stage_ledger(connection: sqlalchemy.Connection) -> list[dict[str, Any]]:
+def stage_ledger(connection: Connection) -> list[dict[str, Any]]:
     """One row a completed batch and stage, oldest first, with the columns of the view `stage_ledger`."""
     return _all_of(connection, table("stage_ledger"))
 
 
-def _all_of(connection: sqlalchemy.Connection, relation: sqlalchemy.FromClause) -> list[dict[str, Any]]:
-    everything: sqlalchemy.Select[Any] = select(sqlalchemy.literal_column("*")).select_from(relation)
-    return [dict(row) for row in connection.execute(everything).mappings()]
+def _all_of(connection: Connection, relation: sqlalchemy.FromClause) -> list[dict[str, Any]]:
+    return _select(connection, select(sqlalchemy.literal_column("*")).select_from(relation))
 
 
-def pending_batches(connection: sqlalchemy.Connection, stage: str) -> list[str]:
+def _select(connection: Connection, statement: sqlalchemy.Select[Any]) -> list[dict[str, Any]]:
+    compiled = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+    return rows(connection, str(compiled), compiled.params)
+
+
+def rows(
+    connection: Connection, statement: str, parameters: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Run a statement; return its rows as dictionaries."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement.encode(), parameters).fetchall()
+
+
+def pending_batches(connection: Connection, stage: str) -> list[str]:
     """The names of the batches that wait for a stage, oldest first."""
-    waiting = func.pending_batches(stage).table_valued("batch_name")
-    return list(connection.scalars(select(waiting.c.batch_name)))
+    return [row["batch_name"] for row in _all_of(connection, func.pending_batches(stage))]
 
 
-def failed_stages(connection: sqlalchemy.Connection) -> list[tuple[int, str, str]]:
+def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
     """(batch_id, batch_name, stage) of every stage that gave a batch up."""
     return [
         (row["batch_id"], row["batch_name"], stage)
@@ -91,16 +109,9 @@ def failed_stages(connection: sqlalchemy.Connection) -> list[tuple[int, str, str
     ]
 
 
-def listening_stages(connection: sqlalchemy.Connection) -> set[str]:
+def listening_stages(connection: Connection) -> set[str]:
     """The stages whose listener is connected: listeners name their connections."""
-    rows = connection.execute(
-        sqlalchemy.text(
-            "select distinct split_part(application_name, ' ', 2) from pg_stat_activity"
-            " where datname = current_database() and application_name in :names"
-        ).bindparams(sqlalchemy.bindparam("names", expanding=True)),
-        {"names": [listening_application(stage) for stage in ("snapshot", "training")]},
-    )
-    return set(rows.scalars())
+    return {row["stage"] for row in _all_of(connection, func.listener_sessions())}
 
 
 def listening_application(stage: str) -> str:
@@ -109,7 +120,7 @@ def listening_application(stage: str) -> str:
 
 
 def pipeline_doctor(
-    connection: sqlalchemy.Connection,
+    connection: Connection,
     *,
     patience: timedelta = timedelta(minutes=5),
     deaf_after: timedelta = timedelta(seconds=30),
@@ -124,6 +135,7 @@ def pipeline_doctor(
     return _all_of(connection, func.pipeline_doctor(patience, deaf_after))
 
 
-def retry_stage(connection: sqlalchemy.Connection, batch_id: int, stage: str) -> bool:
+def retry_stage(connection: Connection, batch_id: int, stage: str) -> bool:
     """Revive a stage that gave a batch up; False when it had not."""
-    return bool(connection.execute(select(func.retry_stage(batch_id, stage))).scalar_one())
+    [(was_given_up,)] = connection.execute("select retry_stage(%s, %s)", [batch_id, stage]).fetchall()
+    return bool(was_given_up)

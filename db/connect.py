@@ -8,6 +8,7 @@ import psycopg
 import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
+from tenacity import wait_random_exponential
 
 from shared.errors import DatabaseUnavailableError
 from shared.logs import censor
@@ -21,6 +22,8 @@ KEEPALIVES = {
     "tcp_user_timeout": 8000,
 }
 CONNECT_TIMEOUT_S = 5
+# Between attempts to connect again, for every part that does: up to 0.1 s after the first failure, up to 5 s after many.
+BACKOFF = wait_random_exponential(multiplier=0.1, max=5.0)
 # The server's side of the same: a worker that was cut off would otherwise hold its locks for two hours.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"

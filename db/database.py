@@ -1,22 +1,25 @@
 """The pipeline's database, wherever it is: the one that POSTGRES_HOST names, or the embedded one under STATE_PATH."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
 
 from db import schema
+from db.connect import connect
 from db.embedded import EmbeddedPostgres
+from db.locks import Lock
 from shared.config import Settings
 from shared.errors import DatabaseUnavailableError
 
 
 class Role(StrEnum):
-    """Who connects. Each may do its own step only (db/sql/schema/060_roles.sql)."""
+    """Who connects. Each may do its own step only (db/sql/schema/100_roles_and_grants.sql)."""
 
     OWNER = "rakuten_owner"
     LOADER = "rakuten_loader"
@@ -45,6 +48,12 @@ class Database:
             user=settings.postgres_user,
             password=password.get_secret_value() if password else None,
         )
+
+    def connect(
+        self, role: Role, application: str, *, autocommit: bool = False
+    ) -> AbstractContextManager[psycopg.Connection[TupleRow]]:
+        """Connect as a role; `application` is the name that psql shows. See `db.connect.connect`."""
+        return connect(self.conninfo(role), application, autocommit=autocommit)
 
     def upgrade(self) -> tuple[str | None, str | None]:
         """Bring the schema up to date and, in the embedded database, let the roles log in; versions before and after."""
@@ -79,13 +88,13 @@ def embedded_server(settings: Settings) -> EmbeddedPostgres:
             f"POSTGRES_HOST names {settings.postgres_host}, so there is no embedded PostgreSQL to handle",
             remedy="unset POSTGRES_HOST to use the embedded one",
         )
-    return EmbeddedPostgres(settings.state_path / "postgres", bindir=settings.pg_bindir)
+    return EmbeddedPostgres(settings.postgres_path, bindir=settings.pg_bindir)
 
 
 def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
     """Create the owner and the database where they are missing, and bring the schema up to date. Safe to run at once."""
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-        connection.execute("select pg_advisory_lock(hashtext('rakuten prepare'))")
+        connection.execute("select pg_advisory_lock(%s)", [Lock.PREPARE])
         if not connection.execute("select 1 from pg_roles where rolname = %s", [Role.OWNER]).fetchone():
             connection.execute(
                 sql.SQL("create role {} login createrole password {}").format(

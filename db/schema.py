@@ -1,34 +1,63 @@
-"""Bring a database to the newest schema version."""
+"""Bring a database to the newest schema version.
 
+Tables and their rows change by Alembic revisions (db/migrations), which run once each. Functions, views, triggers and grants are
+scripts (db/sql/schema) that can be repeated: after the revisions they all run, if any of them has changed since the last time.
+"""
+
+import hashlib
 from importlib import resources
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 
 from db.connect import engine
-
-# Any number that no other user of the database locks: 'rakuten' in ASCII.
-_UPGRADE_LOCK = 0x72616B7574656E
+from db.locks import Lock
+from db.sql import schema_scripts
+from shared.errors import PipelineError
 
 
 def upgrade(conninfo: str) -> tuple[str | None, str | None]:
-    """Apply what is missing; returns the schema version before and after. Safe when several start at once.
+    """Apply what is missing and return the revision before and after. Several processes may call it at once.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached.
+        PipelineError: the database has a revision that this version does not know.
     """
     config = Config()
     with resources.as_file(resources.files("db") / "migrations") as location:
         config.set_main_option("script_location", str(location).replace("%", "%%"))  # a ConfigParser
+        revisions = ScriptDirectory.from_config(config)
         with engine(conninfo, "rakuten upgrade").connect() as connection:
-            # A transaction-level lock: released with the commit, also when this process is killed.
-            connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            # A transaction-level lock: PostgreSQL releases it with the commit, or when this process is killed.
+            connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:key)"), {"key": Lock.UPGRADE})
             before = MigrationContext.configure(connection).get_current_revision()
+            if before not in {None, *(script.revision for script in revisions.walk_revisions())}:
+                raise PipelineError(
+                    f"the database has schema revision {before}, which this version does not know",
+                    remedy="install the version that made it, or start afresh with another STATE_PATH or POSTGRES_DB",
+                )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            after = ScriptDirectory.from_config(config).get_current_head()
+            driver_connection = connection.connection.driver_connection
+            assert isinstance(driver_connection, psycopg.Connection)  # noqa: S101  as `engine` creates it
+            _run_scripts(driver_connection)
             connection.commit()
-    return before, after
+    return before, revisions.get_current_head()
+
+
+def _run_scripts(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Run every script if one has changed. Their digest is kept as the comment of Alembic's table."""
+    scripts = [script for _name, script in schema_scripts()]
+    digest = hashlib.sha256("\0".join(scripts).encode()).hexdigest()
+    applied = connection.execute("select obj_description('alembic_version'::regclass, 'pg_class')").fetchone()
+    if applied == (digest,):
+        return
+    for script in scripts:
+        connection.execute(script.encode())
+    comment = sql.SQL("comment on table alembic_version is {}").format(sql.Literal(digest))
+    connection.execute(comment)

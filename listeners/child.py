@@ -10,7 +10,6 @@ import gc
 import importlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -23,7 +22,8 @@ from typing import Any, Self
 
 import structlog
 
-from listeners.job import Batch, Handler, Job, Task
+from listeners.claims import Claim
+from listeners.job import Handler, Job, Task
 from shared.errors import FencedError, OutageError, PipelineError, StageError
 from shared.logs import censor, configure_logs
 
@@ -63,15 +63,15 @@ class Children:
             await (await self._next).end()
 
     @asynccontextmanager
-    async def at_work(self, handler: str, batch: Batch | None = None) -> AsyncIterator["Child"]:
+    async def at_work(self, handler: str, claim: Claim | None = None) -> AsyncIterator["Child"]:
         """A child that does what the handler says; one that still runs at the end of the block is terminated."""
         if self._next is None:
             raise RuntimeError("children are started by `async with`")
         child = await self._next
-        if not child.submit(handler, batch):
+        if not child.submit(handler, claim):
             await child.end()
             child = await self._start()
-            child.submit(handler, batch)
+            child.submit(handler, claim)
         try:
             yield child
         finally:
@@ -113,10 +113,10 @@ class Child:
         self._pipe.close()
         self._process.close()
 
-    def submit(self, handler: str, batch: Batch | None) -> bool:
+    def submit(self, handler: str, claim: Claim | None) -> bool:
         """Hand over what to do. False: the child was killed while it waited."""
         try:
-            self._pipe.send((handler, batch))
+            self._pipe.send((handler, claim))
         except BrokenPipeError:
             return False
         return True
@@ -165,31 +165,23 @@ def _run(pipe: Connection, task: Task) -> None:
     structlog.contextvars.bind_contextvars(stage=task.stage)
     for module in (task.handler, _OUTAGES):
         importlib.import_module(module)
-    _rehearse(task)
     has_work = threading.Event()
     threading.Thread(target=_end_with_parent, args=(pipe, has_work), daemon=True).start()
     try:
-        handler, batch = pipe.recv()
+        handler, claim = pipe.recv()
     except EOFError:
         os._exit(0)  # the parent has ended, and there was nothing to do
     has_work.set()
-    pipe.send(_outcome(_assigned(task, handler, batch)))
+    pipe.send(_outcome(_assigned(task, handler, claim)))
     sys.stderr.flush()
     os._exit(0)  # nothing is left to do: tearing the heavy libraries down would only delay the recording
 
 
-def _rehearse(task: Task) -> None:
-    """Do once what comes between the order and the handler: after a fork, the first touch of every page copies it."""
-    handler, batch = pickle.loads(pickle.dumps((task.handler, Batch(0, "", 0))))  # noqa: S301  it is our own
-    _assigned(task, handler, batch)
-    structlog.contextvars.unbind_contextvars("batch_id", "attempt")
-
-
-def _assigned(task: Task, handler: str, batch: Batch | None) -> Task:
-    if batch is None:
+def _assigned(task: Task, handler: str, claim: Claim | None) -> Task:
+    if claim is None:
         return replace(task, handler=handler)
-    structlog.contextvars.bind_contextvars(batch_id=batch.batch_id, attempt=batch.attempt)
-    return Job(**vars(task) | {"handler": handler}, **batch._asdict())
+    structlog.contextvars.bind_contextvars(batch_id=claim.batch.id, attempt=claim.attempt)
+    return Job(**vars(task) | {"handler": handler}, batch=claim.batch, attempt=claim.attempt)
 
 
 def _outcome(task: Task) -> dict[str, Any] | StageError:

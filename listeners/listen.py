@@ -27,14 +27,11 @@ import aiopg  # noqa: TID251  this is the one module that may
 import psycopg2
 import structlog
 from psycopg2 import sql
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from db.connect import CONNECT_TIMEOUT_S, conninfo_for
+from db.connect import BACKOFF, CONNECT_TIMEOUT_S, conninfo_for
 
 logger = structlog.get_logger()
-
-_BACKOFF_FIRST_S = 0.1
-_BACKOFF_MAX_S = 5.0
 
 
 class WakeSource(StrEnum):
@@ -108,11 +105,7 @@ async def listen(
 
 @asynccontextmanager
 async def _subscribed(conninfo: str, channels: list[str], timing: Timing) -> AsyncIterator[Any]:
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(_LOST),
-        wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
-        before_sleep=_log_retry,
-    )
+    retrying = AsyncRetrying(retry=retry_if_exception_type(_LOST), wait=BACKOFF, before_sleep=_log_retry)
     connection: Any = await retrying(_connect_and_subscribe, conninfo, channels, timing)
     try:
         yield connection

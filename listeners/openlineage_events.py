@@ -3,21 +3,15 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from listeners.claims import Claim
 from shared.config import Settings
 from shared.events import Stage
-from shared.openlineage.emitter import BatchRecord, Emitter, JobName, State, Transition
+from shared.openlineage.emitter import Emitter, JobName, State, Transition
 
 # The child that has just been woken needs the processors more.
 _START_TOLD_AFTER_S: Final = 0.05
-
-
-class Attempt(NamedTuple):
-    """A stage's attempt at a batch, which came with the claim as PostgreSQL has it."""
-
-    batch: BatchRecord
-    number: int
 
 
 class StageEvents:
@@ -29,21 +23,21 @@ class StageEvents:
         self._start: Transition | None = None
         self._start_due: asyncio.TimerHandle | None = None
 
-    def started(self, attempt: Attempt) -> None:
+    def started(self, claim: Claim) -> None:
         self._tell_start()
-        self._start = self._transition(State.START, attempt)
+        self._start = self._transition(State.START, claim)
         self._start_due = asyncio.get_running_loop().call_later(_START_TOLD_AFTER_S, self._tell_start)
 
-    def finished(self, attempt: Attempt, result: Mapping[str, Any]) -> None:
-        self._tell_end(self._transition(State.COMPLETE, attempt, result=result))
+    def finished(self, claim: Claim, result: Mapping[str, Any]) -> None:
+        self._tell_end(self._transition(State.COMPLETE, claim, result=result))
 
-    def failed(self, attempt: Attempt, reason: str) -> None:
+    def failed(self, claim: Claim, reason: str) -> None:
         """The attempt counts as a failure of the batch."""
-        self._tell_end(self._transition(State.FAIL, attempt, error=reason))
+        self._tell_end(self._transition(State.FAIL, claim, error=reason))
 
-    def put_back(self, attempt: Attempt, reason: str) -> None:
+    def put_back(self, claim: Claim, reason: str) -> None:
         """The attempt ends through no fault of the batch, which will be taken up again, or has been."""
-        self._tell_end(self._transition(State.ABORT, attempt, error=reason))
+        self._tell_end(self._transition(State.ABORT, claim, error=reason))
 
     async def close(self) -> None:
         """Wait until all is told."""
@@ -63,10 +57,10 @@ class StageEvents:
     def _transition(
         self,
         state: State,
-        attempt: Attempt,
+        claim: Claim,
         *,
         result: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> Transition:
         job, now = JobName(self._stage), datetime.now(UTC)
-        return Transition(job, state, now, attempt.batch, attempt.number, result or {}, error)
+        return Transition(job, state, now, claim.batch, claim.attempt, result or {}, error)

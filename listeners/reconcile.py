@@ -6,6 +6,7 @@ between the two commits. PostgreSQL says what should be; MLflow is brought in li
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +19,7 @@ from db.connect import connect
 from db.sql import query
 from listeners.job import Task
 from listeners.tracking.runs import Tracking
+from shared.batch import utc_text
 from shared.events import Stage
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,
@@ -33,7 +35,7 @@ logger = structlog.get_logger()
 _EXPERIMENT_OF = {Stage.SNAPSHOT: DATASET_EXPERIMENT, Stage.TRAINING: MODEL_EXPERIMENT}
 
 
-class Kind(StrEnum):
+class Mismatch(StrEnum):
     """The ways to disagree."""
 
     MISSING = "recorded run is missing in MLflow"
@@ -44,11 +46,11 @@ class Kind(StrEnum):
 
 
 REMEDY = {
-    Kind.MISSING: "start the listener again: it builds the run once more, to the same result",
-    Kind.UNREGISTERED: "start the listener again: it registers the model once more",
-    Kind.SUPERSEDED: "start the listener again: it marks the run as superseded",
-    Kind.ABANDONED: "start the listener again: it closes the run",
-    Kind.ORPHANED: "of another database, or of one before a restore: delete the run in MLflow if it is not wanted",
+    Mismatch.MISSING: "start the listener again: it builds the run once more, to the same result",
+    Mismatch.UNREGISTERED: "start the listener again: it registers the model once more",
+    Mismatch.SUPERSEDED: "start the listener again: it marks the run as superseded",
+    Mismatch.ABANDONED: "start the listener again: it closes the run",
+    Mismatch.ORPHANED: "of another database, or of one before a restore: delete the run in MLflow if it is not wanted",
 }
 
 
@@ -56,7 +58,7 @@ REMEDY = {
 class Disagreement:
     """One run on which the two differ; the batch's name is empty where PostgreSQL knows no such batch."""
 
-    kind: Kind
+    kind: Mismatch
     stage: Stage
     run_id: str
     batch_id: int
@@ -67,7 +69,7 @@ class Disagreement:
 class _Recorded:
     batch_id: int
     batch_name: str
-    completed_at: str
+    completed_at: datetime
     state: str
     attempts: int
     run_id: str | None
@@ -81,7 +83,7 @@ def handle(task: Task) -> dict[str, Any]:
     with connect(task.conninfo, f"rakuten {task.stage} reconcile", autocommit=True) as connection:
         for disagreement in disagreements(tracking, connection, task.stage):
             found[disagreement.kind] = found.get(disagreement.kind, 0) + 1
-            if disagreement.kind is not Kind.ORPHANED:  # of which there may be many, at every start
+            if disagreement.kind is not Mismatch.ORPHANED:  # of which there may be many, at every start
                 logger.warning(
                     "mending what MLflow and PostgreSQL disagree on",
                     finding=disagreement.kind,
@@ -89,9 +91,9 @@ def handle(task: Task) -> dict[str, Any]:
                     batch_id=disagreement.batch_id,
                 )
             _mend(disagreement, tracking, connection)
-    if Kind.ORPHANED in found:
+    if Mismatch.ORPHANED in found:
         logger.warning(
-            "MLflow has runs of unknown batches", runs=found[Kind.ORPHANED], remedy="rakuten doctor"
+            "MLflow has runs of unknown batches", runs=found[Mismatch.ORPHANED], remedy="rakuten doctor"
         )
     return found
 
@@ -106,11 +108,11 @@ def disagreements(
     """
     runs = tracking.runs(_EXPERIMENT_OF[stage], TAG_BATCH_ID)
     with connection.cursor(row_factory=class_row(_Recorded)) as cursor:
-        batches = cursor.execute(query("recorded_runs"), {"stage": stage}).fetchall()
-    known = {(str(batch.batch_id), batch.completed_at): batch for batch in batches}
+        batches = cursor.execute(query("stages/recorded_runs"), {"stage": stage}).fetchall()
+    known = {(str(batch.batch_id), utc_text(batch.completed_at)): batch for batch in batches}
     for run in runs:
         batch = known.get((run.data.tags[TAG_BATCH_ID], run.data.tags.get(TAG_BATCH_COMPLETED_AT, "")))
-        kind = Kind.ORPHANED if batch is None else _kind_of(run, batch, tracking)
+        kind = Mismatch.ORPHANED if batch is None else _kind_of(run, batch, tracking)
         if kind is not None:
             batch_id, name = int(run.data.tags[TAG_BATCH_ID]), batch.batch_name if batch else ""
             yield Disagreement(kind, stage, run.info.run_id, batch_id, name)
@@ -119,20 +121,20 @@ def disagreements(
         if batch.state != "finished" or batch.run_id is None:
             continue
         if batch.run_id not in finished and tracking.counting_run(batch.run_id) is None:
-            yield Disagreement(Kind.MISSING, stage, batch.run_id, batch.batch_id, batch.batch_name)
+            yield Disagreement(Mismatch.MISSING, stage, batch.run_id, batch.batch_id, batch.batch_name)
         elif batch.model_version is not None and not _is_registered(tracking, batch):
-            yield Disagreement(Kind.UNREGISTERED, stage, batch.run_id, batch.batch_id, batch.batch_name)
+            yield Disagreement(Mismatch.UNREGISTERED, stage, batch.run_id, batch.batch_id, batch.batch_name)
 
 
-def _kind_of(run: Run, batch: _Recorded, tracking: Tracking) -> Kind | None:
+def _kind_of(run: Run, batch: _Recorded, tracking: Tracking) -> Mismatch | None:
     run_id = run.info.run_id
     if run.info.status == "FINISHED":
         is_another = batch.state == "finished" and batch.run_id != run_id
-        return Kind.SUPERSEDED if is_another else None
+        return Mismatch.SUPERSEDED if is_another else None
     at_work = batch.state == "running" and run.data.tags.get(TAG_ATTEMPT) == str(batch.attempts)
     if at_work or tracking.client.get_run(run_id).info.status != "RUNNING":
         return None
-    return Kind.ABANDONED
+    return Mismatch.ABANDONED
 
 
 def _is_registered(tracking: Tracking, batch: _Recorded) -> bool:
@@ -144,12 +146,12 @@ def _is_registered(tracking: Tracking, batch: _Recorded) -> bool:
 
 def _mend(disagreement: Disagreement, tracking: Tracking, connection: psycopg.Connection[TupleRow]) -> None:
     match disagreement.kind:
-        case Kind.MISSING | Kind.UNREGISTERED:
+        case Mismatch.MISSING | Mismatch.UNREGISTERED:
             connection.execute(
                 "select reopen_stage(%s, %s, %s, %s)",
                 [disagreement.batch_id, disagreement.stage, disagreement.run_id, disagreement.kind],
             )
-        case Kind.SUPERSEDED | Kind.ABANDONED:
+        case Mismatch.SUPERSEDED | Mismatch.ABANDONED:
             tracking.supersede(disagreement.run_id)
-        case Kind.ORPHANED:
+        case Mismatch.ORPHANED:
             pass  # it may be another pipeline's: only a person can tell

@@ -1,104 +1,115 @@
-"""`rakuten`: the command line. Each group of commands lives in `rakuten/commands/`; this module only wires them."""
+"""`rakuten`: the command line. Each command is a module of `rakuten/commands/`, imported when the command is called."""
 
+import importlib
 import sys
+from typing import Any, Final
 
-import psycopg
-import sqlalchemy.exc
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
-from rakuten.commands import (
-    champion,
-    correct,
-    data,
-    db,
-    demo,
-    diff,
-    doctor,
-    events,
-    lineage,
-    listen,
-    load,
-    prove,
-    reproduce,
-    retry,
-    rollback,
-    status,
-    taint,
-    verify,
-)
+from shared.config import configure_third_parties
 from shared.errors import PipelineError
 from shared.logs import censor, configure_logs
 
-app = typer.Typer(
-    name="rakuten",
-    help="Event-driven MLOps on PostgreSQL: a weekly load, an audit trail, balanced datasets, models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(db.app, name="db")
-app.add_typer(data.app, name="data")
-app.add_typer(listen.app, name="listen")
-app.command("demo")(demo.demo)
-app.command("load")(load.load)
-app.command("correct")(correct.correct)
-app.command("status")(status.status)
-app.command("doctor")(doctor.doctor)
-app.command("events")(events.events)
-app.command("retry")(retry.retry)
-app.command("diff")(diff.diff)
-app.command("taint")(taint.taint)
-app.command("lineage")(lineage.lineage)
-app.command("verify")(verify.verify)
-app.command("reproduce")(reproduce.reproduce)
-app.command("prove")(prove.prove)
-app.command("champion")(champion.champion)
-app.command("rollback")(rollback.rollback)
+# The first sentence of each command's help, stated here so that `rakuten --help` imports none of them.
+COMMANDS: Final = {
+    "demo": "Watch weeks of data arrive, become balanced datasets and become models, on an embedded PostgreSQL.",
+    "db": "The schema, and the embedded PostgreSQL.",
+    "data": "Make a synthetic data set, or check one.",
+    "load": "Raise PostgreSQL to the next percentage of the training rows: check, load, validate, complete.",
+    "correct": "Apply a file of corrections, all of it or nothing.",
+    "listen": "Run one of the long-running listeners.",
+    "status": "Show one line a week: what was loaded, and what each stage made of it.",
+    "doctor": "Name what is wrong, each with its remedy.",
+    "events": "Follow all channels: print every notification as it arrives, decoded.",
+    "retry": "Retry the stages that gave up on a batch.",
+    "diff": "Count what was added, changed and removed between two batches, by class.",
+    "taint": "List every dataset and model that ever contained a product, and what happened to it.",
+    "lineage": "Show where something comes from and what became of it: files, batches, dataset, model, versions.",
+    "verify": "Recompute the seals, and compare every run, file and model with its recorded digests.",
+    "reproduce": "Rebuild a dataset and its model from the audit trail, in a scratch directory.",
+    "prove": "Prove that a dataset holds a product, in how many copies, or verify such a proof.",
+    "champion": "Show which model is champion, and every move of the alias: when, by whom, why.",
+    "rollback": "Move the alias `champion` back to an earlier model.",
+}
+
+
+class _LazyCommand(TyperCommand):
+    """A command that is known by its name and help, and imported when it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return load_command(str(self.name)).make_context(info_name, args, parent=parent, **extra)
+
+
+class _LazyGroup(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  typer's interface
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        return _LazyCommand(cmd_name, help=COMMANDS[cmd_name], rich_markup_mode=None)
+
+
+def load_command(name: str) -> Any:
+    """Import a command's module. It has an `app` of several commands, or one function of the command's name."""
+    configure_third_parties()
+    module = importlib.import_module(f"rakuten.commands.{name}")
+    if hasattr(module, "app"):
+        return typer.main.get_command(module.app)
+    single = typer.Typer(add_completion=False)
+    single.command(name)(getattr(module, name))
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def rakuten() -> None:
+    """Event-driven MLOps on PostgreSQL: a weekly load, an audit trail, balanced datasets, models."""
 
 
 def main() -> None:
-    """Run a command: exit code 2 for bad input, 1 for failures, and no traceback for what is expected."""
-    configure_logs("console", "WARNING")  # to standard error; `rakuten listen` has its own say
+    """Run a command. The exit code is 2 for bad input and 1 for a failure; an expected failure prints no traceback."""
+    configure_logs("console", "WARNING")  # to standard error; `rakuten listen` configures its own
     try:
         app()
     except PipelineError as error:
         _print_error(str(error))
         sys.exit(error.exit_code)
-    except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
-        _print_error(_readable(error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error))
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if (said := _outage(error)) is None:
+        if (message := _expected(error)) is None:
             raise
-        _print_error(said)
+        _print_error(message)
         sys.exit(1)
 
 
-def _outage(error: Exception) -> str | None:
-    """What is away, in a command that has MLflow to do with: the others need not import it to know that it is not."""
+def _expected(error: Exception) -> str | None:
+    """Explain an error of PostgreSQL or MLflow that a person can act on; None for a defect of ours.
+
+    A command that has not imported them cannot have met their errors, and need not wait for the import.
+    """
+    import psycopg  # noqa: PLC0415
+
+    message = censor(str(error)).strip()
+    match error:
+        case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedFunction():
+            return f"the database has no schema, or an older one: {message}\n  remedy: rakuten db upgrade"
+        case psycopg.errors.InsufficientPrivilege():
+            return f"{message}\n  remedy: log in as a member of the role whose step this is (POSTGRES_USER)"
+        case psycopg.OperationalError():
+            return f"the connection to PostgreSQL was lost: {message}\n  remedy: repeat the command"
     if "mlflow" not in sys.modules:
         return None
     from listeners.outages import outage_of  # noqa: PLC0415  it imports MLflow
 
     if (outage := outage_of(error)) is None:
         return None
-    return f"{outage.message}\n  remedy: repeat the command when it is back; MLFLOW_TRACKING_URI says where MLflow is"
-
-
-def _readable(error: BaseException | None) -> str:
-    """What PostgreSQL said, and what to do about it where that is clear; raises what is a defect of ours."""
-    said = censor(str(error)).strip()
-    match error:
-        case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedFunction():
-            return f"the database has no schema, or an older one: {said}\n  remedy: rakuten db upgrade"
-        case psycopg.errors.InsufficientPrivilege():
-            return f"{said}\n  remedy: log in as a member of the role whose step this is (POSTGRES_USER)"
-        case psycopg.OperationalError() | None:
-            return f"PostgreSQL was lost: {said}"
-    raise error
+    return f"{outage.message}\n  remedy: repeat the command when it is available; MLFLOW_TRACKING_URI says where MLflow is"
 
 
 def _print_error(message: str) -> None:

@@ -89,10 +89,37 @@ class Settings(BaseSettings):
             raise ValueError("POSTGRES_HOST is set but POSTGRES_USER is not")
         return self
 
+    # the layout of STATE_PATH
+
+    @property
+    def postgres_path(self) -> Path:
+        """The embedded PostgreSQL: data, password, log and lock."""
+        return self.state_path / "postgres"
+
+    @property
+    def mlflow_path(self) -> Path:
+        """MLflow's sqlite file and artifacts, where MLFLOW_TRACKING_URI names no server."""
+        return self.state_path / "mlflow"
+
+    @property
+    def snapshots_path(self) -> Path:
+        """A copy of each dataset's parquet file."""
+        return self.state_path / "training_snapshots"
+
+    @property
+    def logs_path(self) -> Path:
+        """The log of each listener that a command has started."""
+        return self.state_path / "logs"
+
+    @property
+    def openlineage_path(self) -> Path:
+        """The OpenLineage events, one a line."""
+        return self.state_path / "openlineage.jsonl"
+
     @property
     def tracking_uri(self) -> str:
         """Where MLflow is: MLFLOW_TRACKING_URI, or the sqlite file under STATE_PATH."""
-        return self.mlflow_tracking_uri or f"sqlite:///{self.state_path / 'mlflow' / 'mlflow.db'}"
+        return self.mlflow_tracking_uri or f"sqlite:///{self.mlflow_path / 'mlflow.db'}"
 
     @property
     def last_week(self) -> int:

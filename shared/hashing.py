@@ -8,12 +8,16 @@ Algorithm: XXH64 of the little-endian 8 bytes, chained from one value to the nex
 (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; Spark: `XXH64.hashLong`, `XxHash64Function`).
 """
 
+import hashlib
 from collections.abc import Iterable
 from enum import IntEnum
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
+
+from shared.errors import VerificationError
 
 _SPARK_SEED = 42
 _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
@@ -76,3 +80,19 @@ def _hash_longs(values: npt.NDArray[np.int64], seed: np.uint64) -> npt.NDArray[n
         hashed = (hashed ^ (hashed >> np.uint64(33))) * _PRIME_2
         hashed = (hashed ^ (hashed >> np.uint64(29))) * _PRIME_3
         return hashed ^ (hashed >> np.uint64(32))
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_sha256(path: Path, expected: str) -> None:
+    """Refuse a file that is not the one that was logged.
+
+    Raises:
+        VerificationError: the digests differ.
+    """
+    found = sha256_of(path)
+    if found != expected:
+        raise VerificationError(f"{path.name} has SHA-256 {found}, but its run says {expected}")

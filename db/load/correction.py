@@ -14,10 +14,10 @@ import numpy as np
 from psycopg.rows import dict_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from db.load import steps
 from db.load.correction_file import CorrectionFile, read_correction
 from db.load.held_out_changes import due_for_holdout, hold_out_changes, product_texts
-from db.load.writing import Connection, claim_batch, copy_rows, lock_tables, readable
+from db.load.source_record import require_unchanged_source
+from db.load.writing import Connection, claim_batch, copy_rows, lock_tables, translate_errors
 from db.source.checked_file import CheckedFile
 from db.source.training_set import X_TEST, X_TRAIN, read_test_set, read_training_set
 from db.sql import query
@@ -79,7 +79,7 @@ def correct(
     except BadSourceError as error:
         raise BadCorrectionError(error.problems) from error
     busy = "another load is running, or a writer keeps products or labels locked"
-    with readable("correction", busy=busy), connection.transaction(force_rollback=check):
+    with translate_errors("correction", busy=busy), connection.transaction(force_rollback=check):
         if not check:
             lock_tables(connection)
         name, percentage, recorded = _next(connection)
@@ -90,8 +90,8 @@ def correct(
             files = {"files": {path.name: given.sha256}, "reason": reason}
             batch_id = claim_batch(connection, name, percentage, files)
             connection.execute("select begin_batch(%s)", [batch_id])
-            connection.execute(query("correct_products"))
-            connection.execute(query("correct_labels"))
+            connection.execute(query("corrections/write_products"))
+            connection.execute(query("corrections/write_labels"))
             hold_out_changes(connection, batch_id)
         result = {"rows": given.file.csv.num_rows, **counts, "held_out": held_out}
         seconds = round(time.monotonic() - started, 3)
@@ -110,10 +110,10 @@ def _next(connection: Connection) -> tuple[str, Decimal, dict[str, Any]]:
     Raises:
         BadInputError: no week is complete yet, or one was left half way: completing a correction would complete its rows too.
     """
-    row = connection.execute(query("next_correction")).fetchone()
+    row = connection.execute(query("corrections/next_correction")).fetchone()
     if row is None:
         raise BadInputError("no week is complete yet: there is nothing to correct", remedy="rakuten load")
-    unfinished = connection.execute(query("unfinished_batch")).fetchone()
+    unfinished = connection.execute(query("corrections/unfinished_batch")).fetchone()
     if unfinished is not None:
         raise BadInputError(
             f"{unfinished[0]} is {unfinished[1]!r}, and nothing is corrected before it is complete",
@@ -126,23 +126,23 @@ def _stage(
     connection: Connection, settings: Settings, given: CorrectionFile, recorded: dict[str, Any]
 ) -> int:
     """Bring the rows in, complete what each product is to be, check it; returns how many are held out from now on."""
-    connection.execute(query("create_correction"))
-    copy_rows(connection, "copy_correction", [given.rows.select(_STAGING_COLUMNS)])
-    connection.execute(query("complete_correction"), {"columns": list(given.columns)})
+    connection.execute(query("corrections/create_table"))
+    copy_rows(connection, "corrections/copy_rows", [given.rows.select(_STAGING_COLUMNS)])
+    connection.execute(query("corrections/complete_rows"), {"columns": list(given.columns)})
     _check_against_products(connection, given.file)
     _check_against_source(connection, settings, given.file, recorded)
     if given.file.problems:
         raise BadCorrectionError(given.file.problems)
-    rows = connection.execute(query("trained_in_correction")).fetchall()
+    rows = connection.execute(query("corrections/training_texts")).fetchall()
     due = due_for_holdout(connection, product_texts(rows))
     connection.execute("update correction set split = 'holdout' where productid = any(%s)", [due])
-    connection.execute(query("compare_correction"))
+    connection.execute(query("corrections/mark_changes"))
     return len(due)
 
 
 def _check_against_products(connection: Connection, file: CheckedFile) -> None:
     reported = {problem.line for problem in file.problems}
-    for row, fault in connection.execute(query("correction_faults")).fetchall():
+    for row, fault in connection.execute(query("corrections/faults")).fetchall():
         match fault:
             case "there already":
                 reason, remedy = "the product is there already", "update it instead"
@@ -162,13 +162,13 @@ def _check_against_source(
     connection: Connection, settings: Settings, file: CheckedFile, recorded: dict[str, Any]
 ) -> None:
     """Refuse to insert what the source files hold: a later week's product, with its rank and split, or one of the test set."""
-    new = connection.execute(query("new_in_correction")).fetchall()
+    new = connection.execute(query("corrections/new_products")).fetchall()
     if not new:
         return
     training_set = read_training_set(
         settings.data_path, recorded["random_seed"], recorded["holdout_percentage"]
     )
-    steps.require_unchanged_source(recorded, settings, training_set)
+    require_unchanged_source(recorded, settings, training_set)
     rows, productids = (np.array(column, np.int64) for column in zip(*new, strict=True))
     for name, table in (
         (X_TRAIN, training_set.table),
@@ -185,7 +185,7 @@ def _check_against_source(
 
 def _counts(connection: Connection, file: CheckedFile) -> dict[str, int]:
     with connection.cursor(row_factory=dict_row) as cursor:
-        counts = cursor.execute(query("count_correction")).fetchone()
+        counts = cursor.execute(query("corrections/count_changes")).fetchone()
     assert counts is not None  # noqa: S101  an aggregate always has a row
     if not any(counts.values()):
         unchanged = "it changes nothing: every product is as the file says already"

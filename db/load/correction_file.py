@@ -5,7 +5,6 @@ An update sets the columns that the file has, to null where the field is empty; 
 insertion of a product that was deleted takes what the file does not give from what the product was.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from db.source.csv_problems import shown
 from db.source.training_set import image_paths
 from shared.categories import CATEGORIES
 from shared.errors import BadSourceError, Problem
+from shared.hashing import sha256_of
 
 COLUMNS: Final = ("productid", "operation", "designation", "description", "imageid", "prdtypecode")
 OPERATIONS: Final = ("update", "delete", "insert")
@@ -67,7 +67,7 @@ def read_correction(path: Path) -> CorrectionFile:
     _check_fields(file, given.text, rows["operation"])
     table = pa.table(rows)
     table = table.append_column("image_path", image_paths(table, "image_train"))
-    return CorrectionFile(file, hashlib.sha256(path.read_bytes()).hexdigest(), columns, _told_apart(table))
+    return CorrectionFile(file, sha256_of(path), columns, _told_apart(table))
 
 
 def _columns(path: Path) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from db.load.writing import Connection
-from db.source.training_set import is_holdout
+from db.source.holdout import is_holdout
 from db.sql import query
 
 
@@ -27,7 +27,7 @@ def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
     ).fetchone()
     assert recorded is not None  # noqa: S101  batches come before changes
     by_text = is_holdout(rows, recorded[0]["random_seed"], recorded[0]["holdout_percentage"])
-    before = connection.execute(query("ever_held_out"), {"productids": productids}).fetchall()
+    before = connection.execute(query("load/ever_held_out"), {"productids": productids}).fetchall()
     return sorted(
         {productid for (productid,) in before}.union(rows.filter(pa.array(by_text))["productid"].to_pylist())
     )
@@ -42,7 +42,7 @@ def hold_out_changes(connection: Connection, batch_id: int) -> int:
         connection: in a transaction that keeps writers out until the batch is complete.
         batch_id: the batch that records it.
     """
-    changed = connection.execute(query("changed_otherwise"), {"batch_id": batch_id}).fetchall()
+    changed = connection.execute(query("load/changed_outside_batch"), {"batch_id": batch_id}).fetchall()
     if not changed:
         return 0
     due = due_for_holdout(connection, product_texts(changed))

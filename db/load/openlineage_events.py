@@ -10,10 +10,11 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg.rows import class_row
 
-from db.sql import query
-from shared.openlineage.emitter import BatchRecord, Emitter, JobName, State, Transition
+from db.batches import read_batch
+from shared.batch import Batch
+from shared.config import Settings
+from shared.openlineage.emitter import Emitter, JobName, State, Transition
 
 logger = structlog.get_logger()
 
@@ -33,7 +34,7 @@ class LoadRun:
         """The batch has been claimed, and the claim is committed."""
         self._batch_id, self._is_ours = batch_id, True
         if (batch := self._batch()) is not None:
-            self._emitter.emit(Transition(JobName.LOAD, State.START, batch.started_at, batch))
+            self._emit(State.START, batch.started_at, batch)
 
     def ended(self, error: BaseException | None) -> None:
         """Say how the load has ended, if the tables say that it has."""
@@ -41,16 +42,22 @@ class LoadRun:
             return
         now = datetime.now(UTC)
         if batch.completed_at is not None:
-            self._emitter.emit(Transition(JobName.LOAD, State.COMPLETE, batch.completed_at, batch))
+            self._emit(State.COMPLETE, batch.completed_at, batch)
         elif batch.status == "failed":
             reason = batch.metadata.get("load", {}).get("error")
-            self._emitter.emit(Transition(JobName.LOAD, State.FAIL, now, batch, error=reason))
+            self._emit(State.FAIL, now, batch, reason)
         elif error is not None and self._is_ours:
             # whoever takes the batch up claims it anew, and that is another run
             reason = str(error) or type(error).__name__
-            self._emitter.emit(Transition(JobName.LOAD, State.ABORT, now, batch, error=reason))
+            self._emit(State.ABORT, now, batch, reason)
 
-    def _batch(self) -> BatchRecord | None:
+    def _emit(self, state: State, at: datetime, batch: Batch, error: str | None = None) -> None:
+        server_version = self._connection.info.parameter_status("server_version") or ""
+        self._emitter.emit(
+            Transition(JobName.LOAD, state, at, batch, error=error, server_version=server_version)
+        )
+
+    def _batch(self) -> Batch | None:
         if self._batch_id is None or not self._emitter.enabled:
             return None
         try:
@@ -65,32 +72,20 @@ class LoadRun:
 
 @contextmanager
 def reported(
-    connection: psycopg.Connection[Any], emitter: Emitter, batch_id: int | None = None
+    connection: psycopg.Connection[Any], settings: Settings, batch_id: int | None = None
 ) -> Iterator[LoadRun]:
     """Report the steps of a load that are taken in the block, on the connection that takes them.
 
     Args:
         connection: each step has committed or rolled back what it did when it returns.
-        emitter: where the events go.
+        settings: say where the events go.
         batch_id: where an earlier process has claimed the batch; whoever claims it in the block calls `started`.
     """
-    run = LoadRun(connection, emitter, batch_id)
-    try:
-        yield run
-    except BaseException as error:
-        run.ended(error)
-        raise
-    run.ended(None)
-
-
-def read_batch(connection: psycopg.Connection[Any], batch_id: int) -> BatchRecord:
-    """The batch as it is now.
-
-    Raises:
-        LookupError: there is none.
-    """
-    with connection.cursor(row_factory=class_row(BatchRecord)) as cursor:
-        record = cursor.execute(query("batch_record"), {"batch_id": batch_id}).fetchone()
-    if record is None:
-        raise LookupError(f"batch {batch_id} does not exist")
-    return record
+    with Emitter(settings) as emitter:
+        run = LoadRun(connection, emitter, batch_id)
+        try:
+            yield run
+        except BaseException as error:
+            run.ended(error)
+            raise
+        run.ended(None)

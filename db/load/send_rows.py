@@ -28,7 +28,7 @@ def send_week(
 ) -> tuple[int, int]:
     """Send the rows of these ranks; returns how many products and labels were written."""
     ranks = {"first_rank": first_rank, "end_rank": end_rank}
-    if connection.execute(query("deleted_of_week"), ranks).fetchone() is None:
+    if connection.execute(query("load/deleted_of_week"), ranks).fetchone() is None:
         try:
             with connection.transaction():
                 return _copy(connection, training_set, first_rank, end_rank)
@@ -41,8 +41,8 @@ def _copy(
     connection: Connection, training_set: TrainingSet, first_rank: int, end_rank: int
 ) -> tuple[int, int]:
     chunks = training_set.chunks(first_rank, end_rank)
-    products = copy_rows(connection, "copy_products", (rows.select(_PRODUCT_COLUMNS) for rows in chunks))
-    labels = copy_rows(connection, "copy_labels", [training_set.labels(first_rank, end_rank)])
+    products = copy_rows(connection, "load/copy_products", (rows.select(_PRODUCT_COLUMNS) for rows in chunks))
+    labels = copy_rows(connection, "load/copy_labels", [training_set.labels(first_rank, end_rank)])
     return products, labels
 
 
@@ -50,11 +50,11 @@ def _merge(
     connection: Connection, training_set: TrainingSet, first_rank: int, end_rank: int
 ) -> tuple[int, int]:
     chunks = training_set.chunks(first_rank, end_rank)
-    connection.execute(query("create_staging"))
+    connection.execute(query("load/create_staging"))
     copy_rows(
-        connection, "copy_staging", (rows.select((*_PRODUCT_COLUMNS, "prdtypecode")) for rows in chunks)
+        connection, "load/copy_staging", (rows.select((*_PRODUCT_COLUMNS, "prdtypecode")) for rows in chunks)
     )
-    connection.execute(query("leave_out_deleted"))
-    products = connection.execute(query("merge_products")).rowcount
-    labels = connection.execute(query("merge_labels")).rowcount
+    connection.execute(query("load/skip_deleted"))
+    products = connection.execute(query("load/merge_products")).rowcount
+    labels = connection.execute(query("load/merge_labels")).rowcount
     return products, labels

@@ -19,11 +19,12 @@ from psycopg.types.json import Jsonb
 
 from db.load.held_out_changes import hold_out_changes
 from db.load.send_rows import send_week
-from db.load.writing import Connection, claim_batch, lock_tables, readable
-from db.source.training_set import TrainingSet, fingerprints, read_test_set
+from db.load.source_record import last_batch, require_unchanged_source, source_record
+from db.load.writing import Connection, claim_batch, lock_tables, translate_errors
+from db.source.training_set import TrainingSet, read_test_set
 from db.sql import query
 from shared.config import Settings, target_rows
-from shared.errors import BadInputError, LoadError, PipelineError, SourceChangedError
+from shared.errors import BadInputError, LoadError, PipelineError
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def check_current_state(
         BadSourceError: before the first load, any problem in any of the source files.
         BadInputError: the percentages have been lowered, so that the next week would hold no more than the last.
     """
-    last_name, last_percentage, recorded = _last_batch(connection)
-    current = _source_record(settings, training_set)
+    last_name, last_percentage, recorded = last_batch(connection)
+    current = source_record(settings, training_set)
     if recorded is None:
         read_test_set(settings.data_path)  # refuse it now, not when the first snapshot needs it
     else:
@@ -92,16 +93,12 @@ def check_current_state(
     )
 
 
-def tell_nobody(_batch_id: int) -> None:
-    """The `on_claim` of whoever has nothing to do with the claim."""
-
-
 def load_increment(
     connection: Connection,
     plan: LoadPlan,
     training_set: TrainingSet,
     *,
-    on_claim: Callable[[int], None] = tell_nobody,
+    on_claim: Callable[[int], None] | None = None,
 ) -> LoadResult:
     """Send the week's rows: claim the batch, then COPY them, all or nothing.
 
@@ -118,7 +115,8 @@ def load_increment(
     """
     started = time.monotonic()
     batch_id = _claim(connection, plan)
-    on_claim(batch_id)
+    if on_claim is not None:
+        on_claim(batch_id)
     with _failing(connection, batch_id, plan.batch_name), connection.transaction():
         connection.execute("select begin_batch(%s)", [batch_id])
         products, labels = send_week(connection, training_set, plan.first_rank, plan.end_rank)
@@ -141,10 +139,10 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
     Raises:
         LoadError: they differ; the batch is then 'failed', so that no snapshot is built from it.
     """
-    with readable(f"batch {batch_id}"):
+    with translate_errors(f"batch {batch_id}"):
         name, target = _running_batch(connection, batch_id)
         with connection.cursor(row_factory=dict_row) as cursor:
-            counts = cursor.execute(query("validate_load"), {"target_rows": target}).fetchone()
+            counts = cursor.execute(query("load/validate_load"), {"target_rows": target}).fetchone()
         connection.commit()
     assert counts is not None  # noqa: S101  an aggregate always has a row
     with _failing(connection, batch_id, name):  # a difference fails the batch; a lost connection does not
@@ -170,7 +168,7 @@ def complete_batch(connection: Connection, batch_id: int) -> None:
     What was changed outside any batch since the last one becomes part of this one, held out where that is due.
     """
     with (
-        readable(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
+        translate_errors(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
         connection.transaction(),
     ):
         lock_tables(connection)
@@ -180,69 +178,9 @@ def complete_batch(connection: Connection, batch_id: int) -> None:
     connection.commit()
 
 
-def recorded_source(connection: Connection) -> dict[str, Any] | None:
-    """What the first load recorded of its source: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage."""
-    _name, _percentage, recorded = _last_batch(connection)
-    return recorded
-
-
-def _last_batch(connection: Connection) -> tuple[str | None, Decimal | None, dict[str, Any] | None]:
-    with readable("reading data_loads"):
-        row = connection.execute(query("last_batch")).fetchone()
-        connection.commit()
-    return (row[0], row[1], row[2]) if row else (None, None, None)
-
-
-def _source_record(settings: Settings, training_set: TrainingSet) -> dict[str, Any]:
-    return {
-        "files": fingerprints(settings.data_path),
-        "total_rows": training_set.total_rows,
-        "random_seed": settings.random_seed,
-        "holdout_percentage": settings.holdout_percentage,
-    }
-
-
-def require_unchanged_source(recorded: dict[str, Any], settings: Settings, training_set: TrainingSet) -> None:
-    """Refuse source files and settings that are not those of the first load.
-
-    Args:
-        recorded: what `recorded_source` gives.
-        settings: the settings now.
-        training_set: read from the files of DATA_PATH.
-
-    Raises:
-        SourceChangedError: a file or a setting that chooses the rows differs; the message says which.
-    """
-    require_unchanged_settings(recorded, settings)
-    current = _source_record(settings, training_set)
-    for name in sorted(recorded["files"] | current["files"]):
-        then, now = recorded["files"].get(name), current["files"].get(name)
-        if then != now:
-            change = "is gone" if now is None else "has appeared" if then is None else "has changed"
-            raise SourceChangedError(
-                f"{name} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
-                remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
-            )
-
-
-def require_unchanged_settings(recorded: dict[str, Any], settings: Settings) -> None:
-    """Refuse settings that would choose other rows than those of the first load.
-
-    Raises:
-        SourceChangedError: RANDOM_SEED or HOLDOUT_PERCENTAGE differs.
-    """
-    for setting in ("random_seed", "holdout_percentage"):
-        then, now = recorded[setting], getattr(settings, setting)
-        if then != now:
-            raise SourceChangedError(
-                f"{setting.upper()} was {then} at the first load and is {now} now",
-                remedy=f"it decides which rows are chosen: set {setting.upper()}={then}",
-            )
-
-
 def _claim(connection: Connection, plan: LoadPlan) -> int:
     """Commit the claim before the load begins, so that a killed load leaves a 'running' batch to see."""
-    with readable(plan.batch_name), connection.transaction():
+    with translate_errors(plan.batch_name), connection.transaction():
         batch_id = claim_batch(connection, plan.batch_name, plan.percentage, plan.source)
     connection.commit()
     return batch_id
@@ -266,7 +204,7 @@ def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
 def _failing(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
     """Mark the batch 'failed' with the reason, then raise it in readable form."""
     try:
-        with readable(name):
+        with translate_errors(name):
             yield
     except PipelineError as error:
         if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
@@ -276,3 +214,29 @@ def _failing(connection: Connection, batch_id: int, name: str) -> Iterator[None]
                 connection.execute("select fail_batch(%s, %s)", [batch_id, error.message])
                 connection.commit()
         raise
+
+
+def load_week(
+    connection: Connection,
+    settings: Settings,
+    training_set: TrainingSet,
+    *,
+    up_to: int | None = None,
+    on_claim: Callable[[int], None] | None = None,
+) -> dict[str, Any] | None:
+    """The next week's four steps; None when nothing is left to load, or nothing up to that week."""
+    plan = check_current_state(connection, settings, training_set)
+    if plan is None or (up_to is not None and plan.week > up_to):
+        return None
+    result = load_increment(connection, plan, training_set, on_claim=on_claim)
+    counts = validate_data_load(connection, result.batch_id)
+    complete_batch(connection, result.batch_id)
+    return {
+        "batch_id": result.batch_id,
+        "batch_name": plan.batch_name,
+        "week": plan.week,
+        "percentage": float(plan.percentage),
+        "new_rows": result.rows,
+        "total_rows": counts["total_rows"],
+        "seconds": result.seconds,
+    }

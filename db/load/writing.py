@@ -59,7 +59,7 @@ def lock_tables(connection: Connection) -> None:
 
 
 @contextmanager
-def readable(name: str, *, busy: str = "another load is running") -> Iterator[None]:
+def translate_errors(name: str, *, busy: str = "another load is running") -> Iterator[None]:
     """Raise what PostgreSQL refuses as a LoadError; `busy` says what a lock that is not to be had means."""
     try:
         yield

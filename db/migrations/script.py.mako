@@ -1,14 +1,10 @@
 """${message}."""
 
-from alembic import op
+from db.migrations import run_script
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
-
-
-def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    run_script("${up_revision}.sql")

@@ -4,7 +4,6 @@
 which training rows arrive and which of them are held out are decided here, by hashes of the rows alone.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +16,9 @@ import pyarrow.compute as pc
 
 from db.source.checked_file import CheckedFile
 from db.source.csv_file import INDEX, CsvFile
-from db.source.text_group import text_group
+from db.source.holdout import is_holdout
 from shared.errors import BadSourceError, Problem
-from shared.hashing import Salt, keys, text_keys
+from shared.hashing import Salt, keys, sha256_of
 
 X_TRAIN, Y_TRAIN, X_TEST, Y_TEST = "X_train.csv", "Y_train.csv", "X_test.csv", "Y_test.csv"
 TEXT_COLUMNS = ("designation", "description")
@@ -92,12 +91,8 @@ def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
 
 def fingerprints(directory: Path) -> dict[str, str]:
     """SHA-256 of each source file there, by name."""
-    digests = {}
-    for name in (X_TRAIN, Y_TRAIN, X_TEST, Y_TEST):
-        if (directory / name).is_file():
-            with (directory / name).open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+    paths = [directory / name for name in (X_TRAIN, Y_TRAIN, X_TEST, Y_TEST)]
+    return {path.name: sha256_of(path) for path in paths if path.is_file()}
 
 
 def check_source(directory: Path) -> list[Problem]:
@@ -148,13 +143,6 @@ def image_paths(rows: pa.Table, folder: str) -> pa.Array:
         rows["productid"].cast(pa.string()),
     ]
     return pc.binary_join_element_wise(*names, ".jpg", "")
-
-
-def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt.NDArray[np.bool_]:
-    """Which rows are held out, shape (rows,): decided by the text, so that near-identical products stay on one side."""
-    groups = map(text_group, rows["designation"].to_pylist(), rows["description"].to_pylist())
-    held_out: npt.NDArray[np.bool_] = text_keys(groups, random_seed, Salt.HOLDOUT) % 100 < holdout_percentage
-    return held_out
 
 
 def _read_pair(

@@ -21,20 +21,19 @@ from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from db.locks import Lock, advisory_lock
 from listeners.tracking import registry
 from listeners.tracking.runs import Tracking
 from shared.errors import StageError
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL
 
-# Any number that nothing else in this database locks: 'champ' in ASCII.
-_CHAMPION_LOCK: Final = 0x6368616D70
 _TAG: Final = "champion_history."
 # Of 5,000 characters: JSON may need six for one of them, and the rest of a move needs about 400.
 REASON_LENGTH: Final = 700
 _FOUND: Final = "found there: moved outside of rakuten, or before this history began"
 
 
-class Kind(StrEnum):
+class MoveKind(StrEnum):
     """Who moved the alias: the training stage, `rakuten rollback`, or somebody in MLflow."""
 
     PROMOTION = "promotion"
@@ -63,7 +62,7 @@ class Move(BaseModel):
 
     number: int
     at: datetime
-    kind: Kind
+    kind: MoveKind
     from_version: int | None
     to_version: int | None
     run_id: str | None
@@ -117,13 +116,13 @@ class ChampionAlias:
         if announced is not None:
             self._settle(announced)
         if self._champion_version != (self.history[-1].to_version if self.history else None):
-            self._enter(Kind.BY_HAND, self.champion, _FOUND, "unknown")
+            self._enter(MoveKind.BY_HAND, self.champion, _FOUND, "unknown")
 
     @property
     def state(self) -> AliasState:
         return AliasState(self.history)
 
-    def move(self, kind: Kind, version: ModelVersion, reason: str, by: str) -> Move:
+    def move(self, kind: MoveKind, version: ModelVersion, reason: str, by: str) -> Move:
         """Move the alias to `version`, and keep the move. `reason` has at most `REASON_LENGTH` characters, or is cut."""
         announced = self._enter(kind, version, reason, by, made=False)
         self._tracking.client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, str(version.version))
@@ -143,7 +142,7 @@ class ChampionAlias:
             self._tracking.client.delete_registered_model_tag(REGISTERED_MODEL, _tag(announced))
 
     def _enter(
-        self, kind: Kind, version: ModelVersion | None, reason: str, by: str, *, made: bool = True
+        self, kind: MoveKind, version: ModelVersion | None, reason: str, by: str, *, made: bool = True
     ) -> Move:
         move = Move(
             number=self.history[-1].number + 1 if self.history else 1,
@@ -182,11 +181,8 @@ def champion_alias(tracking: Tracking, connection: psycopg.Connection[TupleRow])
         tracking: MLflow.
         connection: in autocommit mode, of any role.
     """
-    connection.execute("select pg_advisory_lock(%s)", [_CHAMPION_LOCK])
-    try:
+    with advisory_lock(connection, Lock.CHAMPION):
         yield ChampionAlias(tracking)
-    finally:
-        connection.execute("select pg_advisory_unlock(%s)", [_CHAMPION_LOCK])
 
 
 def champion_history(tracking: Tracking) -> list[Move]:

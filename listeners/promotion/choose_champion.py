@@ -23,11 +23,11 @@ from mlflow.entities.model_registry import ModelVersion
 from psycopg.rows import TupleRow
 
 from listeners.outages import outage_of
-from listeners.promotion.champion_alias import AliasState, ChampionAlias, Kind, champion_alias
+from listeners.promotion.champion_alias import AliasState, ChampionAlias, MoveKind, champion_alias
 from listeners.promotion.compare import SIGNIFICANCE, Comparison, compare
-from listeners.tracking.digest import sha256_of
 from listeners.tracking.runs import Tracking
 from shared.errors import StageError
+from shared.hashing import sha256_of
 from shared.mlflow_names import (
     HOLDOUT_PREDICTIONS,
     MODEL_EXPERIMENT,
@@ -64,7 +64,7 @@ def ensure_promoted(
         verdict = _verdict(tracking, challenger, alias, seed)
         tracking.client.log_dict(challenger.info.run_id, verdict, PROMOTION)
         if verdict["promote"]:
-            alias.move(Kind.PROMOTION, version, verdict["reason"], by=str(challenger.info.run_name))
+            alias.move(MoveKind.PROMOTION, version, verdict["reason"], by=str(challenger.info.run_name))
         return bool(verdict["promote"])
 
 

@@ -5,7 +5,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 
-from listeners.promotion.champion_alias import REASON_LENGTH, ChampionAlias, Kind, Move, champion_alias
+from listeners.promotion.champion_alias import REASON_LENGTH, ChampionAlias, Move, MoveKind, champion_alias
 from listeners.tracking.runs import Tracking
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import REGISTERED_MODEL
@@ -47,7 +47,7 @@ def roll_back(
         version = _version(tracking, _before(alias) if to_version is None else to_version)
         if alias.champion is not None and int(alias.champion.version) == int(version.version):
             raise BadInputError(f"version {version.version} is champion already", remedy=_LOOK)
-        return alias.move(Kind.ROLLBACK, version, reason, by)
+        return alias.move(MoveKind.ROLLBACK, version, reason, by)
 
 
 def _before(alias: ChampionAlias) -> int:

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 
 from db.sql import query
 from listeners.snapshot.parquet import distinct_numbers, distinct_rows
-from listeners.tracking.digest import sha256_of
+from shared.hashing import sha256_of
 from shared.mlflow_names import dataset_name, parquet_name
 
 
@@ -65,7 +65,7 @@ def find_earlier_dataset(
         directory: where the copies of datasets are. One whose SHA-256 is not on record in PostgreSQL is not looked at.
         rows_per_group: the distinct rows of a row group.
     """
-    recorded = connection.execute(query("earlier_dataset"), {"batch_id": batch_id}).fetchone()
+    recorded = connection.execute(query("snapshot/earlier_dataset"), {"batch_id": batch_id}).fetchone()
     if recorded is None:
         return None
     batch_name, sha256, held_out, between = recorded
@@ -78,7 +78,7 @@ def find_earlier_dataset(
     if any(rows != rows_per_group for rows in rows_of_groups[:-1]) or rows_of_groups[-1] > rows_per_group:
         return None
     [only_additions] = connection.execute(
-        query("brought_only_additions"), {**between, "last_productid": int(productids[-1])}
+        query("snapshot/has_only_additions"), {**between, "last_productid": int(productids[-1])}
     ).fetchone() or [False]
     if not only_additions:
         return None

@@ -7,21 +7,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg.rows import TupleRow
 
-from db.load import steps
+from db.load.source_record import require_unchanged_source
+from db.locks import Lock, advisory_lock
 from db.source.training_set import read_test_set, read_training_set
-from listeners.job import BatchIdentity, Job
+from listeners.job import Job
 from listeners.snapshot.parquet import SCHEMA
-from listeners.tracking.digest import sha256_of
 from listeners.tracking.runs import Tracking
+from shared.hashing import sha256_of
 from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TAG_DATASET_SHA256, TEST_SET, parquet_name
 
-# Any number that nothing else in this database locks: 'fixed' in ASCII.
-_FIXED_SETS_LOCK = 0x6669786564
 _NAMES = (TEST_SET, HOLDOUT_SET)
 
 
 def ensure_fixed_sets(
-    tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job, identity: BatchIdentity
+    tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job
 ) -> dict[str, str]:
     """Version test_df and holdout_df if MLflow lacks those of this source; one worker at a time, whatever its batch.
 
@@ -31,15 +30,12 @@ def ensure_fixed_sets(
     Raises:
         SourceChangedError: the files are not those of the first load, so that a holdout from them could leak.
     """
-    runs = _published(tracking, identity)
+    runs = _published(tracking, job)
     if len(runs) < len(_NAMES):
-        connection.execute("select pg_advisory_lock(%s)", [_FIXED_SETS_LOCK])
-        try:
-            if len(_published(tracking, identity)) < len(_NAMES):
-                _publish_missing(tracking, job, identity)
-        finally:
-            connection.execute("select pg_advisory_unlock(%s)", [_FIXED_SETS_LOCK])
-        runs = _published(tracking, identity)
+        with advisory_lock(connection, Lock.FIXED_SETS):
+            if len(_published(tracking, job)) < len(_NAMES):
+                _publish_missing(tracking, job)
+        runs = _published(tracking, job)
     return runs
 
 
@@ -48,23 +44,23 @@ def recorded_fixed_sets(tracking: Tracking, run_ids: dict[str, str]) -> dict[str
     return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in run_ids.items()}
 
 
-def _published(tracking: Tracking, identity: BatchIdentity) -> dict[str, str]:
+def _published(tracking: Tracking, job: Job) -> dict[str, str]:
     """The run of each set that is there, by name."""
-    runs = {name: tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags) for name in _NAMES}
+    runs = {name: tracking.finished_run(DATASET_EXPERIMENT, name, **job.batch.source_tags) for name in _NAMES}
     return {name: run.info.run_id for name, run in runs.items() if run is not None}
 
 
-def _publish_missing(tracking: Tracking, job: Job, identity: BatchIdentity) -> None:
+def _publish_missing(tracking: Tracking, job: Job) -> None:
     settings = job.settings
     training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
-    steps.require_unchanged_source(identity.source, settings, training_set)
+    require_unchanged_source(job.batch.source, settings, training_set)
     sets = {
         TEST_SET: _test_set(settings.data_path),
         HOLDOUT_SET: training_set.holdout().select(SCHEMA.names).cast(SCHEMA),
     }
     for name, table in sets.items():
-        if not tracking.finished_run(DATASET_EXPERIMENT, name, **identity.source_tags):
-            _publish(tracking, job, identity, name, table)
+        if not tracking.finished_run(DATASET_EXPERIMENT, name, **job.batch.source_tags):
+            _publish(tracking, job, name, table)
 
 
 def _test_set(directory: Path) -> pa.Table:
@@ -75,8 +71,8 @@ def _test_set(directory: Path) -> pa.Table:
     return pa.table(columns)
 
 
-def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str, table: pa.Table) -> None:
-    with tracking.publishing(DATASET_EXPERIMENT, name, {}, job.require_claim, **identity.source_tags) as run:
+def _publish(tracking: Tracking, job: Job, name: str, table: pa.Table) -> None:
+    with tracking.publishing(DATASET_EXPERIMENT, name, {}, job.require_claim, **job.batch.source_tags) as run:
         path = run.scratch / parquet_name(name)
         pq.write_table(table, path, compression="zstd")
         digest = sha256_of(path)

@@ -12,8 +12,8 @@ from mlflow.entities import Run
 from psycopg.rows import TupleRow
 
 from db.connect import connect
-from db.load import steps
-from listeners.job import BatchIdentity, Job
+from db.load.source_record import require_unchanged_settings
+from listeners.job import Job
 from listeners.snapshot.balance import HashOverSampler
 from listeners.snapshot.dataset_digest import identity_of
 from listeners.snapshot.earlier import EarlierDataset, find_earlier_dataset
@@ -22,10 +22,10 @@ from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
 from listeners.snapshot.read import read_batch
-from listeners.tracking.digest import sha256_of
 from listeners.tracking.runs import Publication, Tracking
 from shared.categories import category_name
 from shared.errors import StageError
+from shared.hashing import sha256_of
 from shared.mlflow_names import (
     CLASS_DISTRIBUTION,
     DATASET_EXPERIMENT,
@@ -48,22 +48,22 @@ def handle(job: Job) -> dict[str, Any]:
         SourceChangedError: the settings are not those of the first load.
         StageError: the batch holds no training rows, or what was written is not what was promised.
     """
-    identity = job.identity()
-    steps.require_unchanged_settings(identity.source, job.settings)
+    batch = job.batch
+    require_unchanged_settings(batch.source, job.settings)
     tracking = Tracking(job.settings)
-    name = dataset_name(job.batch_name)
-    published = tracking.finished_run(DATASET_EXPERIMENT, name, **identity.batch_tags)
+    name = dataset_name(batch.name)
+    published = tracking.finished_run(DATASET_EXPERIMENT, name, **batch.mlflow_tags)
     with connect(job.conninfo, "rakuten snapshot build", autocommit=True) as connection:
-        fixed_sets = ensure_fixed_sets(tracking, connection, job, identity)
+        fixed_sets = ensure_fixed_sets(tracking, connection, job)
         if published is None:
-            published = _publish(tracking, connection, job, identity, name)
+            published = _publish(tracking, connection, job, name)
     return {
         "run_id": published.info.run_id,
         "dataset": name,
         "total_rows": int(published.data.params["total_rows"]),
-        "held_out_products": _held_out(published),
+        "held_out_products": int(published.data.metrics["held_out_products"]),
         "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
-        "dataset_digest": published.data.tags.get(TAG_DATASET_DIGEST),
+        "dataset_digest": published.data.tags[TAG_DATASET_DIGEST],
         **tracking.record_of(published.info.run_id),
         "fixed_sets": recorded_fixed_sets(tracking, fixed_sets),
     }
@@ -73,18 +73,18 @@ def _publish(
     tracking: Tracking,
     connection: psycopg.Connection[TupleRow],
     job: Job,
-    identity: BatchIdentity,
     name: str,
 ) -> Run:
-    tags = {TAG_ATTEMPT: str(job.attempt), TAG_BATCH_SEAL: identity.seal, **identity.source_tags}
-    with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **identity.batch_tags) as run:
-        require_no_leak(connection, job.batch_id)
+    batch = job.batch
+    tags = {TAG_ATTEMPT: str(job.attempt), TAG_BATCH_SEAL: str(batch.seal), **batch.source_tags}
+    with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **batch.mlflow_tags) as run:
+        require_no_leak(connection, batch.id)
         path = run.scratch / parquet_name(name)
-        copies = job.settings.state_path / "training_snapshots"
-        earlier = find_earlier_dataset(connection, job.batch_id, copies, PRODUCTS_PER_ROW_GROUP)
+        copies = job.settings.snapshots_path
+        earlier = find_earlier_dataset(connection, batch.id, copies, PRODUCTS_PER_ROW_GROUP)
         logger.info("building", dataset=name, built_on=earlier.path.stem if earlier else None)
-        stats = build(connection, job.batch_id, job.settings.random_seed, path, earlier)
-        _log(run, job, identity, path, stats)
+        stats = build(connection, batch.id, job.settings.random_seed, path, earlier)
+        _log(run, job, path, stats)
         _keep_copy(path, copies)
     return tracking.client.get_run(run.run_id)
 
@@ -132,29 +132,23 @@ def build(
     }
 
 
-def _held_out(published: Run) -> int | None:
-    """None for a dataset of an earlier version, whose row groups were cut otherwise: no other is built on it."""
-    counted = published.data.metrics.get("held_out_products")
-    return None if counted is None else int(counted)
-
-
-def _log(run: Publication, job: Job, identity: BatchIdentity, path: Path, stats: dict[str, Any]) -> None:
+def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
     name, digest = path.stem, sha256_of(path)
     source = {int(code): entry["source_rows"] for code, entry in stats["classes"].items()}
     balanced = {int(code): entry["balanced_rows"] for code, entry in stats["classes"].items()}
     run.file(path)
     title = f"{name}: {stats['distinct_products']:,} products in {len(source)} classes, balanced to {stats['total_rows']:,} rows"
     run.figure(CLASS_DISTRIBUTION, class_distribution(title, source, balanced))
-    run.json(DATASET_STATS, {"dataset": name, "batch_id": job.batch_id, "dataset_sha256": digest, **stats})
+    run.json(DATASET_STATS, {"dataset": name, "batch_id": job.batch.id, "dataset_sha256": digest, **stats})
     content = identity_of(path).digest
     run.dataset(name, content, path.name, "training", {"num_rows": stats["total_rows"]})
     run.values(
         params={
-            "week_number": identity.week,
+            "week_number": job.batch.week,
             "balancing_strategy": job.settings.balancing_strategy,
             "total_rows": stats["total_rows"],
             "random_seed": job.settings.random_seed,
-            "batch_id": job.batch_id,
+            "batch_id": job.batch.id,
         },
         metrics={
             "distinct_products": stats["distinct_products"],

@@ -18,7 +18,9 @@ def require_no_leak(connection: psycopg.Connection[TupleRow], batch_id: int) -> 
     Raises:
         StageError: names the first of them, and how the next batch is made whole.
     """
-    unchecked = connection.execute(query("unchecked_texts"), {"batch_id": batch_id}).fetchall()
+    unchecked = connection.execute(
+        query("snapshot/texts_without_holdout_check"), {"batch_id": batch_id}
+    ).fetchall()
     if unchecked and (due := due_for_holdout(connection, product_texts(unchecked))):
         raise StageError(
             f"{len(due)} training products of batch {batch_id} are near-duplicates of held-out ones, or were held out before:"

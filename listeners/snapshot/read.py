@@ -105,7 +105,9 @@ def stream_rows(
     Their columns are those of `SCHEMA` and whether the row is held out. Those that are come last, without their texts.
     """
     name, parameters = (
-        ("copy_additions", dict(earlier.between)) if earlier else ("copy_batch", {"batch_id": batch_id})
+        ("snapshot/copy_additions", dict(earlier.between))
+        if earlier
+        else ("snapshot/copy_batch", {"batch_id": batch_id})
     )
     with connection.cursor() as cursor, cursor.copy(query(name), parameters) as copy:
         yield from tables(copy, _SENT, rows_per_chunk)

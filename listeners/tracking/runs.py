@@ -24,10 +24,10 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from listeners.tracking.digest import sha256_of
 from listeners.tracking.environment import environment
 from shared.config import Settings
 from shared.errors import FencedError, StageError
+from shared.hashing import sha256_of
 from shared.mlflow_names import ENVIRONMENT, MANIFEST, MODEL_ARTIFACT, TAG_SUPERSEDED
 
 logger = structlog.get_logger()
@@ -42,7 +42,7 @@ class Tracking:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._directory = settings.state_path / "mlflow"
+        self._directory = settings.mlflow_path
         self.uri = settings.tracking_uri
         self._experiment_ids: dict[str, str] = {}
         self._local = settings.mlflow_tracking_uri is None
@@ -182,13 +182,9 @@ class Tracking:
         `record_sha256` covers its params, metrics, tags and inputs, `manifest_sha256` the manifest of its artifacts.
         """
         run = self.client.get_run(run_id)
-        record = {"record_sha256": record_sha256(run)}
-        if any(
-            artifact.path == MANIFEST for artifact in self.client.list_artifacts(run_id)
-        ):  # not in the oldest runs
-            with TemporaryDirectory(prefix="rakuten-") as scratch:
-                record["manifest_sha256"] = sha256_of(self.download(run, MANIFEST, Path(scratch)))
-        return record
+        with TemporaryDirectory(prefix="rakuten-") as scratch:
+            manifest_sha256 = sha256_of(self.download(run, MANIFEST, Path(scratch)))
+        return {"record_sha256": record_sha256(run), "manifest_sha256": manifest_sha256}
 
     def _supersede_leftovers(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
         for leftover in self._runs(experiment, run_name, "RUNNING", identity):

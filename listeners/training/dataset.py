@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow.entities import Run
 
-from listeners.tracking.digest import require_sha256
 from listeners.tracking.runs import Tracking
 from listeners.training.features import distinct_products
 from listeners.training.text import TEXT_COLUMNS
 from shared.errors import StageError, VerificationError
+from shared.hashing import require_sha256
 from shared.mlflow_names import DATASET_EXPERIMENT, TAG_DATASET_SHA256, parquet_name
 
 

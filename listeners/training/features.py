@@ -29,7 +29,7 @@ _Ranks: TypeAlias = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Block:
+class TfidfBlock:
     """One TF-IDF block: which column it reads and how. Blocks have unit norm each, and so equal weight."""
 
     name: str
@@ -54,7 +54,7 @@ def distinct_products(dataset: pa.Table) -> tuple[pa.Table, _Ints]:
 def fit_features(
     texts: pd.DataFrame,
     multiplicities: _Ints,
-    blocks: Sequence[Block],
+    blocks: Sequence[TfidfBlock],
     *,
     clean: Callable[[str], str] = str,
     cache: Path | None = None,
@@ -85,7 +85,7 @@ def fit_features(
     return union, sparse.hstack(matrices, format="csr")
 
 
-def _reader(block: Block) -> Pipeline:
+def _reader(block: TfidfBlock) -> Pipeline:
     return Pipeline(
         [("column", FunctionTransformer(operator.itemgetter(block.column))), ("tfidf", block.vectorizer)]
     )

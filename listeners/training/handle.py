@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from sklearn.pipeline import Pipeline
 
 from db.connect import connect
-from listeners.job import BatchIdentity, Job
+from listeners.job import Job
 from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
 from listeners.tracking import registry
 from listeners.tracking.runs import Publication, Tracking
@@ -51,12 +51,11 @@ def handle(job: Job) -> dict[str, Any]:
     Raises:
         StageError: the dataset is missing or not the one that was logged.
     """
-    identity = job.identity()
     tracking = Tracking(job.settings)
-    name = model_run_name(job.batch_name)
-    run = tracking.finished_run(MODEL_EXPERIMENT, name, **identity.batch_tags)
+    name = model_run_name(job.batch.name)
+    run = tracking.finished_run(MODEL_EXPERIMENT, name, **job.batch.mlflow_tags)
     if run is None:
-        run = _publish(tracking, job, identity, name)
+        run = _publish(tracking, job, name)
     with connect(job.conninfo, "rakuten training promote", autocommit=True) as connection:
         job.require_claim()
         version = registry.ensure_registered(tracking, run)
@@ -72,27 +71,28 @@ def handle(job: Job) -> dict[str, Any]:
     }
 
 
-def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -> Run:
-    dataset = find_dataset(tracking, dataset_name(job.batch_name), **identity.batch_tags)
+def _publish(tracking: Tracking, job: Job, name: str) -> Run:
+    batch = job.batch
+    dataset = find_dataset(tracking, dataset_name(batch.name), **batch.mlflow_tags)
     tags = {
         TAG_ATTEMPT: str(job.attempt),
-        TAG_BATCH_SEAL: identity.seal,
+        TAG_BATCH_SEAL: str(batch.seal),
         TAG_DATASET_NAME: dataset.info.run_name,
         TAG_DATASET_RUN_ID: dataset.info.run_id,
         TAG_DATASET_SHA256: dataset.data.tags[TAG_DATASET_SHA256],
-        **identity.source_tags,
+        **batch.source_tags,
     }
     with (
         TemporaryDirectory(prefix="rakuten-") as scratch,
-        tracking.publishing(MODEL_EXPERIMENT, name, tags, job.require_claim, **identity.batch_tags) as run,
+        tracking.publishing(MODEL_EXPERIMENT, name, tags, job.require_claim, **batch.mlflow_tags) as run,
     ):
         directory = Path(scratch)
         data = read_training_data(fetch(tracking, dataset, directory))
         holdout, test = (
-            read_frame(fetch(tracking, find_dataset(tracking, name, **identity.source_tags), directory))
+            read_frame(fetch(tracking, find_dataset(tracking, name, **batch.source_tags), directory))
             for name in (HOLDOUT_SET, TEST_SET)
         )
-        classifier = _fit(run, job, identity, dataset, data)
+        classifier = _fit(run, job, dataset, data)
         _evaluate(run, classifier, holdout, seed=job.settings.random_seed)
         _predict_test(run, classifier, test)
         model_uri = _log_model(run, classifier)
@@ -101,7 +101,7 @@ def _publish(tracking: Tracking, job: Job, identity: BatchIdentity, name: str) -
     return tracking.client.get_run(run.run_id)
 
 
-def _fit(run: Publication, job: Job, identity: BatchIdentity, dataset: Run, data: TrainingData) -> Pipeline:
+def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeline:
     seed = job.settings.random_seed
     cache = job.settings.state_path / _CACHE
     classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed, cache=cache)
@@ -109,14 +109,14 @@ def _fit(run: Publication, job: Job, identity: BatchIdentity, dataset: Run, data
         params={
             **model.DEFAULTS.as_params(),
             "random_seed": seed,
-            "week_number": identity.week,
+            "week_number": job.batch.week,
             "dataset_rows": int(data.multiplicities.sum()),
             "distinct_products": len(data.labels),
         }
     )
     run.dataset(
         dataset.info.run_name,
-        dataset.data.tags.get(TAG_DATASET_DIGEST, dataset.data.tags[TAG_DATASET_SHA256]),
+        dataset.data.tags[TAG_DATASET_DIGEST],
         f"runs:/{dataset.info.run_id}/{parquet_name(dataset.info.run_name)}",
         "training",
         {"num_rows": int(data.multiplicities.sum())},

@@ -22,7 +22,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
-from listeners.training.features import Block, MergedFeatures, drop_lookups, fit_features, merge_equal_columns
+from listeners.training.features import (
+    MergedFeatures,
+    TfidfBlock,
+    drop_lookups,
+    fit_features,
+    merge_equal_columns,
+)
 from listeners.training.text import TEXT_COLUMNS, clean, text_cleaner
 
 # What skops must be allowed to load beside its own list of scikit-learn types: the parts of the text cleaner. None of them
@@ -199,7 +205,7 @@ def input_example() -> pd.DataFrame:
     )
 
 
-def _blocks(hyperparameters: Hyperparameters) -> list[Block]:
+def _blocks(hyperparameters: Hyperparameters) -> list[TfidfBlock]:
     common = {
         "min_df": hyperparameters.min_df,
         "max_features": hyperparameters.max_features,
@@ -208,7 +214,7 @@ def _blocks(hyperparameters: Hyperparameters) -> list[Block]:
     lengths = hyperparameters.title_char_ngram_min, hyperparameters.title_char_ngram_max
     title, description = TEXT_COLUMNS
     return [
-        Block("title_words", title, TfidfVectorizer(ngram_range=(1, 2), **common)),
-        Block("title_chars", title, TfidfVectorizer(analyzer="char_wb", ngram_range=lengths, **common)),
-        Block("description_words", description, TfidfVectorizer(ngram_range=(1, 2), **common)),
+        TfidfBlock("title_words", title, TfidfVectorizer(ngram_range=(1, 2), **common)),
+        TfidfBlock("title_chars", title, TfidfVectorizer(analyzer="char_wb", ngram_range=lengths, **common)),
+        TfidfBlock("description_words", description, TfidfVectorizer(ngram_range=(1, 2), **common)),
     ]

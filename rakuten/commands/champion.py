@@ -1,30 +1,25 @@
 """`rakuten champion`: which model is champion, and how it came to that."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from listeners.promotion.champion_alias import Move, champion_history
+from listeners.tracking import registry
+from listeners.tracking.runs import Tracking
 from rakuten.console import wide_console
-from shared.config import configure_third_parties, read_settings
+from shared.config import read_settings
 from shared.logs import printable
 from shared.mlflow_names import REGISTERED_MODEL
-
-if TYPE_CHECKING:  # MLflow takes seconds to import
-    from listeners.promotion.champion_alias import Move
 
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON, times in UTC")]
 
 
 def champion(as_json: AsJson = False) -> None:
     """Who is champion, and every move of the alias: from where to where, when, by whom, why."""
-    configure_third_parties()
-    from listeners.promotion.champion_alias import champion_history  # noqa: PLC0415
-    from listeners.tracking import registry  # noqa: PLC0415
-    from listeners.tracking.runs import Tracking  # noqa: PLC0415
-
     tracking = Tracking(read_settings())
     holder, history = registry.champion(tracking), champion_history(tracking)
     version = None if holder is None else int(holder.version)
@@ -40,7 +35,7 @@ def champion(as_json: AsJson = False) -> None:
     typer.echo(f"champion of {REGISTERED_MODEL}: {said}")
 
 
-def _table(history: "list[Move]") -> Table:
+def _table(history: list[Move]) -> Table:
     table = Table(caption="times are UTC")
     for heading in ("at", "from", "to", "move", "by", "reason"):
         table.add_column(heading, no_wrap=heading != "reason")

@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from db.connect import connect
-from db.database import Role, open_database
+from db.database import Role
 from db.load.correction import CorrectionResult
 from db.load.correction import correct as apply
 from db.load.openlineage_events import reported
-from shared.config import read_settings
+from rakuten.session import open_session
 from shared.errors import BadCorrectionError
-from shared.openlineage.emitter import Emitter
 
 File = Annotated[
     Path,
@@ -40,15 +38,12 @@ def correct(
     ),
 ) -> None:
     """Apply a file of corrections, all of it or nothing. The batch is audited, sealed and announced like a week's load."""
-    settings = read_settings()
     with (
-        open_database(settings) as database,
-        connect(database.conninfo(Role.LOADER), "rakuten correct") as connection,
-        Emitter(settings) as emitter,
-        reported(connection, emitter) as run,
+        open_session("correct", Role.LOADER, autocommit=False) as session,
+        reported(session.connection, session.settings) as run,
     ):
         try:
-            result = apply(connection, settings, file, reason=reason, check=check)
+            result = apply(session.connection, session.settings, file, reason=reason, check=check)
             if result.batch_id is not None:
                 run.started(result.batch_id)  # and complete: it is one transaction
         except BadCorrectionError as error:

@@ -43,7 +43,7 @@ def start() -> None:
     server = embedded_server(settings).start_in_background()
     prepare_embedded(settings, server)
     typer.echo(
-        f"PostgreSQL {server.version} runs on {server.host}:{server.port}, data in {settings.state_path / 'postgres'}"
+        f"PostgreSQL {server.version} runs on {server.host}:{server.port}, data in {settings.postgres_path}"
     )
     typer.echo('  psql "$(rakuten db url)"    rakuten db stop')
 

@@ -14,18 +14,17 @@ from rich.console import Console
 from rich.live import Live
 
 from db import batches
-from db.connect import connect, engine
-from db.database import Database, Role, embedded_server, open_database
+from db.database import Role, embedded_server
 from db.load import steps
 from db.load.openlineage_events import reported
+from db.load.source_record import recorded_source
 from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
-from rakuten.commands.load import load_week
 from rakuten.commands.status import status_table
 from rakuten.console import wide_console
+from rakuten.session import Session, open_session
 from shared.config import Settings, environment_for, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError
 from shared.events import Stage
-from shared.openlineage.emitter import Emitter
 
 _DEFAULT_ROWS: Final = 10_000
 _LOOK_INTERVAL_S: Final = 0.2
@@ -50,16 +49,16 @@ def demo(
             f"there are {settings.last_week} weeks: the last reaches {settings.max_percentage} %",
             remedy=f"choose --weeks from 1 to {settings.last_week}",
         )
-    with open_database(settings) as database:
-        if _is_done(_status(database), weeks):
+    with open_session("demo", settings=settings) as session:
+        if _is_done(batches.pipeline_status(session.connection), weeks):
             console.print(
                 f"Weeks 1 to {weeks} are done: nothing left to do. `--weeks {weeks + 1}` would go on."
             )
-            console.print(status_table(_status(database)))
+            console.print(status_table(batches.pipeline_status(session.connection)))
         else:
             with _listeners(settings) as processes:
-                _wait_until_listening(database, settings, processes, console)
-                _run_weeks(database, settings, weeks, processes, console)
+                _wait_until_listening(session, processes, console)
+                _run_weeks(session, weeks, processes, console)
     if keep:
         embedded_server(settings).start_in_background()
     _say_where_to_look(settings, keep, console)
@@ -80,12 +79,9 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
         raise BadSourceError(problems)
     settings = settings.model_copy(update={"data_path": directory})
     digests = fingerprints(directory)
-    if (settings.state_path / "postgres").exists():
-        with (
-            open_database(settings) as database,
-            connect(database.conninfo(Role.LOADER), "rakuten demo") as connection,
-        ):
-            recorded = steps.recorded_source(connection)
+    if settings.postgres_path.exists():
+        with open_session("demo", Role.LOADER, settings=settings, autocommit=False) as session:
+            recorded = recorded_source(session.connection)
         if recorded is not None and recorded["files"] != digests:
             own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
             console.print(f"{settings.state_path} serves other data; this demo keeps its state in {own}")
@@ -96,7 +92,7 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
 @contextmanager
 def _listeners(settings: Settings) -> Iterator[_Processes]:
     """Both listeners, as containers would run them; a listener that ends early ends the demo."""
-    logs = settings.state_path / "logs"
+    logs = settings.logs_path
     logs.mkdir(parents=True, exist_ok=True)
     started: dict[Stage, subprocess.Popen[bytes]] = {}
     try:
@@ -118,35 +114,26 @@ def _listeners(settings: Settings) -> Iterator[_Processes]:
             process.wait(_STOP_TIMEOUT_S)
 
 
-def _wait_until_listening(
-    database: Database, settings: Settings, processes: _Processes, console: Console
-) -> None:
+def _wait_until_listening(session: Session, processes: _Processes, console: Console) -> None:
     with console.status("two listeners start: importing MLflow and scikit-learn takes a while"):
-        while True:
-            with engine(database.conninfo(Role.READER), "rakuten demo status").connect() as connection:
-                if batches.listening_stages(connection) >= set(Stage):
-                    break
-            _raise_if_ended(settings, processes)
+        while not batches.listening_stages(session.connection) >= set(Stage):
+            _raise_if_ended(session.settings, processes)
             time.sleep(_LOOK_INTERVAL_S)
-    console.print(f"Two listeners are listening, logging to {settings.state_path / 'logs'}")
+    console.print(f"Two listeners are listening, logging to {session.settings.logs_path}")
 
 
-def _run_weeks(
-    database: Database, settings: Settings, weeks: int, processes: _Processes, console: Console
-) -> None:
+def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Console) -> None:
+    settings = session.settings
     training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
-    with (
-        Emitter(settings) as emitter,
-        Live(console=console, refresh_per_second=4, transient=False) as live,
-    ):
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
         for week in range(1, weeks + 1):
             with (
-                connect(database.conninfo(Role.LOADER), "rakuten demo load") as connection,
-                reported(connection, emitter) as run,
+                session.database.connect(Role.LOADER, "rakuten demo load") as connection,
+                reported(connection, settings) as run,
             ):
-                load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
+                steps.load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
             while True:
-                rows = _status(database)
+                rows = batches.pipeline_status(session.connection)
                 live.update(status_table(rows))
                 if _is_done(rows, week):
                     break
@@ -155,18 +142,13 @@ def _run_weeks(
                 time.sleep(_LOOK_INTERVAL_S)
 
 
-def _status(database: Database) -> list[dict[str, Any]]:
-    with engine(database.conninfo(Role.READER), "rakuten demo status").connect() as connection:
-        return batches.pipeline_status(connection)
-
-
 def _is_done(rows: list[dict[str, Any]], weeks: int) -> bool:
     done = {row["batch_name"] for row in rows if row["training_state"] == "finished"}
     return all(f"week_{week}" in done for week in range(1, weeks + 1))
 
 
 def _raise_if_given_up(rows: list[dict[str, Any]], settings: Settings) -> None:
-    logs = settings.state_path / "logs"
+    logs = settings.logs_path
     for row in rows:
         for stage in Stage:
             if row[f"{stage}_state"] == "failed":
@@ -177,7 +159,7 @@ def _raise_if_given_up(rows: list[dict[str, Any]], settings: Settings) -> None:
 
 
 def _raise_if_ended(settings: Settings, processes: _Processes) -> None:
-    logs = settings.state_path / "logs"
+    logs = settings.logs_path
     for stage, process in processes.items():
         if process.poll() is not None:
             raise PipelineError(

@@ -8,12 +8,10 @@ import typer
 from rich.table import Table
 
 from db.batches import find_batch
-from db.connect import engine
-from db.database import Role, open_database
 from rakuten.console import wide_console
 from rakuten.provenance.diff import ASPECTS, ClassDiff, ProductDiff, diff_by_class, diff_of_products
+from rakuten.session import open_session
 from shared.categories import category_name
-from shared.config import read_settings
 
 _COUNTS: Final = ("added", "changed", "removed")
 _SIGNS: Final = {"added": "+", "changed": "~", "removed": "-"}
@@ -28,14 +26,11 @@ def diff(
     listed: bool = typer.Option(False, "--list", help="every product, with what changed"),
 ) -> None:
     """Count what was added, changed and removed between two batches, by class."""
-    with (
-        open_database(read_settings()) as database,
-        engine(database.conninfo(Role.READER), "rakuten diff").connect() as connection,
-    ):
-        batches = find_batch(connection, earlier), find_batch(connection, later)
-        classes = diff_by_class(connection, *batches)
-        products = diff_of_products(connection, *batches) if listed else None
-    names = tuple(batch.batch_name for batch in batches)
+    with open_session("diff") as session:
+        batches = find_batch(session.connection, earlier), find_batch(session.connection, later)
+        classes = diff_by_class(session.connection, *batches)
+        products = diff_of_products(session.connection, *batches) if listed else None
+    names = tuple(batch.name for batch in batches)
     if as_json:
         typer.echo(json.dumps(_document(names, classes, products), ensure_ascii=False, indent=2))
         return

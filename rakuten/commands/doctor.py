@@ -8,10 +8,8 @@ from datetime import timedelta
 import typer
 
 from db import batches
-from db.connect import connect, engine
-from db.database import Database, Role, open_database
 from listeners.run import MISSED_PINGS
-from shared.config import Settings, configure_third_parties, read_settings
+from rakuten.session import Session, open_session
 from shared.events import Stage
 
 Finding = dict[str, str]
@@ -19,11 +17,10 @@ Finding = dict[str, str]
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="a JSON list of findings")) -> None:
     """Name what is wrong, each with its remedy. Exit code 1 if anything will not mend itself."""
-    settings = read_settings()
-    with open_database(settings) as database:
-        findings = _in_postgresql(database, settings)
-        if _anything_to_compare(database):
-            findings += _in_mlflow(database, settings)
+    with open_session("doctor") as session:
+        findings = _in_postgresql(session)
+        if batches.stage_ledger(session.connection):
+            findings += _in_mlflow(session)
     findings.sort(key=lambda finding: (finding["severity"], finding["finding"], finding["subject"]))
     if as_json:
         typer.echo(json.dumps(findings, indent=2))
@@ -39,47 +36,38 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="a JSON list of fi
         raise typer.Exit(1)
 
 
-def _in_postgresql(database: Database, settings: Settings) -> list[Finding]:
+def _in_postgresql(session: Session) -> list[Finding]:
+    settings = session.settings
     deaf_after = timedelta(seconds=MISSED_PINGS * (settings.ping_interval_s + settings.ping_deadline_s))
-    with engine(database.conninfo(Role.READER), "rakuten doctor").connect() as connection:
-        return batches.pipeline_doctor(connection, deaf_after=deaf_after)
+    return batches.pipeline_doctor(session.connection, deaf_after=deaf_after)
 
 
-def _anything_to_compare(database: Database) -> bool:
-    with engine(database.conninfo(Role.READER), "rakuten doctor").connect() as connection:
-        return bool(batches.stage_ledger(connection))
-
-
-def _in_mlflow(database: Database, settings: Settings) -> Iterator[Finding]:
+def _in_mlflow(session: Session) -> Iterator[Finding]:
     if importlib.util.find_spec("mlflow") is None:
         typer.echo("MLflow is not looked at: its client is not installed here (extra 'ml')", err=True)
         return
-    configure_third_parties()
     # MLflow takes seconds to import: only this command of all pays for it
     from listeners import reconcile  # noqa: PLC0415
     from listeners.outages import outage_of  # noqa: PLC0415
-    from listeners.tracking.runs import Tracking  # noqa: PLC0415
 
     try:
-        tracking = Tracking(settings)
-        with connect(database.conninfo(Role.READER), "rakuten doctor", autocommit=True) as connection:
-            for stage in Stage:
-                for found in reconcile.disagreements(tracking, connection, stage):
-                    yield {
-                        "severity": "warning" if found.kind is reconcile.Kind.ORPHANED else "error",
-                        "finding": found.kind,
-                        "subject": f"{found.batch_name or f'batch {found.batch_id}'} {stage}",
-                        "detail": f"run {found.run_id}",
-                        "remedy": reconcile.REMEDY[found.kind],
-                    }
+        for stage in Stage:
+            for found in reconcile.disagreements(session.tracking, session.connection, stage):
+                yield {
+                    "severity": "warning" if found.kind is reconcile.Mismatch.ORPHANED else "error",
+                    "finding": found.kind,
+                    "subject": f"{found.batch_name or f'batch {found.batch_id}'} {stage}",
+                    "detail": f"run {found.run_id}",
+                    "remedy": reconcile.REMEDY[found.kind],
+                }
     except Exception as error:
         if (outage := outage_of(error)) is None:
             raise
         yield {
             "severity": "error",
             "finding": "MLflow does not answer",
-            "subject": settings.tracking_uri
-            if settings.mlflow_tracking_uri is None
+            "subject": session.settings.tracking_uri
+            if session.settings.mlflow_tracking_uri is None
             else "MLFLOW_TRACKING_URI",
             "detail": outage.message,
             "remedy": "start it, or correct MLFLOW_TRACKING_URI; the listeners wait for it",

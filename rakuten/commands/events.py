@@ -24,11 +24,8 @@ def events() -> None:
 
     with open_database(settings) as database:
         typer.echo(f"listening on {', '.join(Channel)}; Ctrl-C ends it", err=True)
-        asyncio.run(
-            listen_forever(
-                database.conninfo(Role.READER), Channel, timing, show, application="rakuten events"
-            )
-        )
+        conninfo = database.conninfo(Role.READER)
+        asyncio.run(listen_forever(conninfo, Channel, timing, show, application="rakuten events"))
 
 
 def _decoded(wake: WakeUp) -> str:

@@ -7,9 +7,7 @@ from typing import Final
 import typer
 from rich.console import Console
 
-from db.connect import engine
-from db.database import Role, open_database
-from shared.config import configure_third_parties, read_settings
+from rakuten.session import open_session
 from shared.errors import PipelineError
 
 _UNFOLDED: Final = 10_000  # columns, where a program reads: a line of the tree stays one line
@@ -29,20 +27,13 @@ def lineage(
     """
     if importlib.util.find_spec("mlflow") is None:
         raise PipelineError("MLflow's client is not installed here", remedy="install the extra 'ml'")
-    configure_third_parties()
-    # MLflow takes seconds to import
-    from listeners.tracking.runs import Tracking  # noqa: PLC0415
     from rakuten.provenance.lineage import lineage as lineage_of  # noqa: PLC0415
     from rakuten.provenance.lineage_tree import tree_of  # noqa: PLC0415
     from rakuten.provenance.references import resolve  # noqa: PLC0415
 
-    settings = read_settings()
-    with (
-        open_database(settings) as database,
-        engine(database.conninfo(Role.READER), "rakuten lineage").connect() as connection,
-    ):
-        tracking = Tracking(settings)
-        document = lineage_of(resolve(name, connection, tracking), connection, tracking)
+    with open_session("lineage") as session:
+        reference = resolve(name, session.connection, session.tracking)
+        document = lineage_of(reference, session.connection, session.tracking)
     if as_json:
         typer.echo(json.dumps(document, default=lambda moment: moment.isoformat(), indent=2))
     else:

@@ -10,14 +10,13 @@ import psycopg
 import typer
 from psycopg.rows import TupleRow
 
-from db.batches import Batch, find_batch
-from db.connect import connect, engine
-from db.database import Database, Role, open_database
+from db.batches import find_batch
 from db.sql import query
 from listeners.snapshot.dataset_digest import Proof
 from listeners.snapshot.dataset_digest import prove as prove_in
+from rakuten.session import Session, open_session
+from shared.batch import Batch
 from shared.categories import category_name
-from shared.config import Settings, configure_third_parties, read_settings
 from shared.errors import BadInputError, PipelineError, VerificationError
 from shared.mlflow_names import TAG_DATASET_DIGEST, dataset_name
 
@@ -58,9 +57,8 @@ def prove(
             "a proof is of a --product in a --dataset",
             remedy="rakuten prove --product P --dataset week_7, or --check PROOF.json [--digest HEX]",
         )
-    settings = read_settings()
-    with open_database(settings) as database:
-        proof, run_id = _prove(database, settings, product, dataset)
+    with open_session("prove") as session:
+        proof, run_id = _prove(session, product, dataset)
     if as_json:
         typer.echo(proof.to_json())
         return
@@ -68,40 +66,32 @@ def prove(
     typer.echo(f"verified: it leads to the dataset_digest of run {run_id}, {proof.dataset_digest}")
 
 
-def _prove(database: Database, settings: Settings, productid: int, dataset: str) -> tuple[Proof, str]:
+def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
     """The proof, verified against the digest that the dataset's run carries, and that run's id.
 
     Raises:
         PipelineError: the batch has no dataset, or its dataset does not hold the product.
         VerificationError: the file in MLflow is not the dataset that its run says.
     """
-    configure_third_parties()
-    # MLflow and scikit-learn take seconds to import: who only checks a proof does not wait for them
-    from listeners.tracking.runs import Tracking  # noqa: PLC0415
+    # MLflow and scikit-learn take seconds to import: checking a proof needs neither
     from listeners.training.dataset import fetch  # noqa: PLC0415
 
-    conninfo = database.conninfo(Role.READER)
-    with engine(conninfo, "rakuten prove").connect() as session:
-        batch = find_batch(session, dataset)
-    run_id = batch.metadata.get("snapshot", {}).get("result", {}).get("run_id")
+    batch = find_batch(session.connection, dataset)
+    run_id = batch.result_of("snapshot").get("run_id")
     if run_id is None:
         raise PipelineError(
-            f"{batch.batch_name} has no dataset yet", remedy="rakuten status shows what it waits for"
+            f"{batch.name} has no dataset yet", remedy="rakuten status shows what it waits for"
         )
-    tracking = Tracking(settings)
-    run = tracking.run(run_id)
+    run = session.tracking.run(run_id)
     with TemporaryDirectory(prefix="rakuten-") as scratch:
-        proof = prove_in(fetch(tracking, run, Path(scratch)), productid)
+        proof = prove_in(fetch(session.tracking, run, Path(scratch)), productid)
     if proof is None:
-        with connect(conninfo, "rakuten prove", autocommit=True) as connection:
-            raise _absence(connection, batch, productid)
-    recorded = run.data.tags.get(TAG_DATASET_DIGEST)
-    if recorded is None:
-        raise PipelineError(f"run {run_id} carries no {TAG_DATASET_DIGEST}: it is older than these digests")
+        raise _absence(session.connection, batch, productid)
+    recorded = run.data.tags.get(TAG_DATASET_DIGEST, "none")
     if not proof.verify(recorded):
         raise VerificationError(
             f"{proof.dataset} has the digest {proof.dataset_digest}, but run {run_id} says {recorded}",
-            remedy=f"rakuten verify says what was changed; rakuten reproduce {batch.batch_name} builds it again",
+            remedy=f"rakuten verify says what was changed; rakuten reproduce {batch.name} builds it again",
         )
     return proof, run_id
 
@@ -109,7 +99,7 @@ def _prove(database: Database, settings: Settings, productid: int, dataset: str)
 def _absence(connection: psycopg.Connection[TupleRow], batch: Batch, productid: int) -> PipelineError:
     """Why the dataset of a batch does not hold a product."""
     row = connection.execute(
-        query("product_in_batch"), {"batch_id": batch.id, "productid": productid}
+        query("provenance/product_in_batch"), {"batch_id": batch.id, "productid": productid}
     ).fetchone()
     match row:
         case ("holdout", _, _, _):
@@ -125,7 +115,7 @@ def _absence(connection: psycopg.Connection[TupleRow], batch: Batch, productid: 
         case _:
             reason = "it was never loaded"
     return PipelineError(
-        f"{dataset_name(batch.batch_name)} does not hold product {productid}: {reason}",
+        f"{dataset_name(batch.name)} does not hold product {productid}: {reason}",
         remedy=f"rakuten lineage product:{productid} shows what is known of it",
     )
 

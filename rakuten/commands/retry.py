@@ -3,9 +3,8 @@
 import typer
 
 from db import batches
-from db.connect import engine
-from db.database import Role, open_database
-from shared.config import read_settings
+from db.database import Role
+from rakuten.session import open_session
 from shared.errors import BadInputError
 
 
@@ -16,15 +15,12 @@ def retry(
     ),
 ) -> None:
     """Revive the stages that gave a batch up."""
-    settings = read_settings()
     batch = f"week_{week}" if week is not None else batch
     revived = 0
-    with open_database(settings) as database:
-        with engine(database.conninfo(Role.READER), "rakuten retry").connect() as connection:
-            failed = batches.failed_stages(connection)
-        for batch_id, batch_name, stage in failed:
+    with open_session("retry") as session:
+        for batch_id, batch_name, stage in batches.failed_stages(session.connection):
             if batch in {None, batch_name}:
-                with engine(database.conninfo(Role[stage.upper()]), "rakuten retry").begin() as connection:
+                with session.database.connect(Role[stage.upper()], "rakuten retry") as connection:
                     was_given_up = batches.retry_stage(connection, batch_id, stage)
                 if was_given_up:  # and not revived by somebody else meanwhile
                     revived += 1

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from db.connect import connect
-from db.database import Role, open_database
-from shared.config import configure_third_parties, read_settings
+from db.database import Role
+from listeners.promotion.rollback import roll_back
+from rakuten.session import open_session
 
 Reason = Annotated[str, typer.Option(help="why; it is kept in the history, for everybody to read")]
 Version = Annotated[
@@ -20,16 +20,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="as JSON, times in UTC")]
 
 def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> None:
     """Move the alias `champion` back. The model that it leaves does not come back by itself; later ones are compared with the new champion."""
-    configure_third_parties()
-    from listeners.promotion.rollback import roll_back  # noqa: PLC0415
-    from listeners.tracking.runs import Tracking  # noqa: PLC0415
-
-    settings = read_settings()
-    with (
-        open_database(settings) as database,
-        connect(database.conninfo(Role.TRAINING), "rakuten rollback", autocommit=True) as connection,
-    ):
-        move = roll_back(Tracking(settings), connection, to, reason=reason, by=_user())
+    with open_session("rollback", Role.TRAINING) as session:
+        move = roll_back(session.tracking, session.connection, to, reason=reason, by=_user())
     if as_json:
         typer.echo(move.model_dump_json(exclude={"made"}, indent=2))
     else:

@@ -7,10 +7,8 @@ import typer
 from rich.table import Table
 
 from db import batches
-from db.connect import engine
-from db.database import Role, open_database
 from rakuten.console import wide_console
-from shared.config import read_settings
+from rakuten.session import open_session
 
 
 def status(
@@ -22,11 +20,8 @@ def status(
     ),
 ) -> None:
     """One line a week: what was loaded, and what each stage made of it."""
-    with (
-        open_database(read_settings()) as database,
-        engine(database.conninfo(Role.READER), "rakuten status").connect() as connection,
-    ):
-        rows = batches.stage_ledger(connection) if ledger else batches.pipeline_status(connection)
+    with open_session("status") as session:
+        rows = (batches.stage_ledger if ledger else batches.pipeline_status)(session.connection)
     if as_json:
         typer.echo(json.dumps(rows, default=_plain, indent=2))
     elif not rows:

@@ -7,12 +7,10 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from db.connect import engine
-from db.database import Role, open_database
 from db.source.csv_problems import shown
 from rakuten.console import wide_console
 from rakuten.provenance import taint as lookup
-from shared.config import read_settings
+from rakuten.session import open_session
 
 
 def taint(
@@ -20,12 +18,8 @@ def taint(
     as_json: bool = typer.Option(False, "--json", help="one JSON object, with every completed batch"),
 ) -> None:
     """List every dataset and model that ever contained a product, and what happened to it."""
-    settings = read_settings()
-    with (
-        open_database(settings) as database,
-        engine(database.conninfo(Role.READER), "rakuten taint").connect() as connection,
-    ):
-        found = lookup.taint(connection, settings, productid)
+    with open_session("taint") as session:
+        found = lookup.taint(session.connection, session.settings, productid)
     if as_json:
         typer.echo(json.dumps(asdict(found), default=lambda moment: moment.isoformat(), indent=2))
         return

@@ -6,29 +6,18 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from db.connect import connect
-from db.database import Role, open_database
-from shared.config import configure_third_parties, read_settings
+from rakuten.provenance.verify import Check
+from rakuten.provenance.verify import verify as look
+from rakuten.session import open_session
 
 _HINT = "rakuten reproduce BATCH builds it again from the audit trail; rakuten lineage BATCH shows what came of it"
 
 
 def verify(as_json: bool = typer.Option(False, "--json", help="a JSON list of checks")) -> None:
     """Recompute the seals, and hold every run, file and model against its digests. Exit code 1 if anything was changed."""
-    configure_third_parties()
-    # MLflow takes seconds to import: only the commands that need it pay for it
-    from listeners.tracking.runs import Tracking  # noqa: PLC0415
-    from rakuten.provenance.verify import Check  # noqa: PLC0415
-    from rakuten.provenance.verify import verify as look  # noqa: PLC0415
-
-    settings = read_settings()
     checks: list[Check] = []
-    with (
-        open_database(settings) as database,
-        connect(database.conninfo(Role.READER), "rakuten verify", autocommit=True) as connection,
-        Console(stderr=True).status("the seals") as status,
-    ):
-        for check in look(connection, Tracking(settings), settings.state_path / "training_snapshots"):
+    with open_session("verify") as session, Console(stderr=True).status("the seals") as status:
+        for check in look(session.connection, session.tracking, session.settings.snapshots_path):
             status.update(f"{check.batch_name} {check.subject}")
             checks.append(check)
     changed = [check for check in checks if check.problem is not None and check.certain]

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-import sqlalchemy
+from psycopg.rows import class_row, namedtuple_row
 
-from db.batches import Batch
+from db.batches import Connection
 from db.sql import query
+from shared.batch import Batch
 
 # what may differ, and the columns that say it
 ASPECTS: Final = {
@@ -45,21 +46,22 @@ class ProductDiff:
     changes: dict[str, tuple[Any, Any]]
 
 
-def diff_by_class(connection: sqlalchemy.Connection, earlier: Batch, later: Batch) -> list[ClassDiff]:
+def diff_by_class(connection: Connection, earlier: Batch, later: Batch) -> list[ClassDiff]:
     """What differs from `earlier` to `later`, for each class where anything does; costs two as-of reads."""
     parameters = {"earlier": earlier.id, "later": later.id}
-    rows = connection.exec_driver_sql(query("diff_by_class"), parameters)
-    return [ClassDiff(*row) for row in rows]
+    with connection.cursor(row_factory=class_row(ClassDiff)) as cursor:
+        return cursor.execute(query("provenance/diff_by_class"), parameters).fetchall()
 
 
-def diff_of_products(connection: sqlalchemy.Connection, earlier: Batch, later: Batch) -> list[ProductDiff]:
+def diff_of_products(connection: Connection, earlier: Batch, later: Batch) -> list[ProductDiff]:
     """Every product that differs: those added, changed and removed, each by productid."""
     parameters = {"earlier": earlier.id, "later": later.id}
-    rows = connection.exec_driver_sql(query("diff_of_products"), parameters)
-    return [_product_diff(row) for row in rows]
+    with connection.cursor(row_factory=namedtuple_row) as cursor:
+        rows = cursor.execute(query("provenance/diff_of_products"), parameters)
+        return [_product_diff(row) for row in rows]
 
 
-def _product_diff(row: sqlalchemy.Row[Any]) -> ProductDiff:
+def _product_diff(row: Any) -> ProductDiff:
     before, after = row.before or {}, row.after or {}
     columns = [column for aspect in row.differs or () for column in ASPECTS[aspect]]
     changes = {

@@ -4,17 +4,17 @@ PostgreSQL says what should be there, MLflow what is. What is not there (a stage
 deleted, a server that does not answer) is part of the answer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
-import sqlalchemy
 from mlflow.entities import LifecycleStage, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
+from db.batches import Connection, rows
 from db.sql import query
 from listeners.outages import outage_of
 from listeners.tracking.runs import Tracking
@@ -53,7 +53,7 @@ Document = dict[str, Any]
 _T = TypeVar("_T")
 
 
-def lineage(reference: Reference, connection: sqlalchemy.Connection, tracking: Tracking) -> Document:
+def lineage(reference: Reference, connection: Connection, tracking: Tracking) -> Document:
     """The lineage of what was asked for. Its keys do not change; further ones may come.
 
     `reference` is what was asked for, `source` what the first load came from, `batches` what it is made of, oldest first,
@@ -61,14 +61,19 @@ def lineage(reference: Reference, connection: sqlalchemy.Connection, tracking: T
     with its dataset, and `product` has its history. `later` names the batches that build on the last one. `mlflow` says why
     MLflow could not be asked. What does not apply is null or empty.
     """
-    chain = _rows(connection, "batch_chain", {})
+    chain = rows(connection, query("provenance/batch_chain"))
     mlflow = _Mlflow(tracking)
     source = chain[0]["source"] if chain else None
     product, later = None, []
     if reference.productid is not None:
         parameters = {"productid": reference.productid}
-        product = {**parameters, "history": _rows(connection, "history_of_product", parameters)}
-        holders = {row["batch_id"] for row in _rows(connection, "datasets_of_product", parameters)}
+        product = {
+            **parameters,
+            "history": rows(connection, query("provenance/history_of_product"), parameters),
+        }
+        holders = {
+            row["batch_id"] for row in rows(connection, query("provenance/datasets_of_product"), parameters)
+        }
         batches = [_batch(row, source, mlflow) for row in chain if row["batch_id"] in holders]
     else:
         place = next(
@@ -88,11 +93,6 @@ def lineage(reference: Reference, connection: sqlalchemy.Connection, tracking: T
         "later": later,
         "mlflow": mlflow.trouble,
     }
-
-
-def _rows(connection: sqlalchemy.Connection, name: str, parameters: Mapping[str, Any]) -> list[Document]:
-    rows = connection.exec_driver_sql(query(name), dict(parameters)).mappings()
-    return [dict(row) for row in rows]
 
 
 def _files(source: Document | None) -> list[Document]:

@@ -5,7 +5,7 @@ from typing import Any
 from rich.markup import escape
 from rich.tree import Tree
 
-from rakuten.provenance.references import Kind
+from rakuten.provenance.references import ReferenceKind
 from shared.logs import printable
 
 _DIGEST_SHOWN = 12
@@ -66,7 +66,7 @@ def _add_history(tree: Tree, history: list[dict[str, Any]]) -> None:
 
 
 def _add_batch(tree: Tree, batch: dict[str, Any], reference: dict[str, Any]) -> None:
-    mark = reference["kind"] == Kind.BATCH and batch["batch_id"] == reference["batch_id"]
+    mark = reference["kind"] == ReferenceKind.BATCH and batch["batch_id"] == reference["batch_id"]
     node = tree.add(_line(batch["batch_name"] or "?", _of_batch(batch), mark=mark))
     for file in batch["files"]:
         node.add(_file(file))
@@ -101,8 +101,8 @@ def _add_dataset(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any])
         facts.append(_counted(dataset["rows"], "row"))
     facts += [f"{name} {_short(dataset[name])}" for name in ("sha256", "digest") if dataset[name]]
     facts += _run(dataset)
-    node = tree.add(_line(dataset["name"], facts, mark=reference["kind"] == Kind.DATASET))
-    if reference["kind"] == Kind.FILE and reference["run_id"] == dataset["run_id"]:
+    node = tree.add(_line(dataset["name"], facts, mark=reference["kind"] == ReferenceKind.DATASET))
+    if reference["kind"] == ReferenceKind.FILE and reference["run_id"] == dataset["run_id"]:
         node.add(_asked_file(reference))
     if dataset["run_id"] is not None or dataset["model"]["run_id"] is not None:
         _add_model(node, dataset, reference)
@@ -119,13 +119,13 @@ def _add_model(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any]) -
     facts += _run(model)
     if model["dataset_run_id"] not in {None, dataset["run_id"]}:
         facts.append(f"trained from run {model['dataset_run_id']}")
-    node = tree.add(_line(model["name"], facts, mark=reference["kind"] == Kind.MODEL))
+    node = tree.add(_line(model["name"], facts, mark=reference["kind"] == ReferenceKind.MODEL))
     for version in model["versions"]:
         aliases = "".join(f" [bold green]@{_said(alias)}[/bold green]" for alias in version["aliases"])
         node.add(f"{version['name']} version {version['version']}{aliases}")
     if model["state"] == "finished" and not model["versions"]:
         node.add("[red]not in the registry[/red]")
-    if reference["kind"] == Kind.FILE and reference["run_id"] == model["run_id"]:
+    if reference["kind"] == ReferenceKind.FILE and reference["run_id"] == model["run_id"]:
         node.add(_asked_file(reference))
 
 

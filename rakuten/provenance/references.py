@@ -11,15 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-import sqlalchemy
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from db import batches
+from db.batches import Connection, find_batch, read_batch
 from db.sql import query
-from listeners.tracking.digest import sha256_of
 from listeners.tracking.runs import Tracking
+from shared.batch import Batch
 from shared.errors import BadInputError, StageError
+from shared.hashing import sha256_of
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     MANIFEST,
@@ -44,7 +44,7 @@ _KNOWN: Final = (
 _UNKNOWN_TO_MLFLOW: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
 
-class Kind(StrEnum):
+class ReferenceKind(StrEnum):
     """The kinds of things that have a lineage."""
 
     BATCH = "batch"
@@ -74,7 +74,7 @@ class Reference:
     """
 
     text: str
-    kind: Kind
+    kind: ReferenceKind
     batch_id: int | None = None
     batch_name: str | None = None
     dataset_run_id: str | None = None
@@ -87,7 +87,7 @@ class Reference:
     also_in: tuple[str, ...] = ()
 
 
-def resolve(text: str, connection: sqlalchemy.Connection, tracking: Tracking) -> Reference:
+def resolve(text: str, connection: Connection, tracking: Tracking) -> Reference:
     """What `text` means.
 
     A bare number is a week if that week is loaded, and otherwise a product; `product:7` is always a product. Names are tried
@@ -106,28 +106,27 @@ def resolve(text: str, connection: sqlalchemy.Connection, tracking: Tracking) ->
     if _NUMBER.fullmatch(text):
         return _number(text, connection)
     if found := _NAME.fullmatch(text):
-        kind = {"train_": Kind.DATASET, "model_": Kind.MODEL}.get(found[1], Kind.BATCH)
-        return _of_batch(Reference(text, kind), batches.find_batch(connection, text))
+        kind = {"train_": ReferenceKind.DATASET, "model_": ReferenceKind.MODEL}.get(
+            found[1], ReferenceKind.BATCH
+        )
+        return _of_batch(Reference(text, kind), find_batch(connection, text))
     if (run := _named_run(text, tracking)) is not None:
         return _of_run(text, run, connection, tracking)
     return _file(text, connection, tracking)
 
 
-def _product(text: str, productid: int, connection: sqlalchemy.Connection) -> Reference:
-    known = connection.execute(
-        sqlalchemy.text("select exists (select from products_history where productid = :productid)"),
-        {"productid": productid},
-    ).scalar_one()
-    if not known:
+def _product(text: str, productid: int, connection: Connection) -> Reference:
+    known = connection.execute("select from products_history where productid = %s limit 1", [productid])
+    if known.fetchone() is None:
         raise BadInputError(
             f"no product {productid} was ever loaded", remedy="productids are those of X_train.csv"
         )
-    return Reference(text, Kind.PRODUCT, productid=productid)
+    return Reference(text, ReferenceKind.PRODUCT, productid=productid)
 
 
-def _number(text: str, connection: sqlalchemy.Connection) -> Reference:
+def _number(text: str, connection: Connection) -> Reference:
     try:
-        return _of_batch(Reference(text, Kind.BATCH), batches.find_batch(connection, text))
+        return _of_batch(Reference(text, ReferenceKind.BATCH), find_batch(connection, text))
     except BadInputError as no_week:
         try:
             return _product(text, int(text), connection)
@@ -138,20 +137,20 @@ def _number(text: str, connection: sqlalchemy.Connection) -> Reference:
             ) from None
 
 
-def _of_batch(reference: Reference, batch: batches.Batch) -> Reference:
+def _of_batch(reference: Reference, batch: Batch) -> Reference:
     """The reference with what PostgreSQL has recorded of the batch."""
-    dataset, model = (batch.metadata.get(stage, {}).get("result", {}) for stage in ("snapshot", "training"))
+    dataset, model = batch.result_of("snapshot"), batch.result_of("training")
     return replace(
         reference,
         batch_id=batch.id,
-        batch_name=batch.batch_name,
+        batch_name=batch.name,
         dataset_run_id=dataset.get("run_id"),
         model_run_id=model.get("run_id"),
         model_version=model.get("model_version"),
     )
 
 
-def _of_run(text: str, run: Run, connection: sqlalchemy.Connection, tracking: Tracking) -> Reference:
+def _of_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> Reference:
     """A run as MLflow has it, with the rest of its batch as PostgreSQL has it."""
     tags, run_id = run.data.tags, run.info.run_id
     batch = _batch_of(run, connection)
@@ -160,21 +159,21 @@ def _of_run(text: str, run: Run, connection: sqlalchemy.Connection, tracking: Tr
             f"run {run_id} ({run.info.run_name}) belongs to no batch: it depends on the source files alone",
             remedy=f"choose {_KNOWN}",
         )
-    reference = Reference(text, Kind.DATASET, run_id=run_id)
+    reference = Reference(text, ReferenceKind.DATASET, run_id=run_id)
     if batch is not None:
         reference = _of_batch(reference, batch)
     if TAG_DATASET_RUN_ID not in tags and run_id != reference.model_run_id:
         return replace(reference, dataset_run_id=run_id)
     return replace(
         reference,
-        kind=Kind.MODEL,
+        kind=ReferenceKind.MODEL,
         dataset_run_id=tags.get(TAG_DATASET_RUN_ID, reference.dataset_run_id),
         model_run_id=run_id,
         model_version=_version_of(run_id, tracking),
     )
 
 
-def _batch_of(run: Run, connection: sqlalchemy.Connection) -> batches.Batch | None:
+def _batch_of(run: Run, connection: Connection) -> Batch | None:
     """The batch of a run: the one that has it on record, or else the one that its tags name.
 
     The moment belongs to the name: ids begin at 1 in another database too. Tags can be removed, and changed to anything.
@@ -182,11 +181,11 @@ def _batch_of(run: Run, connection: sqlalchemy.Connection) -> batches.Batch | No
     completed_at = None
     with suppress(KeyError, ValueError):
         completed_at = datetime.fromisoformat(run.data.tags[TAG_BATCH_COMPLETED_AT])
-    name = connection.exec_driver_sql(
-        query("batch_of_run"),
+    row = connection.execute(
+        query("provenance/batch_of_run"),
         {"run_id": run.info.run_id, "id": run.data.tags.get(TAG_BATCH_ID), "completed_at": completed_at},
-    ).scalar_one_or_none()
-    return None if name is None else batches.find_batch(connection, name)
+    ).fetchone()
+    return None if row is None else read_batch(connection, row[0])
 
 
 def _named_run(text: str, tracking: Tracking) -> Run | None:
@@ -221,12 +220,12 @@ def _version_of(run_id: str, tracking: Tracking) -> int | None:
     return min((int(version.version) for version in found), default=None)
 
 
-def _file(text: str, connection: sqlalchemy.Connection, tracking: Tracking) -> Reference:
+def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
     path = Path(text).expanduser()
     if not path.is_file():
         raise BadInputError(f"nothing is known by the name {text!r}", remedy=f"choose {_KNOWN}")
     sha256 = sha256_of(path)
-    found = sorted(_runs_that_logged(path.name, sha256, tracking), key=lambda entry: entry[0].info.start_time)
+    found = sorted(_runs_that_logged(sha256, tracking), key=lambda entry: entry[0].info.start_time)
     if not found:
         raise BadInputError(
             f"no run has logged {path.name} with these bytes (SHA-256 {sha256})",
@@ -235,14 +234,14 @@ def _file(text: str, connection: sqlalchemy.Connection, tracking: Tracking) -> R
     run, artifact = found[-1]
     return replace(
         _of_run(text, run, connection, tracking),
-        kind=Kind.FILE,
+        kind=ReferenceKind.FILE,
         artifact=artifact,
         sha256=sha256,
         also_in=tuple(run.info.run_id for run, _ in found[:-1]),
     )
 
 
-def _runs_that_logged(name: str, sha256: str, tracking: Tracking) -> Iterator[tuple[Run, str]]:
+def _runs_that_logged(sha256: str, tracking: Tracking) -> Iterator[tuple[Run, str]]:
     """Each finished run that has a file of these bytes, and where: by its manifest, or, where it has none, by its files."""
     runs = (
         run for kind in (MODEL_EXPERIMENT, DATASET_EXPERIMENT) for run in tracking.runs(kind, TAG_BATCH_ID)
@@ -253,15 +252,9 @@ def _runs_that_logged(name: str, sha256: str, tracking: Tracking) -> Iterator[tu
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             try:
                 manifest = tracking.download(run, MANIFEST, Path(scratch)).read_bytes()
-                digests = json.loads(manifest)["artifacts"]
             except StageError:
-                digests = _digests(run, name, tracking, Path(scratch))
+                continue  # somebody has deleted it: rakuten verify reports that
+        digests = json.loads(manifest)["artifacts"]
         artifact = next((path for path, digest in digests.items() if digest == sha256), None)
         if artifact is not None:
             yield run, artifact
-
-
-def _digests(run: Run, name: str, tracking: Tracking, scratch: Path) -> dict[str, str]:
-    """The SHA-256 of the artifact of that name, where a run without a manifest has one."""
-    paths = [entry.path for entry in tracking.client.list_artifacts(run.info.run_id) if not entry.is_dir]
-    return {path: sha256_of(tracking.download(run, path, scratch)) for path in paths if path == name}

@@ -19,7 +19,6 @@ from psycopg.rows import TupleRow
 
 from listeners.outages import outage_of
 from listeners.snapshot.handle import build
-from listeners.tracking.digest import sha256_of
 from listeners.tracking.environment import differences, environment
 from listeners.tracking.runs import Tracking
 from listeners.training import model
@@ -28,6 +27,7 @@ from listeners.training.evaluate import evaluate
 from rakuten.provenance.verify import verify_batches
 from shared.config import Settings
 from shared.errors import StageError
+from shared.hashing import sha256_of
 from shared.mlflow_names import (
     ENVIRONMENT,
     HOLDOUT_SET,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sqlalchemy
 
-from db.batches import pipeline_status
+from db.batches import Connection, pipeline_status, rows
+from db.load.source_record import recorded_source
 from db.source.training_set import fingerprints, read_test_set, read_training_set
 from db.sql import query
 from shared.config import Settings
@@ -55,7 +55,7 @@ class Taint:
     batches: list[TaintedBatch]
 
 
-def taint(connection: sqlalchemy.Connection, settings: Settings, productid: int) -> Taint:
+def taint(connection: Connection, settings: Settings, productid: int) -> Taint:
     """Look a product up in the whole history, also one that was deleted or got another productid.
 
     Args:
@@ -68,17 +68,15 @@ def taint(connection: sqlalchemy.Connection, settings: Settings, productid: int)
         BadSourceError: it is not loaded, and the source files cannot be read.
     """
     parameters = {"productid": productid}
-    held_out = connection.exec_driver_sql(query("holdout_of_product"), parameters).one_or_none()
-    in_holdout_df, in_test_df = (
-        _fixed_sets(connection, settings, productid)
-        if held_out is None
-        else (bool(held_out.in_holdout_df), False)
-    )
-    history = connection.exec_driver_sql(query("history_of_product"), parameters).mappings()
-    holders = connection.exec_driver_sql(query("datasets_of_product"), parameters)
+    known = rows(connection, query("provenance/holdout_of_product"), parameters)
+    if known:
+        held_out, in_holdout_df, in_test_df = known[0]["held_out"], known[0]["in_holdout_df"], False
+    else:
+        in_holdout_df, in_test_df = _fixed_sets(connection, settings, productid)
+        held_out = in_holdout_df
     holding: defaultdict[int, list[int]] = defaultdict(list)
-    for row in holders:
-        holding[row.batch_id].append(row.productid)
+    for row in rows(connection, query("provenance/datasets_of_product"), parameters):
+        holding[row["batch_id"]].append(row["productid"])
     batches = [
         TaintedBatch(
             in_dataset=row["batch_id"] in holding,
@@ -91,21 +89,14 @@ def taint(connection: sqlalchemy.Connection, settings: Settings, productid: int)
         for row in pipeline_status(connection)
         if row["status"] == "completed"
     ]
-    return Taint(
-        productid,
-        held_out=in_holdout_df if held_out is None else held_out.held_out,
-        in_holdout_df=in_holdout_df,
-        in_test_df=in_test_df,
-        history=[dict(row) for row in history],
-        batches=batches,
-    )
+    history = rows(connection, query("provenance/history_of_product"), parameters)
+    return Taint(productid, held_out, in_holdout_df, in_test_df, history, batches)
 
 
-def _fixed_sets(connection: sqlalchemy.Connection, settings: Settings, productid: int) -> tuple[bool, bool]:
+def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> tuple[bool, bool]:
     """Whether holdout_df and test_df hold a product that was never loaded; raises BadInputError where neither does."""
     unknown = f"no product {productid} was ever loaded"
-    first = connection.exec_driver_sql(query("last_batch")).one_or_none()
-    recorded = None if first is None else first[2]
+    recorded = recorded_source(connection)
     if recorded is None or recorded["files"] != fingerprints(settings.data_path):
         raise BadInputError(
             f"{unknown}; whether a fixed set holds it is not known",

@@ -20,9 +20,10 @@ from psycopg.rows import TupleRow, dict_row
 from db.sql import query
 from listeners.outages import outage_of
 from listeners.promotion.champion_alias import champion_history
-from listeners.tracking.digest import sha256_of
 from listeners.tracking.runs import Tracking, record_sha256
+from shared.batch import utc_text
 from shared.errors import StageError
+from shared.hashing import sha256_of
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     MANIFEST,
@@ -38,7 +39,6 @@ from shared.mlflow_names import (
     parquet_name,
 )
 
-_MADE_BEFORE: Final = "made before runs were recorded with their batch: rakuten reproduce tells more"
 _UNREADABLE: Final = "it cannot be read"
 
 
@@ -84,7 +84,7 @@ def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
 def _recorded_stages(connection: psycopg.Connection[TupleRow]) -> list[dict[str, Any]]:
     """What PostgreSQL has recorded of each finished stage: batch_name, stage, seal, and its `result`."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query("recorded_results")).fetchall()
+        return cursor.execute(query("provenance/recorded_results")).fetchall()
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
@@ -95,10 +95,9 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
     if run is None:
         yield Check(name, subject, "MLflow has no such finished run")
         return
-    is_recorded, seal = "record_sha256" in result, run.data.tags.get(TAG_BATCH_SEAL)
-    yield Check(name, subject, _record_problem(run, result), certain=is_recorded)
-    problem = _differs("the seal of its batch", seal, recorded["seal"])
-    yield Check(name, f"{subject}, batch", problem, certain=is_recorded or seal is not None)
+    yield Check(name, subject, _record_problem(run, result))
+    seal = run.data.tags.get(TAG_BATCH_SEAL)
+    yield Check(name, f"{subject}, batch", _differs("the seal of its batch", seal, recorded["seal"]))
     yield from _verify_files(tracking, run, result, name, subject)
     if recorded["stage"] == "training":
         yield from _verify_descent(tracking, run, recorded, name, subject)
@@ -132,8 +131,8 @@ def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tra
 
     Runs that are older than its first batch are no sign of it: MLflow may have been kept when the database was made anew.
     """
-    rows = connection.execute(query("sealed_batches")).fetchall()
-    seals, began = {seal for seal, _ in rows}, min((moment for _, moment in rows), default="")
+    rows = connection.execute(query("provenance/sealed_batches")).fetchall()
+    seals, began = {seal for seal, _ in rows}, min((utc_text(moment) for _, moment in rows), default="")
     for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
         for run in tracking.runs(experiment, TAG_BATCH_SEAL):
             if run.info.status == "FINISHED" and run.data.tags[TAG_BATCH_SEAL] not in seals:
@@ -162,23 +161,18 @@ def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Itera
         if result.get("champion"):
             missing = result["model_version"] not in entered
             problem = f"the promotion of version {result['model_version']} is gone" if missing else None
-            yield Check(recorded["batch_name"], subject, problem, certain="promotion_sha256" in result)
+            yield Check(recorded["batch_name"], subject, problem)
 
 
 def _record_problem(run: Run, record: Mapping[str, Any]) -> str | None:
-    if "record_sha256" not in record:
-        return _MADE_BEFORE
-    if record_sha256(run) == record["record_sha256"]:
-        return None
-    return "a param, a metric or a tag was changed"
+    same = record_sha256(run) == record["record_sha256"]
+    return None if same else "a param, a metric or a tag was changed"
 
 
 def _verify_files(
     tracking: Tracking, run: Run, record: Mapping[str, Any], batch_name: str, subject: str
 ) -> Iterator[Check]:
     """Every file of the run against the manifest, and the manifest against PostgreSQL."""
-    if "manifest_sha256" not in record:
-        return
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         directory = Path(scratch)
         # the verdict on a model comes after its run is finished, and so is in no manifest

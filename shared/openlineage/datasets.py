@@ -23,9 +23,10 @@ from openlineage.client.facet_v2 import (
 )
 from openlineage.client.naming.dataset import LocalFileSystem, Postgres
 
+from shared.batch import Batch
 from shared.config import Settings
 from shared.mlflow_names import DATASET_EXPERIMENT, REGISTERED_MODEL, dataset_name, parquet_name
-from shared.openlineage.emitter import BatchRecord, Transition
+from shared.openlineage.emitter import Transition
 
 _NOT_LOADED: Final = frozenset(
     {"X_test.csv", "Y_test.csv"}
@@ -115,7 +116,7 @@ def of_snapshot(transition: Transition, settings: Settings) -> tuple[list[InputD
 def of_training(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
     """The dataset into a version of the model."""
     batch, result = transition.batch, transition.result
-    built = batch.metadata.get("snapshot", {}).get("result", {})
+    built = batch.result_of("snapshot")
     dataset = InputDataset(*_dataset_name(batch, settings))
     dataset.facets = _dataset_facets(batch, built, settings)
     if "total_rows" in built:
@@ -147,7 +148,7 @@ def _table(table: str, settings: Settings) -> tuple[str, str]:
     return naming.get_namespace(), naming.get_name()
 
 
-def _table_read(table: str, batch: BatchRecord, settings: Settings) -> InputDataset:
+def _table_read(table: str, batch: Batch, settings: Settings) -> InputDataset:
     dataset = InputDataset(*_table(table, settings))
     dataset.facets = _table_facets(table, batch, settings)
     if table == "products":
@@ -155,7 +156,7 @@ def _table_read(table: str, batch: BatchRecord, settings: Settings) -> InputData
     return dataset
 
 
-def _table_facets(table: str, batch: BatchRecord, settings: Settings) -> dict[str, Any]:
+def _table_facets(table: str, batch: Batch, settings: Settings) -> dict[str, Any]:
     namespace, _name = _table(table, settings)
     facets = _described("postgres", namespace, "TABLE", version=batch.seal)
     facets["schema"] = _schema(_TABLES[table])
@@ -164,11 +165,11 @@ def _table_facets(table: str, batch: BatchRecord, settings: Settings) -> dict[st
     return facets
 
 
-def _dataset_name(batch: BatchRecord, settings: Settings) -> tuple[str, str]:
+def _dataset_name(batch: Batch, settings: Settings) -> tuple[str, str]:
     return mlflow_namespace(settings.tracking_uri), f"{DATASET_EXPERIMENT}/{dataset_name(batch.name)}"
 
 
-def _dataset_facets(batch: BatchRecord, result: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """What is known of a batch's dataset; `result` is what the snapshot stage recorded, empty until then."""
     namespace, name = _dataset_name(batch, settings)
     facets = _described("mlflow", namespace, "FILE", version=result.get("dataset_sha256"))

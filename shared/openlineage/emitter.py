@@ -17,12 +17,12 @@ from typing import Any, Final, Self
 
 import structlog
 
+from shared.batch import Batch
 from shared.config import Settings
 from shared.logs import censor
 
 logger = structlog.get_logger()
 
-FILE_NAME: Final = "openlineage.jsonl"
 _UNWRITTEN: Final = "an OpenLineage event could not be written"
 _WIRE: Final = "shared.openlineage.wire"  # all that imports the client
 _WRITE_TIMEOUT_S: Final = 15.0  # the client's import is part of the first write
@@ -48,37 +48,6 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class BatchRecord:
-    """A batch as `data_loads` has it: all that its events say of it comes from here.
-
-    Attributes:
-        id: of the batch.
-        name: week_7, correction_1.
-        started_at: when this attempt at loading it was claimed; it does not change once the batch is complete.
-        completed_at: None until then.
-        status: running, completed or failed.
-        total_rows: what `products` holds; 0 until the batch is complete.
-        metadata: what each step recorded.
-        server_version: of PostgreSQL, for the events of a load.
-    """
-
-    id: int
-    name: str
-    started_at: datetime
-    completed_at: datetime | None
-    status: str
-    total_rows: int
-    metadata: Mapping[str, Any]
-    server_version: str = ""
-
-    @property
-    def seal(self) -> str | None:
-        """The digest of its history, once it is complete."""
-        seal: str | None = self.metadata.get("audit", {}).get("seal")
-        return seal
-
-
-@dataclass(frozen=True)
 class Transition:
     """A job's attempt at a batch reaches a state.
 
@@ -90,15 +59,17 @@ class Transition:
         attempt: the stage's attempt number. A load has none: each claims its batch at another moment.
         result: what a stage recorded, at COMPLETE.
         error: why, at FAIL and ABORT.
+        server_version: of PostgreSQL, for a load.
     """
 
     job: JobName
     state: State
     at: datetime
-    batch: BatchRecord
+    batch: Batch
     attempt: int = 1
     result: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    server_version: str = ""
 
 
 class Emitter:
@@ -110,7 +81,7 @@ class Emitter:
     def __init__(self, settings: Settings) -> None:
         self.enabled = not settings.openlineage_disabled
         self._settings = settings
-        self._path = settings.state_path / FILE_NAME
+        self._path = settings.openlineage_path
         self._told: set[str] = set()
         self._is_torn = False
         # daemons: what the file or the server does not take must not keep the process from ending

@@ -16,10 +16,11 @@ from openlineage.client.serde import Serde
 from openlineage.client.transport.http import HttpConfig, HttpTransport
 from openlineage.client.uuid import generate_static_uuid
 
+from shared.batch import Batch
 from shared.config import Settings
 from shared.logs import censor
 from shared.openlineage import datasets
-from shared.openlineage.emitter import BatchRecord, JobName, Transition
+from shared.openlineage.emitter import JobName, Transition
 
 _PACKAGE: Final = "rakuten-pipeline"
 set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")  # it has to be a URI
@@ -76,7 +77,7 @@ def transport(settings: Settings, timeout_s: float) -> HttpTransport:
     return HttpTransport(HttpConfig.from_dict(config))
 
 
-def _uuid(settings: Settings, job: str, batch: BatchRecord, attempt: int) -> str:
+def _uuid(settings: Settings, job: str, batch: Batch, attempt: int) -> str:
     what = f"{settings.openlineage_namespace}.{job}.{batch.id}.{attempt}"
     return str(generate_static_uuid(batch.started_at, what.encode()))
 
@@ -98,7 +99,7 @@ def _engine(transition: Transition) -> processing_engine_run.ProcessingEngineRun
     """What does the heavy part of the job."""
     match transition.job:
         case JobName.LOAD:
-            name, version = "PostgreSQL", transition.batch.server_version
+            name, version = "PostgreSQL", transition.server_version
         case JobName.SNAPSHOT:
             name, version = "pyarrow", _installed("pyarrow")
         case JobName.TRAINING:

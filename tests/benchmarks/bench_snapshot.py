@@ -35,7 +35,7 @@ _DISTINCT_ROW_GROUP = 16_384
 _DISTINCT: dict[str, bool] = {}
 _LEANEST = {"use_dictionary": False}
 
-_AS_OF = query("copy_batch").partition("copy (")[2].rpartition(") to stdout")[0]
+_AS_OF = query("snapshot/copy_batch").partition("copy (")[2].rpartition(") to stdout")[0]
 _CURRENT = _AS_OF.replace("products_as_of_batch(%(batch_id)s)", "products left join labels using (productid)")
 _USUAL = """
     select productid, designation, description, imageid, image_path, prdtypecode

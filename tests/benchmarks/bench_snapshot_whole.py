@@ -25,7 +25,7 @@ from db.database import Role
 from listeners.snapshot.earlier import find_earlier_dataset
 from listeners.snapshot.handle import build
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP
-from listeners.tracking.digest import sha256_of
+from shared.hashing import sha256_of
 from shared.mlflow_names import dataset_name, parquet_name
 
 ROUNDS = 5

@@ -25,8 +25,8 @@ def _snapshot(job: Job) -> float:
         connect(job.conninfo, "benchmark work", autocommit=True) as connection,
     ):
         copies = job.settings.state_path / "training_snapshots"
-        earlier = find_earlier_dataset(connection, job.batch_id, copies, PRODUCTS_PER_ROW_GROUP)
-        build(connection, job.batch_id, job.settings.random_seed, Path(scratch) / "work.parquet", earlier)
+        earlier = find_earlier_dataset(connection, job.batch.id, copies, PRODUCTS_PER_ROW_GROUP)
+        build(connection, job.batch.id, job.settings.random_seed, Path(scratch) / "work.parquet", earlier)
     return time.perf_counter() - started
 
 
@@ -39,7 +39,7 @@ def _training(job: Job) -> float:
     datasets = job.settings.state_path / "mlflow" / "artifacts"
     paths = [
         next(datasets.rglob(name))
-        for name in (f"train_{job.batch_name}.parquet", "holdout_df.parquet", "test_df.parquet")
+        for name in (f"train_{job.batch.name}.parquet", "holdout_df.parquet", "test_df.parquet")
     ]
     started = time.perf_counter()
     data, holdout, test = read_training_data(paths[0]), read_frame(paths[1]), read_frame(paths[2])

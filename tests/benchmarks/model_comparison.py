@@ -24,7 +24,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.naive_bayes import ComplementNB
 from sklearn.svm import LinearSVC
 
-from listeners.training.features import Block, fit_features
+from listeners.training.features import TfidfBlock, fit_features
 from listeners.training.model import DEFAULTS, Hyperparameters
 from listeners.training.text import text_cleaner
 
@@ -150,7 +150,7 @@ def svm(chosen: Hyperparameters) -> LinearSVC:
     )
 
 
-def blocks(candidate: Candidate) -> list[Block]:
+def blocks(candidate: Candidate) -> list[TfidfBlock]:
     chosen = candidate.hyperparameters
     common = {
         "lowercase": False,
@@ -165,7 +165,7 @@ def blocks(candidate: Candidate) -> list[Block]:
     columns = {"title": "designation", "description": "description"}
     kinds = {"words": {"ngram_range": candidate.words}, "chars": characters}
     return [
-        Block(name, columns[column], TfidfVectorizer(**kinds[kind], **common))
+        TfidfBlock(name, columns[column], TfidfVectorizer(**kinds[kind], **common))
         for name in candidate.blocks
         for column, kind in [name.split("_")]
     ]

@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from db.database import Role
-from db.sql import query
 from listeners.snapshot import handle as snapshot
-from listeners.tracking.digest import sha256_of
+from shared.batch import utc_text
+from shared.hashing import sha256_of
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     MODEL_EXPERIMENT,
@@ -66,8 +66,8 @@ def _runs(environment: Environment, client: MlflowClient, experiment: str, batch
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []
-    [identity] = environment.query(query("batch_identity").replace("%(batch_id)s", "%s"), batch_id)
-    tags = {TAG_BATCH_ID: batch_id, TAG_BATCH_COMPLETED_AT: identity["completed_at"]}
+    [batch] = environment.query("select completed_at from data_loads where id = %s", batch_id)
+    tags = {TAG_BATCH_ID: batch_id, TAG_BATCH_COMPLETED_AT: utc_text(batch["completed_at"])}
     conditions = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     return list(client.search_runs([found.experiment_id], conditions))
 

@@ -4,13 +4,12 @@ import csv
 import shutil
 
 import numpy as np
-import psycopg
 import pytest
+from jobs import claim_job, finish
 
 from db.connect import connect
 from db.database import Role
 from db.load.correction import correct
-from listeners.job import Job
 from listeners.snapshot import handle as snapshot
 from listeners.tracking.runs import Tracking
 from listeners.training import handle as training
@@ -26,16 +25,10 @@ def work(database, settings):
     """Do one stage of a batch, as the listener's child does."""
     handle = {Stage.SNAPSHOT: snapshot.handle, Stage.TRAINING: training.handle}
 
-    def done(stage: Stage, batch_id: int, batch_name: str) -> str:
-        conninfo = database.conninfo(Role[stage.upper()])
-        with connect(conninfo, "test", autocommit=True) as connection:
-            claim = "select claim_stage(%s, %s, 'host:1', 'notify', '0 s')"
-            [attempt] = connection.execute(claim, [batch_id, stage]).fetchone()
-            result = handle[stage](Job(stage, conninfo, settings, "", batch_id, batch_name, attempt))
-            connection.execute(
-                "select finish_stage(%s, %s, %s, %s)",
-                [batch_id, stage, attempt, psycopg.types.json.Jsonb(result)],
-            )
+    def done(stage: Stage, batch_id: int) -> str:
+        job = claim_job(stage, database.conninfo(Role[stage.upper()]), settings, batch_id)
+        result = handle[stage](job)
+        finish(job, result)
         return result["run_id"]
 
     return done
@@ -95,10 +88,10 @@ def test_every_week_is_built_again_byte_for_byte(database, settings, load_weeks,
     assert len(batches) == WEEKS + 10
     assert [operation for operation, _ in operations] == ["DELETE", "INSERT", "UPDATE"]
 
-    runs = {name: [work(Stage.SNAPSHOT, batch_id, name)] for batch_id, name in batches}
+    runs = {name: [work(Stage.SNAPSHOT, batch_id)] for batch_id, name in batches}
     for batch_id, name in batches:
         if name in TRAINED:
-            runs[name].append(work(Stage.TRAINING, batch_id, name))
+            runs[name].append(work(Stage.TRAINING, batch_id))
     shutil.rmtree(settings.state_path / "training_snapshots")
 
     tracking = Tracking(settings)

@@ -30,7 +30,7 @@ PRODUCT = ["productid", "designation", "description", "imageid", "sample_rank", 
 LABEL = ["productid", "prdtypecode"]
 TABLES = {"labels": LABEL, "products": PRODUCT, "labels_history": LABEL, "products_history": PRODUCT}
 BATCHES = {"data_loads": ["status", "total_rows"]}
-STATEMENTS = ("copy_products", "copy_labels")
+STATEMENTS = ("load/copy_products", "load/copy_labels")
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def target_in(server, seeded, stranger):
         database = Database(read_settings(postgres_db=name, _env_file=None), server)
         with psycopg.connect(database.conninfo(Role.OWNER)) as owner:
             # privileges on a database are not copied with it
-            owner.execute(dict(schema_scripts())["060_roles.sql"])
+            owner.execute(dict(schema_scripts())["100_roles_and_grants.sql"])
         with psycopg.connect(server.conninfo(name), autocommit=True) as superuser:
             yield Target(database, superuser, stranger)
 

@@ -18,13 +18,12 @@ from types import SimpleNamespace
 import mlflow
 import pytest
 from certificates import Authority
+from jobs import made_up_job
 
 from db.embedded.waiting import poll
 from listeners import child
-from listeners.job import Job
 from listeners.tracking.runs import Tracking
 from shared.config import read_settings
-from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT
 
 START_S = 120
@@ -161,7 +160,7 @@ def outcome(monkeypatch, tmp_path):
 
     def publish_to(server: Server):
         settings = read_settings(mlflow_tracking_uri=server.url, state_path=tmp_path, _env_file=None)
-        return child._outcome(Job(Stage.SNAPSHOT, "", settings, "publishing_handler", 1, "week_1", 1))
+        return child._outcome(made_up_job(settings, "publishing_handler"))
 
     yield publish_to
     mlflow.set_tracking_uri(None)  # MLflow remembers it for the whole process

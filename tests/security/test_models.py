@@ -22,12 +22,12 @@ from skops_files import called, defaultdict, estimator, file_of, methodcaller, p
 
 from db.database import Role
 from listeners.promotion import choose_champion
-from listeners.tracking.digest import sha256_of
 from listeners.tracking.runs import Tracking
 from listeners.training import handle, model
 from listeners.training.dataset import fetch, read_frame
 from shared.config import read_settings
 from shared.errors import StageError, VerificationError
+from shared.hashing import sha256_of
 from shared.mlflow_names import (
     CHAMPION,
     DATASET_EXPERIMENT,

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 import structlog
+from jobs import made_up_job
 
 import rakuten.cli
 import shared.logs
@@ -18,11 +19,9 @@ from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.embedded.cluster import Cluster
 from listeners import child
-from listeners.job import Job
 from listeners.listen import _connect
 from shared.config import Settings, read_settings
 from shared.errors import LoadError
-from shared.events import Stage
 
 SECRET = "hunter2"  # noqa: S105
 URL = f"postgresql://loader:{SECRET}@db.example/x"
@@ -127,9 +126,7 @@ def test_what_a_stage_records_of_its_failure_shows_no_password(protected, monkey
 
     monkeypatch.setitem(sys.modules, "failing_handler", SimpleNamespace(handle=handle))
     settings = read_settings(state_path=tmp_path, _env_file=None)
-    job = Job(
-        Stage.SNAPSHOT, CONNINFO, settings, "failing_handler", batch_id=1, batch_name="week_1", attempt=1
-    )
+    job = made_up_job(settings, "failing_handler", CONNINFO)
     assert (SECRET in str(child._outcome(job))) is not protected
 
 
@@ -184,9 +181,7 @@ def test_no_repr_of_a_connection_shows_its_password(database):
 
 
 def test_no_repr_of_a_job_shows_its_password(settings_with_secrets):
-    job = Job(
-        Stage.SNAPSHOT, CONNINFO, settings_with_secrets, "handler", batch_id=1, batch_name="week_1", attempt=1
-    )
+    job = made_up_job(settings_with_secrets, "handler", CONNINFO)
     assert SECRET not in repr(job)
 
 

@@ -26,10 +26,10 @@ def handle(job):
     if fault == "stall before":
         stall(job)
     experiment, name = {
-        Stage.SNAPSHOT: (DATASET_EXPERIMENT, dataset_name(job.batch_name)),
-        Stage.TRAINING: (MODEL_EXPERIMENT, model_run_name(job.batch_name)),
+        Stage.SNAPSHOT: (DATASET_EXPERIMENT, dataset_name(job.batch.name)),
+        Stage.TRAINING: (MODEL_EXPERIMENT, model_run_name(job.batch.name)),
     }[job.stage]
-    tags = job.identity().batch_tags
+    tags = job.batch.mlflow_tags
     tracking = Tracking(job.settings)
     run = tracking.finished_run(experiment, name, **tags)
     if run is not None:
@@ -54,7 +54,7 @@ def handle(job):
 
 def stall(job):
     """Until the test lets it go on, or kills it."""
-    marker = job.settings.state_path / "stalled" / f"{job.stage}-{job.batch_id}-{job.attempt}"
+    marker = job.settings.state_path / "stalled" / f"{job.stage}-{job.batch.id}-{job.attempt}"
     marker.touch()
     while marker.exists():
         time.sleep(0.01)

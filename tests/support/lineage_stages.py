@@ -1,6 +1,6 @@
 """Stages whose runs hold next to nothing, and what `rakuten lineage` shows of them."""
 
-from psycopg.types.json import Jsonb
+from jobs import claim_job, finish
 from rich.console import Console
 
 from db.connect import connect
@@ -28,17 +28,11 @@ class Stages:
         return connect(self.database.conninfo(Role[stage.upper()]), "test", autocommit=True)
 
     def claim(self, stage, batch_id) -> Job:
-        with self.session(stage) as connection:
-            statement = "select claim_stage(%s, %s, 'host:1', 'notify', '0 s')"
-            [attempt] = connection.execute(statement, [batch_id, stage]).fetchone()
         conninfo = self.database.conninfo(Role[stage.upper()])
-        return Job(stage, conninfo, self.database.settings, "", batch_id, f"week_{batch_id}", attempt)
+        return claim_job(stage, conninfo, self.database.settings, batch_id)
 
     def record(self, job, **result):
-        with self.session(job.stage) as connection:
-            connection.execute(
-                "select finish_stage(%s, %s, %s, %s)", [job.batch_id, job.stage, job.attempt, Jsonb(result)]
-            )
+        finish(job, result)
 
     def give_up(self, batch_id, reason):
         job = self.claim(Stage.SNAPSHOT, batch_id)
@@ -49,7 +43,7 @@ class Stages:
 
     def build(self, batch_id) -> str:
         job = self.claim(Stage.SNAPSHOT, batch_id)
-        name, tags = dataset_name(job.batch_name), job.identity().batch_tags
+        name, tags = dataset_name(job.batch.name), job.batch.mlflow_tags
         digest = {"dataset_sha256": f"da7a{batch_id}"}
         with self.tracking.publishing(DATASET_EXPERIMENT, name, digest, job.require_claim, **tags) as run:
             run.text(f"{name}.parquet", f"rows of {name}")
@@ -59,7 +53,7 @@ class Stages:
 
     def train(self, batch_id, dataset_run_id) -> str:
         job = self.claim(Stage.TRAINING, batch_id)
-        name, tags = model_run_name(job.batch_name), job.identity().batch_tags
+        name, tags = model_run_name(job.batch.name), job.batch.mlflow_tags
         dataset = {"dataset_run_id": dataset_run_id}
         with self.tracking.publishing(MODEL_EXPERIMENT, name, dataset, job.require_claim, **tags) as run:
             run.text(SUBMISSION, f"predictions of {name}")

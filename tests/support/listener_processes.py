@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 
 from db import batches
-from db.connect import engine
 from db.database import Role
 from shared.config import environment_for
 from shared.events import Stage
@@ -68,11 +67,11 @@ class Listeners:
         self.wait(lambda: sum(row["training_state"] == "finished" for row in self.status()) >= count)
 
     def status(self):
-        with engine(self.database.conninfo(Role.READER), "test").connect() as connection:
+        with self.database.connect(Role.READER, "test") as connection:
             return batches.pipeline_status(connection)
 
     def _listening(self):
-        with engine(self.database.conninfo(Role.READER), "test").connect() as connection:
+        with self.database.connect(Role.READER, "test") as connection:
             return batches.listening_stages(connection)
 
     def kill(self):

@@ -16,7 +16,7 @@ def script_of(settings) -> Path:
 
 
 def handle(job):
-    (job.settings.state_path / f"{job.stage}-{job.batch_id}-{job.attempt}.started").touch()
+    (job.settings.state_path / f"{job.stage}-{job.batch.id}-{job.attempt}.started").touch()
     for step in script_of(job.settings).read_text().split():
         if step == "fail":
             raise StageError("the script says so")
@@ -25,7 +25,7 @@ def handle(job):
         if step == "lose":  # somebody else has done it meanwhile
             with connect(job.conninfo, "test", autocommit=True) as connection:
                 statement = "select finish_stage(%s, %s, %s, %s)"
-                connection.execute(statement, [job.batch_id, job.stage, job.attempt, Jsonb({"run_id": "r"})])
+                connection.execute(statement, [job.batch.id, job.stage, job.attempt, Jsonb({"run_id": "r"})])
         if step == "crash":
             raise ZeroDivisionError("a defect")
         if step == "die":
@@ -35,4 +35,4 @@ def handle(job):
                 time.sleep(0.05)
         if step == "fence":
             job.require_claim()
-    return {"run_id": f"run-{job.batch_id}-{job.attempt}"}
+    return {"run_id": f"run-{job.batch.id}-{job.attempt}"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from db.database import Role
 from db.load.correction import correct
-from db.source.training_set import is_holdout
+from db.source.holdout import is_holdout
 from shared.errors import BadCorrectionError
 
 SEED, PERCENTAGE = 42, 10

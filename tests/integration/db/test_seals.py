@@ -3,7 +3,6 @@
 import pytest
 
 from db.database import Role
-from db.sql import query
 
 
 @pytest.fixture
@@ -126,20 +125,3 @@ def test_a_batch_that_completes_after_a_later_one_follows_it_in_the_chain(as_sup
         ).fetchall()
     assert chain == [(1, 2), (2, 1)]
     assert problems() == {}
-
-
-def test_batches_that_were_completed_before_there_were_seals_are_sealed_by_the_upgrade(
-    database, load_weeks, as_role, as_superuser, problems
-):
-    load_weeks(3)
-    before = seals(as_role)
-    with as_superuser() as connection:
-        connection.execute("alter table data_loads disable trigger all")
-        connection.execute(
-            "update data_loads set metadata = jsonb_set(metadata, '{audit}', (metadata -> 'audit') - 'seal' - 'number')"
-        )
-        connection.execute("alter table data_loads enable trigger all")
-    assert set(problems().values()) == {"it carries no seal"}
-    with as_superuser() as connection:
-        connection.execute(query("seal_completed_batches"))
-    assert (problems(), seals(as_role)) == ({}, before)

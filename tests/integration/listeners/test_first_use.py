@@ -6,13 +6,14 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import watched_handler
+from jobs import claim_of
 from mlflow_server import MlflowServer
 from psycopg.types.json import Jsonb
 
 from db.connect import connect
 from db.database import Role
 from listeners.child import Children, warm_up
-from listeners.job import Batch, Task, handler_module
+from listeners.job import Task, handler_module
 from shared.config import configure_third_parties
 from shared.events import Stage
 
@@ -61,8 +62,8 @@ async def _imported_by(task, batch_ids):
             for week, batch_id in enumerate(batch_ids, start=1):
                 statement = "select claim_stage(%s, %s, 'test', 'notify', '0 s')"
                 [attempt] = connection.execute(statement, [batch_id, task.stage]).fetchone()
-                batch = Batch(batch_id, f"week_{week}", attempt)
-                async with children.at_work(watched_handler.__name__, batch) as child:
+                claim = claim_of(task.conninfo, batch_id, attempt)
+                async with children.at_work(watched_handler.__name__, claim) as child:
                     outcome = await child.result()
                 result = Jsonb(outcome["result"])
                 connection.execute(

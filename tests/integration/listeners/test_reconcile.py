@@ -2,13 +2,14 @@
 
 import psycopg
 import pytest
+from jobs import claim_job
 from typer.testing import CliRunner
 
 from db.connect import connect
 from db.database import Role
 from listeners import reconcile
 from listeners.job import Job, Task
-from listeners.reconcile import Kind
+from listeners.reconcile import Mismatch
 from listeners.tracking import registry
 from listeners.tracking.runs import Tracking
 from rakuten import cli
@@ -33,14 +34,11 @@ def session(database):
 
 
 @pytest.fixture
-def claim(database, settings, session):
+def claim(database, settings):
     """Claim a batch as a worker does, whose session then dies; returns the job."""
 
     def claimed(batch_id: int, stage: Stage = Stage.SNAPSHOT) -> Job:
-        with session(stage) as connection:
-            statement = "select claim_stage(%s, %s, 'host:1', 'notify', '0 s')"
-            [attempt] = connection.execute(statement, [batch_id, stage]).fetchone()
-        return Job(stage, database.conninfo(Role[stage.upper()]), settings, "", batch_id, "week_1", attempt)
+        return claim_job(stage, database.conninfo(Role[stage.upper()]), settings, batch_id)
 
     return claimed
 
@@ -50,7 +48,7 @@ def publish(tracking):
     """Publish a run as a handler does, without its content; `finish=False` leaves it as a killed listener would."""
 
     def published(job: Job, *, finish: bool = True) -> str:
-        tags = {**job.identity().batch_tags, "attempt": str(job.attempt)}
+        tags = {**job.batch.mlflow_tags, "attempt": str(job.attempt)}
         experiment = tracking.experiment_id(EXPERIMENT[job.stage])
         run = tracking.client.create_run(experiment, tags=tags, run_name=f"{job.stage}_week_1")
         if finish:
@@ -67,7 +65,7 @@ def record(session):
             connection.execute(
                 "select finish_stage(%s, %s, %s, %s)",
                 [
-                    job.batch_id,
+                    job.batch.id,
                     job.stage,
                     job.attempt,
                     psycopg.types.json.Jsonb({"run_id": run_id, **result}),
@@ -79,7 +77,7 @@ def record(session):
 
 @pytest.fixture
 def found(tracking, session):
-    def look(stage: Stage = Stage.SNAPSHOT) -> list[tuple[Kind, str]]:
+    def look(stage: Stage = Stage.SNAPSHOT) -> list[tuple[Mismatch, str]]:
         with session(stage) as connection:
             found = reconcile.disagreements(tracking, connection, stage)
             return [(disagreement.kind, disagreement.run_id) for disagreement in found]
@@ -119,7 +117,7 @@ def test_a_batch_whose_run_was_deleted_is_worked_on_again(
     run_id = publish(job)
     record(job, run_id)
     tracking.client.delete_run(run_id)
-    assert found() == [(Kind.MISSING, run_id)]
+    assert found() == [(Mismatch.MISSING, run_id)]
     mend()
     assert (found(), state(batch_id)) == ([], "waiting")
     record(again := claim(batch_id), publish(again))
@@ -133,7 +131,7 @@ def test_a_finished_run_that_is_not_the_recorded_one_is_superseded(
     job = claim(batch_id)
     zombie, run_id = publish(job), publish(job)
     record(job, run_id)
-    assert found() == [(Kind.SUPERSEDED, zombie)]
+    assert found() == [(Mismatch.SUPERSEDED, zombie)]
     mend()
     assert found() == []
     assert tracking.client.get_run(zombie).info.status == "KILLED"
@@ -148,7 +146,7 @@ def test_the_run_of_a_dead_attempt_is_closed_and_that_of_a_living_one_is_not(
     with session(Stage.SNAPSHOT) as connection:
         connection.execute("select release_stage(%s, 'snapshot', %s)", [first, job.attempt])
     living = publish(claim(second), finish=False)
-    assert found() == [(Kind.ABANDONED, dead)]
+    assert found() == [(Mismatch.ABANDONED, dead)]
     mend()
     assert found() == []
     assert tracking.client.get_run(living).info.status == "RUNNING"
@@ -158,7 +156,7 @@ def test_a_run_whose_attempt_was_overtaken_is_closed(load_weeks, claim, publish,
     [batch_id] = load_weeks(1)
     overtaken = publish(claim(batch_id), finish=False)
     publish(claim(batch_id), finish=False)
-    assert found() == [(Kind.ABANDONED, overtaken)]
+    assert found() == [(Mismatch.ABANDONED, overtaken)]
 
 
 def test_a_finished_run_that_waits_to_be_recorded_is_left_to_be_adopted(load_weeks, claim, publish, found):
@@ -171,8 +169,8 @@ def test_a_run_of_an_unknown_batch_is_reported_and_left_alone(load_weeks, found,
     load_weeks(1)
     experiment = tracking.experiment_id(DATASET_EXPERIMENT)
     run = tracking.client.create_run(experiment, tags={"batch_id": "1", "batch_completed_at": "another time"})
-    assert found() == [(Kind.ORPHANED, run.info.run_id)]
-    assert mend() == {Kind.ORPHANED: 1}
+    assert found() == [(Mismatch.ORPHANED, run.info.run_id)]
+    assert mend() == {Mismatch.ORPHANED: 1}
     assert tracking.client.get_run(run.info.run_id).info.status == "RUNNING"
 
 
@@ -185,7 +183,7 @@ def test_a_model_that_is_gone_from_the_registry_is_registered_again(
     run_id = publish(job)
     tracking.client.set_tag(run_id, TAG_MODEL_URI, f"runs:/{run_id}/model")
     record(job, run_id, model_version=1)
-    assert found(Stage.TRAINING) == [(Kind.UNREGISTERED, run_id)]
+    assert found(Stage.TRAINING) == [(Mismatch.UNREGISTERED, run_id)]
     mend(Stage.TRAINING)
     assert state(batch_id, Stage.TRAINING) == "waiting"
     assert registry.champion(tracking) is None
@@ -206,6 +204,6 @@ def test_the_doctor_names_each_with_its_remedy(
         monkeypatch.setenv(f"POSTGRES_{name}", str(login[key]))
     diagnosis = CliRunner().invoke(cli.app, ["doctor"])
     assert diagnosis.exit_code == 1
-    assert f"error: {Kind.MISSING}: week_1 snapshot: run {run_id}" in diagnosis.output
+    assert f"error: {Mismatch.MISSING}: week_1 snapshot: run {run_id}" in diagnosis.output
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert "MLflow does not answer" in CliRunner().invoke(cli.app, ["doctor"]).output

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 import scripted_handler
+from jobs import claim_of
 from psycopg.rows import dict_row
 
 from db.database import Role
 from listeners.child import Children, warm_up
 from listeners.doorbell import Doorbell
-from listeners.job import Batch, Task
+from listeners.job import Task
 from listeners.listen import WakeSource, WakeUp
 from listeners.worker import StageWorker
 from shared.errors import StageError
@@ -261,7 +262,7 @@ def test_looking_for_work_costs_the_same_however_much_is_done(as_superuser, data
 
 
 def test_claiming_costs_the_same_however_much_was_done_since_the_last_vacuum(as_superuser):
-    claim = "select batch_id, attempt from claim_next('snapshot', 'host:1', 'notify', '0 s', '{}')"
+    claim = "select id, attempt from claim_next('snapshot', 'host:1', 'notify', '0 s', '{}')"
 
     def work(connection, weeks):
         for week in weeks:
@@ -391,7 +392,7 @@ def test_a_fenced_attempt_is_told_so_before_it_publishes(database, quick, script
     async def scenario():
         async with (
             Children(task) as children,
-            children.at_work(task.handler, Batch(batch_id, "week_1", 99)) as child,
+            children.at_work(task.handler, claim_of(task.conninfo, batch_id, 99)) as child,
         ):
             await child.result()
 
@@ -408,7 +409,7 @@ def test_a_child_that_was_killed_while_it_waited_is_replaced(database, quick, sc
             waiting = await children._next
             waiting._process.kill()
             waiting._process.join()
-            async with children.at_work(task.handler, Batch(batch_id, "week_1", 1)) as child:
+            async with children.at_work(task.handler, claim_of(task.conninfo, batch_id, 1)) as child:
                 return await child.result()
 
     assert asyncio.run(scenario()) == {"run_id": f"run-{batch_id}-1"}

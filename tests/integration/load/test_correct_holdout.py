@@ -8,8 +8,8 @@ from table_rows import rows_of
 
 from db.connect import connect
 from db.database import Role
+from db.source.holdout import is_holdout
 from db.source.text_group import text_group
-from db.source.training_set import is_holdout
 from listeners.snapshot.leakage import require_no_leak
 from shared.errors import StageError
 

@@ -13,6 +13,7 @@ from db.connect import connect
 from db.database import Role
 from db.embedded.waiting import poll
 from db.load import send_rows, steps, writing
+from db.load.source_record import recorded_source
 from shared.errors import LoadError
 
 DEADLINE_S = 30
@@ -33,7 +34,7 @@ def run_in_the_middle(monkeypatch, action) -> None:
     """Do something after the products are sent and before the labels are."""
 
     def copy_rows(connection, statement, tables) -> int:
-        if statement == "copy_labels":
+        if statement == "load/copy_labels":
             monkeypatch.undo()
             action()
         return original(connection, statement, tables)
@@ -85,7 +86,7 @@ def test_a_first_load_that_left_no_rows_binds_nobody(loader, settings, training_
         load_next(loader, settings, training_set)
     other_seed = settings.model_copy(update={"random_seed": 7})
     finish(loader, load_next(loader, other_seed))
-    assert steps.recorded_source(loader)["random_seed"] == 7
+    assert recorded_source(loader)["random_seed"] == 7
 
 
 @pytest.fixture

@@ -9,20 +9,20 @@ import pytest
 import scripted_handler
 import structlog
 
-from db.connect import connect
+from db.batches import read_batch
 from db.database import Role
 from db.load import steps
 from db.load.correction import correct
-from db.load.openlineage_events import read_batch, reported
+from db.load.openlineage_events import reported
 from listeners.child import warm_up
+from listeners.claims import Claim
 from listeners.doorbell import Doorbell
 from listeners.listen import WakeSource, WakeUp
-from listeners.openlineage_events import Attempt, StageEvents
-from listeners.tracking.digest import sha256_of
+from listeners.openlineage_events import StageEvents
 from listeners.worker import StageWorker
 from shared.errors import LoadError
 from shared.events import Stage
-from shared.openlineage.emitter import FILE_NAME, Emitter
+from shared.hashing import sha256_of
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def events(settings):
     """(job, state, run id) of every event so far."""
 
     def read():
-        path = settings.state_path / FILE_NAME
+        path = settings.openlineage_path
         found = openlineage_reader.read(path) if path.exists() else []
         return [(event.job.name, event.eventType.value, event.run.runId) for event in found]
 
@@ -39,24 +39,14 @@ def events(settings):
 
 @pytest.fixture
 def read(settings):
-    return lambda: openlineage_reader.read(settings.state_path / FILE_NAME)
+    return lambda: openlineage_reader.read(settings.openlineage_path)
 
 
 @pytest.fixture
 def loader(database, settings):
-    """A connection and an emitter, as each process of a load has its own."""
+    """A connection, as each process of a load has its own."""
 
-    class Process:
-        def __enter__(self):
-            self._connection = connect(database.conninfo(Role.LOADER), "test")
-            self._emitter = Emitter(settings)
-            return self._connection.__enter__(), self._emitter.__enter__()
-
-        def __exit__(self, *error):
-            self._emitter.__exit__(*error)
-            self._connection.__exit__(*error)
-
-    return Process
+    return lambda: database.connect(Role.LOADER, "test")
 
 
 def claim_and_load(connection, run, settings, training_set):
@@ -67,7 +57,7 @@ def claim_and_load(connection, run, settings, training_set):
 
 
 def test_a_load_starts_and_completes_with_the_batch_s_seal(loader, settings, training_set, read):
-    with loader() as (connection, emitter), reported(connection, emitter) as run:
+    with loader() as connection, reported(connection, settings) as run:
         result = claim_and_load(connection, run, settings, training_set)
         steps.validate_data_load(connection, result.batch_id)
         steps.complete_batch(connection, result.batch_id)
@@ -86,11 +76,11 @@ def test_a_load_starts_and_completes_with_the_batch_s_seal(loader, settings, tra
 
 
 def test_the_steps_of_a_load_may_run_in_processes_of_their_own(loader, settings, training_set, events):
-    with loader() as (connection, emitter), reported(connection, emitter) as run:
+    with loader() as connection, reported(connection, settings) as run:
         batch_id = claim_and_load(connection, run, settings, training_set).batch_id
-    with loader() as (connection, emitter), reported(connection, emitter, batch_id):
+    with loader() as connection, reported(connection, settings, batch_id):
         steps.validate_data_load(connection, batch_id)
-    with loader() as (connection, emitter), reported(connection, emitter, batch_id):
+    with loader() as connection, reported(connection, settings, batch_id):
         steps.complete_batch(connection, batch_id)
     [(*started, first), (*completed, second)] = events()
     assert (started, completed, first) == (["load", "START"], ["load", "COMPLETE"], second)
@@ -99,16 +89,16 @@ def test_the_steps_of_a_load_may_run_in_processes_of_their_own(loader, settings,
 def test_a_load_that_fails_says_why_and_the_next_one_is_another_run(
     loader, settings, training_set, read, as_superuser
 ):
-    with loader() as (connection, emitter), reported(connection, emitter) as run:
+    with loader() as connection, reported(connection, settings) as run:
         batch_id = claim_and_load(connection, run, settings, training_set).batch_id
     with as_superuser() as connection:
         connection.execute("delete from labels where productid = (select min(productid) from products)")
-    with pytest.raises(LoadError), loader() as (connection, emitter), reported(connection, emitter, batch_id):
+    with pytest.raises(LoadError), loader() as connection, reported(connection, settings, batch_id):
         steps.validate_data_load(connection, batch_id)
     _, failed = read()
     assert failed.eventType.value == "FAIL"
     assert "have no label" in failed.run.facets["errorMessage"].message
-    with loader() as (connection, emitter), reported(connection, emitter) as run:
+    with loader() as connection, reported(connection, settings) as run:
         claim_and_load(connection, run, settings, training_set)
         steps.complete_batch(connection, batch_id)
     again, completed = read()[2:]
@@ -119,7 +109,7 @@ def test_a_load_that_fails_says_why_and_the_next_one_is_another_run(
 def test_a_correction_is_a_load_of_its_own_file(loader, settings, load_weeks, tmp_path, read):
     load_weeks(1)
     file = tmp_path / "titles.csv"
-    with loader() as (connection, emitter), reported(connection, emitter) as run:
+    with loader() as connection, reported(connection, settings) as run:
         [productid] = connection.execute("select min(productid) from products").fetchone()
         connection.rollback()
         file.write_text(f"productid,designation\n{productid},Another title\n")
@@ -143,12 +133,12 @@ def break_off():
 def test_a_load_that_is_broken_off_is_aborted_and_taken_up_by_another_run(
     loader, settings, training_set, events
 ):
-    with loader() as (connection, emitter):
+    with loader() as connection:
         plan = steps.check_current_state(connection, settings, training_set)
         result = steps.load_increment(connection, plan, training_set)
-        with pytest.raises(KeyboardInterrupt), reported(connection, emitter) as run:
+        with pytest.raises(KeyboardInterrupt), reported(connection, settings) as run:
             start_and_break_off(run, result.batch_id)
-    with loader() as (connection, emitter), reported(connection, emitter) as run:
+    with loader() as connection, reported(connection, settings) as run:
         claim_and_load(connection, run, settings, training_set)
     (*_, first), (*_, second), (*_, third) = found = events()
     assert [state for _, state, _ in found] == ["START", "ABORT", "START"]
@@ -156,12 +146,12 @@ def test_a_load_that_is_broken_off_is_aborted_and_taken_up_by_another_run(
 
 
 def test_a_later_step_that_is_to_be_repeated_ends_nothing(loader, settings, training_set, events):
-    with loader() as (connection, emitter), reported(connection, emitter) as run:
+    with loader() as connection, reported(connection, settings) as run:
         batch_id = claim_and_load(connection, run, settings, training_set).batch_id
     with (
-        loader() as (connection, emitter),
+        loader() as connection,
         pytest.raises(ZeroDivisionError),
-        reported(connection, emitter, batch_id),
+        reported(connection, settings, batch_id),
     ):
         break_off()
     assert [state for _, state, _ in events()] == ["START"]
@@ -169,10 +159,10 @@ def test_a_later_step_that_is_to_be_repeated_ends_nothing(loader, settings, trai
 
 def test_a_load_goes_on_without_its_events(loader, settings, training_set, events, as_superuser):
     with structlog.testing.capture_logs() as logged:
-        with loader() as (connection, emitter), reported(connection, emitter) as run:
+        with loader() as connection, reported(connection, settings) as run:
             batch_id = claim_and_load(connection, run, settings, training_set).batch_id
             connection.close()
-        with loader() as (connection, emitter):
+        with loader() as connection:
             steps.complete_batch(connection, batch_id)
     assert [entry["event"] for entry in logged] == ["no OpenLineage event: the batch cannot be read"]
     assert [state for _, state, _ in events()] == ["START"]
@@ -208,7 +198,7 @@ def test_an_attempt_that_starts_ends_in_one_of_three_ways(load_weeks, record_of,
     [batch_id] = load_weeks(1)
     ways = [("put_back", "stopped"), ("failed", "no disk"), ("finished", {"run_id": "r"})]
     for number, (way, argument) in enumerate(ways, 1):
-        attempt = Attempt(record_of(batch_id), number)
+        attempt = Claim(record_of(batch_id), number, 0, "notify")
         tell(stage, ("started", attempt), (way, attempt, argument))
     found = events()
     assert [event[:2] for event in found] == [
@@ -222,7 +212,7 @@ def test_a_stage_says_what_it_was_given_and_what_it_made(load_weeks, record_of, 
     [batch_id] = load_weeks(1)
     with as_role(Role.READER) as connection:
         [seal] = connection.execute("select seal from verify_seals()").fetchone()
-    attempt = Attempt(record_of(batch_id), 1)
+    attempt = Claim(record_of(batch_id), 1, 0, "notify")
     result = {"run_id": "d" * 32, "dataset_sha256": "da7a", "total_rows": 900}
     tell(Stage.SNAPSHOT, ("started", attempt), ("finished", attempt, result))
     started, finished = read()

@@ -8,7 +8,7 @@ import pytest
 from champion_models import wrong
 from repository import ROOT
 
-from listeners.promotion.champion_alias import Kind, champion_history
+from listeners.promotion.champion_alias import MoveKind, champion_history
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import (
     REGISTERED_MODEL,
@@ -21,7 +21,7 @@ def test_a_rollback_goes_to_the_champion_before_and_keeps_who_and_why(models, th
     move = models.roll_back(reason=" labels of week 3 are wrong ")
     assert models.champion == 2
     assert move == champion_history(models.tracking)[-1]
-    assert (move.kind, move.from_version, move.to_version) == (Kind.ROLLBACK, 3, 2)
+    assert (move.kind, move.from_version, move.to_version) == (MoveKind.ROLLBACK, 3, 2)
     assert (move.reason, move.by) == ("labels of week 3 are wrong", "somebody")
 
 

@@ -10,14 +10,14 @@ import pytest
 from lineage_stages import Stages, artifacts_of, shown
 from repository import ROOT
 
-from db.connect import connect, engine
+from db.connect import connect
 from db.database import Database, Role
 from db.load import steps
 from db.source.training_set import read_training_set
 from listeners.tracking.runs import Tracking
 from rakuten import cli
 from rakuten.provenance.lineage import lineage
-from rakuten.provenance.references import Kind, resolve
+from rakuten.provenance.references import ReferenceKind, resolve
 from shared.config import read_settings
 from shared.errors import BadInputError
 from shared.events import Stage
@@ -64,7 +64,7 @@ def built(server, generated, tmp_path_factory):
 
 @pytest.fixture
 def reader(built):
-    with engine(built.database.conninfo(Role.READER), "test").connect() as connection:
+    with built.database.connect(Role.READER, "test", autocommit=True) as connection:
         yield connection
 
 
@@ -82,18 +82,18 @@ def asked(built, reader, found):
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("2", Kind.BATCH),
-        ("week_2", Kind.BATCH),
-        ("train_week_2", Kind.DATASET),
-        ("model_week_2", Kind.MODEL),
-        ("models:/rakuten_classifier/2", Kind.MODEL),
-        ("rakuten_classifier/2", Kind.MODEL),
-        ("models:/rakuten_classifier@champion", Kind.MODEL),
-        ("rakuten_classifier@champion", Kind.MODEL),
-        ("{dataset}", Kind.DATASET),
-        ("runs:/{dataset}/train_week_2.parquet", Kind.DATASET),
-        ("{model}", Kind.MODEL),
-        ("{file}", Kind.FILE),
+        ("2", ReferenceKind.BATCH),
+        ("week_2", ReferenceKind.BATCH),
+        ("train_week_2", ReferenceKind.DATASET),
+        ("model_week_2", ReferenceKind.MODEL),
+        ("models:/rakuten_classifier/2", ReferenceKind.MODEL),
+        ("rakuten_classifier/2", ReferenceKind.MODEL),
+        ("models:/rakuten_classifier@champion", ReferenceKind.MODEL),
+        ("rakuten_classifier@champion", ReferenceKind.MODEL),
+        ("{dataset}", ReferenceKind.DATASET),
+        ("runs:/{dataset}/train_week_2.parquet", ReferenceKind.DATASET),
+        ("{model}", ReferenceKind.MODEL),
+        ("{file}", ReferenceKind.FILE),
     ],
 )
 def test_many_names_lead_to_the_same_batch_runs_and_version(built, found, tmp_path, text, kind):
@@ -108,13 +108,17 @@ def test_many_names_lead_to_the_same_batch_runs_and_version(built, found, tmp_pa
 def test_a_number_that_is_no_week_is_a_product(found, reader):
     productid = reader.exec_driver_sql("select min(productid) from products").scalar_one()
     reference = found(productid)
-    assert (reference.kind, reference.productid, reference.batch_id) == (Kind.PRODUCT, productid, None)
+    assert (reference.kind, reference.productid, reference.batch_id) == (
+        ReferenceKind.PRODUCT,
+        productid,
+        None,
+    )
 
 
 def test_a_product_whose_number_is_a_week_is_named_in_full(found, built, server):
     with psycopg.connect(server.conninfo("lineage")) as connection:
         connection.execute("insert into products (productid) values (2)")
-    assert (found("2").kind, found("product:2").kind) == (Kind.BATCH, Kind.PRODUCT)
+    assert (found("2").kind, found("product:2").kind) == (ReferenceKind.BATCH, ReferenceKind.PRODUCT)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +219,7 @@ def test_an_mlflow_that_does_not_answer_leaves_what_postgresql_knows(built, read
 
 
 def test_a_run_of_another_database_is_told_from_its_tags(built, database):
-    with engine(database.conninfo(Role.READER), "test").connect() as elsewhere:
+    with database.connect(Role.READER, "test", autocommit=True) as elsewhere:
         found = resolve(built.models[2], elsewhere, built.tracking)
         document, tree = shown(lineage(found, elsewhere, built.tracking))
     [batch] = document["batches"]

@@ -2,7 +2,8 @@
 
 from lineage_stages import shown
 
-from db.connect import connect, engine
+from db.batches import rows
+from db.connect import connect
 from db.database import Role
 from db.load.correction import correct
 from db.sql import query
@@ -27,7 +28,7 @@ def test_a_product_is_followed_through_corrections_into_datasets(
             connection.execute(statement, [productid])
     load_weeks(1)
     tracking = Tracking(settings)
-    with engine(database.conninfo(Role.READER), "test").connect() as connection:
+    with database.connect(Role.READER, "test") as connection:
         document, tree = shown(lineage(resolve(str(productid), connection, tracking), connection, tracking))
     changes = document["product"]["history"][-3:]
     assert [(entry["table_name"], entry["operation_type"]) for entry in changes] == [
@@ -54,7 +55,7 @@ def test_a_correction_is_a_batch_with_a_file_and_a_reason(database, settings, lo
         correct(connection, settings, file, reason="it was wrong")
     load_weeks(1)
     tracking = Tracking(settings)
-    with engine(database.conninfo(Role.READER), "test").connect() as connection:
+    with database.connect(Role.READER, "test") as connection:
         document, tree = shown(lineage(resolve("correction_1", connection, tracking), connection, tracking))
     week, correction = document["batches"]
     assert (week["new_rows"], week["corrections"], week["files"]) == (240, None, [])
@@ -98,20 +99,20 @@ def test_the_datasets_of_a_product_are_those_that_the_past_shows(database, load_
             connection.execute(
                 f"insert into data_loads (batch_name, percentage, status) values ({name}, {percentage}, 'completed')"
             )
-    with engine(database.conninfo(Role.READER), "test").connect() as connection:
-        expected = connection.exec_driver_sql(
+    with database.connect(Role.READER, "test") as connection:
+        expected = connection.execute(
             "select product.productid, array_agg(data_loads.id order by data_loads.id)"
             " from data_loads, products_as_of_batch(data_loads.id) as product"
             " where split = 'train' and prdtypecode is not null group by product.productid"
-        ).all()
-        ever = connection.exec_driver_sql("select distinct productid from products_history").scalars()
-        statement = query("datasets_of_product")
+        ).fetchall()
+        ever = connection.execute("select distinct productid from products_history").fetchall()
+        statement = query("provenance/datasets_of_product")
         found = {
             productid: [
-                (row.batch_id, row.productid)
-                for row in connection.exec_driver_sql(statement, {"productid": productid})
+                (row["batch_id"], row["productid"])
+                for row in rows(connection, statement, {"productid": productid})
             ]
-            for productid in ever
+            for (productid,) in ever
         }
     assert {tuple(held) for _, held in expected} == {(1,), (1, 2), (1, 2, 3), (1, 3), (2, 3), (3,)}
     expected = dict(map(tuple, expected))

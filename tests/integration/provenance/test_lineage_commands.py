@@ -5,7 +5,6 @@ import psycopg
 import pytest
 
 from db.database import Role
-from shared.openlineage.emitter import FILE_NAME
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def test_each_week_and_each_correction_is_a_run_of_the_job_load(rakuten, databas
     file.write_text(f"productid,designation\n{productid},Another title\n")
     assert rakuten("correct", file, "--check").exit_code == 0  # which changes nothing, and so is no run
     assert rakuten("correct", file).exit_code == 0
-    events = openlineage_reader.read(settings.state_path / FILE_NAME)
+    events = openlineage_reader.read(settings.openlineage_path)
     assert [event.eventType.value for event in events] == ["START", "COMPLETE"] * 3
     assert {event.job.name for event in events} == {"load"}
     assert len({event.run.runId for event in events}) == 3

@@ -5,14 +5,12 @@ import re
 import shlex
 from hashlib import sha256
 
-import psycopg
 import pyarrow.parquet as pq
 import pytest
+from jobs import claim_job, finish
 from repository import ROOT
 
-from db.connect import connect
 from db.database import Role
-from listeners.job import Job
 from listeners.snapshot import handle as snapshot
 from listeners.snapshot.dataset_digest import Proof, identity_of
 from listeners.tracking.runs import Tracking
@@ -26,19 +24,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.fixture
 def datasets(database, settings, load_weeks):
     """Weeks 1 and 2, loaded and built; the run of each dataset."""
-    return [build(database, settings, batch_id, f"week_{batch_id}") for batch_id in load_weeks(2)]
+    return [build(database, settings, batch_id) for batch_id in load_weeks(2)]
 
 
-def build(database, settings, batch_id, name):
-    conninfo = database.conninfo(Role.SNAPSHOT)
-    with connect(conninfo, "test", autocommit=True) as connection:
-        statement = "select claim_stage(%s, 'snapshot', 'test', 'notify', '0 s')"
-        [attempt] = connection.execute(statement, [batch_id]).fetchone()
-        result = snapshot.handle(
-            Job(Stage.SNAPSHOT, conninfo, settings, snapshot.__name__, batch_id, name, attempt)
-        )
-        recorded = [batch_id, "snapshot", attempt, psycopg.types.json.Jsonb(result)]
-        connection.execute("select finish_stage(%s, %s, %s, %s)", recorded)
+def build(database, settings, batch_id):
+    job = claim_job(Stage.SNAPSHOT, database.conninfo(Role.SNAPSHOT), settings, batch_id)
+    result = snapshot.handle(job)
+    finish(job, result)
     return result["run_id"]
 
 
@@ -175,7 +167,7 @@ def test_a_product_that_was_deleted_or_has_lost_its_label_is_explained(
         [batch_id] = connection.execute(
             "insert into data_loads (batch_name, percentage, status) values ('correction_1', 43, 'completed') returning id"
         ).fetchone()
-    build(database, settings, batch_id, "correction_1")
+    build(database, settings, batch_id)
     for productid, reason in ((deleted, "it had been deleted before"), (unlabelled, "it had no label")):
         refused = rakuten("prove", "--product", productid, "--dataset", "correction_1")
         assert refused.exception.message == f"train_correction_1 does not hold product {productid}: {reason}"

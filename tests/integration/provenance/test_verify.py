@@ -7,13 +7,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import mlflow.artifacts
-import psycopg
 import pytest
+from jobs import claim_job, finish
 
 from db.connect import connect
 from db.database import Role
 from listeners import reconcile
-from listeners.job import Job, Task
+from listeners.job import Task
 from listeners.snapshot import handle as snapshot
 from listeners.tracking.environment import differences
 from listeners.tracking.runs import Tracking
@@ -25,18 +25,11 @@ from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT
 
 
-def work(database, settings, batch_id: int, batch_name: str) -> None:
+def work(database, settings, batch_id: int) -> None:
     """Both stages of a batch, as the listeners' children do them."""
     for stage, handle in ((Stage.SNAPSHOT, snapshot.handle), (Stage.TRAINING, training.handle)):
-        conninfo = database.conninfo(Role[stage.upper()])
-        with connect(conninfo, "test", autocommit=True) as connection:
-            claim = "select claim_stage(%s, %s, 'host:1', 'notify', '0 s')"
-            [attempt] = connection.execute(claim, [batch_id, stage]).fetchone()
-            result = handle(Job(stage, conninfo, settings, "", batch_id, batch_name, attempt))
-            connection.execute(
-                "select finish_stage(%s, %s, %s, %s)",
-                [batch_id, stage, attempt, psycopg.types.json.Jsonb(result)],
-            )
+        job = claim_job(stage, database.conninfo(Role[stage.upper()]), settings, batch_id)
+        finish(job, handle(job))
 
 
 @pytest.fixture
@@ -85,8 +78,8 @@ def one_byte_changed(path: Path):
 def test_whatever_is_changed_is_named_and_nothing_else(
     database, settings, tracking, load_weeks, changed, recorded, as_superuser
 ):
-    for batch_id, name in zip(load_weeks(2), ("week_1", "week_2"), strict=True):
-        work(database, settings, batch_id, name)
+    for batch_id in load_weeks(2):
+        work(database, settings, batch_id)
     assert changed() == set()
 
     dataset, model = recorded("week_1", Stage.SNAPSHOT), recorded("week_1", Stage.TRAINING)
@@ -141,8 +134,8 @@ def test_whatever_is_changed_is_named_and_nothing_else(
 def test_batches_that_were_taken_away_leave_runs_that_tell(
     database, settings, tracking, load_weeks, changed, recorded, as_superuser
 ):
-    for batch_id, name in zip(load_weeks(2), ("week_1", "week_2"), strict=True):
-        work(database, settings, batch_id, name)
+    for batch_id in load_weeks(2):
+        work(database, settings, batch_id)
     last = {
         (name, f"run {recorded('week_2', stage)['run_id']}")
         for stage, name in ((Stage.SNAPSHOT, "train_week_2"), (Stage.TRAINING, "model_week_2"))
@@ -160,25 +153,19 @@ def test_a_dataset_that_was_lost_and_built_again_is_no_change(
     database, settings, tracking, load_weeks, changed, recorded
 ):
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id, "week_1")
+    work(database, settings, batch_id)
     tracking.client.delete_run(recorded("week_1", Stage.SNAPSHOT)["run_id"])
-    with connect(database.conninfo(Role.SNAPSHOT), "test", autocommit=True) as connection:
-        task = Task(Stage.SNAPSHOT, database.conninfo(Role.SNAPSHOT), settings, "listeners.reconcile")
-        reconcile.handle(task)
-        assert changed(certain=False) == set()
-        claim = "select claim_stage(%s, 'snapshot', 'host:1', 'notify', '0 s')"
-        [attempt] = connection.execute(claim, [batch_id]).fetchone()
-        result = snapshot.handle(
-            Job(Stage.SNAPSHOT, task.conninfo, settings, "", batch_id, "week_1", attempt)
-        )
-        finish = "select finish_stage(%s, 'snapshot', %s, %s)"
-        connection.execute(finish, [batch_id, attempt, psycopg.types.json.Jsonb(result)])
+    conninfo = database.conninfo(Role.SNAPSHOT)
+    reconcile.handle(Task(Stage.SNAPSHOT, conninfo, settings, "listeners.reconcile"))
+    assert changed(certain=False) == set()
+    job = claim_job(Stage.SNAPSHOT, conninfo, settings, batch_id)
+    finish(job, snapshot.handle(job))
     assert changed() == set()
 
 
 def test_an_mlflow_that_is_away_is_no_change(database, settings, tracking, load_weeks, changed, monkeypatch):
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id, "week_1")
+    work(database, settings, batch_id)
 
     def fail(_tracking, _run, artifact, _directory):
         raise StageError(f"artifact {artifact} cannot be read") from ConnectionRefusedError("refused")
@@ -192,7 +179,7 @@ def test_a_dataset_and_its_model_are_built_again_from_the_audit_trail(
     database, settings, tracking, load_weeks, recorded, as_superuser
 ):
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id, "week_1")
+    work(database, settings, batch_id)
     shutil.rmtree(settings.state_path / "training_snapshots")
     runs = tuple(tracking.client.get_run(recorded("week_1", stage)["run_id"]) for stage in Stage)
 
@@ -227,7 +214,7 @@ def test_a_difference_is_traced_to_the_environment(
     database, settings, tracking, load_weeks, recorded, monkeypatch, tmp_path
 ):
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id, "week_1")
+    work(database, settings, batch_id)
     runs = tuple(tracking.client.get_run(recorded("week_1", stage)["run_id"]) for stage in Stage)
     environment = json.loads(tracking.download(runs[0], "environment.json", tmp_path).read_text())
     assert environment["packages"]["pyarrow"]
@@ -268,7 +255,7 @@ def test_what_decides_results_is_named_first_and_what_is_not_read_is_not_named()
 def built(database, settings, tracking, load_weeks, recorded):
     """Week 1 with its dataset and its model, their runs, and the verdicts of building it again by what MLflow says now."""
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id, "week_1")
+    work(database, settings, batch_id)
 
     class Built:
         run_ids = tuple(recorded("week_1", stage)["run_id"] for stage in Stage)

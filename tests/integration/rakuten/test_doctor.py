@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from db.batches import listening_application, pipeline_doctor
-from db.connect import connect, engine
+from db.connect import connect
 from db.database import Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from shared.config import read_settings
@@ -16,7 +16,7 @@ from shared.config import read_settings
 @pytest.fixture
 def findings(database):
     def look(**limits):
-        with engine(database.conninfo(Role.READER), "test").connect() as connection:
+        with database.connect(Role.READER, "test") as connection:
             found = pipeline_doctor(connection, **limits)
         assert all(finding["remedy"] for finding in found)
         return {finding["finding"]: finding["subject"] for finding in found}
@@ -171,7 +171,7 @@ def test_a_filling_notification_queue_is_named(server, tmp_path):
         with (
             psycopg.connect(database.conninfo(Role.READER)) as sleeper,
             psycopg.connect(small.conninfo(settings.postgres_db), autocommit=True) as connection,
-            engine(database.conninfo(Role.READER), "test").connect() as reader,
+            database.connect(Role.READER, "test") as reader,
         ):
             sleeper.execute("listen batch_completed")
             sleeper.commit()

@@ -6,10 +6,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from jobs import claim_job
 from psycopg.types.json import Jsonb
 from structlog.testing import capture_logs
 
-from db.connect import connect
 from db.database import Role
 from db.load.correction import correct
 from db.source.csv_file import open_csv
@@ -26,11 +26,7 @@ from shared.mlflow_names import DATASET_EXPERIMENT, TAG_DATASET_SHA256
 
 
 def claimed(database, settings, batch_id: int, week: int) -> Job:
-    conninfo = database.conninfo(Role.SNAPSHOT)
-    with connect(conninfo, "test", autocommit=True) as connection:
-        statement = "select claim_stage(%s, 'snapshot', 'test', 'notify', '0 s')"
-        [attempt] = connection.execute(statement, [batch_id]).fetchone()
-    return Job(Stage.SNAPSHOT, conninfo, settings, snapshot.__name__, batch_id, f"week_{week}", attempt)
+    return claim_job(Stage.SNAPSHOT, database.conninfo(Role.SNAPSHOT), settings, batch_id)
 
 
 @pytest.fixture
@@ -266,7 +262,7 @@ def test_a_fenced_attempt_leaves_no_finished_run(job_for, load_weeks, tracking):
 
 def test_the_run_of_a_dead_attempt_is_closed(job_for, load_weeks, tracking):
     [batch_id] = load_weeks(1)
-    tags = job_for(batch_id, 1).identity().batch_tags
+    tags = job_for(batch_id, 1).batch.mlflow_tags
     dead = tracking.client.create_run(
         tracking.experiment_id(DATASET_EXPERIMENT), run_name="train_week_1", tags=tags
     )
@@ -279,7 +275,7 @@ def test_a_run_that_a_later_attempt_superseded_is_not_finished_after_all(job_for
     """Its attempt asked for its claim, stalled, and woke up when another had taken over."""
     [batch_id] = load_weeks(1)
     stalled = job_for(batch_id, 1)
-    identity = stalled.identity().batch_tags
+    identity = stalled.batch.mlflow_tags
     newer = {}
 
     def publish_too_late():

@@ -20,29 +20,31 @@ import pytest
 import structlog
 from repository import ROOT
 
+from shared.batch import Batch
 from shared.config import environment_for, read_settings
 from shared.errors import BadInputError
 from shared.openlineage import datasets, wire
-from shared.openlineage.emitter import FILE_NAME, BatchRecord, Emitter, JobName, State, Transition
+from shared.openlineage.emitter import Emitter, JobName, State, Transition
 
 # for another process that imports this module
 PATHS = os.pathsep.join(map(str, [ROOT, Path(__file__).parent, ROOT / "tests" / "support"]))
-BATCH = BatchRecord(
+BATCH = Batch(
     id=7,
     name="week_7",
     started_at=datetime(2026, 11, 2, tzinfo=UTC),
     completed_at=datetime(2026, 11, 2, 0, 1, tzinfo=UTC),
     status="completed",
     total_rows=580,
+    week=7,
+    seal="5ea1",
+    source={},
     metadata={
         "source": {"files": {"X_train.csv": "aa", "Y_train.csv": "bb", "X_test.csv": "cc"}},
         "load": {"products_written": 30, "labels_written": 29},
-        "audit": {"seal": "5ea1"},
         "snapshot": {"result": {"run_id": "d" * 32, "dataset_sha256": "da7a", "total_rows": 900}},
     },
-    server_version="18.0",
 )
-LOADED = Transition(JobName.LOAD, State.COMPLETE, BATCH.completed_at, BATCH)
+LOADED = Transition(JobName.LOAD, State.COMPLETE, BATCH.completed_at, BATCH, server_version="18.0")
 BUILT = replace(LOADED, job=JobName.SNAPSHOT, attempt=2, result=BATCH.metadata["snapshot"]["result"])
 TRAINED = replace(LOADED, job=JobName.TRAINING, result={"run_id": "e" * 32, "model_version": 3})
 
@@ -56,7 +58,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def written(settings):
-    return lambda: openlineage_reader.read(settings.state_path / FILE_NAME)
+    return lambda: openlineage_reader.read(settings.openlineage_path)
 
 
 @pytest.fixture
@@ -214,7 +216,7 @@ def test_no_event_holds_a_login(tmp_path, written):
         openlineage_api_key="hunter2",
     )
     emit(settings, LOADED, BUILT, TRAINED)
-    assert "hunter2" not in (settings.state_path / FILE_NAME).read_text() + repr(settings)
+    assert "hunter2" not in (settings.openlineage_path).read_text() + repr(settings)
 
 
 def test_lines_of_many_processes_never_mix(settings):
@@ -234,7 +236,7 @@ def test_lines_of_many_processes_never_mix(settings):
         list(threads.map(write, "abc"))
     messages = [
         event.run.facets["errorMessage"].message
-        for event in openlineage_reader.read(settings.state_path / FILE_NAME)
+        for event in openlineage_reader.read(settings.openlineage_path)
     ]
     assert sorted(messages) == [letter * 100_000 for letter in "abc" for _ in range(25)]
 
@@ -247,7 +249,7 @@ def test_a_server_is_sent_what_the_file_says(settings, tmp_path, warnings):
             )
         )
         emit(changed, replace(BUILT, state=State.START), BUILT)
-    lines = (settings.state_path / FILE_NAME).read_text().splitlines()
+    lines = (settings.openlineage_path).read_text().splitlines()
     assert [body for _, _, body in bodies] == [json.loads(line) for line in lines]
     assert {(path, key) for path, key, _ in bodies} == {("/base/api/v1/lineage", "Bearer k")}
     assert not warnings
@@ -300,7 +302,7 @@ def in_another_process(settings, program: str) -> str:
 @pytest.mark.parametrize("burst", [1, 3000])
 def test_a_file_that_takes_nothing_is_given_up(settings, burst):
     settings.state_path.mkdir(parents=True)
-    os.mkfifo(settings.state_path / FILE_NAME)  # which nobody reads
+    os.mkfifo(settings.openlineage_path)  # which nobody reads
     program = f"emitter._WRITE_TIMEOUT_S = 1; t.emit(settings, *[t.LOADED] * {burst}); print('done')"
     said = in_another_process(settings, program)
     assert said.endswith("done\n")
@@ -316,7 +318,7 @@ def written():
 def wait_for(size):
     while written() < size:
         time.sleep(0.01)
-path = settings.state_path / t.FILE_NAME
+path = settings.openlineage_path
 with t.Emitter(settings) as emitter:
     emitter.emit(t.LOADED)
     wait_for(1)
@@ -328,7 +330,7 @@ with t.Emitter(settings) as emitter:
     emitter.emit(t.TRAINED)
 """
     assert "the last line is not whole" in in_another_process(settings, program)
-    whole, torn, after = (settings.state_path / FILE_NAME).read_text().splitlines()
+    whole, torn, after = (settings.openlineage_path).read_text().splitlines()
     assert len(torn) == 9
     assert [openlineage_reader.parse(line).job.name for line in (whole, after)] == ["load", "training"]
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from source_files import HOLDOUT, SEED, in_file_order
 
+from db.source.holdout import is_holdout
 from db.source.text_group import text_group
-from db.source.training_set import is_holdout, read_training_set
+from db.source.training_set import read_training_set
 
 
 def test_the_order_of_the_files_decides_nothing(generated, shuffled):

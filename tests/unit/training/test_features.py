@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from listeners.training.features import Block, distinct_products, fit_features, fit_tfidf, merge_equal_columns
+from listeners.training.features import (
+    TfidfBlock,
+    distinct_products,
+    fit_features,
+    fit_tfidf,
+    merge_equal_columns,
+)
 
 # Letters that change length or class under case folding and NFKD, digits of other scripts, marks, spaces that
 # str.split and re disagree about in other languages, astral characters, and what sorts around the space.
@@ -99,9 +105,9 @@ def test_an_analyzer_without_an_exact_fast_count_is_refused(options):
 def test_the_union_transforms_new_rows_as_it_did_the_fitted_ones():
     texts = pd.DataFrame({"designation": ["le chat noir", "le chien"], "description": ["", "noir et blanc"]})
     blocks = [
-        Block("words", "designation", TfidfVectorizer()),
-        Block("chars", "designation", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3))),
-        Block("text", "description", TfidfVectorizer(ngram_range=(1, 2))),
+        TfidfBlock("words", "designation", TfidfVectorizer()),
+        TfidfBlock("chars", "designation", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3))),
+        TfidfBlock("text", "description", TfidfVectorizer(ngram_range=(1, 2))),
     ]
 
     union, features = fit_features(texts, np.array([3, 1]), blocks)

@@ -1,0 +1,73 @@
+"""What the first load recorded of its source files, and whether they are still the same: source files are immutable."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from db.load.writing import Connection, translate_errors
+from db.source.training_set import TrainingSet, fingerprints
+from db.sql import query
+from shared.config import Settings
+from shared.errors import SourceChangedError
+
+
+def recorded_source(connection: Connection) -> dict[str, Any] | None:
+    """What the first load recorded of its source: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage."""
+    _name, _percentage, recorded = last_batch(connection)
+    return recorded
+
+
+def last_batch(connection: Connection) -> tuple[str | None, Decimal | None, dict[str, Any] | None]:
+    with translate_errors("reading data_loads"):
+        row = connection.execute(query("load/last_batch")).fetchone()
+        connection.commit()
+    return (row[0], row[1], row[2]) if row else (None, None, None)
+
+
+def source_record(settings: Settings, training_set: TrainingSet) -> dict[str, Any]:
+    return {
+        "files": fingerprints(settings.data_path),
+        "total_rows": training_set.total_rows,
+        "random_seed": settings.random_seed,
+        "holdout_percentage": settings.holdout_percentage,
+    }
+
+
+def require_unchanged_source(
+    recorded: Mapping[str, Any], settings: Settings, training_set: TrainingSet
+) -> None:
+    """Refuse source files and settings that are not those of the first load.
+
+    Args:
+        recorded: what `recorded_source` gives.
+        settings: the settings now.
+        training_set: read from the files of DATA_PATH.
+
+    Raises:
+        SourceChangedError: a file or a setting that chooses the rows differs; the message says which.
+    """
+    require_unchanged_settings(recorded, settings)
+    current = source_record(settings, training_set)
+    for name in sorted(recorded["files"] | current["files"]):
+        then, now = recorded["files"].get(name), current["files"].get(name)
+        if then != now:
+            change = "is gone" if now is None else "has appeared" if then is None else "has changed"
+            raise SourceChangedError(
+                f"{name} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
+                remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
+            )
+
+
+def require_unchanged_settings(recorded: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse settings that would choose other rows than those of the first load.
+
+    Raises:
+        SourceChangedError: RANDOM_SEED or HOLDOUT_PERCENTAGE differs.
+    """
+    for setting in ("random_seed", "holdout_percentage"):
+        then, now = recorded[setting], getattr(settings, setting)
+        if then != now:
+            raise SourceChangedError(
+                f"{setting.upper()} was {then} at the first load and is {now} now",
+                remedy=f"it decides which rows are chosen: set {setting.upper()}={then}",
+            )

@@ -1,0 +1,15 @@
+"""Which products are held out: never trained on, and the rows that every model is evaluated on."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from db.source.text_group import text_group
+from shared.hashing import Salt, text_keys
+
+
+def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt.NDArray[np.bool_]:
+    """Which rows are held out, shape (rows,): decided by the text, so that near-identical products stay on one side."""
+    groups = map(text_group, rows["designation"].to_pylist(), rows["description"].to_pylist())
+    held_out: npt.NDArray[np.bool_] = text_keys(groups, random_seed, Salt.HOLDOUT) % 100 < holdout_percentage
+    return held_out

@@ -1,0 +1,14 @@
+-- One batch, with the columns of shared.batch.Batch.
+select
+    id,
+    batch_name as name,
+    status,
+    started_at,
+    completed_at,
+    total_rows,
+    week_of_batch(id) as week,
+    seal,
+    first_source as source,
+    metadata
+from batches
+where id = %(batch_id)s

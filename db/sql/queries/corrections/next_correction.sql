@@ -1,0 +1,9 @@
+-- The name of the next correction, the percentage that the last completed week has reached, and what the first load recorded of
+-- its source. No row before the first week is complete.
+select
+    'correction_' || 1 + coalesce(max(kind_number) filter (where kind = 'correction'), 0) as name,
+    max(percentage) filter (where kind = 'week') as percentage,
+    (select source from batches order by id limit 1) as source
+from batches
+where status = 'completed'
+having bool_or(kind = 'week')

@@ -1,0 +1,9 @@
+-- The last completed week, and what the first load recorded of the source files. A first load that is not complete counts as soon
+-- as it has left rows: the next attempt has to send the same ones.
+select last_week.batch_name, last_week.percentage, first_load.source
+from (select source from batches order by id limit 1) as first_load
+left join (
+    select batch_name, percentage from batches
+    where status = 'completed' and kind = 'week' order by percentage desc, id desc limit 1
+) as last_week on true
+where last_week.batch_name is not null or exists (select from products where sample_rank is not null)

@@ -1,0 +1,34 @@
+-- The batches whose datasets hold a product, in the order of the chain, with the product as they saw it: of split 'train' and
+-- labelled. The same as asking products_as_of_batch() of each batch, in one look at the product's own entries. A product is known
+-- by its `id`: batches that knew it by another productid are among them.
+with product_entries as materialized (
+    select * from products_history
+    where product_id in (select product_id from products_history where productid = %(productid)s)
+),
+label_entries as materialized (
+    select * from labels_history
+    where label_id in (select label_id from labels_history where productid in (select productid from product_entries))
+)
+select
+    batches.id as batch_id,
+    batches.batch_name,
+    product.productid,
+    product.designation,
+    label.prdtypecode
+from batches
+cross join lateral (
+    select distinct on (product_id) * from product_entries
+    where history_id <= products_up_to
+    order by product_id, history_id desc
+) as product
+cross join lateral (
+    select distinct on (label_id) * from label_entries
+    where history_id <= labels_up_to
+    order by label_id, history_id desc
+) as label
+where batches.status = 'completed'
+    and product.operation_type <> 'DELETE'
+    and product.split = 'train'
+    and label.operation_type <> 'DELETE'
+    and label.productid = product.productid
+order by batches.chain_number

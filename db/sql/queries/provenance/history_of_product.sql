@@ -1,0 +1,37 @@
+-- Everything that happened to a product and its label, and the first batch that shows it: for a change outside any batch, the
+-- next one to be completed. A product is known by its `id`: the entries from before its productid was corrected are its too.
+with entries as (
+    select
+        history_id, 'products' as table_name, operation_type, operation_date, load_batch_id, changed_by, application,
+        productid, designation, description, split, null::integer as prdtypecode
+    from products_history
+    where product_id in (select product_id from products_history where productid = %(productid)s)
+    union all
+    select
+        history_id, 'labels', operation_type, operation_date, load_batch_id, changed_by, application,
+        productid, null, null, null, prdtypecode
+    from labels_history
+    where label_id in (select label_id from labels_history where productid = %(productid)s)
+)
+select
+    table_name,
+    operation_type,
+    operation_date,
+    load_batch_id is null as outside_any_batch,
+    changed_by,
+    application,
+    productid,
+    designation,
+    description,
+    split,
+    prdtypecode,
+    (
+        select batch_name
+        from batches
+        where status = 'completed'
+            and case table_name when 'products' then products_up_to else labels_up_to end >= entries.history_id
+        order by chain_number
+        limit 1
+    ) as batch_name
+from entries
+order by operation_date, history_id

@@ -1,0 +1,12 @@
+-- What each finished stage has recorded, with its batch's seal; for a model also what is recorded of its dataset.
+select
+    stage_ledger.batch_id,
+    stage_ledger.batch_name,
+    stage_ledger.stage,
+    batches.seal,
+    case stage_ledger.stage when 'snapshot' then batches.dataset else batches.model end as result,
+    batches.dataset
+from stage_ledger
+join batches on batches.id = stage_ledger.batch_id
+where stage_ledger.state = 'finished'
+order by stage_ledger.batch_id, stage_ledger.stage

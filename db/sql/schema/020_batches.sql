@@ -1,0 +1,49 @@
+-- One row a batch, with a typed column for everything that other SQL and Python read from `metadata`. It is the one place that
+-- knows where a record lies in the JSON. The planner inlines it, so that a column nobody asks for costs nothing and the indexes
+-- on expressions of `metadata` are used.
+create or replace view batches as
+select
+    data_loads.id,
+    batch_name,
+    split_part(batch_name, '_', 1) as kind,  -- 'week' or 'correction'
+    split_part(batch_name, '_', 2)::integer as kind_number,  -- 7 in week_7
+    percentage,
+    status,
+    total_rows,
+    started_at,
+    completed_at,
+    -- what the load recorded
+    metadata -> 'source' as source,
+    (select first_load.metadata -> 'source' from public.data_loads as first_load order by first_load.id limit 1) as first_source,
+    metadata #>> '{source,reason}' as reason,
+    (metadata #>> '{load,rows}')::bigint as loaded_rows,
+    (metadata #>> '{load,target_rows}')::bigint as target_rows,
+    (metadata #>> '{load,held_out}')::bigint as held_out,
+    metadata #>> '{load,error}' as load_error,
+    -- the hash chain: the batch's number in it, how far the history belongs to the batch, and its seal
+    (metadata #>> '{audit,number}')::bigint as chain_number,
+    (metadata #>> '{audit,products_history_id}')::bigint as products_up_to,
+    (metadata #>> '{audit,labels_history_id}')::bigint as labels_up_to,
+    metadata #>> '{audit,seal}' as seal,
+    -- what the stages recorded
+    metadata -> 'snapshot' as snapshot,
+    metadata -> 'training' as training,
+    coalesce(metadata #>> '{snapshot,state}', 'waiting') as snapshot_state,
+    coalesce(metadata #>> '{training,state}', 'waiting') as training_state,
+    metadata #> '{snapshot,result}' as dataset,
+    metadata #> '{training,result}' as model,
+    metadata #>> '{snapshot,result,run_id}' as dataset_run_id,
+    metadata #>> '{training,result,run_id}' as model_run_id,
+    (metadata #>> '{training,result,model_version}')::integer as model_version,
+    metadata
+from public.data_loads;
+
+-- The last week whose rows a completed batch holds: its own, or for a correction the one before it.
+create or replace function week_of_batch(batch_id bigint) returns integer
+language sql stable
+as $$
+    select max(week.kind_number)
+    from public.batches as week
+    join public.batches as batch on batch.id = batch_id and week.products_up_to <= batch.products_up_to
+    where week.kind = 'week' and week.status = 'completed'
+$$;

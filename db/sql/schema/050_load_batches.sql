@@ -1,0 +1,169 @@
+-- Batches: claimed, filled, completed by the loader through these functions and no other way.
+
+create or replace function require_role(step text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- session_user is who logged in; current_user is the owner inside the functions that call this one
+    if not pg_has_role(session_user, 'rakuten_' || step, 'member') then
+        raise exception '% may not do the work of rakuten_%', session_user, step
+            using errcode = 'insufficient_privilege';
+    end if;
+end;
+$$;
+
+-- Take a batch up: a new one, a failed one, or a 'running' one whose loader was killed. Returns its id.
+create or replace function claim_batch(name text, percentage numeric, source jsonb) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    batch_id bigint;
+begin
+    perform public.require_role('loader');
+    -- a load that is under way holds this lock (begin_batch): refuse at once, do not wait for it and do it again
+    perform from public.data_loads where batch_name = claim_batch.name for no key update nowait;
+    insert into public.data_loads as batch (batch_name, percentage, metadata)
+    values (claim_batch.name, claim_batch.percentage, jsonb_build_object('source', source))
+    on conflict (batch_name) do update
+        set status = 'running',
+            percentage = excluded.percentage,
+            started_at = clock_timestamp(),
+            metadata = batch.metadata - 'load' || excluded.metadata
+        where batch.status <> 'completed'
+    returning batch.id into batch_id;
+    if batch_id is null then
+        raise exception 'batch % is complete', quote_literal(name) using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    return batch_id;
+end;
+$$;
+
+-- Start working for a batch in this transaction: the audit attributes every change to it.
+-- The row lock says that its loader lives; a killed loader's lock is gone, and the batch can be claimed again.
+create or replace function begin_batch(batch_id bigint) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_role('loader');
+    perform from public.data_loads where id = batch_id and status = 'running' for no key update nowait;
+    if not found then
+        raise exception 'batch % is not running', batch_id using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    perform set_config('rakuten.batch_id', batch_id::text, true);
+end;
+$$;
+
+-- Refuse a record that the views cannot read, before everybody has to live with it. Volatile, to see what its caller wrote.
+create or replace function require_readable(batch_id bigint) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform to_jsonb(line) from public.pipeline_status as line where line.batch_id = require_readable.batch_id;
+    perform to_jsonb(line) from public.stage_ledger as line where line.batch_id = require_readable.batch_id;
+end;
+$$;
+
+-- Record what the load did or why it failed, under metadata -> load.
+create or replace function record_load(batch_id bigint, load jsonb) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_role('loader');
+    update public.data_loads
+    set metadata = jsonb_set(metadata, '{load}', coalesce(metadata -> 'load', '{}') || load)
+    where id = batch_id and status = 'running';
+    perform public.require_readable(batch_id);
+end;
+$$;
+
+create or replace function fail_batch(batch_id bigint, reason text) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_role('loader');
+    update public.data_loads
+    set status = 'failed',
+        metadata = jsonb_set(metadata, '{load}', coalesce(metadata -> 'load', '{}') || jsonb_build_object('error', reason))
+    where id = batch_id and status = 'running';
+end;
+$$;
+
+create or replace function complete_batch(batch_id bigint) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_role('loader');
+    update public.data_loads set status = 'completed' where id = batch_id and status = 'running';
+    if not found and not exists (select from public.data_loads where id = batch_id and status = 'completed') then
+        raise exception 'batch % is not running', batch_id using errcode = 'object_not_in_prerequisite_state';
+    end if;
+end;
+$$;
+
+-- Whoever completes a batch, by whatever statement, seals it: the watermarks say how far the history belongs to it.
+-- The table locks wait for every writer, and for whoever completes another batch, and hold new ones off until this
+-- transaction commits, so no entry below a watermark can appear later: a history id is drawn only under the ROW EXCLUSIVE
+-- lock of the table it audits.
+-- Nobody waits behind a forgotten transaction for ever: the lock is given up after a while, and completing can be repeated.
+create or replace function seal_batch() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '30s'
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'a batch is completed in READ COMMITTED: an older snapshot would miss what others have committed'
+            using errcode = 'invalid_transaction_state';
+    end if;
+    lock table public.products, public.labels in share row exclusive mode;
+    new.completed_at := clock_timestamp();
+    new.total_rows := (select count(*) from public.products);
+    new.metadata := new.metadata || jsonb_build_object('audit', jsonb_build_object(
+        'number', 1 + coalesce((select max(chain_number) from public.batches where status = 'completed'), 0),
+        'products_history_id', (select coalesce(max(history_id), 0) from public.products_history),
+        'labels_history_id', (select coalesce(max(history_id), 0) from public.labels_history)
+    ));
+    new.metadata := jsonb_set(new.metadata, '{audit}', public.audit_of(new));
+    return new;
+end;
+$$;
+
+create or replace function refuse_changing_batch() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception 'batch % is complete and does not change', quote_literal(old.batch_name)
+        using errcode = 'object_not_in_prerequisite_state';
+end;
+$$;
+
+-- What decides is in the triggers' conditions: the stages write to `metadata` between a commit and the work on it, and a
+-- condition that is not met costs a hundredth of a call.
+create or replace trigger _100_seal_insert before insert on data_loads
+    for each row when (new.status = 'completed') execute function seal_batch();
+create or replace trigger _100_seal_update before update on data_loads
+    for each row when (new.status = 'completed' and old.status <> 'completed') execute function seal_batch();
+create or replace trigger _200_unchanged before update on data_loads
+    for each row when (
+        old.status = 'completed'
+        and (new.id, new.batch_name, new.percentage, new.total_rows, new.completed_at, new.status, new.metadata -> 'audit')
+            is distinct from
+            (old.id, old.batch_name, old.percentage, old.total_rows, old.completed_at, old.status, old.metadata -> 'audit')
+    ) execute function refuse_changing_batch();
+
+create or replace trigger _000_append_only before delete or truncate on data_loads
+    for each statement execute function refuse_rewriting_history();
+
+alter table data_loads
+    enable always trigger _000_append_only,
+    enable always trigger _100_seal_insert,
+    enable always trigger _100_seal_update,
+    enable always trigger _200_unchanged;

@@ -1,0 +1,20 @@
+-- The notification that wakes the snapshot listener. PostgreSQL sends it with the commit that completes the batch.
+
+create or replace function notify_batch_completed() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_notify('batch_completed', jsonb_build_object('v', 1, 'batch_id', new.id)::text);
+    return null;
+end;
+$$;
+
+create or replace trigger _900_notify_insert after insert on data_loads
+    for each row when (new.status = 'completed') execute function notify_batch_completed();
+create or replace trigger _900_notify_update after update on data_loads
+    for each row when (new.status = 'completed' and old.status <> 'completed') execute function notify_batch_completed();
+
+alter table data_loads
+    enable always trigger _900_notify_insert,
+    enable always trigger _900_notify_update;

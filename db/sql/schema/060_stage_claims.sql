@@ -1,0 +1,194 @@
+-- The work queue of the two stages: metadata -> snapshot and metadata -> training of each completed batch.
+--
+--   (absent) -> running -> finished
+--                 | ^         |
+--                 v |         |  (its run is gone from MLflow: reopen_stage)
+--              waiting <------'
+--                 |
+--                 '-> failed   (the batch's own fault, too often: for good, until retry_stage)
+--
+-- A batch waits with a `retry_at` after a failure, of which it has max_attempts, and after an outage (MLflow away, disk
+-- full), which is nobody's fault and is waited out however long it lasts.
+--
+-- A worker holds the advisory lock of (stage, batch) on its session while it works, so a dead worker's claim is free
+-- at once. Every claim draws a new attempt number, and whoever records anything must name the newest: a worker that
+-- lost its lock and comes back is fenced off.
+
+create or replace function require_stage(stage text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if stage is null or stage not in ('snapshot', 'training') then
+        raise exception 'unknown stage: %', quote_nullable(stage) using errcode = 'invalid_parameter_value';
+    end if;
+    perform public.require_role(stage);
+end;
+$$;
+
+-- When a batch may be worked on, as seen at a moment. One that lies ahead is waited for only if it was set before that moment: a
+-- clock that is set back must hold up nothing.
+create or replace function ready_at(record jsonb, completed_at timestamptz, seen_at timestamptz) returns timestamptz
+language sql stable
+return case
+    when (record ->> 'retry_at')::timestamptz is null then least(completed_at, seen_at)
+    when seen_at < greatest((record ->> 'failed_at')::timestamptz, (record ->> 'postponed_at')::timestamptz) then seen_at
+    else (record ->> 'retry_at')::timestamptz
+end;
+
+-- What waits for a stage, oldest first. `ready_at` lies in the future while a failure or an outage backs off.
+-- A branch for each stage, so that each reads its partial index: however many batches are done, looking costs the same.
+-- No SET clause, so that the planner inlines it into the functions that look.
+create or replace function pending_batches(stage text)
+returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
+language sql stable
+as $$
+    select
+        id,
+        data_loads.batch_name,
+        coalesce(record ->> 'state', 'waiting'),
+        coalesce((record ->> 'attempt')::integer, 0),
+        coalesce((record ->> 'failures')::integer, 0),
+        public.ready_at(record, completed_at, now())
+    from (
+        select id, data_loads.batch_name, completed_at, metadata -> 'snapshot' as record
+        from public.data_loads
+        where stage = 'snapshot'
+            and status = 'completed'
+            and metadata #>> '{snapshot,state}' is distinct from 'finished'
+        union all
+        select id, data_loads.batch_name, completed_at, metadata -> 'training' as record
+        from public.data_loads
+        where stage = 'training'
+            and status = 'completed'
+            and metadata #>> '{training,state}' is distinct from 'finished'
+            and metadata #>> '{snapshot,state}' = 'finished'
+    ) as data_loads
+    where record ->> 'state' is distinct from 'failed'
+    order by id
+$$;
+
+-- Claim a batch: the attempt number, or null when another session works on it or nothing is left to do.
+-- `waited` is the time since the worker woke, so that all recorded times are of one clock, the server's.
+create or replace function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    next_attempt integer;
+    moment       timestamptz;
+begin
+    perform public.require_stage(stage);
+    if not pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer) then
+        return null;
+    end if;
+    -- Whoever recorded an outcome has released the advisory lock before the commit. So the moment is later than any of theirs, and
+    -- the UPDATE waits for the commit and asks its conditions again: they are of this one row.
+    moment := clock_timestamp();
+    update public.data_loads
+    set metadata = jsonb_set(metadata, array[stage], coalesce(metadata -> stage, '{}') - 'retry_at' || jsonb_build_object(
+        'state', 'running',
+        'attempt', coalesce((metadata #>> array[stage, 'attempt'])::integer, 0) + 1,
+        'worker', worker,
+        'wake', wake,
+        'woken_at', moment - waited,
+        'claimed_at', moment
+    ))
+    where id = batch_id
+        and status = 'completed'
+        and coalesce(metadata #>> array[stage, 'state'], 'waiting') in ('waiting', 'running')
+        and (stage = 'snapshot' or metadata #>> '{snapshot,state}' = 'finished')
+        and public.ready_at(metadata -> stage, completed_at, moment) <= moment
+    returning (metadata #>> array[stage, 'attempt'])::integer into next_attempt;
+    if next_attempt is null then
+        perform pg_advisory_unlock(public.stage_lock_class(stage), batch_id::integer);
+    end if;
+    return next_attempt;
+end;
+$$;
+
+-- Claim the oldest batch that is ready and that no other worker holds; no row when there is none. It returns the batch too, so that
+-- the worker needs no further query between a commit and its work.
+-- `notified` holds the seconds since the notification that named a batch, by batch id. For any other batch `wake` says what woke
+-- the worker.
+-- The statement is planned once, because it takes less time than planning, and for an index scan. The planner takes nearly every
+-- batch for pending and would read the whole table, or by a bitmap scan all that was pending since the last vacuum; an index scan
+-- marks the dead entries that it meets.
+create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
+returns table (
+    attempt integer, failures integer, wake_source text,
+    id bigint, name text, status text, started_at timestamptz, completed_at timestamptz, total_rows bigint,
+    week integer, seal text, source jsonb, metadata jsonb
+)
+language plpgsql security definer rows 1
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+declare
+    pending  record;
+    notified_s double precision;
+begin
+    for pending in
+        select * from public.pending_batches(stage) as waiting where waiting.ready_at <= clock_timestamp()
+    loop
+        notified_s := notified ->> pending.batch_id::text;
+        wake_source := case when notified_s is null then wake else 'notify' end;
+        attempt := public.claim_stage(
+            pending.batch_id, stage, worker, wake_source, coalesce(make_interval(secs => notified_s), waited)
+        );
+        if attempt is not null then
+            select
+                coalesce((batch.metadata #>> array[stage, 'failures'])::integer, 0),
+                batch.id, batch.batch_name, batch.status, batch.started_at, batch.completed_at, batch.total_rows,
+                public.week_of_batch(batch.id), batch.seal, batch.first_source, batch.metadata
+            into failures, id, name, status, started_at, completed_at, total_rows, week, seal, source, metadata
+            from public.batches as batch
+            where batch.id = pending.batch_id;
+            return next;
+            return;
+        end if;
+    end loop;
+end;
+$$;
+
+-- Is this attempt still the newest and unfinished? Asked before anything is published.
+create or replace function holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from public.data_loads
+        where id = batch_id
+            and metadata #>> array[stage, 'state'] = 'running'
+            and (metadata #>> array[stage, 'attempt'])::integer = attempt
+    )
+$$;
+
+-- Keep a claim alive from whatever session its worker has now: a lost connection has dropped the lock, so take it again.
+-- False: the attempt is fenced, or another session was faster.
+create or replace function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_stage(stage);
+    if not public.holds_stage(batch_id, stage, attempt) then
+        return false;
+    end if;
+    return public.holds_stage_lock(batch_id, stage)
+        or pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer);
+end;
+$$;
+
+create or replace function holds_stage_lock(batch_id bigint, stage text) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from pg_catalog.pg_locks
+        where locktype = 'advisory' and pid = pg_backend_pid() and granted
+            and classid::bigint = public.stage_lock_class(stage) and objid::bigint = batch_id
+    )
+$$;

@@ -1,0 +1,152 @@
+-- What becomes of a claim: its outcome is recorded, and the next stage or the next attempt is notified.
+
+create or replace function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_stage(stage);
+    update public.data_loads
+    set metadata = jsonb_set(metadata, array[stage], metadata -> stage || entry)
+    where id = batch_id
+        and metadata #>> array[stage, 'state'] = 'running'
+        and (metadata #>> array[stage, 'attempt'])::integer = attempt;
+    if not found then
+        raise exception 'attempt % of % on batch % is fenced: another worker has claimed it since', attempt, stage, batch_id
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    while public.holds_stage_lock(batch_id, stage) loop  -- a session may have taken its own lock twice
+        perform pg_advisory_unlock(public.stage_lock_class(stage), batch_id::integer);
+    end loop;
+end;
+$$;
+
+-- Record the result and ring the next stage's doorbell, in one transaction.
+create or replace function finish_stage(batch_id bigint, stage text, attempt integer, result jsonb) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
+        'state', 'finished', 'finished_at', clock_timestamp(), 'error', null, 'outage_since', null, 'result', result
+    ));
+    perform public.require_readable(batch_id);
+    perform pg_notify(
+        case stage when 'snapshot' then 'dataset_ready' else 'model_trained' end,
+        jsonb_build_object('v', 1, 'batch_id', batch_id, 'run_id', result ->> 'run_id')::text
+    );
+end;
+$$;
+
+-- Record a failure: try again after `backoff`, or, when it is null, give up until retry_stage.
+create or replace function fail_stage(batch_id bigint, stage text, attempt integer, error text, backoff interval) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
+        'state', case when backoff is null then 'failed' else 'waiting' end,
+        'failures', coalesce((
+            select (metadata #>> array[stage, 'failures'])::integer from public.data_loads where id = batch_id
+        ), 0) + 1,
+        'failed_at', clock_timestamp(),
+        'retry_at', clock_timestamp() + backoff,
+        'outage_since', null,
+        'error', error
+    ));
+    if backoff is null then
+        perform pg_notify('stage_failed', jsonb_build_object(
+            'v', 1, 'batch_id', batch_id, 'stage', stage, 'attempt', attempt
+        )::text);
+    end if;
+end;
+$$;
+
+-- Wait out an outage: no failure of the batch, so it never gives up. The delay doubles from `first` up to `longest`.
+create or replace function postpone_stage(
+    batch_id bigint, stage text, attempt integer, reason text, first interval, longest interval
+) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    record  jsonb := (select metadata -> stage from public.data_loads where id = batch_id);
+    lasting boolean := record ->> 'outage_since' is not null;
+    -- how often in a row, which the total does not tell
+    in_a_row integer := case when lasting then coalesce((record ->> 'outages_in_a_row')::integer, 0) + 1 else 1 end;
+begin
+    perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
+        'state', 'waiting',
+        'outages', coalesce((record ->> 'outages')::integer, 0) + 1,
+        'outages_in_a_row', in_a_row,
+        'outage_since', coalesce((record ->> 'outage_since')::timestamptz, clock_timestamp()),
+        'postponed_at', clock_timestamp(),
+        'retry_at', clock_timestamp() + least(first * 2 ^ least(in_a_row - 1, 30), longest),
+        'error', reason
+    ));
+end;
+$$;
+
+-- Open a finished stage again whose run MLflow no longer has: it is built once more, to the same bytes. True when it was.
+create or replace function reopen_stage(batch_id bigint, stage text, run_id text, reason text) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_stage(stage);
+    update public.data_loads
+    set metadata = jsonb_set(metadata, array[stage], (metadata -> stage) - 'result' || jsonb_build_object(
+        'state', 'waiting', 'failures', 0, 'reopened_at', clock_timestamp(), 'error', reason
+    ))
+    where id = batch_id
+        and metadata #>> array[stage, 'state'] = 'finished'
+        and metadata #>> array[stage, 'result', 'run_id'] = run_id;  -- and not one that was recorded meanwhile
+    if not found then
+        return false;
+    end if;
+    perform public.ring_stage(batch_id, stage);
+    return true;
+end;
+$$;
+
+-- Hand a claim back unfinished (SIGTERM): no failure, and another worker may take it up at once.
+create or replace function release_stage(batch_id bigint, stage text, attempt integer) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.record_stage(batch_id, stage, attempt, jsonb_build_object('state', 'waiting'));
+    perform public.ring_stage(batch_id, stage);
+end;
+$$;
+
+create or replace function ring_stage(batch_id bigint, stage text) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select case stage
+        when 'snapshot' then pg_notify('batch_completed', jsonb_build_object('v', 1, 'batch_id', batch_id)::text)
+        else pg_notify('dataset_ready', jsonb_build_object(
+            'v', 1, 'batch_id', batch_id,
+            'run_id', (select metadata #>> '{snapshot,result,run_id}' from public.data_loads where id = batch_id)
+        )::text)
+    end
+$$;
+
+-- Revive a stage that gave up. True when there was something to revive.
+create or replace function retry_stage(batch_id bigint, stage text) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform public.require_stage(stage);
+    update public.data_loads
+    set metadata = jsonb_set(metadata, array[stage], metadata -> stage || '{"state": "waiting", "failures": 0, "retry_at": null}')
+    where id = batch_id and metadata #>> array[stage, 'state'] = 'failed';
+    if not found then
+        return false;
+    end if;
+    perform public.ring_stage(batch_id, stage);
+    return true;
+end;
+$$;

@@ -1,0 +1,95 @@
+-- What people read: the stages' ledger, and one line a batch.
+
+create or replace function seconds_between(earlier timestamptz, later text) returns double precision
+language sql stable
+return extract(epoch from later::timestamptz - earlier)::double precision;
+
+-- The wake ledger: one line for each completed batch and stage. What woke its worker, and the seconds from one step to the
+-- next: the batch is ready (loaded, or its dataset is there) -> a worker wakes -> claims it -> is done. All times are the
+-- server's. A batch that was repeated shows its latest attempt; `ready_at` stays the first moment it could be worked on.
+create or replace view stage_ledger as
+select
+    batches.id as batch_id,
+    batch_name,
+    stages.stage,
+    coalesce(record ->> 'state', 'waiting') as state,
+    coalesce((record ->> 'attempt')::integer, 0) as attempts,
+    coalesce((record ->> 'failures')::integer, 0) as failures,
+    coalesce((record ->> 'outages')::integer, 0) as outages,
+    record ->> 'wake' as wake,
+    ready_at,
+    (record ->> 'woken_at')::timestamptz as woken_at,
+    (record ->> 'claimed_at')::timestamptz as claimed_at,
+    (record ->> 'finished_at')::timestamptz as finished_at,
+    (record ->> 'retry_at')::timestamptz as retry_at,
+    (record ->> 'outage_since')::timestamptz as outage_since,
+    seconds_between(ready_at, record ->> 'woken_at') as ready_to_wake_s,
+    seconds_between((record ->> 'woken_at')::timestamptz, record ->> 'claimed_at') as wake_to_claim_s,
+    seconds_between((record ->> 'claimed_at')::timestamptz, record ->> 'finished_at') as claim_to_done_s,
+    record ->> 'worker' as worker,
+    record #>> '{result,run_id}' as run_id,
+    record ->> 'error' as error,
+    exists (
+        select from pg_catalog.pg_locks
+        where locktype = 'advisory'
+            and granted
+            and database = (select oid from pg_catalog.pg_database where datname = current_database())
+            and classid::bigint = stage_lock_class(stages.stage)
+            and objid::bigint = batches.id
+    ) as held
+from batches
+cross join lateral (
+    values
+        ('snapshot', snapshot, completed_at),
+        ('training', training, (snapshot ->> 'finished_at')::timestamptz)
+) as stages (stage, record, ready_at)
+where status = 'completed'
+order by batches.id, stages.stage;
+
+-- One line a batch: what was loaded, and what each stage made of it, with the seconds from one event to the next.
+create or replace view pipeline_status as
+select
+    id as batch_id,
+    batch_name,
+    percentage,
+    status,
+    total_rows,
+    loaded_rows as new_rows,
+    started_at,
+    completed_at,
+    load_error,
+    snapshot_state,
+    (snapshot ->> 'attempt')::integer as snapshot_attempts,
+    snapshot ->> 'wake' as snapshot_wake,
+    (dataset ->> 'total_rows')::bigint as snapshot_rows,
+    dataset_run_id,
+    seconds_between(completed_at, snapshot ->> 'woken_at') as commit_to_wake_s,
+    seconds_between(completed_at, snapshot ->> 'finished_at') as commit_to_dataset_s,
+    snapshot ->> 'error' as snapshot_error,
+    training_state,
+    (training ->> 'attempt')::integer as training_attempts,
+    training ->> 'wake' as training_wake,
+    model_run_id,
+    model_version,
+    (model ->> 'champion')::boolean as became_champion,
+    (model ->> 'f1_score')::double precision as f1_score,
+    (model ->> 'f1_score_ci_low')::double precision as f1_score_ci_low,
+    (model ->> 'f1_score_ci_high')::double precision as f1_score_ci_high,
+    (model ->> 'accuracy')::double precision as accuracy,
+    seconds_between((snapshot ->> 'finished_at')::timestamptz, training ->> 'woken_at') as dataset_to_wake_s,
+    seconds_between(completed_at, training ->> 'finished_at') as commit_to_model_s,
+    training ->> 'error' as training_error,
+    seconds_between((snapshot ->> 'woken_at')::timestamptz, snapshot ->> 'claimed_at')
+        as snapshot_wake_to_claim_s,
+    seconds_between((snapshot ->> 'claimed_at')::timestamptz, snapshot ->> 'finished_at')
+        as snapshot_claim_to_done_s,
+    (snapshot ->> 'failures')::integer as snapshot_failures,
+    (snapshot ->> 'outages')::integer as snapshot_outages,
+    seconds_between((training ->> 'woken_at')::timestamptz, training ->> 'claimed_at')
+        as training_wake_to_claim_s,
+    seconds_between((training ->> 'claimed_at')::timestamptz, training ->> 'finished_at')
+        as training_claim_to_done_s,
+    (training ->> 'failures')::integer as training_failures,
+    (training ->> 'outages')::integer as training_outages
+from batches
+order by id;

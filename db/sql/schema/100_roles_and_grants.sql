@@ -1,0 +1,94 @@
+-- Least privilege: each role may do its own step. They are groups here; whoever runs the cluster gives them logins.
+-- Roles belong to the whole cluster, so another database, or another upgrade at this very moment, may have made them.
+
+do $$
+declare
+    role_name text;
+begin
+    foreach role_name in array array['rakuten_loader', 'rakuten_snapshot', 'rakuten_training', 'rakuten_reader'] loop
+        if not exists (select from pg_roles where rolname = role_name) then
+            begin
+                execute format('create role %I nologin', role_name);
+            exception when duplicate_object or unique_violation then
+                null;
+            end;
+        end if;
+    end loop;
+    -- nothing for PUBLIC in this database but to connect
+    execute format('revoke temporary on database %I from public', current_database());
+    execute format('grant temporary on database %I to rakuten_loader', current_database());
+end;
+$$;
+
+revoke all on schema public from public;
+revoke all on all tables in schema public from public;
+revoke all on all functions in schema public from public;
+
+-- SECURITY DEFINER functions run as whoever runs this script, also where somebody else owns the database
+grant usage on schema public to current_user;
+grant usage on schema public to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
+
+grant select on all tables in schema public to rakuten_reader;
+grant execute on function
+    products_at(bigint, timestamptz),
+    products_as_of_batch(bigint),
+    products_as_of(timestamptz),
+    products_diff(bigint, bigint),
+    pending_batches(text),
+    ready_at(jsonb, timestamptz, timestamptz),
+    seconds_between(timestamptz, text),
+    verify_seals(),
+    week_of_batch(bigint),
+    audit_of(data_loads),
+    products_history_digest(bigint, bigint),
+    labels_history_digest(bigint, bigint)
+to rakuten_reader;
+
+-- Every step may look; only products and their past are kept from the training role, which reads MLflow.
+grant select on all tables in schema public to rakuten_loader, rakuten_snapshot;
+grant select on data_loads, batches, pipeline_status, stage_ledger to rakuten_training;
+
+grant insert, update, delete on products, labels to rakuten_loader;
+grant execute on function
+    claim_batch(text, numeric, jsonb),
+    begin_batch(bigint),
+    record_load(bigint, jsonb),
+    fail_batch(bigint, text),
+    complete_batch(bigint)
+to rakuten_loader;
+
+grant execute on function
+    products_at(bigint, timestamptz),
+    products_as_of_batch(bigint),
+    products_as_of(timestamptz)
+to rakuten_snapshot;
+
+grant execute on function
+    pending_batches(text),
+    ready_at(jsonb, timestamptz, timestamptz),
+    stage_lock_class(text),
+    seconds_between(timestamptz, text),
+    week_of_batch(bigint)
+to rakuten_loader, rakuten_snapshot, rakuten_training;
+
+-- the doctor reads the products too, which the training role may not
+grant execute on function
+    pipeline_doctor(interval, interval),
+    listener_sessions(),
+    stage_lock_class(text),
+    products_at(bigint, timestamptz),
+    products_as_of(timestamptz)
+to rakuten_reader, rakuten_loader, rakuten_snapshot;
+
+grant execute on function
+    claim_stage(bigint, text, text, text, interval),
+    claim_next(text, text, text, interval, jsonb),
+    hold_stage(bigint, text, integer),
+    holds_stage(bigint, text, integer),
+    finish_stage(bigint, text, integer, jsonb),
+    fail_stage(bigint, text, integer, text, interval),
+    postpone_stage(bigint, text, integer, text, interval, interval),
+    reopen_stage(bigint, text, text, text),
+    release_stage(bigint, text, integer),
+    retry_stage(bigint, text)
+to rakuten_snapshot, rakuten_training;

@@ -1,0 +1,157 @@
+"""A stage's claims on batches, in PostgreSQL: take one, keep it, record its outcome.
+
+PostgreSQL decides which worker has a batch (db/sql/schema/060_stage_claims.sql): a session advisory lock that ends with its holder,
+and an attempt number that fences a worker that comes back too late. Any number of replicas may run.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+import psycopg
+import structlog
+from psycopg.types.json import Jsonb
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from db.connect import BACKOFF, conninfo_for
+from db.sql import query
+from listeners.doorbell import Doorbell
+from listeners.listen import WakeUp
+from shared.batch import Batch
+from shared.errors import FencedError
+from shared.events import Stage
+
+logger = structlog.get_logger()
+
+# While another worker holds a batch: how soon its death is noticed.
+_BUSY_INTERVAL_S: Final = 0.25
+# No statement here waits for anything but a row lock that is held for milliseconds.
+_STATEMENT_DEADLINE_S: Final = 15.0
+
+
+class Claim(NamedTuple):
+    """A batch that this worker holds, under an attempt number of its own. `wake` says what woke the worker for it."""
+
+    batch: Batch
+    attempt: int
+    failures: int
+    wake: str
+
+
+class StageClaims:
+    """The claims of one worker, on a connection of its own that is made anew whenever it is lost."""
+
+    def __init__(self, stage: Stage, conninfo: str) -> None:
+        self._stage = stage
+        self._conninfo = conninfo
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._session: psycopg.AsyncConnection[Any] | None = None
+
+    async def claim_next(self, wake: WakeUp, doorbell: Doorbell) -> Claim | None:
+        """Claim the oldest batch that is ready and free; None when there is none."""
+        parameters = {
+            "stage": self._stage,
+            "worker": self._worker,
+            "wake": wake.source,
+            "waited": timedelta(seconds=max(0.0, time.monotonic() - wake.at)),
+            "notified": Jsonb(doorbell.notified()),
+        }
+        rows = await self._retrying_query(query("stages/claim_next"), parameters)
+        if not rows:
+            return None
+        [(attempt, failures, wake_source, *columns)] = rows
+        batch = Batch(*columns)
+        doorbell.forget(batch.id)
+        return Claim(batch, attempt, failures, wake_source)
+
+    async def next_look_in_s(self) -> float | None:
+        """Return when to look again: when a backoff ends, soon if another worker holds a batch, None if nothing waits."""
+        [(due_in_s, held_by_another)] = await self._retrying_query(
+            query("stages/next_look"), {"stage": self._stage}
+        )
+        return _BUSY_INTERVAL_S if held_by_another else due_in_s
+
+    async def hold(self, claim: Claim) -> None:
+        """Prove that the claim stands, and take the lock again if the connection that held it was lost.
+
+        Raises:
+            FencedError: another worker has claimed the batch.
+        """
+        [(held,)] = await self._retrying_query("select hold_stage(%s, %s, %s)", self._key(claim))
+        if not held:
+            raise FencedError(f"another worker has claimed batch {claim.batch.id}")
+
+    async def finish(self, claim: Claim, result: dict[str, Any]) -> None:
+        """Record the result and notify the next stage."""
+        await self._record("select finish_stage(%s, %s, %s, %s)", claim, Jsonb(result))
+
+    async def release(self, claim: Claim) -> None:
+        """Hand the batch back unfinished."""
+        await self._record("select release_stage(%s, %s, %s)", claim)
+
+    async def postpone(self, claim: Claim, reason: str, first: timedelta, longest: timedelta) -> None:
+        """Put the batch back for the duration of an outage; the delay doubles from `first` up to `longest`."""
+        await self._record("select postpone_stage(%s, %s, %s, %s, %s, %s)", claim, reason, first, longest)
+
+    async def fail(self, claim: Claim, reason: str, backoff: timedelta | None) -> None:
+        """Count a failure and try again after `backoff`; None gives the batch up until `rakuten retry`."""
+        await self._record("select fail_stage(%s, %s, %s, %s, %s)", claim, reason, backoff)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def fileno(self) -> int | None:
+        """Return the descriptor of the connection, which becomes readable when the connection is lost; None without one."""
+        return None if self._session is None or self._session.closed else self._session.fileno()
+
+    def _key(self, claim: Claim) -> list[object]:
+        return [claim.batch.id, self._stage, claim.attempt]
+
+    async def _record(self, statement: str, claim: Claim, *values: object) -> None:
+        """Record an outcome; FencedError if the claim was lost by then."""
+        try:
+            await self._retrying_query(statement, [*self._key(claim), *values])
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise FencedError(str(error).splitlines()[0]) from error
+
+    async def _retrying_query(self, statement: str, parameters: Any) -> list[Any]:
+        """Run a statement that is safe to repeat, through any number of lost connections.
+
+        Recording is safe: if the first run was committed and only its answer lost, the state it left fences the repetition.
+        """
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_is_worth_repeating), wait=BACKOFF, before_sleep=_log_retry
+        ):
+            with attempt:
+                return await self._query(statement, parameters)
+        raise AssertionError("unreachable: the loop above only ends by returning")
+
+    async def _query(self, statement: str, parameters: Any) -> list[Any]:
+        """Run a statement. A connection that was lost is made anew; a statement that hangs counts as a lost connection."""
+        try:
+            async with asyncio.timeout(_STATEMENT_DEADLINE_S):
+                if self._session is None or self._session.closed or self._session.broken:
+                    self._session = await psycopg.AsyncConnection.connect(
+                        conninfo_for(self._conninfo, f"rakuten {self._stage} work"), autocommit=True
+                    )
+                cursor = await self._session.execute(statement, parameters)
+                return await cursor.fetchall()
+        except TimeoutError as error:
+            await self.close()
+            raise psycopg.OperationalError(f"no answer within {_STATEMENT_DEADLINE_S:g} s") from error
+
+
+def _is_worth_repeating(error: BaseException) -> bool:
+    """Tell a connection that broke or cannot be made from a statement that PostgreSQL rejects."""
+    return isinstance(error, psycopg.OperationalError) and not isinstance(
+        error, psycopg.errors.ObjectNotInPrerequisiteState
+    )
+
+
+def _log_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning("work connection lost", error=str(error).strip(), attempt=state.attempt_number)
