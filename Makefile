@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export UV_PYTHON_DOWNLOADS := never
 
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
-DEMO_EXTRAS := ml,mlflow-server,embedded,generate
+DEMO_EXTRAS := ml,mlflow-server,embedded
 
 DATA ?=
 WEEKS ?=

@@ -14,8 +14,8 @@ logger = structlog.get_logger()
 
 # More batches than ever wait at once; a flood of forged notifications must not grow the memory.
 _REMEMBERED: Final = 1024
-# ... nor the log: the first refusal is shown, the others of this time are counted.
-_SUMMARY_INTERVAL_S: Final = 10.0
+# ... nor the log: at most one line in this time, which counts the others.
+_LOG_INTERVAL_S: Final = 10.0
 
 
 class Doorbell:
@@ -25,8 +25,8 @@ class Doorbell:
         self._rung = asyncio.Event()
         self._first: WakeUp | None = None
         self._notified: OrderedDict[int, float] = OrderedDict()
-        self._refused = 0
-        self._summary: asyncio.TimerHandle | None = None
+        self._rejected = 0
+        self._next_log_at = 0.0
 
     def ring(self, wake: WakeUp) -> None:
         """To be called on the event loop."""
@@ -63,7 +63,7 @@ class Doorbell:
         try:
             event = parse(wake.channel, wake.payload)
         except InvalidPayloadError as error:
-            self._refuse(wake, error)
+            self._reject(wake, error)
             return False
         batch_id = getattr(event, "batch_id", None)
         if batch_id is not None:
@@ -72,16 +72,16 @@ class Doorbell:
             self._notified.popitem(last=False)
         return True
 
-    def _refuse(self, wake: WakeUp, error: InvalidPayloadError) -> None:
-        if self._summary is not None:
-            self._refused += 1
+    def _reject(self, wake: WakeUp, error: InvalidPayloadError) -> None:
+        """Log a rejected notification, with the number that were rejected since the last line."""
+        self._rejected += 1
+        if (now := time.monotonic()) < self._next_log_at:
             return
         logger.warning(
-            "notification ignored", channel=wake.channel, payload=wake.payload[:200], error=str(error)
+            "notification rejected",
+            channel=wake.channel,
+            payload=wake.payload[:200],
+            error=str(error),
+            count=self._rejected,
         )
-        self._summary = asyncio.get_running_loop().call_later(_SUMMARY_INTERVAL_S, self._summarise)
-
-    def _summarise(self) -> None:
-        if self._refused:
-            logger.warning("notifications ignored", count=self._refused, seconds=_SUMMARY_INTERVAL_S)
-        self._refused, self._summary = 0, None
+        self._rejected, self._next_log_at = 0, now + _LOG_INTERVAL_S

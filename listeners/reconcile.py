@@ -21,14 +21,7 @@ from listeners.job import Task
 from listeners.tracking.runs import Tracking
 from shared.batch import utc_text
 from shared.events import Stage
-from shared.mlflow_names import (
-    DATASET_EXPERIMENT,
-    MODEL_EXPERIMENT,
-    REGISTERED_MODEL,
-    TAG_ATTEMPT,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_BATCH_ID,
-)
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL, Tag
 
 logger = structlog.get_logger()
 
@@ -106,15 +99,15 @@ def disagreements(
     MLflow is read first and PostgreSQL second: a run that was there before, and whose attempt has ended by then, has nobody
     left. What was still on its way during the first look is looked at again.
     """
-    runs = tracking.runs(_EXPERIMENT_OF[stage], TAG_BATCH_ID)
+    runs = tracking.runs(_EXPERIMENT_OF[stage], Tag.BATCH_ID)
     with connection.cursor(row_factory=class_row(_Recorded)) as cursor:
         batches = cursor.execute(query("stages/recorded_runs"), {"stage": stage}).fetchall()
     known = {(str(batch.batch_id), utc_text(batch.completed_at)): batch for batch in batches}
     for run in runs:
-        batch = known.get((run.data.tags[TAG_BATCH_ID], run.data.tags.get(TAG_BATCH_COMPLETED_AT, "")))
+        batch = known.get((run.data.tags[Tag.BATCH_ID], run.data.tags.get(Tag.BATCH_COMPLETED_AT, "")))
         kind = Mismatch.ORPHANED if batch is None else _kind_of(run, batch, tracking)
         if kind is not None:
-            batch_id, name = int(run.data.tags[TAG_BATCH_ID]), batch.batch_name if batch else ""
+            batch_id, name = int(run.data.tags[Tag.BATCH_ID]), batch.batch_name if batch else ""
             yield Disagreement(kind, stage, run.info.run_id, batch_id, name)
     finished = {run.info.run_id for run in runs if run.info.status == "FINISHED"}
     for batch in batches:
@@ -131,7 +124,7 @@ def _kind_of(run: Run, batch: _Recorded, tracking: Tracking) -> Mismatch | None:
     if run.info.status == "FINISHED":
         is_another = batch.state == "finished" and batch.run_id != run_id
         return Mismatch.SUPERSEDED if is_another else None
-    at_work = batch.state == "running" and run.data.tags.get(TAG_ATTEMPT) == str(batch.attempts)
+    at_work = batch.state == "running" and run.data.tags.get(Tag.ATTEMPT) == str(batch.attempts)
     if at_work or tracking.client.get_run(run_id).info.status != "RUNNING":
         return None
     return Mismatch.ABANDONED

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.mlflow_names import TAG_BATCH_COMPLETED_AT, TAG_BATCH_ID, TAG_SOURCE_SHA256
+from shared.mlflow_names import Tag
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Batch:
         The id alone would not do: ids begin at 1 again in a database that was made anew beside an MLflow that was kept.
         """
         completed_at = "" if self.completed_at is None else utc_text(self.completed_at)
-        return {TAG_BATCH_ID: str(self.id), TAG_BATCH_COMPLETED_AT: completed_at}
+        return {Tag.BATCH_ID: str(self.id), Tag.BATCH_COMPLETED_AT: completed_at}
 
     @property
     def source_tags(self) -> dict[str, str]:
         """The tag of everything that depends on the source files alone: the fixed sets."""
         canonical = json.dumps(self.source, sort_keys=True).encode()
-        return {TAG_SOURCE_SHA256: hashlib.sha256(canonical).hexdigest()}
+        return {Tag.SOURCE_SHA256: hashlib.sha256(canonical).hexdigest()}
 
     def result_of(self, stage: str) -> dict[str, Any]:
         """What a stage has recorded for this batch; empty until the stage has finished."""

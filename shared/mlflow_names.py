@@ -11,31 +11,37 @@ CHAMPION: Final = "champion"
 TEST_SET: Final = "test_df"
 HOLDOUT_SET: Final = "holdout_df"
 
-CLASS_DISTRIBUTION: Final = "class_distribution.png"
-DATASET_STATS: Final = "dataset_stats.json"
 
-MODEL_ARTIFACT: Final = "model"
-CONFUSION_MATRIX: Final = "confusion_matrix.png"
-CLASSIFICATION_REPORT: Final = "classification_report.txt"
-HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
-SUBMISSION: Final = "test_predictions.csv"  # the challenge's submission format
-PROMOTION: Final = "promotion.json"
+class Artifact:
+    """Artifacts of runs."""
 
-MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
-ENVIRONMENT: Final = "environment.json"
+    CLASS_DISTRIBUTION: Final = "class_distribution.png"
+    DATASET_STATS: Final = "dataset_stats.json"
+    MODEL: Final = "model"
+    CONFUSION_MATRIX: Final = "confusion_matrix.png"
+    CLASSIFICATION_REPORT: Final = "classification_report.txt"
+    HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
+    SUBMISSION: Final = "test_predictions.csv"  # the challenge's submission format
+    PROMOTION: Final = "promotion.json"
+    MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
+    ENVIRONMENT: Final = "environment.json"
 
-TAG_BATCH_ID: Final = "batch_id"
-TAG_BATCH_COMPLETED_AT: Final = "batch_completed_at"
-TAG_BATCH_SEAL: Final = "batch_seal"
-TAG_SOURCE_SHA256: Final = "source_sha256"
-TAG_ATTEMPT: Final = "attempt"
-TAG_DATASET_DIGEST: Final = "dataset_digest"  # of the content: listeners/snapshot/dataset_digest.py
-TAG_DATASET_SHA256: Final = "dataset_sha256"
-TAG_DATASET_NAME: Final = "dataset_name"
-TAG_DATASET_RUN_ID: Final = "dataset_run_id"
-TAG_MODEL_URI: Final = "model_uri"
-TAG_MODEL_SHA256: Final = "model_parameters_sha256"
-TAG_SUPERSEDED: Final = "superseded"
+
+class Tag:
+    """Tags of runs and of model versions."""
+
+    BATCH_ID: Final = "batch_id"
+    BATCH_COMPLETED_AT: Final = "batch_completed_at"
+    BATCH_SEAL: Final = "batch_seal"
+    SOURCE_SHA256: Final = "source_sha256"
+    ATTEMPT: Final = "attempt"
+    DATASET_DIGEST: Final = "dataset_digest"  # of the content: listeners/snapshot/dataset_digest.py
+    DATASET_SHA256: Final = "dataset_sha256"
+    DATASET_NAME: Final = "dataset_name"
+    DATASET_RUN_ID: Final = "dataset_run_id"
+    MODEL_URI: Final = "model_uri"
+    MODEL_SHA256: Final = "model_parameters_sha256"
+    SUPERSEDED: Final = "superseded"
 
 
 def dataset_name(batch_name: str) -> str:

@@ -109,7 +109,7 @@ def fresh_database(server: EmbeddedPostgres, state: Path) -> Iterator[Database]:
 def generated(tmp_path_factory) -> Path:
     """A small synthetic data set: 600 training rows."""
     directory = tmp_path_factory.mktemp("generated") / "data"
-    generate(directory, 600, image_share=0)
+    generate(directory, 600)
     return directory
 
 

@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
 from psycopg.conninfo import make_conninfo
 
@@ -197,12 +196,6 @@ class EmbeddedPostgres:
             user=user,
             password=self._password_for(user, password),
         )
-
-    def url(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """A postgresql:// URL, with the same rule for the password as `conninfo`."""
-        secret = self._password_for(user, password)
-        credentials = quote(user, safe="") + (f":{quote(secret, safe='')}" if secret else "")
-        return f"postgresql://{credentials}@{self.host}:{self.port}/{quote(dbname, safe='')}"
 
     def _password_for(self, user: str, password: str | None) -> str | None:
         return self.password if password is None and user == SUPERUSER else password

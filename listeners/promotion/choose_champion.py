@@ -28,13 +28,7 @@ from listeners.promotion.compare import SIGNIFICANCE, Comparison, compare
 from listeners.tracking.runs import Tracking
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import (
-    HOLDOUT_PREDICTIONS,
-    MODEL_EXPERIMENT,
-    PROMOTION,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_SOURCE_SHA256,
-)
+from shared.mlflow_names import MODEL_EXPERIMENT, Artifact, Tag
 
 _ROW: Final = ["productid", "prdtypecode"]
 
@@ -62,7 +56,7 @@ def ensure_promoted(
         if int(version.version) in alias.state.withdrawn | alias.state.champions:
             return False  # it was champion before; the verdict by which it was promoted is kept
         verdict = _verdict(tracking, challenger, alias, seed)
-        tracking.client.log_dict(challenger.info.run_id, verdict, PROMOTION)
+        tracking.client.log_dict(challenger.info.run_id, verdict, Artifact.PROMOTION)
         if verdict["promote"]:
             alias.move(MoveKind.PROMOTION, version, verdict["reason"], by=str(challenger.info.run_name))
         return bool(verdict["promote"])
@@ -95,7 +89,7 @@ def _barred(challenger: Run, state: AliasState) -> str | None:
 
     Its batch decides and not its version: a run that was lost is made again, and registered as another version.
     """
-    moment = challenger.data.tags[TAG_BATCH_COMPLETED_AT]
+    moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
     withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]
     return f"version {withdrawn[-1]}, of this batch or a later one, was rolled back" if withdrawn else None
 
@@ -108,7 +102,7 @@ def _against_champion(
     theirs = None if run is None else _predictions_if_any(tracking, run)
     if run is None or theirs is None:
         return "the champion was not made by this pipeline: move the alias by hand, or delete it"
-    if run.data.tags.get(TAG_BATCH_COMPLETED_AT, "") > challenger.data.tags[TAG_BATCH_COMPLETED_AT]:
+    if run.data.tags.get(Tag.BATCH_COMPLETED_AT, "") > challenger.data.tags[Tag.BATCH_COMPLETED_AT]:
         return "the champion has seen a later batch"
     comparison = _compared(_predictions(tracking, challenger), theirs, seed, SIGNIFICANCE)
     return (
@@ -126,7 +120,7 @@ def _against_best(
     runs = tracking.client.search_runs(
         [tracking.experiment_id(MODEL_EXPERIMENT)],
         f"attributes.run_id in ({', '.join(repr(run_id) for run_id in versions if run_id)})"
-        f" and tags.{TAG_SOURCE_SHA256} = '{challenger.data.tags[TAG_SOURCE_SHA256]}'",
+        f" and tags.{Tag.SOURCE_SHA256} = '{challenger.data.tags[Tag.SOURCE_SHA256]}'",
         order_by=["metrics.f1_score desc"],
     )
     if not runs or alias.champion is None or runs[0].info.run_id == alias.champion.run_id:
@@ -158,14 +152,14 @@ def _run_of(tracking: Tracking, version: ModelVersion) -> Run | None:
 def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
     """SHA-256 of promotion.json, for PostgreSQL to keep; None where somebody made it champion by hand before it was compared."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
-        path = _artifact_if_any(tracking, run, PROMOTION, Path(scratch))
+        path = _artifact_if_any(tracking, run, Artifact.PROMOTION, Path(scratch))
         return None if path is None else sha256_of(path)
 
 
 def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
     """productid, prdtypecode and prediction of the holdout, int64, as the run's model gave them; None where it has none."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
-        path = _artifact_if_any(tracking, run, HOLDOUT_PREDICTIONS, Path(scratch))
+        path = _artifact_if_any(tracking, run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch))
         return None if path is None else pd.read_parquet(path)
 
 
@@ -182,4 +176,4 @@ def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Pat
 def _predictions(tracking: Tracking, run: Run) -> pd.DataFrame:
     """productid, prdtypecode and prediction of the holdout, int64, as the run's model gave them."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
-        return pd.read_parquet(tracking.download(run, HOLDOUT_PREDICTIONS, Path(scratch)))
+        return pd.read_parquet(tracking.download(run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch)))

@@ -14,7 +14,7 @@ from listeners.job import Job
 from listeners.snapshot.parquet import SCHEMA
 from listeners.tracking.runs import Tracking
 from shared.hashing import sha256_of
-from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TAG_DATASET_SHA256, TEST_SET, parquet_name
+from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TEST_SET, Tag, parquet_name
 
 _NAMES = (TEST_SET, HOLDOUT_SET)
 
@@ -84,6 +84,6 @@ def _publish(tracking: Tracking, job: Job, name: str, table: pa.Table) -> None:
                 "holdout_percentage": job.settings.holdout_percentage,
                 "labelled": "prdtypecode" in table.column_names,
             },
-            tags={TAG_DATASET_SHA256: digest},
+            tags={Tag.DATASET_SHA256: digest},
         )
         run.dataset(name, digest, path.name, "evaluation", {"num_rows": table.num_rows})

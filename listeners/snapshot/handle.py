@@ -26,17 +26,7 @@ from listeners.tracking.runs import Publication, Tracking
 from shared.categories import category_name
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import (
-    CLASS_DISTRIBUTION,
-    DATASET_EXPERIMENT,
-    DATASET_STATS,
-    TAG_ATTEMPT,
-    TAG_BATCH_SEAL,
-    TAG_DATASET_DIGEST,
-    TAG_DATASET_SHA256,
-    dataset_name,
-    parquet_name,
-)
+from shared.mlflow_names import DATASET_EXPERIMENT, Artifact, Tag, dataset_name, parquet_name
 
 logger = structlog.get_logger()
 
@@ -62,8 +52,8 @@ def handle(job: Job) -> dict[str, Any]:
         "dataset": name,
         "total_rows": int(published.data.params["total_rows"]),
         "held_out_products": int(published.data.metrics["held_out_products"]),
-        "dataset_sha256": published.data.tags[TAG_DATASET_SHA256],
-        "dataset_digest": published.data.tags[TAG_DATASET_DIGEST],
+        "dataset_sha256": published.data.tags[Tag.DATASET_SHA256],
+        "dataset_digest": published.data.tags[Tag.DATASET_DIGEST],
         **tracking.record_of(published.info.run_id),
         "fixed_sets": recorded_fixed_sets(tracking, fixed_sets),
     }
@@ -76,7 +66,7 @@ def _publish(
     name: str,
 ) -> Run:
     batch = job.batch
-    tags = {TAG_ATTEMPT: str(job.attempt), TAG_BATCH_SEAL: str(batch.seal), **batch.source_tags}
+    tags = {Tag.ATTEMPT: str(job.attempt), Tag.BATCH_SEAL: str(batch.seal), **batch.source_tags}
     with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **batch.mlflow_tags) as run:
         require_no_leak(connection, batch.id)
         path = run.scratch / parquet_name(name)
@@ -138,8 +128,10 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
     balanced = {int(code): entry["balanced_rows"] for code, entry in stats["classes"].items()}
     run.file(path)
     title = f"{name}: {stats['distinct_products']:,} products in {len(source)} classes, balanced to {stats['total_rows']:,} rows"
-    run.figure(CLASS_DISTRIBUTION, class_distribution(title, source, balanced))
-    run.json(DATASET_STATS, {"dataset": name, "batch_id": job.batch.id, "dataset_sha256": digest, **stats})
+    run.figure(Artifact.CLASS_DISTRIBUTION, class_distribution(title, source, balanced))
+    run.json(
+        Artifact.DATASET_STATS, {"dataset": name, "batch_id": job.batch.id, "dataset_sha256": digest, **stats}
+    )
     content = identity_of(path).digest
     run.dataset(name, content, path.name, "training", {"num_rows": stats["total_rows"]})
     run.values(
@@ -156,7 +148,7 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
             **{f"class_{code}_count": count for code, count in balanced.items()},
             **{f"class_{code}_source_count": count for code, count in source.items()},
         },
-        tags={TAG_DATASET_SHA256: digest, TAG_DATASET_DIGEST: content},
+        tags={Tag.DATASET_SHA256: digest, Tag.DATASET_DIGEST: content},
     )
 
 

@@ -5,13 +5,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from listeners.tracking.runs import Tracking
-from shared.mlflow_names import (
-    CHAMPION,
-    REGISTERED_MODEL,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_BATCH_ID,
-    TAG_MODEL_URI,
-)
+from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
 
 def champion(tracking: Tracking) -> ModelVersion | None:
@@ -38,19 +32,19 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    model_uri = run.data.tags[TAG_MODEL_URI]
+    model_uri = run.data.tags[Tag.MODEL_URI]
     return client.create_model_version(
         REGISTERED_MODEL,
         model_uri,
         run_id=run.info.run_id,
-        tags={name: run.data.tags[name] for name in (TAG_BATCH_ID, TAG_BATCH_COMPLETED_AT)},
+        tags={name: run.data.tags[name] for name in (Tag.BATCH_ID, Tag.BATCH_COMPLETED_AT)},
         model_id=model_uri.removeprefix("models:/"),  # a server refuses a logged model without it
     )
 
 
 def batch_completed_at(tracking: Tracking, version: ModelVersion) -> str:
     """When the batch of a version was completed, as its tags say; "" for a model that this pipeline has not made."""
-    if (moment := version.tags.get(TAG_BATCH_COMPLETED_AT)) is not None:
+    if (moment := version.tags.get(Tag.BATCH_COMPLETED_AT)) is not None:
         return str(moment)
     try:
         run = tracking.client.get_run(str(version.run_id))
@@ -58,4 +52,4 @@ def batch_completed_at(tracking: Tracking, version: ModelVersion) -> str:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return ""
         raise
-    return run.data.tags.get(TAG_BATCH_COMPLETED_AT, "")
+    return run.data.tags.get(Tag.BATCH_COMPLETED_AT, "")

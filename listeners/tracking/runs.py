@@ -28,7 +28,7 @@ from listeners.tracking.environment import environment
 from shared.config import Settings
 from shared.errors import FencedError, StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import ENVIRONMENT, MANIFEST, MODEL_ARTIFACT, TAG_SUPERSEDED
+from shared.mlflow_names import Artifact, Tag
 
 logger = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class Tracking:
     def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
         """The first finished run of that name with these tags that no later attempt has superseded."""
         found = self._runs(experiment, run_name, "FINISHED", tags)
-        return next((run for run in found if TAG_SUPERSEDED not in run.data.tags), None)
+        return next((run for run in found if Tag.SUPERSEDED not in run.data.tags), None)
 
     def run(self, run_id: str) -> Run:
         """A run, deleted or not.
@@ -101,7 +101,7 @@ class Tracking:
         run = self.run_if_any(run_id)
         if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE or run.info.status != "FINISHED":
             return None
-        return None if TAG_SUPERSEDED in run.data.tags else run
+        return None if Tag.SUPERSEDED in run.data.tags else run
 
     def runs(self, experiment: str, tag: str) -> list[Run]:
         """Every run of an experiment that has this tag, and is running, or finished and not superseded; oldest first."""
@@ -118,11 +118,11 @@ class Tracking:
                     page_token=page.token if page else None,
                 )
                 found += page
-        return [run for run in found if tag in run.data.tags and TAG_SUPERSEDED not in run.data.tags]
+        return [run for run in found if tag in run.data.tags and Tag.SUPERSEDED not in run.data.tags]
 
     def supersede(self, run_id: str) -> None:
         """Mark a run as one that does not count; the tag comes first, so that no moment shows it as finished and counting."""
-        self.client.set_tag(run_id, TAG_SUPERSEDED, "true")
+        self.client.set_tag(run_id, Tag.SUPERSEDED, "true")
         self.client.set_terminated(run_id, "KILLED")
 
     def download(self, run: Run, artifact: str, directory: Path) -> Path:
@@ -166,9 +166,11 @@ class Tracking:
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             publication = Publication(self.client, run.info.run_id, Path(scratch))
             try:
-                publication.json(ENVIRONMENT, environment(self._settings))
+                publication.json(Artifact.ENVIRONMENT, environment(self._settings))
                 yield publication
-                publication.json(MANIFEST, {"artifacts": dict(sorted(publication.artifacts.items()))})
+                publication.json(
+                    Artifact.MANIFEST, {"artifacts": dict(sorted(publication.artifacts.items()))}
+                )
                 require_claim()
             except BaseException:
                 with suppress(MlflowException):  # the reason is what matters; a later attempt closes the run
@@ -183,7 +185,7 @@ class Tracking:
         """
         run = self.client.get_run(run_id)
         with TemporaryDirectory(prefix="rakuten-") as scratch:
-            manifest_sha256 = sha256_of(self.download(run, MANIFEST, Path(scratch)))
+            manifest_sha256 = sha256_of(self.download(run, Artifact.MANIFEST, Path(scratch)))
         return {"record_sha256": record_sha256(run), "manifest_sha256": manifest_sha256}
 
     def _supersede_leftovers(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
@@ -196,7 +198,7 @@ class Tracking:
     def _finish(self, run_id: str) -> None:
         """Finish a run, unless a later attempt has superseded it while this one stalled between its last question and here."""
         self.client.set_terminated(run_id, "FINISHED")
-        if TAG_SUPERSEDED in self.client.get_run(run_id).data.tags:
+        if Tag.SUPERSEDED in self.client.get_run(run_id).data.tags:
             self.client.set_terminated(run_id, "KILLED")
             raise FencedError(f"run {run_id} was superseded by a later attempt")
 
@@ -226,7 +228,7 @@ class Tracking:
 def record_sha256(run: Run) -> str:
     """SHA-256 of a run's name, params, metrics, tags and inputs; the mark `superseded` and a person's note are not part of it."""
     tags = {
-        name: value for name, value in run.data.tags.items() if name not in {TAG_SUPERSEDED, MLFLOW_RUN_NOTE}
+        name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
     }
     used = run.inputs.dataset_inputs if run.inputs else []
     inputs = sorted(json.dumps(one.to_dictionary(), sort_keys=True) for one in used)
@@ -266,10 +268,10 @@ class Publication:
     def logged_model(self, uri: str) -> None:
         """Enter a model into the manifest that was logged by `log_model`, which does not say what it has written."""
         directory = Path(
-            mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / MODEL_ARTIFACT))
+            mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / Artifact.MODEL))
         )
         for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-            self.artifacts[f"{MODEL_ARTIFACT}/{path.relative_to(directory)}"] = sha256_of(path)
+            self.artifacts[f"{Artifact.MODEL}/{path.relative_to(directory)}"] = sha256_of(path)
 
     def text(self, name: str, content: str) -> None:
         path = self.scratch / name

@@ -16,7 +16,7 @@ from listeners.training.features import distinct_products
 from listeners.training.text import TEXT_COLUMNS
 from shared.errors import StageError, VerificationError
 from shared.hashing import require_sha256
-from shared.mlflow_names import DATASET_EXPERIMENT, TAG_DATASET_SHA256, parquet_name
+from shared.mlflow_names import DATASET_EXPERIMENT, Tag, parquet_name
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
         StageError: it cannot be fetched.
         VerificationError: it is not the file that was logged, or its run no longer says which one that was.
     """
-    if (expected := run.data.tags.get(TAG_DATASET_SHA256)) is None:
+    if (expected := run.data.tags.get(Tag.DATASET_SHA256)) is None:
         raise VerificationError(
-            f"run {run.info.run_id} has no tag {TAG_DATASET_SHA256}: its file cannot be checked",
+            f"run {run.info.run_id} has no tag {Tag.DATASET_SHA256}: its file cannot be checked",
             remedy="rakuten verify says what was changed; rakuten reproduce builds it again",
         )
     path = tracking.download(run, parquet_name(run.info.run_name), directory)

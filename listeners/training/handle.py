@@ -20,22 +20,11 @@ from listeners.training.dataset import TrainingData, fetch, find_dataset, read_f
 from listeners.training.evaluate import evaluate, report
 from listeners.training.plots import confusion_figure
 from shared.mlflow_names import (
-    CLASSIFICATION_REPORT,
-    CONFUSION_MATRIX,
-    HOLDOUT_PREDICTIONS,
     HOLDOUT_SET,
-    MODEL_ARTIFACT,
     MODEL_EXPERIMENT,
-    SUBMISSION,
-    TAG_ATTEMPT,
-    TAG_BATCH_SEAL,
-    TAG_DATASET_DIGEST,
-    TAG_DATASET_NAME,
-    TAG_DATASET_RUN_ID,
-    TAG_DATASET_SHA256,
-    TAG_MODEL_SHA256,
-    TAG_MODEL_URI,
     TEST_SET,
+    Artifact,
+    Tag,
     dataset_name,
     model_run_name,
     parquet_name,
@@ -75,11 +64,11 @@ def _publish(tracking: Tracking, job: Job, name: str) -> Run:
     batch = job.batch
     dataset = find_dataset(tracking, dataset_name(batch.name), **batch.mlflow_tags)
     tags = {
-        TAG_ATTEMPT: str(job.attempt),
-        TAG_BATCH_SEAL: str(batch.seal),
-        TAG_DATASET_NAME: dataset.info.run_name,
-        TAG_DATASET_RUN_ID: dataset.info.run_id,
-        TAG_DATASET_SHA256: dataset.data.tags[TAG_DATASET_SHA256],
+        Tag.ATTEMPT: str(job.attempt),
+        Tag.BATCH_SEAL: str(batch.seal),
+        Tag.DATASET_NAME: dataset.info.run_name,
+        Tag.DATASET_RUN_ID: dataset.info.run_id,
+        Tag.DATASET_SHA256: dataset.data.tags[Tag.DATASET_SHA256],
         **batch.source_tags,
     }
     with (
@@ -96,7 +85,7 @@ def _publish(tracking: Tracking, job: Job, name: str) -> Run:
         _evaluate(run, classifier, holdout, seed=job.settings.random_seed)
         _predict_test(run, classifier, test)
         model_uri = _log_model(run, classifier)
-        run.values(tags={TAG_MODEL_URI: model_uri, TAG_MODEL_SHA256: model.parameters_sha256(classifier)})
+        run.values(tags={Tag.MODEL_URI: model_uri, Tag.MODEL_SHA256: model.parameters_sha256(classifier)})
         run.logged_model(model_uri)
     return tracking.client.get_run(run.run_id)
 
@@ -116,7 +105,7 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
     )
     run.dataset(
         dataset.info.run_name,
-        dataset.data.tags[TAG_DATASET_DIGEST],
+        dataset.data.tags[Tag.DATASET_DIGEST],
         f"runs:/{dataset.info.run_id}/{parquet_name(dataset.info.run_name)}",
         "training",
         {"num_rows": int(data.multiplicities.sum())},
@@ -129,9 +118,9 @@ def _evaluate(run: Publication, classifier: Pipeline, holdout: pd.DataFrame, *, 
     truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
     prediction = classifier.predict(holdout)
     run.values(metrics=evaluate(truth, prediction, seed=seed))
-    run.text(CLASSIFICATION_REPORT, report(truth, prediction))
-    run.figure(CONFUSION_MATRIX, confusion_figure(truth, prediction))
-    path = run.scratch / HOLDOUT_PREDICTIONS
+    run.text(Artifact.CLASSIFICATION_REPORT, report(truth, prediction))
+    run.figure(Artifact.CONFUSION_MATRIX, confusion_figure(truth, prediction))
+    path = run.scratch / Artifact.HOLDOUT_PREDICTIONS
     predictions = {"productid": holdout["productid"], "prdtypecode": truth, "prediction": prediction}
     pd.DataFrame(predictions).to_parquet(path)
     run.file(path)
@@ -142,7 +131,7 @@ def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) ->
     submission = pd.Series(
         classifier.predict(test), index=test["source_index"].to_numpy(), name="prdtypecode"
     )
-    run.text(SUBMISSION, submission.to_csv())
+    run.text(Artifact.SUBMISSION, submission.to_csv())
 
 
 def _log_model(run: Publication, classifier: Pipeline) -> str:
@@ -151,7 +140,7 @@ def _log_model(run: Publication, classifier: Pipeline) -> str:
     mlflow.set_experiment(MODEL_EXPERIMENT)
     info = mlflow.sklearn.log_model(
         model.without_caches(classifier),
-        name=MODEL_ARTIFACT,
+        name=Artifact.MODEL,
         run_id=run.run_id,
         serialization_format="skops",
         skops_trusted_types=list(model.SKOPS_TRUSTED_TYPES),

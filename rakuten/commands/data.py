@@ -18,20 +18,18 @@ def generate(
     out: Path = typer.Option(..., help="a folder that holds no data set yet"),
     seed: int = typer.Option(42, help="the same seed gives the same bytes"),
 ) -> None:
-    """Write a synthetic data set in the challenge's format: X_train, Y_train, X_test, Y_test and some images."""
+    """Write a synthetic data set in the challenge's format: X_train, Y_train, X_test and Y_test."""
     from db.source.synthetic import generate as generate_data  # noqa: PLC0415
 
     with Progress(transient=True) as progress:
         task = progress.add_task("generating", total=None)
-        made = generate_data(
+        test_rows = generate_data(
             out,
             rows,
             seed=seed,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    typer.echo(
-        f"{made.rows:,} training and {made.test_rows:,} test rows, {made.image_count:,} images in {out}"
-    )
+    typer.echo(f"{rows:,} training and {test_rows:,} test rows in {out}")
 
 
 @app.command()

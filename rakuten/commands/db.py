@@ -1,9 +1,11 @@
 """`rakuten db`: the schema, and the embedded PostgreSQL."""
 
+from urllib.parse import quote
+
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
-from db.database import Role, embedded_server, open_database, prepare_embedded
+from db.database import Database, Role, embedded_server, open_database, prepare_embedded
 from shared.config import read_settings
 
 app = typer.Typer(help="The schema, and the embedded PostgreSQL.", no_args_is_help=True)
@@ -20,20 +22,16 @@ def upgrade() -> None:
 @app.command()
 def url(role: str = typer.Option("owner", help="owner, loader, snapshot, training or reader")) -> None:
     """Print the connection URL, for psql: psql "$(rakuten db url)". It holds the password."""
-    settings = read_settings()
     try:
         name = Role[role.upper()]
     except KeyError:
         raise typer.BadParameter(f"no role {role!r}", param_hint="--role") from None
-    if settings.postgres_host is None:
-        server = embedded_server(settings)
-        if not server.attach():
-            typer.echo("the embedded PostgreSQL does not run; start it with: rakuten db start", err=True)
-            raise typer.Exit(1)
-        typer.echo(server.url(settings.postgres_db, name, server.password))
-        return
-    with open_database(settings) as database:
-        typer.echo(_url(database.conninfo(name)))
+    settings = read_settings()
+    server = embedded_server(settings) if settings.postgres_host is None else None
+    if server is not None and not server.attach():
+        typer.echo("the embedded PostgreSQL is not running; start it with: rakuten db start", err=True)
+        raise typer.Exit(1)
+    typer.echo(url_of(Database(settings, server).conninfo(name)))
 
 
 @app.command()
@@ -55,9 +53,8 @@ def stop() -> None:
     typer.echo("stopped" if stopped else "it was not running")
 
 
-def _url(conninfo: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415
-
+def url_of(conninfo: str) -> str:
+    """Write a connection string as a URL."""
     parts = {key: quote(str(value), safe="") for key, value in conninfo_to_dict(conninfo).items()}
     credentials = parts["user"] + (f":{parts['password']}" if "password" in parts else "")
     return f"postgresql://{credentials}@{parts['host']}:{parts['port']}/{parts['dbname']}"

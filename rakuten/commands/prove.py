@@ -18,7 +18,7 @@ from rakuten.session import Session, open_session
 from shared.batch import Batch
 from shared.categories import category_name
 from shared.errors import BadInputError, PipelineError, VerificationError
-from shared.mlflow_names import TAG_DATASET_DIGEST, dataset_name
+from shared.mlflow_names import Tag, dataset_name
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
@@ -87,7 +87,7 @@ def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
         proof = prove_in(fetch(session.tracking, run, Path(scratch)), productid)
     if proof is None:
         raise _absence(session.connection, batch, productid)
-    recorded = run.data.tags.get(TAG_DATASET_DIGEST, "none")
+    recorded = run.data.tags.get(Tag.DATASET_DIGEST, "none")
     if not proof.verify(recorded):
         raise VerificationError(
             f"{proof.dataset} has the digest {proof.dataset_digest}, but run {run_id} says {recorded}",

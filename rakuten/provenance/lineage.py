@@ -23,13 +23,7 @@ from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     MODEL_EXPERIMENT,
     REGISTERED_MODEL,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_BATCH_ID,
-    TAG_BATCH_SEAL,
-    TAG_DATASET_DIGEST,
-    TAG_DATASET_RUN_ID,
-    TAG_DATASET_SHA256,
-    TAG_SUPERSEDED,
+    Tag,
     dataset_name,
     model_run_name,
 )
@@ -118,10 +112,10 @@ def _foreign(reference: Reference, mlflow: "_Mlflow") -> Document:
     tags = {} if run is None else run.data.tags
     name = "" if run is None else run.info.run_name
     return {
-        "batch_id": int(tags[TAG_BATCH_ID]) if TAG_BATCH_ID in tags else None,
+        "batch_id": int(tags[Tag.BATCH_ID]) if Tag.BATCH_ID in tags else None,
         "batch_name": name.removeprefix(dataset_name("")).removeprefix(model_run_name("")) or None,
-        "completed_at": tags.get(TAG_BATCH_COMPLETED_AT),
-        "seal": tags.get(TAG_BATCH_SEAL),
+        "completed_at": tags.get(Tag.BATCH_COMPLETED_AT),
+        "seal": tags.get(Tag.BATCH_SEAL),
         "snapshot_result": {"run_id": reference.dataset_run_id},
         "training_result": {"run_id": reference.model_run_id},
         "known": False,
@@ -150,8 +144,8 @@ def _dataset(row: Document, mlflow: "_Mlflow") -> Document:
         "run_id": result.get("run_id"),
         "run_status": mlflow.status(result.get("run_id")),
         "rows": None if rows is None else int(rows),
-        "sha256": tags.get(TAG_DATASET_SHA256, result.get("dataset_sha256")),
-        "digest": tags.get(TAG_DATASET_DIGEST),
+        "sha256": tags.get(Tag.DATASET_SHA256, result.get("dataset_sha256")),
+        "digest": tags.get(Tag.DATASET_DIGEST),
         "model": _model(row, mlflow),
     }
 
@@ -166,7 +160,7 @@ def _model(row: Document, mlflow: "_Mlflow") -> Document:
         "error": row.get("training_error"),
         "run_id": result.get("run_id"),
         "run_status": mlflow.status(result.get("run_id")),
-        "dataset_run_id": None if run is None else run.data.tags.get(TAG_DATASET_RUN_ID),
+        "dataset_run_id": None if run is None else run.data.tags.get(Tag.DATASET_RUN_ID),
         "metrics": {name: scores[name] for name in _METRICS if name in scores},
         "versions": mlflow.versions(result.get("run_id")),
     }
@@ -201,7 +195,7 @@ class _Mlflow:
             return "MISSING"
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             return "DELETED"
-        return "SUPERSEDED" if TAG_SUPERSEDED in run.data.tags else str(run.info.status)
+        return "SUPERSEDED" if Tag.SUPERSEDED in run.data.tags else str(run.info.status)
 
     def versions(self, run_id: str | None) -> list[Document]:
         """The registered versions of a run's model."""
@@ -212,7 +206,7 @@ class _Mlflow:
         """The runs that count, in two questions rather than one for each."""
         runs: list[Run] = []
         for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
-            runs += self._ask(partial(self._tracking.runs, experiment, TAG_BATCH_ID), [])
+            runs += self._ask(partial(self._tracking.runs, experiment, Tag.BATCH_ID), [])
         return {run.info.run_id: run for run in runs}
 
     @cached_property

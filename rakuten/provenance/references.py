@@ -20,15 +20,7 @@ from listeners.tracking.runs import Tracking
 from shared.batch import Batch
 from shared.errors import BadInputError, StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import (
-    DATASET_EXPERIMENT,
-    MANIFEST,
-    MODEL_EXPERIMENT,
-    REGISTERED_MODEL,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_BATCH_ID,
-    TAG_DATASET_RUN_ID,
-)
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL, Artifact, Tag
 
 _PRODUCT: Final = re.compile(r"product:([0-9]{1,18})")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
@@ -154,7 +146,7 @@ def _of_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> 
     """A run as MLflow has it, with the rest of its batch as PostgreSQL has it."""
     tags, run_id = run.data.tags, run.info.run_id
     batch = _batch_of(run, connection)
-    if batch is None and TAG_BATCH_ID not in tags:
+    if batch is None and Tag.BATCH_ID not in tags:
         raise BadInputError(
             f"run {run_id} ({run.info.run_name}) belongs to no batch: it depends on the source files alone",
             remedy=f"choose {_KNOWN}",
@@ -162,12 +154,12 @@ def _of_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> 
     reference = Reference(text, ReferenceKind.DATASET, run_id=run_id)
     if batch is not None:
         reference = _of_batch(reference, batch)
-    if TAG_DATASET_RUN_ID not in tags and run_id != reference.model_run_id:
+    if Tag.DATASET_RUN_ID not in tags and run_id != reference.model_run_id:
         return replace(reference, dataset_run_id=run_id)
     return replace(
         reference,
         kind=ReferenceKind.MODEL,
-        dataset_run_id=tags.get(TAG_DATASET_RUN_ID, reference.dataset_run_id),
+        dataset_run_id=tags.get(Tag.DATASET_RUN_ID, reference.dataset_run_id),
         model_run_id=run_id,
         model_version=_version_of(run_id, tracking),
     )
@@ -180,10 +172,10 @@ def _batch_of(run: Run, connection: Connection) -> Batch | None:
     """
     completed_at = None
     with suppress(KeyError, ValueError):
-        completed_at = datetime.fromisoformat(run.data.tags[TAG_BATCH_COMPLETED_AT])
+        completed_at = datetime.fromisoformat(run.data.tags[Tag.BATCH_COMPLETED_AT])
     row = connection.execute(
         query("provenance/batch_of_run"),
-        {"run_id": run.info.run_id, "id": run.data.tags.get(TAG_BATCH_ID), "completed_at": completed_at},
+        {"run_id": run.info.run_id, "id": run.data.tags.get(Tag.BATCH_ID), "completed_at": completed_at},
     ).fetchone()
     return None if row is None else read_batch(connection, row[0])
 
@@ -244,14 +236,14 @@ def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
 def _runs_that_logged(sha256: str, tracking: Tracking) -> Iterator[tuple[Run, str]]:
     """Each finished run that has a file of these bytes, and where: by its manifest, or, where it has none, by its files."""
     runs = (
-        run for kind in (MODEL_EXPERIMENT, DATASET_EXPERIMENT) for run in tracking.runs(kind, TAG_BATCH_ID)
+        run for kind in (MODEL_EXPERIMENT, DATASET_EXPERIMENT) for run in tracking.runs(kind, Tag.BATCH_ID)
     )
     for run in runs:
         if run.info.status != "FINISHED":
             continue
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             try:
-                manifest = tracking.download(run, MANIFEST, Path(scratch)).read_bytes()
+                manifest = tracking.download(run, Artifact.MANIFEST, Path(scratch)).read_bytes()
             except StageError:
                 continue  # somebody has deleted it: rakuten verify reports that
         digests = json.loads(manifest)["artifacts"]

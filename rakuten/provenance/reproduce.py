@@ -28,15 +28,7 @@ from rakuten.provenance.verify import verify_batches
 from shared.config import Settings
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import (
-    ENVIRONMENT,
-    HOLDOUT_SET,
-    TAG_DATASET_SHA256,
-    TAG_MODEL_SHA256,
-    TAG_SOURCE_SHA256,
-    dataset_name,
-    parquet_name,
-)
+from shared.mlflow_names import HOLDOUT_SET, Artifact, Tag, dataset_name, parquet_name
 
 _CHANGED: Final = "data: changed in MLflow; rakuten verify says what was"
 _DIFFERENCES_SHOWN: Final = 8
@@ -81,9 +73,9 @@ class Reproduction:
         except StageError as error:
             yield Verdict("dataset", False, error.message, self._cause(run))
             return
-        then, now = run.data.tags.get(TAG_DATASET_SHA256), sha256_of(path)
+        then, now = run.data.tags.get(Tag.DATASET_SHA256), sha256_of(path)
         self.is_rebuilt = then in {None, now}
-        yield self._as_tagged("dataset", run, TAG_DATASET_SHA256, now, f"{path.stat().st_size:,} bytes")
+        yield self._as_tagged("dataset", run, Tag.DATASET_SHA256, now, f"{path.stat().st_size:,} bytes")
         yield self._logged(run, then or now)
 
     def model(self, dataset: Run, run: Run) -> Iterator[Verdict]:
@@ -101,7 +93,7 @@ class Reproduction:
             what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
             yield self._compared("metrics", run, dict(run.data.metrics), metrics, what)
         now = model.parameters_sha256(classifier)
-        yield self._as_tagged("parameters", run, TAG_MODEL_SHA256, now, "terms, weights, coefficients")
+        yield self._as_tagged("parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients")
 
     def _seals(self) -> Verdict:
         """Of the batch and of all before it: its rows came with any of them."""
@@ -126,10 +118,10 @@ class Reproduction:
         return Verdict(step, True, name)
 
     def _holdout(self, dataset: Run, run: Run) -> Path:
-        source = run.data.tags.get(TAG_SOURCE_SHA256) or dataset.data.tags.get(TAG_SOURCE_SHA256)
+        source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
         if source is None:
-            raise StageError(f"neither run has a tag {TAG_SOURCE_SHA256} to find its holdout by")
-        held_out = find_dataset(self._tracking, HOLDOUT_SET, **{TAG_SOURCE_SHA256: source})
+            raise StageError(f"neither run has a tag {Tag.SOURCE_SHA256} to find its holdout by")
+        held_out = find_dataset(self._tracking, HOLDOUT_SET, **{Tag.SOURCE_SHA256: source})
         return fetch(self._tracking, held_out, self._scratch("holdout"))
 
     def _seed(self, run: Run) -> int:
@@ -156,13 +148,13 @@ class Reproduction:
         if not self._sealed:
             return "data: the audit trail was changed"
         try:
-            path = self._tracking.download(run, ENVIRONMENT, self._scratch("environment"))
+            path = self._tracking.download(run, Artifact.ENVIRONMENT, self._scratch("environment"))
             then = json.loads(path.read_text(encoding="utf-8"))
         except (StageError, ValueError):
             return "unknown: the run does not say in which environment it was made"
         said, recorded = run.data.params.get("random_seed"), then.get("settings", {}).get("random_seed")
         if recorded is not None and said != str(recorded):
-            return f"data: the run's param random_seed is {said}, its {ENVIRONMENT} says {recorded}"
+            return f"data: the run's param random_seed is {said}, its {Artifact.ENVIRONMENT} says {recorded}"
         now = json.loads(json.dumps(environment(self._settings)))
         changed = differences(then, now)
         if not changed:

@@ -26,16 +26,10 @@ from shared.errors import StageError
 from shared.hashing import sha256_of
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,
-    MANIFEST,
-    MODEL_ARTIFACT,
     MODEL_EXPERIMENT,
-    PROMOTION,
     REGISTERED_MODEL,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_BATCH_ID,
-    TAG_BATCH_SEAL,
-    TAG_DATASET_SHA256,
-    TAG_MODEL_URI,
+    Artifact,
+    Tag,
     parquet_name,
 )
 
@@ -96,7 +90,7 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
         yield Check(name, subject, "MLflow has no such finished run")
         return
     yield Check(name, subject, _record_problem(run, result))
-    seal = run.data.tags.get(TAG_BATCH_SEAL)
+    seal = run.data.tags.get(Tag.BATCH_SEAL)
     yield Check(name, f"{subject}, batch", _differs("the seal of its batch", seal, recorded["seal"]))
     yield from _verify_files(tracking, run, result, name, subject)
     if recorded["stage"] == "training":
@@ -134,9 +128,9 @@ def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tra
     rows = connection.execute(query("provenance/sealed_batches")).fetchall()
     seals, began = {seal for seal, _ in rows}, min((utc_text(moment) for _, moment in rows), default="")
     for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
-        for run in tracking.runs(experiment, TAG_BATCH_SEAL):
-            if run.info.status == "FINISHED" and run.data.tags[TAG_BATCH_SEAL] not in seals:
-                name, moment = str(run.info.run_name), run.data.tags.get(TAG_BATCH_COMPLETED_AT, "")
+        for run in tracking.runs(experiment, Tag.BATCH_SEAL):
+            if run.info.status == "FINISHED" and run.data.tags[Tag.BATCH_SEAL] not in seals:
+                name, moment = str(run.info.run_name), run.data.tags.get(Tag.BATCH_COMPLETED_AT, "")
                 problem = "PostgreSQL has no completed batch with its seal"
                 yield Check(name, f"run {run.info.run_id}", problem, certain=bool(began) and moment >= began)
 
@@ -178,7 +172,10 @@ def _verify_files(
         # the verdict on a model comes after its run is finished, and so is in no manifest
         promised = {
             name: record[key]
-            for name, key in ((MANIFEST, "manifest_sha256"), (PROMOTION, "promotion_sha256"))
+            for name, key in (
+                (Artifact.MANIFEST, "manifest_sha256"),
+                (Artifact.PROMOTION, "promotion_sha256"),
+            )
             if record.get(key) is not None
         }
         for name, sha256 in promised.items():
@@ -186,7 +183,7 @@ def _verify_files(
                 batch_name, f"{subject}, {name}", _file_problem(tracking, run, name, directory, sha256)
             )
         try:
-            manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["artifacts"]
+            manifest = json.loads((directory / Artifact.MANIFEST).read_text(encoding="utf-8"))["artifacts"]
         except (OSError, ValueError, KeyError):
             return  # it is named already
         for name, sha256 in manifest.items():
@@ -206,12 +203,12 @@ def _file_problem(tracking: Tracking, run: Run, name: str, directory: Path, sha2
 
 def _file(tracking: Tracking, run: Run, path: str, directory: Path) -> Path:
     """One file of a run; those of its model lie where the model does."""
-    inside = path.removeprefix(f"{MODEL_ARTIFACT}/")
+    inside = path.removeprefix(f"{Artifact.MODEL}/")
     if inside == path:
         return tracking.download(run, path, directory)
-    model = directory / MODEL_ARTIFACT
+    model = directory / Artifact.MODEL
     if not model.exists():
-        mlflow.artifacts.download_artifacts(run.data.tags[TAG_MODEL_URI], dst_path=str(model))
+        mlflow.artifacts.download_artifacts(run.data.tags[Tag.MODEL_URI], dst_path=str(model))
     return model / inside
 
 
@@ -226,7 +223,7 @@ def _verify_descent(
     if dataset is None:
         yield Check(batch_name, f"{subject}, dataset", "its dataset is being built again", certain=False)
     else:
-        sha256 = tags.get(TAG_DATASET_SHA256)
+        sha256 = tags.get(Tag.DATASET_SHA256)
         problem = _differs("its dataset's SHA-256", sha256, dataset["dataset_sha256"])
         yield Check(batch_name, f"{subject}, dataset", problem)
     version = str(recorded["result"]["model_version"])
@@ -243,11 +240,11 @@ def _version_problem(tracking: Tracking, run: Run, version: str) -> str | None:
     tags = run.data.tags
     pairs = [
         ("run", registered.run_id, run.info.run_id),
-        ("model", registered.source, tags.get(TAG_MODEL_URI)),
+        ("model", registered.source, tags.get(Tag.MODEL_URI)),
     ]
     pairs += [
         (f"tag {name}", registered.tags.get(name), tags.get(name))
-        for name in (TAG_BATCH_ID, TAG_BATCH_COMPLETED_AT)
+        for name in (Tag.BATCH_ID, Tag.BATCH_COMPLETED_AT)
     ]
     return next((_differs(f"its {what}", *found) for what, *found in pairs if found[0] != found[1]), None)
 

@@ -61,7 +61,7 @@ def prepared_ground(rows: int, **settings: object) -> Iterator[Ground]:
     """Generated files of that many training rows, removed at the end; `settings` differ from the defaults."""
     directory = Path(tempfile.mkdtemp(prefix="rakuten-benchmarks-"))
     try:
-        generate(directory / "raw", rows, image_share=0)
+        generate(directory / "raw", rows)
         settings = _settings(directory, **settings)
         training_set = read_training_set(
             settings.data_path, settings.random_seed, settings.holdout_percentage

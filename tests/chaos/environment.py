@@ -229,7 +229,7 @@ def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
         for name in ("breakpoints", "scratch", "state"):
             (directory / name).mkdir()
         limited = stack.enter_context(_limited(directory / "scratch"))
-        generate(directory / "data", ROWS, image_share=0)
+        generate(directory / "data", ROWS)
         server = stack.enter_context(EmbeddedPostgres(directory / "postgres", bindir=bindir, durable=False))
         postgres = stack.enter_context(Proxy(lambda: (server.host, server.port)))
         mlflow_server = stack.enter_context(MlflowServer(directory / "mlflow"))

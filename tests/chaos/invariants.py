@@ -13,16 +13,7 @@ from db.database import Role
 from listeners.snapshot import handle as snapshot
 from shared.batch import utc_text
 from shared.hashing import sha256_of
-from shared.mlflow_names import (
-    DATASET_EXPERIMENT,
-    MODEL_EXPERIMENT,
-    REGISTERED_MODEL,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_BATCH_ID,
-    TAG_DATASET_SHA256,
-    TAG_SUPERSEDED,
-    parquet_name,
-)
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL, Tag, parquet_name
 
 EXPERIMENTS = {"snapshot": DATASET_EXPERIMENT, "training": MODEL_EXPERIMENT}
 
@@ -67,13 +58,13 @@ def _runs(environment: Environment, client: MlflowClient, experiment: str, batch
     if found is None:
         return []
     [batch] = environment.query("select completed_at from data_loads where id = %s", batch_id)
-    tags = {TAG_BATCH_ID: batch_id, TAG_BATCH_COMPLETED_AT: utc_text(batch["completed_at"])}
+    tags = {Tag.BATCH_ID: batch_id, Tag.BATCH_COMPLETED_AT: utc_text(batch["completed_at"])}
     conditions = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     return list(client.search_runs([found.experiment_id], conditions))
 
 
 def _published(runs: list[Run]) -> list[Run]:
-    return [run for run in runs if run.info.status == "FINISHED" and TAG_SUPERSEDED not in run.data.tags]
+    return [run for run in runs if run.info.status == "FINISHED" and Tag.SUPERSEDED not in run.data.tags]
 
 
 def _check_stage(verdict: Verdict, client: MlflowClient, batch: dict, stage: str, runs: list[Run]) -> None:
@@ -116,5 +107,5 @@ def _check_bytes(verdict: Verdict, environment: Environment, batch: dict, run: R
     ):
         path = Path(directory) / name
         snapshot.build(connection, batch["id"], environment.settings.random_seed, path)
-        digests = {sha256_of(path), sha256_of(logged / "artifacts" / name), run.data.tags[TAG_DATASET_SHA256]}
+        digests = {sha256_of(path), sha256_of(logged / "artifacts" / name), run.data.tags[Tag.DATASET_SHA256]}
     verdict.require(len(digests) == 1, f"{run.info.run_name}: not the bytes of an undisturbed build")

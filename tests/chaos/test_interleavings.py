@@ -32,7 +32,7 @@ from db.source.training_set import read_training_set
 from listeners.reconcile import disagreements
 from listeners.tracking.runs import Tracking
 from shared.events import Stage
-from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, TAG_BATCH_COMPLETED_AT, TAG_BATCH_ID
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, Tag
 
 DEADLINE_S = 60
 WEEKS = 12
@@ -211,7 +211,7 @@ class Pipeline(RuleBasedStateMachine):
             runs = self.runs(tracking, stage)
             for batch_id, run_id, state in batches:
                 assert state == "finished"
-                assert [run.info.run_id for run in runs if run.data.tags[TAG_BATCH_ID] == str(batch_id)] == [
+                assert [run.info.run_id for run in runs if run.data.tags[Tag.BATCH_ID] == str(batch_id)] == [
                     run_id
                 ]
         [(history, products, loaded)] = self.execute(
@@ -230,8 +230,8 @@ class Pipeline(RuleBasedStateMachine):
                 "select to_char(completed_at at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from data_loads"
             )
         }
-        runs = tracking.runs(EXPERIMENT[stage], TAG_BATCH_ID)
-        return [run for run in runs if run.data.tags[TAG_BATCH_COMPLETED_AT] in moments]
+        runs = tracking.runs(EXPERIMENT[stage], Tag.BATCH_ID)
+        return [run for run in runs if run.data.tags[Tag.BATCH_COMPLETED_AT] in moments]
 
     def all_is_done(self):
         self.stalled_work_goes_on()

@@ -33,7 +33,7 @@ def test_three_weeks_become_datasets_and_models(listeners, load_weeks, settings,
     with psycopg.connect(database.conninfo(Role.LOADER), autocommit=True) as connection:
         connection.execute("notify batch_completed, 'garbage'")
     listeners.wait(
-        lambda: any(e["event"] == "notification ignored" for e in listeners.events(Stage.SNAPSHOT))
+        lambda: any(e["event"] == "notification rejected" for e in listeners.events(Stage.SNAPSHOT))
     )
 
     # both are stopped, two weeks arrive, both are started again: caught up in order

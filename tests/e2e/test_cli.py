@@ -16,7 +16,7 @@ from db.source.synthetic import generate
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     directory = tmp_path_factory.mktemp("source") / "data"
-    generate(directory, 300, image_share=0)
+    generate(directory, 300)
     return directory
 
 

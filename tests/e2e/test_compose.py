@@ -68,7 +68,7 @@ def stack(tmp_path_factory):
     if reason := why_not():
         pytest.skip(reason)
     directory = tmp_path_factory.mktemp("compose")
-    generate(directory / "raw", 3000, image_share=0)
+    generate(directory / "raw", 3000)
     # seven weeks, and no moment that the scheduler could find missed: the tests trigger every run
     stack = Stack(directory, directory / "raw", INCREMENT_PERCENTAGE=10, AIRFLOW_SCHEDULE="0 0 29 2 *")
     stack.compose("build", timeout_s=BUILD_S)

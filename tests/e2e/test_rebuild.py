@@ -14,7 +14,7 @@ from db.source.synthetic import generate
 def shell(tmp_path_factory):
     """Two weeks of real datasets and models; the copies of the datasets are gone."""
     directory = tmp_path_factory.mktemp("rebuild")
-    generate(directory / "data", 1000, image_share=0)
+    generate(directory / "data", 1000)
     running = Shell(directory / "state", directory / "data")
     demo = running("demo", "--data", running.data, "--weeks", "2", "--keep")
     assert demo.returncode == 0, demo.stdout + demo.stderr

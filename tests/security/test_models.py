@@ -28,14 +28,7 @@ from listeners.training.dataset import fetch, read_frame
 from shared.config import read_settings
 from shared.errors import StageError, VerificationError
 from shared.hashing import sha256_of
-from shared.mlflow_names import (
-    CHAMPION,
-    DATASET_EXPERIMENT,
-    MODEL_EXPERIMENT,
-    REGISTERED_MODEL,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_DATASET_SHA256,
-)
+from shared.mlflow_names import CHAMPION, DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL, Tag
 
 TRUSTED = list(model.SKOPS_TRUSTED_TYPES)
 PRODUCTS = pd.DataFrame({"designation": ["piscine", "roman"], "description": [None, None]})
@@ -133,7 +126,7 @@ def classifier():
 
 @pytest.fixture
 def run(tracking):
-    tags = {TAG_BATCH_COMPLETED_AT: "2026-01-05T00:00:00.000000Z"}
+    tags = {Tag.BATCH_COMPLETED_AT: "2026-01-05T00:00:00.000000Z"}
     return tracking.client.create_run(
         tracking.experiment_id(MODEL_EXPERIMENT), run_name="model_week_1", tags=tags
     )
@@ -184,7 +177,7 @@ def test_a_dataset_that_somebody_replaced_is_refused(tracking, protected, monkey
     PRODUCTS.to_parquet(ours)
     PRODUCTS.assign(designation="forged").to_parquet(forged)
     tracking.client.log_artifact(run.info.run_id, str(ours))
-    tracking.client.set_tag(run.info.run_id, TAG_DATASET_SHA256, sha256_of(ours))
+    tracking.client.set_tag(run.info.run_id, Tag.DATASET_SHA256, sha256_of(ours))
     run = tracking.client.get_run(run.info.run_id)
     shutil.copy(forged, local_file_uri_to_path(run.info.artifact_uri) + "/train_week_1.parquet")
 

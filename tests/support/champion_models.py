@@ -14,17 +14,7 @@ from listeners.promotion.choose_champion import ensure_promoted
 from listeners.promotion.rollback import roll_back
 from listeners.tracking import registry
 from listeners.tracking.runs import Tracking
-from shared.mlflow_names import (
-    CHAMPION,
-    HOLDOUT_PREDICTIONS,
-    MODEL_EXPERIMENT,
-    PROMOTION,
-    REGISTERED_MODEL,
-    TAG_BATCH_COMPLETED_AT,
-    TAG_BATCH_ID,
-    TAG_SOURCE_SHA256,
-    model_run_name,
-)
+from shared.mlflow_names import CHAMPION, MODEL_EXPERIMENT, REGISTERED_MODEL, Artifact, Tag, model_run_name
 
 ROWS = 1000
 CODES = np.array([10, 40, 50, 60])
@@ -54,11 +44,11 @@ class Models:
     def train(self, week, predictions, source="source"):
         """The run and the registered version of a week's model."""
         completed_at = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(weeks=week)).isoformat()
-        tags = {TAG_BATCH_ID: str(week), TAG_BATCH_COMPLETED_AT: completed_at, TAG_SOURCE_SHA256: source}
+        tags = {Tag.BATCH_ID: str(week), Tag.BATCH_COMPLETED_AT: completed_at, Tag.SOURCE_SHA256: source}
         experiment = self.tracking.experiment_id(MODEL_EXPERIMENT)
         run = self.client.create_run(experiment, run_name=model_run_name(f"week_{week}"), tags=tags)
         columns = {"productid": np.arange(ROWS), "prdtypecode": TRUTH, "prediction": predictions}
-        path = self.scratch / HOLDOUT_PREDICTIONS
+        path = self.scratch / Artifact.HOLDOUT_PREDICTIONS
         pd.DataFrame(columns).to_parquet(path)
         self.client.log_artifact(run.info.run_id, str(path))
         self.client.log_metric(run.info.run_id, "f1_score", f1_score(TRUTH, predictions, average="weighted"))
@@ -94,7 +84,7 @@ class Models:
 
     def verdict(self, model):
         run, _version = model
-        return json.loads(self.tracking.download(run, PROMOTION, self.scratch).read_text())
+        return json.loads(self.tracking.download(run, Artifact.PROMOTION, self.scratch).read_text())
 
     def move_by_hand(self, version):
         self.client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, str(version))

@@ -10,13 +10,7 @@ from contextlib import suppress
 
 from listeners.tracking.runs import Tracking
 from shared.events import Stage
-from shared.mlflow_names import (
-    DATASET_EXPERIMENT,
-    MODEL_EXPERIMENT,
-    TAG_ATTEMPT,
-    dataset_name,
-    model_run_name,
-)
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, Tag, dataset_name, model_run_name
 
 FAULTS = ("fail", "crash", "outage", "die", "stall before", "stall inside", "stall after")
 
@@ -34,7 +28,7 @@ def handle(job):
     run = tracking.finished_run(experiment, name, **tags)
     if run is not None:
         return {"run_id": run.info.run_id, "adopted": True}
-    attempt = {TAG_ATTEMPT: str(job.attempt)}
+    attempt = {Tag.ATTEMPT: str(job.attempt)}
     with tracking.publishing(experiment, name, attempt, job.require_claim, **tags) as publication:
         if fault == "fail":
             raise ValueError("this attempt is to fail")

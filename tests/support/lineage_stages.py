@@ -12,7 +12,7 @@ from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     MODEL_EXPERIMENT,
     REGISTERED_MODEL,
-    SUBMISSION,
+    Artifact,
     dataset_name,
     model_run_name,
 )
@@ -56,7 +56,7 @@ class Stages:
         name, tags = model_run_name(job.batch.name), job.batch.mlflow_tags
         dataset = {"dataset_run_id": dataset_run_id}
         with self.tracking.publishing(MODEL_EXPERIMENT, name, dataset, job.require_claim, **tags) as run:
-            run.text(SUBMISSION, f"predictions of {name}")
+            run.text(Artifact.SUBMISSION, f"predictions of {name}")
             run.text("same.txt", "the same")
             interval = {"f1_score_ci_low": 0.7, "f1_score_ci_high": 0.8}
             run.values(metrics={"f1_score": 0.76, "accuracy": 0.77, **interval})

@@ -13,14 +13,12 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from db.source.synthetic.draws import Draws, Integers
-from db.source.synthetic.images import draw_image, require_pillow
 from db.source.synthetic.texts import TextWriter
 from db.source.synthetic.vocabulary import CODES, read_vocabulary
 from shared.categories import CATEGORIES
 from shared.errors import BadInputError
 
 MOST_ROWS: Final = 100_000_000
-MOST_IMAGES: Final = 200
 
 _CHALLENGE_ROWS: Final = 84_916
 _CHALLENGE_TEST_ROWS: Final = 13_812
@@ -29,25 +27,10 @@ _PRODUCT_IDS: Final = (100_000, 4_300_000_000)
 _IMAGE_IDS: Final = (1_000_000_000, 1_330_000_000)
 
 _X_TRAIN: Final = "X_train.csv"
-_IMAGES: Final = "images"
 # In the order in which they appear: whoever sees X_train.csv sees a complete data set.
-_FILES: Final = (_IMAGES, "Y_train.csv", "X_test.csv", "Y_test.csv", _X_TRAIN)
+_FILES: Final = ("Y_train.csv", "X_test.csv", "Y_test.csv", _X_TRAIN)
 
 Progress: TypeAlias = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class GeneratedData:
-    """The files of a generated data set, and how much they hold."""
-
-    x_train: Path
-    y_train: Path
-    x_test: Path
-    y_test: Path
-    images: Path
-    rows: int
-    test_rows: int
-    image_count: int
 
 
 @dataclass(frozen=True)
@@ -63,26 +46,15 @@ class _Split:
         return len(self.classes)
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Rows just written: where they begin in their split, and what their images are named after."""
-
-    start: int
-    classes: Integers
-    productids: Integers
-    imageids: Integers
-
-
 def generate(
     out: Path,
     rows: int,
     *,
     seed: int = 42,
     test_rows: int | None = None,
-    image_share: float = 0.02,
     progress: Progress | None = None,
-) -> GeneratedData:
-    """Write X_train, Y_train, X_test and Y_test as CSV, and some images, into the directory `out`.
+) -> int:
+    """Write X_train, Y_train, X_test and Y_test as CSV into the directory `out`; return the number of test rows.
 
     The same rows, test_rows and seed give the same CSV bytes on any machine.
 
@@ -91,57 +63,41 @@ def generate(
         rows: training rows, 27 at least; the classes have the challenge's proportions.
         seed: 0 or more.
         test_rows: by default in the challenge's proportion to `rows`.
-        image_share: the share of products that get an image, of at most 200 in all.
         progress: called after each chunk with the rows written so far and the rows to write.
 
     Raises:
         BadInputError: a number is out of range, or `out` already holds a data set.
-        PipelineError: images are asked for and Pillow is not installed.
     """
     if test_rows is None:
         test_rows = round(rows * _CHALLENGE_TEST_ROWS / _CHALLENGE_ROWS)
-    _check(out, rows, test_rows, image_share, seed)
+    _check(out, rows, test_rows, seed)
     draws = Draws(seed)
     splits = _splits(rows, test_rows, draws)
     writer = TextWriter(read_vocabulary(), draws)
     out.mkdir(parents=True, exist_ok=True)
-    image_count = written = 0
+    written = 0
     with tempfile.TemporaryDirectory(prefix=".generating-", dir=out) as name:
         unfinished = Path(name)
         for split in splits:
-            images = unfinished / _IMAGES / f"image_{split.name}"
-            images.mkdir(parents=True)
-            with_image = _rows_with_image(len(split), rows + test_rows, image_share)
-            image_count += len(with_image)
-            for chunk in _write_rows(unfinished, split, rows + test_rows, writer, draws):
-                _draw_images(images, chunk, with_image)
-                written += len(chunk.classes)
+            for written_now in _write_rows(unfinished, split, rows + test_rows, writer, draws):
+                written += written_now
                 if progress is not None:
                     progress(written, rows + test_rows)
         for file in _FILES:
             (unfinished / file).rename(out / file)
-    return GeneratedData(
-        x_train=out / _X_TRAIN,
-        y_train=out / "Y_train.csv",
-        x_test=out / "X_test.csv",
-        y_test=out / "Y_test.csv",
-        images=out / _IMAGES,
-        rows=rows,
-        test_rows=test_rows,
-        image_count=image_count,
-    )
+    return test_rows
 
 
-def _check(out: Path, rows: int, test_rows: int, image_share: float, seed: int) -> None:
+def _check(out: Path, rows: int, test_rows: int, seed: int) -> None:
     if not len(CODES) <= rows <= MOST_ROWS:
         raise BadInputError(
             f"cannot generate {rows} training rows: each of the {len(CODES)} classes needs one",
             remedy=f"ask for {len(CODES)} to {MOST_ROWS:,} rows; 4,000 are enough to train on",
         )
-    if not (0 <= test_rows <= MOST_ROWS and 0 <= image_share <= 1 and seed >= 0):
+    if not (0 <= test_rows <= MOST_ROWS and seed >= 0):
         raise BadInputError(
-            f"cannot generate {test_rows} test rows with a share of {image_share} images from seed {seed}",
-            remedy=f"ask for 0 to {MOST_ROWS:,} test rows, a share from 0 to 1, and a seed of 0 or more",
+            f"cannot generate {test_rows} test rows from seed {seed}",
+            remedy=f"ask for 0 to {MOST_ROWS:,} test rows, and a seed of 0 or more",
         )
     for file in _FILES:
         if (out / file).exists():
@@ -149,8 +105,6 @@ def _check(out: Path, rows: int, test_rows: int, image_share: float, seed: int) 
                 f"{out / file} exists, and generated data never replaces other data",
                 remedy=f"generate into another directory, or move {', '.join(_FILES)} away first",
             )
-    if image_share > 0:
-        require_pillow()
 
 
 def class_counts(rows: int, *, at_least: int) -> Integers:
@@ -180,8 +134,8 @@ def _splits(rows: int, test_rows: int, draws: Draws) -> tuple[_Split, _Split]:
 
 def _write_rows(
     folder: Path, split: _Split, all_rows: int, writer: TextWriter, draws: Draws
-) -> Iterator[_Chunk]:
-    """Write X and Y of one split, and yield after each chunk."""
+) -> Iterator[int]:
+    """Write X and Y of one split; yield the number of rows after each chunk."""
     with (
         (folder / f"X_{split.name}.csv").open("w", encoding="utf-8", newline="") as x_file,
         (folder / f"Y_{split.name}.csv").open("w", encoding="utf-8", newline="") as y_file,
@@ -200,7 +154,7 @@ def _write_rows(
                 zip(index, titles, descriptions, productids.tolist(), imageids.tolist(), strict=True)
             )
             y_csv.writerows(zip(index, np.array(CODES)[classes].tolist(), strict=True))
-            yield _Chunk(start, classes, productids, imageids)
+            yield len(classes)
 
 
 def _ids(ranks: Integers, all_rows: int, bounds: tuple[int, int], draws: Draws) -> Integers:
@@ -211,21 +165,3 @@ def _ids(ranks: Integers, all_rows: int, bounds: tuple[int, int], draws: Draws) 
     low, high = bounds
     width = (high - low) // all_rows
     return low + ranks * width + draws.below(width, len(ranks))
-
-
-def _rows_with_image(rows: int, all_rows: int, share: float) -> Integers:
-    """Evenly spread positions; classes are shuffled, so every class has its chance."""
-    count = min(round(rows * share), MOST_IMAGES * rows // all_rows)
-    return np.arange(count, dtype=np.int64) * rows // max(count, 1)
-
-
-def _draw_images(folder: Path, chunk: _Chunk, with_image: Integers) -> None:
-    positions = with_image - chunk.start
-    for position in positions[(positions >= 0) & (positions < len(chunk.classes))].tolist():
-        productid = int(chunk.productids[position])
-        draw_image(
-            folder / f"image_{chunk.imageids[position]}_product_{productid}.jpg",
-            class_position=int(chunk.classes[position]),
-            class_count=len(CODES),
-            productid=productid,
-        )

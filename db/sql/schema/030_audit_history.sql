@@ -135,41 +135,33 @@ begin
 end;
 $$;
 
-create or replace trigger _000_keep_id before update of id on products
-    for each statement execute function refuse_new_id();
-create or replace trigger _100_audit_insert after insert on products
-    referencing new table as changed for each statement execute function audit_products();
-create or replace trigger _100_audit_update after update on products
-    referencing old table as before_change new table as changed for each statement execute function audit_products();
-create or replace trigger _100_audit_delete after delete on products
-    referencing old table as changed for each statement execute function audit_products();
-create or replace trigger _100_audit_truncate before truncate on products
-    for each statement execute function audit_truncate();
-
-create or replace trigger _000_keep_id before update of id on labels
-    for each statement execute function refuse_new_id();
-create or replace trigger _100_audit_insert after insert on labels
-    referencing new table as changed for each statement execute function audit_labels();
-create or replace trigger _100_audit_update after update on labels
-    referencing old table as before_change new table as changed for each statement execute function audit_labels();
-create or replace trigger _100_audit_delete after delete on labels
-    referencing old table as changed for each statement execute function audit_labels();
-create or replace trigger _100_audit_truncate before truncate on labels
-    for each statement execute function audit_truncate();
-
--- ALWAYS: `session_replication_role = replica` switches ordinary triggers off.
-alter table products
-    enable always trigger _000_keep_id,
-    enable always trigger _100_audit_insert,
-    enable always trigger _100_audit_update,
-    enable always trigger _100_audit_delete,
-    enable always trigger _100_audit_truncate;
-alter table labels
-    enable always trigger _000_keep_id,
-    enable always trigger _100_audit_insert,
-    enable always trigger _100_audit_update,
-    enable always trigger _100_audit_delete,
-    enable always trigger _100_audit_truncate;
+-- ENABLE ALWAYS: `session_replication_role = replica` switches ordinary triggers off.
+do $$
+declare
+    audited text;
+begin
+    foreach audited in array array['products', 'labels'] loop
+        execute replace($triggers$
+            create or replace trigger _000_keep_id before update of id on {table}
+                for each statement execute function refuse_new_id();
+            create or replace trigger _100_audit_insert after insert on {table}
+                referencing new table as changed for each statement execute function audit_{table}();
+            create or replace trigger _100_audit_update after update on {table}
+                referencing old table as before_change new table as changed for each statement execute function audit_{table}();
+            create or replace trigger _100_audit_delete after delete on {table}
+                referencing old table as changed for each statement execute function audit_{table}();
+            create or replace trigger _100_audit_truncate before truncate on {table}
+                for each statement execute function audit_truncate();
+            alter table {table}
+                enable always trigger _000_keep_id,
+                enable always trigger _100_audit_insert,
+                enable always trigger _100_audit_update,
+                enable always trigger _100_audit_delete,
+                enable always trigger _100_audit_truncate;
+        $triggers$, '{table}', audited);
+    end loop;
+end;
+$$;
 
 -- Append-only, also for a superuser: only the owner may, and must say `set role` to do it.
 create or replace function refuse_rewriting_history() returns trigger

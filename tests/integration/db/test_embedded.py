@@ -18,6 +18,7 @@ import pytest
 import db
 from db.embedded import EmbeddedPostgres, account, postmaster
 from db.embedded.programs import load_programs
+from rakuten.commands.db import url_of
 from shared.errors import DatabaseUnavailableError
 
 DEADLINE_S = 60
@@ -196,7 +197,7 @@ def test_names_and_passwords_with_any_characters_survive_conninfo_and_url(direct
         with psycopg.connect(postgres.conninfo(), autocommit=True) as client:
             client.execute('create database "a b/c?"')
         names = {"dbname": "a b/c?", "user": "us:er/@", "password": "p@ss 'w/:%rd"}
-        for target in (postgres.conninfo(**names), postgres.url(**names)):
+        for target in (postgres.conninfo(**names), url_of(postgres.conninfo(**names))):
             with psycopg.connect(target) as client:
                 assert client.execute("select current_user").fetchone() == ("us:er/@",)
                 assert client.info.dbname == "a b/c?"

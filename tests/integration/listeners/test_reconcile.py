@@ -15,7 +15,7 @@ from listeners.tracking.runs import Tracking
 from rakuten import cli
 from shared.config import environment_for
 from shared.events import Stage
-from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, TAG_BATCH_ID, TAG_MODEL_URI
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, Tag
 
 EXPERIMENT = {Stage.SNAPSHOT: DATASET_EXPERIMENT, Stage.TRAINING: MODEL_EXPERIMENT}
 
@@ -135,7 +135,7 @@ def test_a_finished_run_that_is_not_the_recorded_one_is_superseded(
     mend()
     assert found() == []
     assert tracking.client.get_run(zombie).info.status == "KILLED"
-    assert [run.info.run_id for run in tracking.runs(DATASET_EXPERIMENT, TAG_BATCH_ID)] == [run_id]
+    assert [run.info.run_id for run in tracking.runs(DATASET_EXPERIMENT, Tag.BATCH_ID)] == [run_id]
 
 
 def test_the_run_of_a_dead_attempt_is_closed_and_that_of_a_living_one_is_not(
@@ -181,7 +181,7 @@ def test_a_model_that_is_gone_from_the_registry_is_registered_again(
     record(dataset := claim(batch_id), publish(dataset))
     job = claim(batch_id, Stage.TRAINING)
     run_id = publish(job)
-    tracking.client.set_tag(run_id, TAG_MODEL_URI, f"runs:/{run_id}/model")
+    tracking.client.set_tag(run_id, Tag.MODEL_URI, f"runs:/{run_id}/model")
     record(job, run_id, model_version=1)
     assert found(Stage.TRAINING) == [(Mismatch.UNREGISTERED, run_id)]
     mend(Stage.TRAINING)

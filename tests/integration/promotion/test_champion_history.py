@@ -8,10 +8,7 @@ from champion_models import wrong
 
 from listeners.promotion.champion_alias import REASON_LENGTH, AliasState, champion_history
 from shared.errors import PipelineError, StageError
-from shared.mlflow_names import (
-    CHAMPION,
-    REGISTERED_MODEL,
-)
+from shared.mlflow_names import CHAMPION, REGISTERED_MODEL
 
 
 def test_a_move_by_hand_is_noticed_and_means_the_same(models, three_champions):

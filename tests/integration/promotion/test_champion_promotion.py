@@ -10,9 +10,7 @@ from listeners.promotion.champion_alias import champion_history
 from listeners.promotion.choose_champion import verdict_sha256
 from listeners.tracking.runs import Tracking
 from shared.errors import OutageError, StageError
-from shared.mlflow_names import (
-    REGISTERED_MODEL,
-)
+from shared.mlflow_names import REGISTERED_MODEL
 
 
 def test_every_promotion_is_kept_with_its_reason(models, three_champions):

@@ -10,9 +10,7 @@ from repository import ROOT
 
 from listeners.promotion.champion_alias import MoveKind, champion_history
 from shared.errors import BadInputError, PipelineError
-from shared.mlflow_names import (
-    REGISTERED_MODEL,
-)
+from shared.mlflow_names import REGISTERED_MODEL
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -21,12 +21,7 @@ from rakuten.provenance.references import ReferenceKind, resolve
 from shared.config import read_settings
 from shared.errors import BadInputError
 from shared.events import Stage
-from shared.mlflow_names import (
-    CHAMPION,
-    MANIFEST,
-    REGISTERED_MODEL,
-    SUBMISSION,
-)
+from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Artifact
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -57,7 +52,7 @@ def built(server, generated, tmp_path_factory):
         tracking.supersede(models[4])
         stages.record(stages.claim(Stage.SNAPSHOT, 5), run_id="0" * 32)
         stages.give_up(6, "no [disk]")
-        Path(artifacts_of(tracking, datasets[1]), MANIFEST).unlink()
+        Path(artifacts_of(tracking, datasets[1]), Artifact.MANIFEST).unlink()
         yield SimpleNamespace(database=database, tracking=tracking, datasets=datasets, models=models)
         connection.execute("drop database lineage with (force)")
 
@@ -176,9 +171,9 @@ def test_a_batch_is_followed_from_its_files_to_the_champion(built, asked, genera
     assert "F1 0.760 (0.700-0.800), accuracy 0.770" in tree
 
 
-@pytest.mark.parametrize("text", ["week_1", "train_week_1", "model_week_1", SUBMISSION])
+@pytest.mark.parametrize("text", ["week_1", "train_week_1", "model_week_1", Artifact.SUBMISSION])
 def test_what_was_asked_for_is_marked(asked, text):
-    Path(SUBMISSION).write_text("predictions of model_week_1")
+    Path(Artifact.SUBMISSION).write_text("predictions of model_week_1")
     [line] = [line for line in asked(text)[1].splitlines() if "◀" in line]
     assert line.lstrip("│├└─ ").startswith(f"{text} ")
 
@@ -262,7 +257,7 @@ def test_every_example_of_the_readme_finds_something(rakuten, reader):
     productid = reader.exec_driver_sql(
         "select min(productid) from products where split = 'train'"
     ).scalar_one()
-    Path(SUBMISSION).write_text("predictions of model_week_2")
+    Path(Artifact.SUBMISSION).write_text("predictions of model_week_2")
     for example in examples:
         found = rakuten("lineage", *example.replace("2925916501", str(productid)).split())
         assert found.exit_code == 0, found

@@ -16,7 +16,7 @@ from listeners.snapshot.dataset_digest import Proof, identity_of
 from listeners.tracking.runs import Tracking
 from shared.errors import BadInputError, PipelineError, VerificationError
 from shared.events import Stage
-from shared.mlflow_names import TAG_DATASET_DIGEST
+from shared.mlflow_names import Tag
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -64,7 +64,7 @@ def test_a_dataset_s_run_carries_the_digest_of_its_content(datasets, settings):
     for week, run_id in enumerate(datasets, start=1):
         run = tracking.client.get_run(run_id)
         digest = identity_of(settings.state_path / "training_snapshots" / f"train_week_{week}.parquet").digest
-        assert run.data.tags[TAG_DATASET_DIGEST] == digest
+        assert run.data.tags[Tag.DATASET_DIGEST] == digest
         [entry] = run.inputs.dataset_inputs
         assert entry.dataset.digest == digest[:36]
 
@@ -74,7 +74,7 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
 ):
     [*_, row] = rows(2)
     printed = rakuten("prove", "--product", row["productid"], "--dataset", "week_2")
-    digest = Tracking(settings).client.get_run(datasets[1]).data.tags[TAG_DATASET_DIGEST]
+    digest = Tracking(settings).client.get_run(datasets[1]).data.tags[Tag.DATASET_DIGEST]
     copies = sum(other == row for other in rows(2))
     assert printed.exit_code == 0, printed.exception
     assert f"train_week_2 holds product {row['productid']} in {copies} cop" in printed.output
@@ -176,11 +176,11 @@ def test_a_product_that_was_deleted_or_has_lost_its_label_is_explained(
 def test_a_dataset_that_is_not_what_its_run_says_is_refused(datasets, rakuten, rows, settings):
     client = Tracking(settings).client
     productid = rows(1)[0]["productid"]
-    client.set_tag(datasets[0], TAG_DATASET_DIGEST, sha256().hexdigest())
+    client.set_tag(datasets[0], Tag.DATASET_DIGEST, sha256().hexdigest())
     refused = rakuten("prove", "--product", productid, "--dataset", 1)
     assert isinstance(refused.exception, VerificationError)
     assert f"but run {datasets[0]} says e3b0c442" in refused.exception.message
-    client.delete_tag(datasets[0], TAG_DATASET_DIGEST)
+    client.delete_tag(datasets[0], Tag.DATASET_DIGEST)
     assert (
         "older than these digests"
         in rakuten("prove", "--product", productid, "--dataset", 1).exception.message

@@ -55,7 +55,7 @@ def some(connection, condition: str, count: int = 1) -> list[int]:
 def demo_data(tmp_path_factory):
     """The products of the demo; without their images, which change no text."""
     directory = tmp_path_factory.mktemp("demo") / "raw"
-    generate(directory, 10_000, image_share=0)
+    generate(directory, 10_000)
     return directory
 
 

@@ -22,7 +22,7 @@ from listeners.snapshot.read import read_batch, stream_rows
 from listeners.tracking.runs import Tracking
 from shared.errors import FencedError, SourceChangedError
 from shared.events import Stage
-from shared.mlflow_names import DATASET_EXPERIMENT, TAG_DATASET_SHA256
+from shared.mlflow_names import DATASET_EXPERIMENT, Tag
 
 
 def claimed(database, settings, batch_id: int, week: int) -> Job:
@@ -233,11 +233,11 @@ def test_the_fixed_sets_do_not_change_when_products_of_theirs_are_corrected(
     rebuilt = snapshot.handle(claimed(database, elsewhere, later, 2))["fixed_sets"]
     runs = Tracking(elsewhere).client
     again = {
-        name: runs.get_run(record["run_id"]).data.tags[TAG_DATASET_SHA256] for name, record in rebuilt.items()
+        name: runs.get_run(record["run_id"]).data.tags[Tag.DATASET_SHA256] for name, record in rebuilt.items()
     }
     runs = Tracking(settings).client
     first = {
-        name: runs.get_run(record["run_id"]).data.tags[TAG_DATASET_SHA256] for name, record in before.items()
+        name: runs.get_run(record["run_id"]).data.tags[Tag.DATASET_SHA256] for name, record in before.items()
     }
     assert again == first
 
@@ -297,7 +297,7 @@ def test_another_database_beside_the_same_mlflow_adopts_nothing(
     [batch_id] = load_weeks(1)
     snapshot.handle(job_for(batch_id, 1))
     other_data = tmp_path / "other"
-    generate(other_data, 400, seed=7, image_share=0)
+    generate(other_data, 400, seed=7)
     others = another_database.settings.model_copy(
         update={"data_path": other_data, "state_path": settings.state_path}
     )

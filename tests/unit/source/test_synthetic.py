@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.svm import LinearSVC
 
-from db.source.synthetic import GeneratedData, generate
+from db.source.synthetic import generate
 from db.source.synthetic.draws import Draws
 from db.source.synthetic.generate import class_counts
 from shared.categories import CATEGORIES
@@ -23,18 +22,20 @@ CSV_FILES = ("X_train.csv", "Y_train.csv", "X_test.csv", "Y_test.csv")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> GeneratedData:
-    return generate(tmp_path_factory.mktemp("synthetic") / "raw", ROWS)
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic") / "raw"
+    assert generate(folder, ROWS) == TEST_ROWS
+    return folder
 
 
 @pytest.fixture(scope="module")
 def products(data) -> pd.DataFrame:
-    return pd.read_csv(data.x_train, index_col=0)
+    return pd.read_csv(data / "X_train.csv", index_col=0)
 
 
 @pytest.fixture(scope="module")
 def labels(data) -> pd.Series:
-    return pd.read_csv(data.y_train, index_col=0)["prdtypecode"]
+    return pd.read_csv(data / "Y_train.csv", index_col=0)["prdtypecode"]
 
 
 def csv_bytes(folder: Path) -> list[bytes]:
@@ -42,9 +43,9 @@ def csv_bytes(folder: Path) -> list[bytes]:
 
 
 def test_the_files_have_the_challenges_header_and_line_ends(data):
-    assert data.x_train.read_bytes().startswith(b",designation,description,productid,imageid\n0,")
-    assert data.y_train.read_bytes().startswith(b",prdtypecode\n0,")
-    for path in (data.x_train, data.y_train, data.x_test, data.y_test):
+    assert (data / "X_train.csv").read_bytes().startswith(b",designation,description,productid,imageid\n0,")
+    assert (data / "Y_train.csv").read_bytes().startswith(b",prdtypecode\n0,")
+    for path in (data / name for name in CSV_FILES):
         content = path.read_bytes()
         assert content.endswith(b"\n")
         assert b"\r" not in content
@@ -53,7 +54,7 @@ def test_the_files_have_the_challenges_header_and_line_ends(data):
 
 @pytest.mark.parametrize("name", CSV_FILES)
 def test_pandas_and_the_csv_module_read_the_same_values(data, name):
-    path = data.x_train.with_name(name)
+    path = data / name
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file, strict=True)
     frame = pd.read_csv(path, dtype=str).fillna("")
@@ -62,11 +63,10 @@ def test_pandas_and_the_csv_module_read_the_same_values(data, name):
 
 
 def test_the_test_rows_go_on_where_the_training_rows_end(data, products, labels):
-    test = pd.read_csv(data.x_test, index_col=0)
+    test = pd.read_csv(data / "X_test.csv", index_col=0)
     assert products.index.tolist() == labels.index.tolist() == list(range(ROWS))
     assert test.index.tolist() == list(range(ROWS, ROWS + TEST_ROWS))
-    assert pd.read_csv(data.y_test, index_col=0).index.tolist() == test.index.tolist()
-    assert (data.rows, data.test_rows) == (ROWS, TEST_ROWS)
+    assert pd.read_csv(data / "Y_test.csv", index_col=0).index.tolist() == test.index.tolist()
 
 
 def test_classes_have_the_challenges_proportions(labels):
@@ -83,8 +83,8 @@ def test_as_many_rows_as_the_challenge_have_exactly_its_class_counts():
 
 @pytest.mark.parametrize(("rows", "fewest"), [(27, 1), (53, 1), (54, 2), (400, 2)])
 def test_every_class_has_a_row_and_two_where_there_is_room(tmp_path, rows, fewest):
-    small = generate(tmp_path / "small", rows, test_rows=0, image_share=0)
-    counts = pd.read_csv(small.y_train)["prdtypecode"].value_counts()
+    generate(tmp_path / "small", rows, test_rows=0)
+    counts = pd.read_csv(tmp_path / "small" / "Y_train.csv")["prdtypecode"].value_counts()
     assert len(counts) == 27
     assert counts.min() >= fewest
     assert counts.sum() == rows
@@ -103,7 +103,7 @@ def test_about_a_third_of_the_descriptions_are_missing_and_depend_on_the_class(p
 
 
 def test_ids_are_unique_across_both_parts_and_not_sorted(data, products):
-    both = pd.concat([products, pd.read_csv(data.x_test, index_col=0)])
+    both = pd.concat([products, pd.read_csv(data / "X_test.csv", index_col=0)])
     for column, low, high in [("productid", 1e5, 4.3e9), ("imageid", 1e9, 1.33e9)]:
         assert both[column].is_unique
         assert both[column].between(low, high).all()
@@ -166,26 +166,6 @@ def test_draws_are_these_on_every_machine_and_with_every_numpy():
     assert Draws(42).permutation(6).tolist() == [4, 1, 3, 0, 2, 5]
 
 
-def test_images_exist_open_and_belong_to_products(data, products):
-    names = {
-        f"image_{imageid}_product_{productid}.jpg"
-        for imageid, productid in zip(products["imageid"], products["productid"], strict=True)
-    }
-    train = list((data.images / "image_train").iterdir())
-    test = list((data.images / "image_test").iterdir())
-    assert len(train) == 80
-    assert len(train) + len(test) == data.image_count
-    assert {path.name for path in train} <= names
-    for path in train:
-        with Image.open(path) as image:
-            image.load()
-            assert (image.format, image.size) == ("JPEG", (48, 48))
-
-
-def test_images_are_few_however_many_rows_there_are(tmp_path):
-    assert generate(tmp_path / "raw", 1_000, image_share=1).image_count <= 200
-
-
 def test_existing_data_is_never_replaced(tmp_path):
     generate(tmp_path, 27)
     before = csv_bytes(tmp_path)
@@ -206,7 +186,7 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path):
 
 def test_progress_counts_up_to_all_rows(tmp_path):
     steps = []
-    generate(tmp_path, 12_000, image_share=0, progress=lambda done, total: steps.append((done, total)))
+    generate(tmp_path, 12_000, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(10_000, 13_952), (12_000, 13_952), (13_952, 13_952)]
 
 
