@@ -90,4 +90,4 @@ constraints: $(BIN)/uv ## Resolve constraints.txt again
 
 clean: ## Remove what the pipeline made (data/raw is kept)
 	$(BIN)/rakuten db stop || true
-	rm -rf data/postgres data/mlflow data/training_snapshots data/feature_cache data/openlineage.jsonl data/generated-* data/logs data/demo-*
+	rm -rf data/postgres data/mlflow data/training_snapshots data/openlineage.jsonl data/generated-* data/logs data/demo-*

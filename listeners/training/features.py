@@ -8,9 +8,10 @@ The result is made of ordinary scikit-learn objects, so nothing here is needed t
 """
 
 import operator
+from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,8 +22,6 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
-
-from listeners.training.tokens import Split, TokenFile, Tokens, tokenise
 
 _Ints: TypeAlias = npt.NDArray[np.int64]
 _Ranks: TypeAlias = npt.NDArray[np.int32]
@@ -57,7 +56,6 @@ def fit_features(
     blocks: Sequence[TfidfBlock],
     *,
     clean: Callable[[str], str] = str,
-    cache: Path | None = None,
 ) -> tuple[FeatureUnion, sparse.csr_array]:
     """Fit each block on its column and lay the blocks side by side.
 
@@ -65,21 +63,13 @@ def fit_features(
         texts: distinct rows, shape (n, any), `str`, no nulls.
         multiplicities: copies of each row, shape (n,), int64, at least 1.
         blocks: at least one, with unfitted vectorizers, which are fitted in place.
-        clean: applied to each text that is tokenised; it must depend on nothing but the text and `listeners.training.text`.
-        cache: directory that remembers how texts are tokenised; it changes the time and nothing else. None: nothing is kept.
+        clean: applied to each text that is tokenised.
 
     Returns:
         The fitted union, and its features of the cleaned `texts`, shape (n, n_features), float64.
     """
     matrices = [
-        fit_tfidf(
-            block.vectorizer,
-            texts[block.column].tolist(),
-            multiplicities,
-            clean,
-            cache and cache / block.name,
-        )
-        for block in blocks
+        fit_tfidf(block.vectorizer, texts[block.column].tolist(), multiplicities, clean) for block in blocks
     ]
     union = FeatureUnion([(block.name, _reader(block)) for block in blocks])
     return union, sparse.hstack(matrices, format="csr")
@@ -96,7 +86,6 @@ def fit_tfidf(
     texts: Sequence[str],
     multiplicities: _Ints,
     clean: Callable[[str], str] = str,
-    cache: Path | None = None,
 ) -> sparse.csr_array:
     """Fit `vectorizer` in place, as its own `fit` would on every cleaned text repeated by its multiplicity.
 
@@ -106,7 +95,6 @@ def fit_tfidf(
         texts: shape (n,), without NUL characters, which PostgreSQL refuses and numpy's strings lose.
         multiplicities: shape (n,), int64, at least 1.
         clean: see `fit_features`.
-        cache: file that remembers how these texts are tokenised.
 
     Returns:
         What `vectorizer.transform` would of the cleaned texts: shape (n, n_features), float64.
@@ -120,7 +108,7 @@ def fit_tfidf(
     positions, distinct = pd.factorize(np.array(texts, dtype=object))
     matrix = _fit_distinct(
         vectorizer,
-        _count(vectorizer, distinct.tolist(), clean, cache),
+        _count(vectorizer, distinct.tolist(), clean),
         np.bincount(positions, multiplicities, len(distinct)).astype(np.int64),
     )
     return matrix[positions]
@@ -204,38 +192,61 @@ class _Counts:
     terms: Callable[[npt.NDArray[np.intp]], Iterable[str]]
 
 
-def _count(
-    vectorizer: TfidfVectorizer, texts: Sequence[str], clean: Callable[[str], str], cache: Path | None
-) -> _Counts:
+@dataclass(frozen=True)
+class _Tokens:
+    """Tokenised texts.
+
+    Attributes:
+        words: the distinct words, in string order.
+        ranks: position in `words` of every token, text after text, shape (n_tokens,), int32.
+        rows: number of the text that each token is from, shape (n_tokens,), int32.
+        n_texts: number of texts, those without a token included.
+    """
+
+    words: list[str]
+    ranks: _Ranks
+    rows: _Ranks
+    n_texts: int
+
+
+def _count(vectorizer: TfidfVectorizer, texts: Sequence[str], clean: Callable[[str], str]) -> _Counts:
     preprocess = vectorizer.build_preprocessor()
     match vectorizer.analyzer, vectorizer.ngram_range:
         case "word", (1, 1 | 2 as longest):
             tokenise_words = vectorizer.build_tokenizer()
-            tokens = _tokenise(vectorizer, texts, lambda text: tokenise_words(preprocess(clean(text))), cache)
+            tokens = _tokenise(texts, lambda text: tokenise_words(preprocess(clean(text))))
             return _count_words(tokens, longest)
         case "char_wb", ngram_range:
-            tokens = _tokenise(vectorizer, texts, lambda text: preprocess(clean(text)).split(), cache)
+            tokens = _tokenise(texts, lambda text: preprocess(clean(text)).split())
             return _count_chars(tokens, ngram_range)
         case analyzer, ngram_range:
             raise ValueError(f"analyzer {analyzer!r} with ngram_range {ngram_range} is not supported")
 
 
-def _tokenise(vectorizer: TfidfVectorizer, texts: Sequence[str], split: Split, cache: Path | None) -> Tokens:
-    if cache is None:
-        return tokenise(texts, split)
-    names = ("analyzer", "lowercase", "strip_accents", "token_pattern")
-    rule = repr({name: getattr(vectorizer, name) for name in names})
-    return TokenFile(cache, rule).tokenise(texts, split)
+def _tokenise(texts: Sequence[str], split: Callable[[str], list[str]]) -> _Tokens:
+    """Split each text and rank its words."""
+    code_of: defaultdict[str, int] = defaultdict()
+    code_of.default_factory = code_of.__len__
+    codes, lengths = array("i"), []
+    for text in texts:
+        tokens = split(text)
+        codes.extend(map(code_of.__getitem__, tokens))
+        lengths.append(len(tokens))
+    words = sorted(code_of)
+    rank_of_code = np.empty(len(words), np.int32)
+    rank_of_code[[code_of[word] for word in words]] = np.arange(len(words), dtype=np.int32)
+    rows = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
+    return _Tokens(words, rank_of_code[np.asarray(codes, np.int32)], rows, len(texts))
 
 
-def _count_words(tokens: Tokens, longest: int) -> _Counts:
+def _count_words(tokens: _Tokens, longest: int) -> _Counts:
     """Count words and, if `longest` is 2, pairs of neighbours.
 
     The word of rank a has the key a * radix, the pair (a, b) a * radix + 1 + b. Keys sort as the strings do, because the
     space between two words sorts before every word character.
     """
     words, radix = tokens.words, len(tokens.words) + 1
-    rows, ranks = _rows(tokens), tokens.ranks.astype(np.int64)
+    rows, ranks = tokens.rows, tokens.ranks.astype(np.int64)
     keys = ranks * radix
     if longest > 1:
         first = np.flatnonzero(rows[1:] == rows[:-1])
@@ -252,24 +263,19 @@ def _count_words(tokens: Tokens, longest: int) -> _Counts:
         pairs = zip(*(part.tolist() for part in np.divmod(distinct[kept], radix)), strict=True)
         return [f"{words[a]} {words[b - 1]}" if b else words[a] for a, b in pairs]
 
-    return _Counts(_incidence(rows, columns[codes], (len(tokens.lengths), len(distinct))), terms)
+    return _Counts(_incidence(rows, columns[codes], (tokens.n_texts, len(distinct))), terms)
 
 
-def _count_chars(tokens: Tokens, ngram_range: tuple[int, int]) -> _Counts:
+def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
     """Count 'char_wb' n-grams: they never cross a word, so each distinct word is spelled once."""
-    shape = len(tokens.lengths), len(tokens.words)
+    shape = tokens.n_texts, len(tokens.words)
     if not tokens.words:
         return _Counts(sparse.csr_array(shape), lambda _: [])
     speller = CountVectorizer(analyzer="char_wb", ngram_range=ngram_range, lowercase=False, dtype=np.float64)
     spellings = speller.fit_transform(tokens.words)
-    matrix = sparse.csr_array(_incidence(_rows(tokens), tokens.ranks, shape) @ spellings)
+    matrix = sparse.csr_array(_incidence(tokens.rows, tokens.ranks, shape) @ spellings)
     matrix.sort_indices()
     return _Counts(matrix, speller.get_feature_names_out().__getitem__)
-
-
-def _rows(tokens: Tokens) -> _Ranks:
-    """The text that each token is of."""
-    return np.repeat(np.arange(len(tokens.lengths), dtype=np.int32), tokens.lengths)
 
 
 def _incidence(rows: _Ranks, columns: _Ranks, shape: tuple[int, int]) -> sparse.csr_array:

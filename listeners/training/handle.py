@@ -30,7 +30,6 @@ from shared.mlflow_names import (
     parquet_name,
 )
 
-_CACHE = "feature_cache"  # under STATE_PATH; made anew when it is missing
 _RECORDED_METRICS = ("f1_score", "f1_score_ci_low", "f1_score_ci_high", "f1_macro", "accuracy")
 
 
@@ -92,8 +91,7 @@ def _publish(tracking: Tracking, job: Job, name: str) -> Run:
 
 def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeline:
     seed = job.settings.random_seed
-    cache = job.settings.state_path / _CACHE
-    classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed, cache=cache)
+    classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
     run.values(
         params={
             **model.DEFAULTS.as_params(),

@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -85,7 +84,6 @@ def fit(
     *,
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
-    cache: Path | None = None,
 ) -> Pipeline:
     """Train on distinct products: the same features and the same objective as training on their copies.
 
@@ -98,7 +96,6 @@ def fit(
         multiplicities: copies of each row, shape (n,), int64, at least 1.
         seed: of the order in which liblinear visits the rows.
         hyperparameters: see the class.
-        cache: directory that spares the tokenising of texts seen before; it changes the time and nothing else.
 
     Returns:
         A fitted pipeline. Its `predict` takes a DataFrame like `products` and returns prdtypecode, shape (n,), int64.
@@ -110,7 +107,7 @@ def fit(
         raise ValueError(
             f"{len(products)} products need as many labels and multiplicities, not {len(labels)}, {len(multiplicities)}"
         )
-    union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters, cache=cache)
+    union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters)
     merged = merge_equal_columns(features)
     del features  # as large as all else
     classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
@@ -122,7 +119,6 @@ def vectorise(
     multiplicities: npt.NDArray[np.int64],
     *,
     hyperparameters: Hyperparameters = DEFAULTS,
-    cache: Path | None = None,
 ) -> tuple[FeatureUnion, sparse.csr_array]:
     """Clean and vectorise: the first part of `fit`, see there for the arguments.
 
@@ -130,7 +126,7 @@ def vectorise(
         The fitted union, and the features, shape (n, n_features), float64.
     """
     texts = products.reindex(columns=list(TEXT_COLUMNS)).astype("str").fillna("")
-    return fit_features(texts, multiplicities, _blocks(hyperparameters), clean=clean, cache=cache)
+    return fit_features(texts, multiplicities, _blocks(hyperparameters), clean=clean)
 
 
 def fit_classifier(

@@ -1,7 +1,6 @@
 """From the parquet file to a fitted model: ours on the distinct products, the usual way on all their copies."""
 
 import operator
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +22,13 @@ from listeners.promotion.compare import compare
 from listeners.snapshot.balance import multiplicities
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, write_balanced
 from listeners.training import model
-from listeners.training.dataset import TrainingData, read_training_data
+from listeners.training.dataset import read_training_data
 from listeners.training.features import merge_equal_columns
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 
 STAGE = "training"
 ROUNDS = 5
 SEED = 42
-NEW_OF_A_WEEK = 0.03  # of the rows, that the cache of the week before does not know
 VECTORISED, FITTED, WHOLE = "cleaned and vectorised", "fitted", "parquet to model"
 
 
@@ -53,11 +51,8 @@ def run(ground: Ground) -> Report:
     dataset, holdout = ground.directory / "train.parquet", ground.directory / "holdout.parquet"
     copies = _write_dataset(ground, dataset)
     pq.write_table(ground.training_set.holdout(), holdout)
-    cache = ground.directory / "feature_cache"
-    in_child(prepare_last_week, dataset, cache)
     children = {
         "ours": partial(in_child, prepare_ours, dataset, holdout),
-        "cached": partial(in_child, prepare_cached, dataset, cache),
         "unweighted": partial(in_child, prepare_unweighted, dataset),
         "usual": partial(in_usual_child, prepare_usual, dataset, holdout),
     }
@@ -83,12 +78,10 @@ def _compare_times(report: Report, copies: str) -> None:
     def line(what: str, part: str, name: str, base: str, **targets: float) -> None:
         report.compare(STAGE, what, report.samples[f"{STAGE}, {part}"], name, base, **targets)
 
-    line(f"clean + TF-IDF of {copies} / ours, no cache", VECTORISED, "usual", "ours", at_least=6)
-    line("the same / ours with last week's cache", VECTORISED, "usual", "cached", at_least=6)
-    line("vectorising without / with last week's cache", VECTORISED, "ours", "cached")
+    line(f"clean + TF-IDF of {copies} / ours", VECTORISED, "usual", "ours", at_least=6)
     line(f"LinearSVC on {copies} / ours", FITTED, "usual", "ours", at_least=2.5)
     line("physical limit: ours / the same rows without weights", FITTED, "ours", "unweighted")
-    line("parquet to model, the usual way / ours, no cache", WHOLE, "usual", "ours", at_least=5)
+    line("parquet to model, the usual way / ours", WHOLE, "usual", "ours", at_least=5)
 
 
 def _write_dataset(ground: Ground, path: Path) -> int:
@@ -112,21 +105,8 @@ def _compare_predictions(report: Report, holdout: Path, ours: np.ndarray, usual:
 
 
 def prepare_ours(dataset: Path, holdout: Path) -> Task:
-    """In a child: the training stage's own way, nothing remembered."""
+    """In a child: the training stage's own way."""
     return Task(partial(_ours, dataset), partial(_summary, holdout))
-
-
-def prepare_cached(dataset: Path, cache: Path) -> Task:
-    """In a child: the features only, with what the week before has left behind."""
-    own = Path(shutil.copytree(cache, cache.with_name("cache_of_a_child"), dirs_exist_ok=True))
-    return Task(partial(_vectorised, dataset, own), partial(_summary, None))
-
-
-def prepare_last_week(dataset: Path, cache: Path) -> Task:
-    """In a child: fill the cache as a dataset without this week's rows does."""
-    data = read_training_data(dataset)
-    known = np.random.default_rng(SEED).random(len(data.labels)) > NEW_OF_A_WEEK
-    return Task(partial(model.vectorise, data.products[known], data.multiplicities[known], cache=cache))
 
 
 def prepare_unweighted(dataset: Path) -> Task:
@@ -159,14 +139,6 @@ def _ours(dataset: Path) -> Trained:
             del features
             classifier = model.fit_classifier(merged, data.labels, data.multiplicities, seed=SEED)
     trained.pipeline = model.assemble(union, classifier)
-    return trained
-
-
-def _vectorised(dataset: Path, cache: Path) -> Trained:
-    trained = Trained()
-    data: TrainingData = read_training_data(dataset)
-    with trained.part(VECTORISED):
-        model.vectorise(data.products, data.multiplicities, cache=cache)
     return trained
 
 
