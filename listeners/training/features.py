@@ -54,8 +54,6 @@ def fit_features(
     texts: pd.DataFrame,
     multiplicities: _Ints,
     blocks: Sequence[TfidfBlock],
-    *,
-    clean: Callable[[str], str] = str,
 ) -> tuple[FeatureUnion, sparse.csr_array]:
     """Fit each block on its column and lay the blocks side by side.
 
@@ -63,14 +61,11 @@ def fit_features(
         texts: distinct rows, shape (n, any), `str`, no nulls.
         multiplicities: copies of each row, shape (n,), int64, at least 1.
         blocks: at least one, with unfitted vectorizers, which are fitted in place.
-        clean: applied to each text that is tokenised.
 
     Returns:
-        The fitted union, and its features of the cleaned `texts`, shape (n, n_features), float64.
+        The fitted union, and its features of `texts`, shape (n, n_features), float64.
     """
-    matrices = [
-        fit_tfidf(block.vectorizer, texts[block.column].tolist(), multiplicities, clean) for block in blocks
-    ]
+    matrices = [fit_tfidf(block.vectorizer, texts[block.column].tolist(), multiplicities) for block in blocks]
     union = FeatureUnion([(block.name, _reader(block)) for block in blocks])
     return union, sparse.hstack(matrices, format="csr")
 
@@ -81,40 +76,24 @@ def _reader(block: TfidfBlock) -> Pipeline:
     )
 
 
-def fit_tfidf(
-    vectorizer: TfidfVectorizer,
-    texts: Sequence[str],
-    multiplicities: _Ints,
-    clean: Callable[[str], str] = str,
-) -> sparse.csr_array:
-    """Fit `vectorizer` in place, as its own `fit` would on every cleaned text repeated by its multiplicity.
+def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities: _Ints) -> sparse.csr_array:
+    """Fit `vectorizer` in place, as its own `fit` would on every text repeated by its multiplicity.
 
     Args:
         vectorizer: analyzer 'word' with ngram_range (1, 1) or (1, 2) and tokens of word characters, or analyzer
             'char_wb'; an integer min_df, the default max_df and no fixed vocabulary.
         texts: shape (n,), without NUL characters, which PostgreSQL refuses and numpy's strings lose.
         multiplicities: shape (n,), int64, at least 1.
-        clean: see `fit_features`.
 
     Returns:
-        What `vectorizer.transform` would of the cleaned texts: shape (n, n_features), float64.
+        What `vectorizer.transform` would of the texts: shape (n, n_features), float64.
 
     Raises:
         ValueError: another analyzer or ngram_range, a NUL character, or no term is left.
     """
     if any("\x00" in text for text in texts):
         raise ValueError("a text holds a NUL character")
-    # Every third description is null, and many are another's: each distinct one is counted once.
-    positions, distinct = pd.factorize(np.array(texts, dtype=object))
-    matrix = _fit_distinct(
-        vectorizer,
-        _count(vectorizer, distinct.tolist(), clean),
-        np.bincount(positions, multiplicities, len(distinct)).astype(np.int64),
-    )
-    return matrix[positions]
-
-
-def _fit_distinct(vectorizer: TfidfVectorizer, counts: "_Counts", multiplicities: _Ints) -> sparse.csr_array:
+    counts = _count(vectorizer, texts)
     copies = np.repeat(multiplicities, np.diff(counts.matrix.indptr))
     document_frequency = np.bincount(counts.matrix.indices, copies, counts.matrix.shape[1])
     kept = np.flatnonzero(document_frequency >= vectorizer.min_df)
@@ -209,15 +188,15 @@ class _Tokens:
     n_texts: int
 
 
-def _count(vectorizer: TfidfVectorizer, texts: Sequence[str], clean: Callable[[str], str]) -> _Counts:
+def _count(vectorizer: TfidfVectorizer, texts: Sequence[str]) -> _Counts:
     preprocess = vectorizer.build_preprocessor()
     match vectorizer.analyzer, vectorizer.ngram_range:
         case "word", (1, 1 | 2 as longest):
             tokenise_words = vectorizer.build_tokenizer()
-            tokens = _tokenise(texts, lambda text: tokenise_words(preprocess(clean(text))))
+            tokens = _tokenise(texts, lambda text: tokenise_words(preprocess(text)))
             return _count_words(tokens, longest)
         case "char_wb", ngram_range:
-            tokens = _tokenise(texts, lambda text: preprocess(clean(text)).split())
+            tokens = _tokenise(texts, lambda text: preprocess(text).split())
             return _count_chars(tokens, ngram_range)
         case analyzer, ngram_range:
             raise ValueError(f"analyzer {analyzer!r} with ngram_range {ngram_range} is not supported")

@@ -21,14 +21,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
-from listeners.training.features import (
-    MergedFeatures,
-    TfidfBlock,
-    drop_lookups,
-    fit_features,
-    merge_equal_columns,
-)
-from listeners.training.text import TEXT_COLUMNS, clean, text_cleaner
+from listeners.training.features import TfidfBlock, MergedFeatures, drop_lookups, fit_features, merge_equal_columns
+from listeners.training.text import TEXT_COLUMNS, text_cleaner
 
 # What skops must be allowed to load beside its own list of scikit-learn types: the parts of the text cleaner. None of them
 # calls a method or evaluates an expression of a model file's choice (tests/security/test_models.py).
@@ -125,8 +119,7 @@ def vectorise(
     Returns:
         The fitted union, and the features, shape (n, n_features), float64.
     """
-    texts = products.reindex(columns=list(TEXT_COLUMNS)).astype("str").fillna("")
-    return fit_features(texts, multiplicities, _blocks(hyperparameters), clean=clean)
+    return fit_features(text_cleaner().transform(products), multiplicities, _blocks(hyperparameters))
 
 
 def fit_classifier(

@@ -6,7 +6,6 @@ model only with this package installed, and an old model only with this package 
 
 import html
 import re
-import unicodedata
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -55,24 +54,6 @@ def text_cleaner() -> Pipeline:
         "as_frame": FunctionTransformer(pd.DataFrame, kw_args={"columns": columns}),
     }
     return Pipeline(list(steps.items()))
-
-
-def clean(text: str) -> str:
-    """What `text_cleaner` makes of one text, in a fraction of the time: most texts need few of its steps.
-
-    For fitting, where millions of characters are cleaned; the model itself may hold no function of this package.
-    """
-    if "&" in text:
-        for _ in range(2):
-            text = html.unescape(re.sub(_ENDLESS_REFERENCE, " ", text))
-    if "<" in text:
-        text = re.sub(_TAG, " ", text)
-    if text.isascii():
-        return text
-    text = unicodedata.normalize("NFKD", text)
-    for mark in filter(unicodedata.combining, set(text)):
-        text = text.replace(mark, "")
-    return text
 
 
 def _each(function: Callable[..., str]) -> FunctionTransformer:

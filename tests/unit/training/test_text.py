@@ -1,11 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.feature_extraction.text import strip_accents_unicode
 
-from listeners.training.text import clean as fast_clean
 from listeners.training.text import text_cleaner
 
 
@@ -60,31 +57,3 @@ def test_a_reference_to_a_number_that_python_does_not_read_is_dropped():
 def test_cleaned_text_needs_no_more_cleaning():
     once = clean("<i>&Eacute;T&Eacute;</i> №5 ǅ")
     assert clean(once) == once == strip_accents_unicode(once).lower()
-
-
-PIECES = [
-    "&",
-    "&amp;",
-    "&amp;eacute;",
-    "&#39;",
-    "&#",
-    "1" * 4301,
-    ";",
-    "<b>",
-    "</p",
-    "<!--",
-    "-->",
-    "<3",
-    ">",
-    "É",
-    "e\u0301",
-    "™",
-    " ",
-]
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=8).map("".join))
-def test_the_fast_cleaning_of_a_text_is_that_of_the_model(text):
-    [expected] = text_cleaner().transform(pd.DataFrame({"designation": [text]}))["designation"]
-    assert fast_clean(text) == expected
