@@ -1,7 +1,7 @@
 """The heavy work, in a process of its own: the event loop keeps beating, and memory is given back when the work is done.
 
 Children are forked from a server that has imported the heavy libraries once, at the listener's start, and one is forked
-ahead of its work: a wake-up pays neither an import nor a fork. A child that loses its parent ends itself: its claim is free
+ahead of its work: a wake-up pays neither for their import nor for a fork. A child that loses its parent ends itself: its claim is free
 by then, and another worker may have taken it.
 """
 
@@ -32,7 +32,8 @@ logger = structlog.get_logger()
 RECONCILE = "listeners.reconcile"
 # imported by name in the child only: the listener itself has no use for MLflow, and starts sooner without it
 _OUTAGES = "listeners.outages"
-_FIRST_USE = "listeners.first_use"
+# public modules that matplotlib and MLflow import on first use
+_FIRST_USE = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
 _ORPHANED = 70  # exit code (EX_SOFTWARE) of a child whose parent is gone
 _TERMINATION_S = 5.0
 
@@ -40,7 +41,7 @@ _TERMINATION_S = 5.0
 async def warm_up(handler: str) -> None:
     """Start the fork server and wait until it has imported the handler, and with it the heavy libraries."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rakuten.cli", _OUTAGES, RECONCILE, handler, _FIRST_USE])
+    context.set_forkserver_preload(["rakuten.cli", _OUTAGES, RECONCILE, handler, *_FIRST_USE])
     first = context.Process(target=int, daemon=True)
     await asyncio.to_thread(first.start)
     await asyncio.to_thread(first.join)

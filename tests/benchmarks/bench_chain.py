@@ -27,7 +27,7 @@ from shared.events import Stage
 STAGE = "chain"
 
 _PEAK_MB = {Stage.SNAPSHOT: 1024, Stage.TRAINING: 2048}
-_OVERHEAD_S = 0.3
+_OVERHEAD_S = 3.0
 _WEEKS = range(1, 8)  # the first of them makes the tables of MLflow and the fixed sets, and is not counted
 
 _Seconds = tuple[float, float]  # of the whole, of the work in it
