@@ -51,12 +51,13 @@ chaos: $(VENV)/.dev ## Break everything on purpose, more than 200 times, with a 
 fuzz: $(VENV)/.dev ## More than 100,000 random inputs for the CSV reader, the load and the payloads; about 20 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz
 
-check: $(VENV)/.dev ## Format, lint, types, import contracts, containers
+check: $(VENV)/.dev ## Format, lint (Python and SQL), types, import contracts, containers
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/mypy dags/weekly_ml_pipeline_dag.py
 	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint db/migrations db/sql
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint */Dockerfile && echo 'hadolint: no complaints'; \
 	else echo 'hadolint: skipped, it has no wheel for this platform'; fi
 	@if docker compose version >/dev/null 2>&1; then mkdir -p build && $(BIN)/python -m rakuten.env_file build/compose.env && \
@@ -66,6 +67,7 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts, containers
 format: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+	$(BIN)/sqlfluff fix --quiet db/migrations db/sql
 
 $(VENV)/.rivals: $(VENV)/.dev
 	$(INSTALL) --group rivals

@@ -45,6 +45,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from shared.config import read_settings
 from shared.errors import BadInputError, LoadError
+from shared.events import Stage
 
 if TYPE_CHECKING:
     from db.load.openlineage_events import LoadRun
@@ -56,8 +57,6 @@ if TYPE_CHECKING:
 # ruff: noqa: G004  a task logs a few lines; each reads best as one sentence
 
 log = logging.getLogger(__name__)
-
-STAGES: Final = ("snapshot", "training")
 
 settings: Final = read_settings()  # once per parse; every task is parsed in a process of its own
 
@@ -123,11 +122,7 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
     """
     from db.load import steps
 
-    with (
-        _settled_batch_ends_the_task(batch),
-        _loader() as connection,
-        _reported(connection, batch["batch_id"]),
-    ):
+    with _step_of(batch) as connection:
         counts = steps.validate_data_load(connection, batch["batch_id"])
     log.info(
         f"batch {batch['batch_id']} ({batch['batch_name']}) is as promised: {counts['held_rows']} of {batch['target_rows']} "
@@ -145,11 +140,7 @@ def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
     """
     from db.load import steps
 
-    with (
-        _settled_batch_ends_the_task(batch),
-        _loader() as connection,
-        _reported(connection, batch["batch_id"]),
-    ):
+    with _step_of(batch) as connection:
         steps.complete_batch(connection, batch["batch_id"])
     facts = ("batch_id", "week", "percentage", "new_rows", "total_rows")
     get_current_context()["outlet_events"][products].extra = {name: batch[name] for name in facts}
@@ -173,14 +164,14 @@ def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
             row for row in batches.pipeline_status(connection) if row["batch_id"] == batch["batch_id"]
         )
         listening = batches.listening_stages(connection)
-        pending = {stage: batches.pending_batches(connection, stage) for stage in STAGES}
+        pending = {stage: batches.pending_batches(connection, stage) for stage in Stage}
     sent_at = status["completed_at"].isoformat(timespec="milliseconds")
     log.info(f"batch_completed for batch {batch['batch_id']} was sent with its commit at {sent_at}")
     log.info(
         f"{status['batch_name']}: {status['total_rows']} rows ({status['percentage']:g} %), "
         f"snapshot {status['snapshot_state']}, training {status['training_state']}"
     )
-    for stage in STAGES:
+    for stage in Stage:
         waiting = pending[stage]
         log.info(f"waiting for {stage}: {len(waiting)} ({', '.join(waiting) or 'none'})")
         if stage in listening:
@@ -195,10 +186,7 @@ def _loader() -> Iterator["Connection"]:
     """A connection that may load, and nothing else. The audit trail keeps the task's name."""
     from db.database import Role, open_database
 
-    with (
-        open_database(settings) as database,
-        database.connect(Role.LOADER, _application()) as connection,
-    ):
+    with open_database(settings) as database, database.connect(Role.LOADER, _application()) as connection:
         yield connection
 
 
@@ -247,10 +235,11 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
 
 
 @contextmanager
-def _settled_batch_ends_the_task(batch: dict[str, Any]) -> Iterator[None]:
-    """Let a failure be retried only while its batch is 'running': one that is failed or complete stays so."""
+def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
+    """Connect for a step of a claimed batch. A failure is retried only while the batch is 'running'."""
     try:
-        yield
+        with _loader() as connection, _reported(connection, batch["batch_id"]):
+            yield connection
     except LoadError as error:
         with _loader() as connection:
             row = connection.execute(

@@ -41,7 +41,7 @@ _TERMINATION_S = 5.0
 async def warm_up(handler: str) -> None:
     """Start the fork server and wait until it has imported the handler, and with it the heavy libraries."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rakuten.cli", _OUTAGES, RECONCILE, handler, *_FIRST_USE])
+    context.set_forkserver_preload([_OUTAGES, RECONCILE, handler, *_FIRST_USE])
     first = context.Process(target=int, daemon=True)
     await asyncio.to_thread(first.start)
     await asyncio.to_thread(first.join)

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from psycopg.conninfo import make_conninfo
@@ -138,12 +137,7 @@ class EmbeddedPostgres:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # ---- what a client needs to know
@@ -173,11 +167,6 @@ class EmbeddedPostgres:
         return self._postmaster.port
 
     @property
-    def user(self) -> str:
-        """The superuser."""
-        return SUPERUSER
-
-    @property
     def password(self) -> str:
         """The superuser's password."""
         return self._cluster.password
@@ -189,16 +178,9 @@ class EmbeddedPostgres:
 
     def conninfo(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
         """A libpq connection string; without `password` it holds the superuser's own, and none for others."""
-        return make_conninfo(
-            host=self.host,
-            port=self.port,
-            dbname=dbname,
-            user=user,
-            password=self._password_for(user, password),
-        )
-
-    def _password_for(self, user: str, password: str | None) -> str | None:
-        return self.password if password is None and user == SUPERUSER else password
+        if password is None and user == SUPERUSER:
+            password = self.password
+        return make_conninfo(host=self.host, port=self.port, dbname=dbname, user=user, password=password)
 
     def program(self, name: str) -> str:
         """The path of one of PostgreSQL's own programs, such as psql, in the version of the server's binaries."""

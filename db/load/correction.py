@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from psycopg.rows import dict_row, scalar_row
@@ -23,17 +23,6 @@ from db.source.training_set import X_TEST, X_TRAIN, read_test_set, read_training
 from db.sql import query
 from shared.config import Settings
 from shared.errors import BadCorrectionError, BadInputError, BadSourceError, Problem
-
-_STAGING_COLUMNS: Final = (
-    "row_number",
-    "operation",
-    "productid",
-    "designation",
-    "description",
-    "imageid",
-    "image_path",
-    "prdtypecode",
-)
 
 
 @dataclass(frozen=True)
@@ -127,7 +116,7 @@ def _stage(
 ) -> int:
     """Bring the rows in, complete what each product is to be, check it; returns how many are held out from now on."""
     connection.execute(query("corrections/create_table"))
-    copy_rows(connection, "corrections/copy_rows", [given.rows.select(_STAGING_COLUMNS)])
+    copy_rows(connection, "corrections/copy_rows", [given.rows])
     connection.execute(query("corrections/complete_rows"), {"columns": list(given.columns)})
     _check_against_products(connection, given.file)
     _check_against_source(connection, settings, given.file, recorded)

@@ -4,23 +4,11 @@ They go straight into the tables. Where one of them is there already, brought by
 has been deleted since, they go by a staging table, and what is there stays as it is.
 """
 
-from typing import Final
-
 import psycopg
 
 from db.load.writing import Connection, copy_rows
 from db.source.training_set import TrainingSet
 from db.sql import query
-
-_PRODUCT_COLUMNS: Final = (
-    "productid",
-    "designation",
-    "description",
-    "imageid",
-    "image_path",
-    "sample_rank",
-    "split",
-)
 
 
 def send_week(
@@ -41,7 +29,9 @@ def _copy(
     connection: Connection, training_set: TrainingSet, first_rank: int, end_rank: int
 ) -> tuple[int, int]:
     chunks = training_set.chunks(first_rank, end_rank)
-    products = copy_rows(connection, "load/copy_products", (rows.select(_PRODUCT_COLUMNS) for rows in chunks))
+    products = copy_rows(
+        connection, "load/copy_products", (rows.drop_columns("prdtypecode") for rows in chunks)
+    )
     labels = copy_rows(connection, "load/copy_labels", [training_set.labels(first_rank, end_rank)])
     return products, labels
 
@@ -51,9 +41,7 @@ def _merge(
 ) -> tuple[int, int]:
     chunks = training_set.chunks(first_rank, end_rank)
     connection.execute(query("load/create_staging"))
-    copy_rows(
-        connection, "load/copy_staging", (rows.select((*_PRODUCT_COLUMNS, "prdtypecode")) for rows in chunks)
-    )
+    copy_rows(connection, "load/copy_staging", chunks)
     connection.execute(query("load/skip_deleted"))
     products = connection.execute(query("load/merge_products")).rowcount
     labels = connection.execute(query("load/merge_labels")).rowcount

@@ -25,7 +25,7 @@ from db.locks import Lock, advisory_lock
 from listeners.tracking import registry
 from listeners.tracking.runs import Tracking
 from shared.errors import StageError
-from shared.mlflow_names import CHAMPION, REGISTERED_MODEL
+from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
 _TAG: Final = "champion_history."
 # Of 5,000 characters: JSON may need six for one of them, and the rest of a move needs about 400.
@@ -151,9 +151,7 @@ class ChampionAlias:
             from_version=self.history[-1].to_version if self.history else None,
             to_version=None if version is None else int(version.version),
             run_id=None if version is None else version.run_id,
-            batch_completed_at=""
-            if version is None
-            else registry.batch_completed_at(self._tracking, version),
+            batch_completed_at="" if version is None else version.tags.get(Tag.BATCH_COMPLETED_AT, ""),
             reason=reason[:REASON_LENGTH],
             by=by,
             made=made,

@@ -40,16 +40,3 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
         tags={name: run.data.tags[name] for name in (Tag.BATCH_ID, Tag.BATCH_COMPLETED_AT)},
         model_id=model_uri.removeprefix("models:/"),  # a server refuses a logged model without it
     )
-
-
-def batch_completed_at(tracking: Tracking, version: ModelVersion) -> str:
-    """When the batch of a version was completed, as its tags say; "" for a model that this pipeline has not made."""
-    if (moment := version.tags.get(Tag.BATCH_COMPLETED_AT)) is not None:
-        return str(moment)
-    try:
-        run = tracking.client.get_run(str(version.run_id))
-    except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            return ""
-        raise
-    return run.data.tags.get(Tag.BATCH_COMPLETED_AT, "")

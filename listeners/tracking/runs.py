@@ -32,6 +32,7 @@ from shared.mlflow_names import Artifact, Tag
 
 logger = structlog.get_logger()
 
+_MOST_RUNS = 50_000  # MLflow's limit for one answer: a thousand years of weeks
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
 _FIGURE_DPI = 100
 
@@ -108,15 +109,12 @@ class Tracking:
         if (known := self.client.get_experiment_by_name(experiment)) is None:
             return found
         for status in ("RUNNING", "FINISHED"):
-            page = None
-            while page is None or page.token:
-                page = self.client.search_runs(
-                    [known.experiment_id],
-                    f"attributes.status = '{status}'",
-                    order_by=["attributes.start_time ASC"],
-                    page_token=page.token if page else None,
-                )
-                found += page
+            found += self.client.search_runs(
+                [known.experiment_id],
+                f"attributes.status = '{status}'",
+                max_results=_MOST_RUNS,
+                order_by=["attributes.start_time ASC"],
+            )
         return [run for run in found if tag in run.data.tags and Tag.SUPERSEDED not in run.data.tags]
 
     def supersede(self, run_id: str) -> None:

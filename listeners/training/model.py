@@ -21,7 +21,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
-from listeners.training.features import TfidfBlock, MergedFeatures, drop_lookups, fit_features, merge_equal_columns
+from listeners.training.features import (
+    MergedFeatures,
+    TfidfBlock,
+    drop_lookups,
+    fit_features,
+    merge_equal_columns,
+)
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 
 # What skops must be allowed to load beside its own list of scikit-learn types: the parts of the text cleaner. None of them

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from listeners.training.evaluate import confusion_counts
 from shared.categories import category_name
 
-_SHOWN_FROM: Final = (
-    1.5  # per cent; less is told by the colour, and hundreds of numbers hide those that matter
-)
+# Per cent. The colour shows smaller ones, and hundreds of numbers would hide those that matter.
+_SHOWN_FROM: Final = 1.5
 _WHITE_TEXT_FROM: Final = 55  # per cent, where the colour map is too dark for black
 
 
@@ -28,16 +27,11 @@ def confusion_figure(y_true: npt.NDArray[np.int64], y_pred: npt.NDArray[np.int64
     codes = np.union1d(y_true, y_pred)
     counts = confusion_counts(y_true, y_pred, codes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    # 0.42 inches a class, so that a cell holds "100" and a label its line; at least room for the title.
-    side = max(5.0, 3.2 + 0.42 * len(codes))
-    width = side + 3
-    figure = Figure(figsize=(width, side))
-    # margins in inches: a layout engine would draw everything twice
-    cells = side - 1.3
-    axes = figure.add_axes((3.1 / width, 0.8 / side, cells / width, cells / side))
+    side = max(5.0, 3.2 + 0.42 * len(codes))  # inches: a cell holds "100", a label its line
+    figure = Figure(figsize=(side + 3, side), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    scale = figure.add_axes((1 - 1.1 / width, 0.3, 0.2 / width, 0.4))
-    figure.colorbar(image, cax=scale, label="% of the true class")
+    figure.colorbar(image, label="% of the true class", shrink=0.5)
     ticks = np.arange(len(codes))
     axes.set_xticks(ticks, [str(code) for code in codes], rotation=90)
     axes.set_yticks(ticks, [f"{category_name(code)}  {code}" for code in codes.tolist()])

@@ -6,13 +6,11 @@ deleted, a server that does not answer) is part of the answer.
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from mlflow.entities import LifecycleStage, Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.store.entities import PagedList
 
 from db.batches import Connection, rows
 from db.sql import query
@@ -20,8 +18,6 @@ from listeners.outages import outage_of
 from listeners.tracking.runs import Tracking
 from rakuten.provenance.references import Reference
 from shared.mlflow_names import (
-    DATASET_EXPERIMENT,
-    MODEL_EXPERIMENT,
     REGISTERED_MODEL,
     Tag,
     dataset_name,
@@ -167,25 +163,23 @@ def _model(row: Document, mlflow: "_Mlflow") -> Document:
 
 
 class _Mlflow:
-    """What MLflow has of runs and versions, asked for all at once. When it does not answer it is not asked again."""
+    """What MLflow has of runs and versions. It is not asked again once it was unavailable."""
 
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
-        self._seen: dict[str, Run | None] = {}
+        self._runs: dict[str, Run | None] = {}
         self.trouble: str | None = None
 
     def run(self, run_id: str | None) -> Run | None:
         """The run, deleted or not; None where there is no such run."""
         if run_id is None:
             return None
-        if run_id in self._counting:
-            return self._counting[run_id]
-        if run_id not in self._seen and self.trouble is None:
-            self._seen[run_id] = self._ask(lambda: self._any(run_id), None)
-        return self._seen.get(run_id)
+        if run_id not in self._runs:
+            self._runs[run_id] = self._ask(partial(self._tracking.run_if_any, run_id), None)
+        return self._runs[run_id]
 
     def status(self, run_id: str | None) -> str | None:
-        """MLflow's own status of a run, or DELETED, SUPERSEDED, MISSING; UNKNOWN where it does not answer."""
+        """MLflow's own status of a run, or DELETED, SUPERSEDED, MISSING; UNKNOWN where MLflow is unavailable."""
         if run_id is None:
             return None
         run = self.run(run_id)
@@ -198,47 +192,23 @@ class _Mlflow:
         return "SUPERSEDED" if Tag.SUPERSEDED in run.data.tags else str(run.info.status)
 
     def versions(self, run_id: str | None) -> list[Document]:
-        """The registered versions of a run's model."""
-        return self._versions.get(run_id or "", [])
-
-    @cached_property
-    def _counting(self) -> dict[str, Run]:
-        """The runs that count, in two questions rather than one for each."""
-        runs: list[Run] = []
-        for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
-            runs += self._ask(partial(self._tracking.runs, experiment, Tag.BATCH_ID), [])
-        return {run.info.run_id: run for run in runs}
-
-    @cached_property
-    def _versions(self) -> dict[str, list[Document]]:
-        """The registered versions by run, with their aliases."""
+        """The registered versions of a run's model, with their aliases."""
         client = self._tracking.client
-        search = partial(client.search_model_versions, f"name = '{REGISTERED_MODEL}'")
         versions: list[ModelVersion] = []
-        token: str | None = None
-        while True:
-            page: PagedList[ModelVersion] = self._ask(partial(search, page_token=token), PagedList([], None))
-            versions += page
-            if not (token := page.token):
-                break
-        found: dict[str, list[Document]] = {}
+        if run_id is not None:
+            condition = f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'"
+            versions = self._ask(partial(client.search_model_versions, condition), [])
         aliases: dict[str, str] = {}
         if versions:
             aliases = self._ask(lambda: client.get_registered_model(REGISTERED_MODEL).aliases, {})
-        for version in versions:
-            number = int(version.version)
-            names = sorted(alias for alias, target in aliases.items() if int(target) == number)
-            entry = {"name": REGISTERED_MODEL, "version": number, "aliases": names}
-            found.setdefault(str(version.run_id), []).append(entry)
-        return found
-
-    def _any(self, run_id: str) -> Run | None:
-        try:
-            return self._tracking.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+        return [
+            {
+                "name": REGISTERED_MODEL,
+                "version": int(version.version),
+                "aliases": sorted(alias for alias, target in aliases.items() if target == version.version),
+            }
+            for version in versions
+        ]
 
     def _ask(self, question: Callable[[], _T], otherwise: _T) -> _T:
         if self.trouble is not None:

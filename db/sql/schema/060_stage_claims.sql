@@ -107,8 +107,8 @@ begin
 end;
 $$;
 
--- Claim the oldest batch that is ready and that no other worker holds; no row when there is none. It returns the batch too, so that
--- the worker needs no further query between a commit and its work.
+-- Claim the oldest batch that is ready and that no other worker holds; no row when there is none. It returns the batch too, so
+-- that the worker needs no further query between a commit and its work.
 -- `notified` holds the seconds since the notification that named a batch, by batch id. For any other batch `wake` says what woke
 -- the worker.
 -- The statement is planned once, because it takes less time than planning, and for an index scan. The planner takes nearly every

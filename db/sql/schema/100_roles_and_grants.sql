@@ -28,25 +28,28 @@ revoke all on all functions in schema public from public;
 grant usage on schema public to current_user;
 grant usage on schema public to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
 
-grant select on all tables in schema public to rakuten_reader;
+-- Everybody may look. Only products and their past are kept from the training role, which reads MLflow.
+grant select on all tables in schema public to rakuten_reader, rakuten_loader, rakuten_snapshot;
+grant select on data_loads, batches, pipeline_status, stage_ledger to rakuten_training;
 grant execute on function
     products_at(bigint, timestamptz),
     products_as_of_batch(bigint),
     products_as_of(timestamptz),
     products_diff(bigint, bigint),
-    pending_batches(text),
-    ready_at(jsonb, timestamptz, timestamptz),
-    seconds_between(timestamptz, text),
+    pipeline_doctor(interval, interval),
+    listener_sessions(),
     verify_seals(),
-    week_of_batch(bigint),
     audit_of(data_loads),
     products_history_digest(bigint, bigint),
     labels_history_digest(bigint, bigint)
-to rakuten_reader;
-
--- Every step may look; only products and their past are kept from the training role, which reads MLflow.
-grant select on all tables in schema public to rakuten_loader, rakuten_snapshot;
-grant select on data_loads, batches, pipeline_status, stage_ledger to rakuten_training;
+to rakuten_reader, rakuten_loader, rakuten_snapshot;
+grant execute on function
+    pending_batches(text),
+    ready_at(jsonb, timestamptz, timestamptz),
+    stage_lock_class(text),
+    seconds_between(timestamptz, text),
+    week_of_batch(bigint)
+to rakuten_reader, rakuten_loader, rakuten_snapshot, rakuten_training;
 
 grant insert, update, delete on products, labels to rakuten_loader;
 grant execute on function
@@ -56,29 +59,6 @@ grant execute on function
     fail_batch(bigint, text),
     complete_batch(bigint)
 to rakuten_loader;
-
-grant execute on function
-    products_at(bigint, timestamptz),
-    products_as_of_batch(bigint),
-    products_as_of(timestamptz)
-to rakuten_snapshot;
-
-grant execute on function
-    pending_batches(text),
-    ready_at(jsonb, timestamptz, timestamptz),
-    stage_lock_class(text),
-    seconds_between(timestamptz, text),
-    week_of_batch(bigint)
-to rakuten_loader, rakuten_snapshot, rakuten_training;
-
--- the doctor reads the products too, which the training role may not
-grant execute on function
-    pipeline_doctor(interval, interval),
-    listener_sessions(),
-    stage_lock_class(text),
-    products_at(bigint, timestamptz),
-    products_as_of(timestamptz)
-to rakuten_reader, rakuten_loader, rakuten_snapshot;
 
 grant execute on function
     claim_stage(bigint, text, text, text, interval),

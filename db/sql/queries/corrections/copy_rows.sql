@@ -1,2 +1,2 @@
-copy correction (row_number, operation, productid, designation, description, imageid, image_path, prdtypecode)
+copy correction (row_number, operation, productid, designation, description, imageid, prdtypecode, image_path)
 from stdin (format csv)

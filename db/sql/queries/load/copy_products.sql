@@ -1,2 +1,2 @@
-copy products (productid, designation, description, imageid, image_path, sample_rank, split)
+copy products (productid, imageid, designation, description, image_path, sample_rank, split)
 from stdin (format csv)

@@ -1,2 +1,2 @@
-copy staging (productid, designation, description, imageid, image_path, sample_rank, split, prdtypecode)
+copy staging (productid, imageid, prdtypecode, designation, description, image_path, sample_rank, split)
 from stdin (format csv)

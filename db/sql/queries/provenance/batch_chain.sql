@@ -22,8 +22,10 @@ select
     (
         select count(*)
         from outside
-        where (table_name = 'products' and history_id > coalesce(before.products_up_to, 0) and history_id <= sealed.products_up_to)
-            or (table_name = 'labels' and history_id > coalesce(before.labels_up_to, 0) and history_id <= sealed.labels_up_to)
+        where case table_name
+            when 'products' then history_id > coalesce(before.products_up_to, 0) and history_id <= sealed.products_up_to
+            else history_id > coalesce(before.labels_up_to, 0) and history_id <= sealed.labels_up_to
+        end
     ) as changes_outside,
     sealed.snapshot_state,
     sealed.snapshot ->> 'error' as snapshot_error,
@@ -37,7 +39,9 @@ left join lateral (
     (
         select changed_by, application
         from products_history
-        where history_id > coalesce(before.products_up_to, 0) and history_id <= sealed.products_up_to and load_batch_id = sealed.id
+        where history_id > coalesce(before.products_up_to, 0)
+            and history_id <= sealed.products_up_to
+            and load_batch_id = sealed.id
         order by history_id
         limit 1
     )
@@ -45,7 +49,9 @@ left join lateral (
     (
         select changed_by, application
         from labels_history
-        where history_id > coalesce(before.labels_up_to, 0) and history_id <= sealed.labels_up_to and load_batch_id = sealed.id
+        where history_id > coalesce(before.labels_up_to, 0)
+            and history_id <= sealed.labels_up_to
+            and load_batch_id = sealed.id
         order by history_id
         limit 1
     )
