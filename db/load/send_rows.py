@@ -30,7 +30,7 @@ def _copy(
 ) -> tuple[int, int]:
     chunks = training_set.chunks(first_rank, end_rank)
     products = copy_rows(
-        connection, "load/copy_products", (rows.drop_columns("prdtypecode") for rows in chunks)
+        connection, "load/copy_products", (rows.drop_columns(["index", "prdtypecode"]) for rows in chunks)
     )
     labels = copy_rows(connection, "load/copy_labels", [training_set.labels(first_rank, end_rank)])
     return products, labels
@@ -41,7 +41,7 @@ def _merge(
 ) -> tuple[int, int]:
     chunks = training_set.chunks(first_rank, end_rank)
     connection.execute(query("load/create_staging"))
-    copy_rows(connection, "load/copy_staging", chunks)
+    copy_rows(connection, "load/copy_staging", (rows.drop_columns("index") for rows in chunks))
     connection.execute(query("load/skip_deleted"))
     products = connection.execute(query("load/merge_products")).rowcount
     labels = connection.execute(query("load/merge_labels")).rowcount

@@ -73,7 +73,7 @@ class TrainingSet:
         numbers = self.order[ranks]
         texts = self.csv.rows(numbers).select(TEXT_COLUMNS)
         split = np.where(is_holdout(texts, self.random_seed, self.holdout_percentage), "holdout", "train")
-        rows = self.table.take(pa.array(numbers)).drop_columns("index")
+        rows = self.table.take(pa.array(numbers))
         return pa.table(
             {
                 **_columns(rows),

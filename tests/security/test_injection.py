@@ -102,7 +102,7 @@ def test_no_notification_controls_the_terminal_of_rakuten_events(protected, monk
 # ---- source files
 
 SQL_FIELDS = [
-    "x', null, 1, 'p', 1, 'train'); insert into public.labels (productid, prdtypecode) values (666, 1); --",
+    "x', null, 'p', 1, 'train'); insert into public.labels (productid, prdtypecode) values (666, 1); --",
     "\\.",
     '","1","p","1","train","1"\n666,"',
     "%s %(x)s {} $1 :x",
@@ -131,7 +131,7 @@ def source_files(settings, tmp_path):
 def copy_as_text(connection, statement, tables):
     """The load's COPY as one would write it without thinking."""
     for row in (row for table in tables for row in table.to_pylist()):
-        table, columns = statement.removeprefix("copy_"), ", ".join(row)
+        table, columns = statement.removeprefix("load/copy_"), ", ".join(row)
         values = ", ".join("null" if value is None else f"'{value}'" for value in row.values())
         with suppress(psycopg.Error), connection.transaction():
             connection.execute(f"insert into {table} ({columns}) values ({values})".replace("%", "%%"))

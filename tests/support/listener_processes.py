@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 
 from db import batches
+from db.connect import connect
 from db.database import Role
 from shared.config import environment_for
 from shared.events import Stage
@@ -67,11 +68,11 @@ class Listeners:
         self.wait(lambda: sum(row["training_state"] == "finished" for row in self.status()) >= count)
 
     def status(self):
-        with self.database.connect(Role.READER, "test") as connection:
+        with connect(self.database.conninfo(Role.READER), "test") as connection:
             return batches.pipeline_status(connection)
 
     def _listening(self):
-        with self.database.connect(Role.READER, "test") as connection:
+        with connect(self.database.conninfo(Role.READER), "test") as connection:
             return batches.listening_stages(connection)
 
     def kill(self):

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 import db
-from db.embedded import EmbeddedPostgres, account, postmaster
+from db.embedded import EmbeddedPostgres, account
 from db.embedded.programs import load_programs
 from rakuten.commands.db import url_of
 from shared.errors import DatabaseUnavailableError
@@ -461,21 +461,6 @@ def test_a_directory_that_cannot_be_made_is_a_clear_error(directory):
     with pytest.raises(DatabaseUnavailableError, match="cannot be used"):
         open_postgres(directory).start()
     directory.unlink()
-
-
-@pytest.mark.skipif(not Path("/bin/ps").exists(), reason="there is no ps")
-def test_a_server_is_recognised_without_proc_too(directory, monkeypatch):
-    monkeypatch.setattr(postmaster, "_find_process", postmaster._ask_ps)
-    zombie = subprocess.Popen(["/bin/true"])
-    eventually(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE)
-    assert postmaster._ask_ps(zombie.pid) is None
-    zombie.wait()
-    assert postmaster._ask_ps(zombie.pid) is None
-    with open_postgres(directory) as postgres:
-        assert postmaster._ask_ps(postmaster_pid(directory)) == postmaster._read_proc(
-            postmaster_pid(directory)
-        )
-        assert EmbeddedPostgres(directory).start().port == postgres.port
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another account")
