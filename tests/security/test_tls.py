@@ -13,7 +13,7 @@ import pytest
 from certificates import Authority
 from listener_processes import Listeners
 
-from db.connect import connect, conninfo_for, engine
+from db.connect import connect, connect_arrow, conninfo_for, engine
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.embedded.waiting import poll
@@ -124,6 +124,11 @@ def by_engine(conninfo: str) -> None:
         pass
 
 
+def by_reading_arrow(conninfo: str) -> None:
+    with connect_arrow(conninfo, "test"):
+        pass
+
+
 def by_listening(conninfo: str) -> None:
     async def listen() -> None:
         connection = await _connect(conninfo_for(conninfo, "test"))
@@ -140,7 +145,9 @@ def by_working(conninfo: str) -> None:
     asyncio.run(work())
 
 
-every_way = pytest.mark.parametrize("log_in", [by_connect, by_engine, by_listening, by_working])
+every_way = pytest.mark.parametrize(
+    "log_in", [by_connect, by_engine, by_reading_arrow, by_listening, by_working]
+)
 REFUSED = (DatabaseUnavailableError, psycopg.OperationalError, psycopg2.OperationalError)
 
 
