@@ -11,7 +11,7 @@ import structlog
 from mlflow.entities import Run
 from psycopg.rows import TupleRow
 
-from db.connect import connect
+from db.connect import ArrowConnection, connect, connect_arrow
 from db.load.source_record import require_unchanged_settings
 from listeners.job import Job
 from listeners.snapshot.balance import HashOverSampler
@@ -70,17 +70,18 @@ def _publish(
     with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **batch.mlflow_tags) as run:
         require_no_leak(connection, batch.id)
         path = run.scratch / parquet_name(name)
-        copies = job.settings.snapshots_path
-        earlier = find_earlier_dataset(connection, batch.id, copies, PRODUCTS_PER_ROW_GROUP)
+        earlier = find_earlier_dataset(connection, batch.id, job.settings.snapshots_path)
         logger.info("building", dataset=name, built_on=earlier.path.stem if earlier else None)
-        stats = build(connection, batch.id, job.settings.random_seed, path, earlier)
+        # No snapshot is shared with the other connection: the history up to a batch's watermark never changes.
+        with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
+            stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
         _log(run, job, path, stats)
-        _keep_copy(path, copies)
+        _keep_copy(path, job.settings.snapshots_path)
     return tracking.client.get_run(run.run_id)
 
 
 def build(
-    connection: psycopg.Connection[TupleRow],
+    connection: ArrowConnection,
     batch_id: int,
     random_seed: int,
     path: Path,
@@ -89,14 +90,14 @@ def build(
     """Write a batch's balanced parquet file from the audit trail and verify it; returns what dataset_stats.json says.
 
     Nothing but the batch and the seed decides its bytes, so that it can be built again at any time. Memory is a few numbers for
-    each row of the batch, and one row group; beside `path` there must be room for the rows that are read, uncompressed.
+    each row of the batch, and one row group; beside `path` there must be room for the training rows, uncompressed.
 
     Args:
         connection: of a role that may read the history.
         batch_id: a completed batch.
         random_seed: of the draw.
         path: the file to write.
-        earlier: a dataset that holds all rows but the newest, which alone are read then: less work, the same bytes.
+        earlier: a dataset that holds all rows but the newest. Then PostgreSQL sends only these: less work, the same bytes.
 
     Raises:
         StageError: the batch holds no training rows.

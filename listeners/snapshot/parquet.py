@@ -49,7 +49,7 @@ def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[n
 
     Args:
         path: the file to write; replaced if it exists.
-        chunks: tables of `SCHEMA`, one per row group; texts may be in dictionaries already, in the order of their first rows.
+        chunks: tables of `SCHEMA`, one per row group.
         copies: shape (rows of all chunks,), int64, in the order of the chunks' rows.
 
     Raises:
@@ -75,27 +75,26 @@ def _repeated(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
     for name in SCHEMA.names:
         values = chunk[name].combine_chunks()
         if name in _IN_DICTIONARIES:
-            distinct = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+            distinct = values.dictionary_encode()
             columns.append(pa.DictionaryArray.from_arrays(distinct.indices.take(rows), distinct.dictionary))
         else:
             columns.append(values.take(rows))
     return pa.Table.from_arrays(columns, schema=_WRITTEN)
 
 
-def distinct_numbers(path: Path) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]]:
-    """Productids and classes of each row group of a file that `write_balanced` wrote, without copies."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            ids, codes, _lengths = _runs(_numbers(file, group))
-            yield ids, codes
-
-
-def distinct_rows(path: Path, groups: Iterable[int]) -> Iterator[pa.Table]:
-    """Row groups of such a file without copies, texts in dictionaries: what `write_balanced` takes."""
+def distinct_rows(path: Path) -> Iterator[pa.Table]:
+    """Read a file that `write_balanced` wrote, without its copies: a table of `SCHEMA` for each row group."""
     with pq.ParquetFile(path, read_dictionary=list(_IN_DICTIONARIES)) as file:
-        for group in groups:
+        for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False)
-            yield rows.take(pa.array(_starts(rows)))
+            yield rows.take(pa.array(_starts(rows))).cast(SCHEMA)
+
+
+def last_productid(path: Path) -> int:
+    """The productid of the last row of such a file."""
+    with pq.ParquetFile(path) as file:
+        last = _numbers(file, file.num_row_groups - 1)
+    return int(last["productid"][-1].as_py())
 
 
 def verify_balanced(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from db.database import Role
 from rakuten.provenance.references import resolve
 from rakuten.provenance.reproduce import reproduce as verdicts
 from rakuten.session import open_session
@@ -38,8 +39,9 @@ def reproduce(
         )
         results = []
         batch = found.batch_id, found.batch_name
+        conninfo = session.database.conninfo(Role.READER)
         with progress.status(f"reproducing {found.batch_name}"):
-            for verdict in verdicts(session.connection, tracking, session.settings, batch, runs):
+            for verdict in verdicts(conninfo, tracking, session.settings, batch, runs):
                 results.append(verdict)
                 if not as_json:
                     console.print(

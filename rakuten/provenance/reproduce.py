@@ -13,10 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-import psycopg
 from mlflow.entities import Run
-from psycopg.rows import TupleRow
 
+from db.connect import connect, connect_arrow
 from listeners.outages import outage_of
 from listeners.snapshot.handle import build
 from listeners.tracking.environment import differences, environment
@@ -31,6 +30,7 @@ from shared.hashing import sha256_of
 from shared.mlflow_names import HOLDOUT_SET, Artifact, Tag, dataset_name, parquet_name
 
 _CHANGED: Final = "data: changed in MLflow; rakuten verify says what was"
+_APPLICATION: Final = "rakuten reproduce"
 _DIFFERENCES_SHOWN: Final = 8
 
 
@@ -49,13 +49,13 @@ class Reproduction:
 
     def __init__(
         self,
-        connection: psycopg.Connection[TupleRow],
+        conninfo: str,
         tracking: Tracking,
         settings: Settings,
         batch: tuple[int, str],
         directory: Path,
     ) -> None:
-        self._connection = connection
+        self._conninfo = conninfo
         self._tracking = tracking
         self._settings = settings
         self._batch_id, self._batch_name = batch
@@ -69,7 +69,8 @@ class Reproduction:
         yield self._seals()
         path = self._rebuilt
         try:
-            build(self._connection, self._batch_id, self._seed(run), path)
+            with connect_arrow(self._conninfo, _APPLICATION) as connection:
+                build(connection, self._batch_id, self._seed(run), path)
         except StageError as error:
             yield Verdict("dataset", False, error.message, self._cause(run))
             return
@@ -97,7 +98,8 @@ class Reproduction:
 
     def _seals(self) -> Verdict:
         """Of the batch and of all before it: its rows came with any of them."""
-        checks = verify_batches(self._connection)
+        with connect(self._conninfo, _APPLICATION, autocommit=True) as connection:
+            checks = verify_batches(connection)
         names = [check.batch_name for check in checks]
         checks = checks[: names.index(self._batch_name) + 1]
         broken = next((check for check in checks if check.problem is not None), None)
@@ -180,7 +182,7 @@ def _unread(step: str, error: StageError) -> Verdict:
 
 
 def reproduce(
-    connection: psycopg.Connection[TupleRow],
+    conninfo: str,
     tracking: Tracking,
     settings: Settings,
     batch: tuple[int, str],
@@ -189,7 +191,7 @@ def reproduce(
     """Rebuild a batch's dataset and, if it has one, its model, in a scratch place; a verdict for each step as it is done.
 
     Args:
-        connection: of a role that may read the history.
+        conninfo: of a role that may read the history.
         tracking: MLflow, which is only read.
         settings: the settings now, for naming what has changed.
         batch: its id and name.
@@ -197,7 +199,7 @@ def reproduce(
     """
     dataset, trained = runs
     with TemporaryDirectory(prefix="rakuten-") as scratch:
-        reproduction = Reproduction(connection, tracking, settings, batch, Path(scratch))
+        reproduction = Reproduction(conninfo, tracking, settings, batch, Path(scratch))
         yield from reproduction.dataset(dataset)
         if trained is not None and reproduction.is_rebuilt:
             yield from reproduction.model(dataset, trained)

@@ -19,6 +19,8 @@ from unittest.mock import patch
 
 import psutil
 
+from db.connect import ArrowConnection
+
 _NANOSECONDS = 1e9
 MEBIBYTE = 1 << 20
 
@@ -59,6 +61,12 @@ def timed(action: Callable[[], object], backend_pid: int | None = None) -> Sampl
         action()
     assert result.sample is not None
     return result.sample
+
+
+def backend_pid(connection: ArrowConnection) -> int:
+    """The process of PostgreSQL's that serves the connection."""
+    [batch] = connection.read("select pg_backend_pid() as pid")
+    return batch["pid"][0].as_py()
 
 
 def _server_cpu_s(backend: psutil.Process | None) -> float:

@@ -15,10 +15,21 @@ from bench_ground import (
     Ground,
     Weeks,
 )
-from bench_measure import MEBIBYTE, ChildRun, Report, Sample, Task, alternate, in_child, in_usual_child, timed
+from bench_measure import (
+    MEBIBYTE,
+    ChildRun,
+    Report,
+    Sample,
+    Task,
+    alternate,
+    backend_pid,
+    in_child,
+    in_usual_child,
+    timed,
+)
 from imblearn.over_sampling import RandomOverSampler
 
-from db.connect import connect, engine
+from db.connect import ArrowConnection, connect, connect_arrow, engine
 from db.database import Role
 from db.sql import query
 from listeners.snapshot import parquet
@@ -35,8 +46,9 @@ _DISTINCT_ROW_GROUP = 16_384
 _DISTINCT: dict[str, bool] = {}
 _LEANEST = {"use_dictionary": False}
 
-_AS_OF = query("snapshot/copy_batch").partition("copy (")[2].rpartition(") to stdout")[0]
-_CURRENT = _AS_OF.replace("products_as_of_batch(%(batch_id)s)", "products left join labels using (productid)")
+_BATCH = "products_as_of_batch(current_setting('rakuten_read.batch_id')::bigint)"
+_AS_OF = query("snapshot/batch_rows").replace(_BATCH, "products_as_of_batch(%(batch_id)s)")
+_CURRENT = query("snapshot/batch_rows").replace(_BATCH, "products left join labels using (productid)")
 _USUAL = """
     select productid, designation, description, imageid, image_path, prdtypecode
     from products_as_of_batch(:batch_id)
@@ -58,7 +70,7 @@ def run(ground: Ground, weeks: Weeks) -> Report:
 def _read(report: Report, weeks: Weeks) -> None:
     conninfo = weeks.after(LAST_WEEK).conninfo(Role.SNAPSHOT)
     variants = {
-        "stream_rows": partial(_time_read, conninfo, _stream),
+        "stream_rows": partial(_time_stream, conninfo),
         "COPY discarded": partial(_time_read, conninfo, partial(_discard, _AS_OF, "binary")),
         "COPY as CSV discarded": partial(_time_read, conninfo, partial(_discard, _AS_OF, "csv")),
         "COPY discarded, current table": partial(_time_read, conninfo, partial(_discard, _CURRENT, "binary")),
@@ -95,8 +107,13 @@ def _time_read(conninfo: str, read: Callable[..., None]) -> Sample:
         return timed(partial(read, connection), connection.info.backend_pid)
 
 
-def _stream(connection) -> None:
-    for _table in stream_rows(connection, LAST_WEEK, parquet.PRODUCTS_PER_ROW_GROUP):
+def _time_stream(conninfo: str) -> Sample:
+    with connect_arrow(conninfo, "benchmark read") as connection:
+        return timed(partial(_stream, connection), backend_pid(connection))
+
+
+def _stream(connection: ArrowConnection) -> None:
+    for _table in stream_rows(connection, LAST_WEEK):
         pass
 
 
@@ -120,10 +137,10 @@ def read_sql(connection: sqlalchemy.Connection) -> pd.DataFrame:
 
 
 def prepare_stream(conninfo: str) -> Task:
-    """In a child: one table at a time, as the parquet writer takes them."""
+    """In a child: one table at a time."""
 
     def work() -> None:
-        with connect(conninfo, "benchmark read", autocommit=True) as connection:
+        with connect_arrow(conninfo, "benchmark read") as connection:
             _stream(connection)
 
     return Task(work)

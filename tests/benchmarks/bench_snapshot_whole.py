@@ -16,15 +16,14 @@ from bench_ground import (
     loaded_weeks,
     prepared_ground,
 )
-from bench_measure import Report, Sample, Task, alternate, in_child, in_usual_child, timed
+from bench_measure import Report, Sample, Task, alternate, backend_pid, in_child, in_usual_child, timed
 from bench_snapshot import SEED, STAGE, add_memory, build_usual, read_sql
 from psycopg.types.json import Jsonb
 
-from db.connect import connect, engine
+from db.connect import ArrowConnection, connect, connect_arrow, engine
 from db.database import Role
 from listeners.snapshot.earlier import find_earlier_dataset
 from listeners.snapshot.handle import build
-from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP
 from shared.hashing import sha256_of
 from shared.mlflow_names import dataset_name, parquet_name
 
@@ -47,8 +46,11 @@ def recorded_dataset(weeks: Weeks) -> Iterator[Recorded]:
     path = datasets / parquet_name(dataset_name(f"week_{SECOND_LAST_WEEK}"))
     with weeks.copy_of(weeks.after(LAST_WEEK).settings.postgres_db) as database:
         conninfo = database.conninfo(Role.SNAPSHOT)
-        with connect(conninfo, "benchmark dataset", autocommit=True) as connection:
-            held_out = build(connection, SECOND_LAST_WEEK, SEED, path)["held_out_products"]
+        with (
+            connect(conninfo, "benchmark dataset", autocommit=True) as connection,
+            connect_arrow(conninfo, "benchmark dataset") as reader,
+        ):
+            held_out = build(reader, SECOND_LAST_WEEK, SEED, path)["held_out_products"]
             result = {"run_id": "none", "dataset_sha256": sha256_of(path), "held_out_products": held_out}
             [attempt] = connection.execute(
                 "select claim_stage(%s, 'snapshot', 'benchmark', 'poll', '0 s')", [SECOND_LAST_WEEK]
@@ -100,22 +102,24 @@ def prepare_all(few: Recorded, recorded: Recorded, path: Path) -> Task:
 def _prepare(few: Recorded, recorded: Recorded, path: Path, datasets: Path | None) -> Task:
     """Libraries load some of their code on first use: both ways are gone once with few rows before memory is measured."""
     for some in (few.datasets, None):
-        with connect(few.conninfo, "benchmark whole", autocommit=True) as connection:
-            _build(connection, path, some)
+        with connect_arrow(few.conninfo, "benchmark whole") as reader:
+            _build(few.conninfo, reader, path, some)
 
     def work() -> Sample:
-        with connect(recorded.conninfo, "benchmark whole", autocommit=True) as connection:
-            return timed(partial(_build, connection, path, datasets), connection.info.backend_pid)
+        with connect_arrow(recorded.conninfo, "benchmark whole") as reader:
+            build_it = partial(_build, recorded.conninfo, reader, path, datasets)
+            return timed(build_it, backend_pid(reader))
 
     return Task(work, lambda sample: sample)
 
 
-def _build(connection, path: Path, datasets: Path | None) -> None:
+def _build(conninfo: str, reader: ArrowConnection, path: Path, datasets: Path | None) -> None:
     earlier = None
     if datasets is not None:
-        earlier = find_earlier_dataset(connection, LAST_WEEK, datasets, PRODUCTS_PER_ROW_GROUP)
+        with connect(conninfo, "benchmark whole", autocommit=True) as connection:
+            earlier = find_earlier_dataset(connection, LAST_WEEK, datasets)
         assert earlier is not None
-    build(connection, LAST_WEEK, SEED, path, earlier)
+    build(reader, LAST_WEEK, SEED, path, earlier)
 
 
 def prepare_usual(few: Recorded, recorded: Recorded, path: Path) -> Task:

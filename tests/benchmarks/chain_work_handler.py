@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from db.connect import connect
+from db.connect import connect, connect_arrow
 from listeners.job import Job
 from shared.events import Stage
 
@@ -17,16 +17,16 @@ def handle(job: Job):
 def _snapshot(job: Job) -> float:
     from listeners.snapshot.earlier import find_earlier_dataset  # noqa: PLC0415
     from listeners.snapshot.handle import build  # noqa: PLC0415
-    from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP  # noqa: PLC0415
 
     started = time.perf_counter()
     with (
         TemporaryDirectory() as scratch,
         connect(job.conninfo, "benchmark work", autocommit=True) as connection,
+        connect_arrow(job.conninfo, "benchmark read") as reader,
     ):
         copies = job.settings.state_path / "training_snapshots"
-        earlier = find_earlier_dataset(connection, job.batch.id, copies, PRODUCTS_PER_ROW_GROUP)
-        build(connection, job.batch.id, job.settings.random_seed, Path(scratch) / "work.parquet", earlier)
+        earlier = find_earlier_dataset(connection, job.batch.id, copies)
+        build(reader, job.batch.id, job.settings.random_seed, Path(scratch) / "work.parquet", earlier)
     return time.perf_counter() - started
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import psutil
 from bench_ground import prepared_ground
-from bench_measure import MEBIBYTE, Task, in_child
+from bench_measure import MEBIBYTE, Task, backend_pid, in_child
 from rich.console import Console
 from rich.table import Table
 
-from db.connect import connect
+from db.connect import connect, connect_arrow
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.source.training_set import read_training_set
@@ -130,9 +130,9 @@ def prepare_snapshot(conninfo: str, path: Path) -> Task:
     """In a child: the balanced file of the last batch, from the history, verified."""
 
     def work() -> tuple[int, float, float]:
-        with connect(conninfo, "growth snapshot", autocommit=True) as connection:
+        with connect_arrow(conninfo, "growth snapshot") as connection:
             stats = build(connection, _LAST_BATCH, SEED, path)
-            return int(stats["total_rows"]), *_backend(connection.info.backend_pid)
+            return int(stats["total_rows"]), *_backend(backend_pid(connection))
 
     return Task(work, tuple)
 

@@ -4,11 +4,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
 from environment import Environment
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from db.connect import connect_arrow
 from db.database import Role
 from listeners.snapshot import handle as snapshot
 from shared.batch import utc_text
@@ -103,7 +103,7 @@ def _check_bytes(verdict: Verdict, environment: Environment, batch: dict, run: R
     logged = environment.directory / "mlflow" / "artifacts" / run.info.experiment_id / run.info.run_id
     with (
         tempfile.TemporaryDirectory() as directory,
-        psycopg.connect(environment.database.conninfo(Role.SNAPSHOT), autocommit=True) as connection,
+        connect_arrow(environment.database.conninfo(Role.SNAPSHOT), "chaos") as connection,
     ):
         path = Path(directory) / name
         snapshot.build(connection, batch["id"], environment.settings.random_seed, path)

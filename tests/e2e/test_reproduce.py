@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from jobs import claim_job, finish
 
-from db.connect import connect
 from db.database import Role
 from db.load.correction import correct
 from listeners.snapshot import handle as snapshot
@@ -97,15 +96,14 @@ def test_every_week_is_built_again_byte_for_byte(database, settings, load_weeks,
     tracking = Tracking(settings)
     for batch_id, name in batches:
         dataset, *trained = (tracking.client.get_run(run_id) for run_id in runs[name])
-        with connect(database.conninfo(Role.READER), "test", autocommit=True) as connection:
-            verdicts = list(
-                reproduce(
-                    connection,
-                    tracking,
-                    settings,
-                    (batch_id, name),
-                    (dataset, trained[0] if trained else None),
-                )
+        verdicts = list(
+            reproduce(
+                database.conninfo(Role.READER),
+                tracking,
+                settings,
+                (batch_id, name),
+                (dataset, trained[0] if trained else None),
             )
+        )
         assert all(verdict.same for verdict in verdicts), (name, verdicts)
         assert len(verdicts) == (5 if name in TRAINED else 3), name

@@ -184,9 +184,8 @@ def test_a_dataset_and_its_model_are_built_again_from_the_audit_trail(
     runs = tuple(tracking.client.get_run(recorded("week_1", stage)["run_id"]) for stage in Stage)
 
     def verdicts():
-        with connect(database.conninfo(Role.READER), "test", autocommit=True) as connection:
-            found = reproduce(connection, tracking, settings, (batch_id, "week_1"), runs)
-            return {verdict.step: verdict for verdict in found}
+        found = reproduce(database.conninfo(Role.READER), tracking, settings, (batch_id, "week_1"), runs)
+        return {verdict.step: verdict for verdict in found}
 
     again = verdicts()
     assert [(step, verdict.same) for step, verdict in again.items()] == [
@@ -228,8 +227,7 @@ def test_a_difference_is_traced_to_the_environment(
         "rakuten.provenance.reproduce.build",
         lambda _connection, _batch, _seed, path: path.write_bytes(b"other"),
     )
-    with connect(database.conninfo(Role.READER), "test", autocommit=True) as connection:
-        found = list(reproduce(connection, tracking, settings, (batch_id, "week_1"), runs))
+    found = list(reproduce(database.conninfo(Role.READER), tracking, settings, (batch_id, "week_1"), runs))
     [dataset] = [verdict for verdict in found if verdict.step == "dataset"]
     assert dataset.cause == f"packages: pyarrow was {environment['packages']['pyarrow']}, is 99.0"
 
@@ -262,9 +260,8 @@ def built(database, settings, tracking, load_weeks, recorded):
 
         def again(self, change=lambda run: run) -> dict[str, Verdict]:
             runs = tuple(change(tracking.run(run_id)) for run_id in self.run_ids)
-            with connect(database.conninfo(Role.READER), "test", autocommit=True) as connection:
-                found = reproduce(connection, tracking, settings, (batch_id, "week_1"), runs)
-                return {verdict.step: verdict for verdict in found}
+            found = reproduce(database.conninfo(Role.READER), tracking, settings, (batch_id, "week_1"), runs)
+            return {verdict.step: verdict for verdict in found}
 
     return Built()
 

@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,15 +11,18 @@ from jobs import claim_job
 from psycopg.types.json import Jsonb
 from structlog.testing import capture_logs
 
+from db.connect import connect_arrow
 from db.database import Role
 from db.load.correction import correct
 from db.source.csv_file import open_csv
 from db.source.synthetic import generate
 from db.source.training_set import LABEL_COLUMNS, PRODUCT_COLUMNS, X_TRAIN, Y_TRAIN, read_training_set
 from listeners.job import Job
+from listeners.outages import outage_of
 from listeners.snapshot import handle as snapshot
+from listeners.snapshot import read
 from listeners.snapshot.parquet import SCHEMA
-from listeners.snapshot.read import read_batch, stream_rows
+from listeners.snapshot.read import read_batch
 from listeners.tracking.runs import Tracking
 from shared.errors import FencedError, SourceChangedError
 from shared.events import Stage
@@ -33,6 +37,12 @@ def claimed(database, settings, batch_id: int, week: int) -> Job:
 def job_for(database, settings):
     """A claimed job, as the stage's worker hands it to a child."""
     return lambda batch_id, week: claimed(database, settings, batch_id, week)
+
+
+@pytest.fixture
+def arrow_connection(database):
+    with connect_arrow(database.conninfo(Role.SNAPSHOT), "test read") as connection:
+        yield connection
 
 
 @pytest.fixture
@@ -100,7 +110,7 @@ def test_a_dataset_is_balanced_and_holds_exactly_its_batch_without_the_holdout(
 
 
 def test_a_weeks_dataset_is_built_on_that_of_the_week_before(
-    job_for, load_weeks, settings, as_role, tracking, tmp_path
+    job_for, load_weeks, settings, as_role, arrow_connection, tracking, tmp_path
 ):
     first, second = load_weeks(2)
     job = job_for(first, 1)
@@ -110,8 +120,8 @@ def test_a_weeks_dataset_is_built_on_that_of_the_week_before(
         connection.execute("select finish_stage(%s, 'snapshot', %s, %s)", finished)
         with capture_logs() as logs:
             run = tracking.client.get_run(snapshot.handle(job_for(second, 2))["run_id"])
-        whole = tmp_path / "whole.parquet"
-        stats = snapshot.build(connection, second, settings.random_seed, whole)
+    whole = tmp_path / "whole.parquet"
+    stats = snapshot.build(arrow_connection, second, settings.random_seed, whole)
     [building] = [entry for entry in logs if entry["event"] == "building"]
     assert (building["dataset"], building["built_on"]) == ("train_week_2", "train_week_1")
     assert whole.read_bytes() == tracking.download(run, "train_week_2.parquet", tmp_path).read_bytes()
@@ -154,18 +164,12 @@ def test_shuffled_source_files_give_the_same_bytes(
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_the_stream_is_cut_at_row_counts_and_not_where_the_network_cuts_it(load_weeks, as_role):
+def test_a_batch_is_read_in_total_order_and_parted_from_its_holdout(
+    load_weeks, as_role, arrow_connection, tmp_path
+):
     [batch_id] = load_weeks(1)
+    rows = read_batch(arrow_connection, batch_id, 50, tmp_path / "rows.arrow")
     with as_role(Role.SNAPSHOT) as connection:
-        sizes = [chunk.num_rows for chunk in stream_rows(connection, batch_id, 50)]
-    assert sizes[:-1] == [50] * (len(sizes) - 1)
-    assert 1 <= sizes[-1] <= 50
-
-
-def test_a_batch_is_read_in_total_order_and_parted_from_its_holdout(load_weeks, as_role, tmp_path):
-    [batch_id] = load_weeks(1)
-    with as_role(Role.SNAPSHOT) as connection:
-        rows = read_batch(connection, batch_id, 50, tmp_path / "rows.arrow")
         select = (
             "select productid, designation, description, imageid, image_path, prdtypecode from products_as_of_batch(%s)"
             " where split = %s order by sample_rank nulls last, productid"
@@ -175,24 +179,47 @@ def test_a_batch_is_read_in_total_order_and_parted_from_its_holdout(load_weeks, 
         )
     chunks = list(rows.chunks())
     assert all(chunk.schema == SCHEMA for chunk in chunks)
+    assert [chunk.num_rows for chunk in chunks[:-1]] == [50] * (len(chunks) - 1)
+    assert 1 <= chunks[-1].num_rows <= 50
     assert [tuple(row.values()) for row in pa.concat_tables(chunks).to_pylist()] == training
     assert rows.productids.tolist() == [row[0] for row in training]
     assert rows.labels.tolist() == [row[-1] for row in training]
     assert rows.holdout.tolist() == [row[0] for row in held_out] != []
 
 
-def test_line_ends_in_texts_arrive_as_they_are_wherever_the_stream_is_cut(as_superuser, load_weeks, as_role):
+def test_a_backend_that_is_killed_in_mid_read_is_an_outage_and_the_next_attempt_publishes(
+    job_for, load_weeks, tracking, as_superuser, monkeypatch
+):
     with as_superuser() as connection:
+        # more than the buffers of a socket hold: PostgreSQL still sends when its backend is killed
         connection.execute(
-            "insert into products (productid, designation, description)"
-            " select n, 'x', repeat(E'\\r\\n', 5000 + n) from generate_series(-800, -1) as n"
+            "insert into products (productid, description) select n, repeat(n::text, 10000) from generate_series(-800, -1) as n"
         )
         connection.execute("insert into labels (productid, prdtypecode) select productid, 10 from products")
     [batch_id] = load_weeks(1)
-    with as_role(Role.SNAPSHOT) as connection:
-        rows = pa.concat_tables(stream_rows(connection, batch_id, 100)).to_pylist()
-    texts = {row["productid"]: row["description"] for row in rows if row["productid"] < 0}
-    assert texts == {number: "\r\n" * (5000 + number) for number in range(-800, 0)}
+    stream_rows, killed = read.stream_rows, []
+
+    def kill_after_the_first_rows(*arguments):
+        rows = stream_rows(*arguments)
+        yield next(rows)
+        with as_superuser() as connection:
+            killed.extend(
+                connection.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where datname = current_database() and application_name = 'rakuten snapshot read'"
+                )
+            )
+        yield from rows
+
+    monkeypatch.setattr(read, "stream_rows", kill_after_the_first_rows)
+    with pytest.raises(psycopg.OperationalError) as caught:
+        snapshot.handle(job_for(batch_id, 1))
+    monkeypatch.setattr(read, "stream_rows", stream_rows)
+    assert killed == [(True,)]
+    assert "PostgreSQL" in str(outage_of(caught.value))
+    assert finished_runs(tracking, "train_week_1") == []
+    snapshot.handle(job_for(batch_id, 1))
+    assert len(finished_runs(tracking, "train_week_1")) == 1
 
 
 def test_the_fixed_sets_are_versioned_once(job_for, load_weeks, tracking, settings, tmp_path):

@@ -1,0 +1,16 @@
+-- Return the columns of batch_rows for the products that came between two batches, if nothing else changed between them.
+select
+    productid,
+    case when split = 'train' then designation end as designation,
+    case when split = 'train' then description end as description,
+    imageid,
+    case when split = 'train' then image_path end as image_path,
+    prdtypecode,
+    split = 'holdout' as held_out
+from products_history as product
+join labels_history as label using (productid)
+where product.history_id > current_setting('rakuten_read.products_after')::bigint
+    and product.history_id <= current_setting('rakuten_read.products_up_to')::bigint
+    and label.history_id > current_setting('rakuten_read.labels_after')::bigint
+    and label.history_id <= current_setting('rakuten_read.labels_up_to')::bigint
+order by held_out, sample_rank nulls last, productid

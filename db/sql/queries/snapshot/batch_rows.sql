@@ -1,0 +1,15 @@
+-- A batch's training rows and, after them, its held-out rows without texts: the past is read once for both. The order is total,
+-- so the same batch always gives the same bytes. ADBC streams no statement that has bound parameters, so db/connect.py binds the
+-- parameter to a setting of the session. `current_setting` is stable and no sub-select, so the planner still inlines the function
+-- (db/sql/schema/080_as_of.sql).
+select
+    productid,
+    case when split = 'train' then designation end as designation,
+    case when split = 'train' then description end as description,
+    imageid,
+    case when split = 'train' then image_path end as image_path,
+    prdtypecode,
+    split = 'holdout' as held_out
+from products_as_of_batch(current_setting('rakuten_read.batch_id')::bigint)
+where split = 'holdout' or prdtypecode is not null
+order by held_out, sample_rank nulls last, productid
