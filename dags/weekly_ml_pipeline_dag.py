@@ -27,6 +27,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -53,20 +54,18 @@ if TYPE_CHECKING:
     from db.load.writing import Connection
     from db.source.training_set import TrainingSet
 
-# ruff: noqa: PLC0415  a DAG file is parsed every few seconds: what only a task needs is imported in the task
-# ruff: noqa: G004  a task logs a few lines; each reads best as one sentence
+# ruff: noqa: G004, PLC0415  log lines read best as one sentence; a DAG file is parsed often, so tasks import what they need
 
 log = logging.getLogger(__name__)
+
+_quoted = partial(quote, safe="")
 
 settings: Final = read_settings()  # once per parse; every task is parsed in a process of its own
 
 products = Asset(
     name="rakuten_products",
-    uri="postgres://{}:{}/{}/public/products".format(
-        quote(settings.postgres_host or "localhost", safe=""),
-        settings.postgres_port,
-        quote(settings.postgres_db, safe=""),
-    ),
+    uri=f"postgres://{_quoted(settings.postgres_host or 'localhost')}:{settings.postgres_port}"
+    f"/{_quoted(settings.postgres_db)}/public/products",
     extra={"meaning": "the training rows in PostgreSQL; one event a completed batch"},
 )
 

@@ -123,12 +123,11 @@ class StageClaims:
 
         Recording is safe: if the first run was committed and only its answer lost, the state it left fences the repetition.
         """
-        async for attempt in AsyncRetrying(
+        retrying = AsyncRetrying(
             retry=retry_if_exception(_is_worth_repeating), wait=BACKOFF, before_sleep=_log_retry
-        ):
-            with attempt:
-                return await self._query(statement, parameters)
-        raise AssertionError("unreachable: the loop above only ends by returning")
+        )
+        rows: list[Any] = await retrying(self._query, statement, parameters)
+        return rows
 
     async def _query(self, statement: str, parameters: Any) -> list[Any]:
         """Run a statement. A connection that was lost is made anew; a statement that hangs counts as a lost connection."""

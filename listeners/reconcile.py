@@ -18,10 +18,11 @@ from psycopg.rows import TupleRow, class_row
 from db.connect import connect
 from db.sql import query
 from listeners.job import Task
+from listeners.tracking.registry import versions_of
 from listeners.tracking.runs import Tracking
 from shared.batch import utc_text
 from shared.events import Stage
-from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL, Tag
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, Tag
 
 logger = structlog.get_logger()
 
@@ -131,9 +132,7 @@ def _kind_of(run: Run, batch: _Recorded, tracking: Tracking) -> Mismatch | None:
 
 
 def _is_registered(tracking: Tracking, batch: _Recorded) -> bool:
-    versions = tracking.client.search_model_versions(
-        f"name = '{REGISTERED_MODEL}' and run_id = '{batch.run_id}'"
-    )
+    versions = versions_of(tracking, str(batch.run_id))
     return any(int(version.version) == batch.model_version for version in versions)
 
 

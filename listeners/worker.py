@@ -21,7 +21,7 @@ from shared.events import Stage
 
 logger = structlog.get_logger()
 
-_OUTAGE_RETRY_FIRST_S: Final = 0.25
+_OUTAGE_RETRY_FIRST: Final = timedelta(seconds=0.25)
 
 
 class StageWorker:
@@ -158,12 +158,9 @@ class StageWorker:
                 loop.remove_reader(descriptor)
 
     async def _postpone(self, claim: Claim, outage: OutageError, log: Any) -> None:
-        first, longest = (
-            timedelta(seconds=seconds)
-            for seconds in (_OUTAGE_RETRY_FIRST_S, self._settings.outage_retry_max_s)
-        )
+        longest = timedelta(seconds=self._settings.outage_retry_max_s)
         try:
-            await self._claims.postpone(claim, str(outage), first, longest)
+            await self._claims.postpone(claim, str(outage), _OUTAGE_RETRY_FIRST, longest)
             log.warning("waiting out an outage", error=str(outage))
         except FencedError as fenced:
             log.warning("fenced", error=str(fenced))

@@ -55,7 +55,12 @@ class _LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     """Import a command's module. It has an `app` of several commands, or one function of the command's name."""
     configure_third_parties()
-    module = importlib.import_module(f"rakuten.commands.{name}")
+    try:
+        module = importlib.import_module(f"rakuten.commands.{name}")
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith(("rakuten", "listeners", "db", "shared")):
+            raise
+        raise PipelineError(f"{error.name} is not installed here", remedy="install the extra 'ml'") from error
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
     single = typer.Typer(add_completion=False)

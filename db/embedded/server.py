@@ -239,18 +239,12 @@ class EmbeddedPostgres:
         return postmaster
 
     def _launch_owned(self) -> Postmaster | None:
-        server = OwnedServer(
-            [
-                self._programs.path("postgres"),
-                "-D",
-                str(self._cluster.data),
-                *self._server_options(),
-                f"--{OWNER_SETTING}={os.getpid()}",
-            ],
+        options = [*self._server_options(), f"--{OWNER_SETTING}={os.getpid()}"]
+        self._owned_server = server = OwnedServer(
+            [self._programs.path("postgres"), "-D", str(self._cluster.data), *options],
             account=self._programs.account,
             log_path=self._cluster.log_path,
         )
-        self._owned_server = server
         postmaster = None
         try:
             poll(lambda: server.has_exited or self._find_accepting(), timeout_s=_START_TIMEOUT_S)
@@ -281,9 +275,8 @@ class EmbeddedPostgres:
     def _shut_down(self, postmaster: Postmaster) -> None:
         """Stop a verified postmaster that is no child of ours."""
         data = self._cluster.data
-        if not shut_down(
-            partial(os.kill, postmaster.pid), lambda: not is_postmaster_of(postmaster.pid, data)
-        ):
+        is_gone = lambda: not is_postmaster_of(postmaster.pid, data)  # noqa: E731
+        if not shut_down(partial(os.kill, postmaster.pid), is_gone):
             raise self._cluster.failure(
                 f"the PostgreSQL in {self._cluster.directory} (pid {postmaster.pid}) does not stop"
             )

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from psycopg.rows import dict_row, scalar_row
 from psycopg.types.json import Jsonb
 
+from db.batches import read_batch, rows
 from db.load.correction_file import CorrectionFile, read_correction
 from db.load.held_out_changes import due_for_holdout, hold_out_changes, product_texts
 from db.load.source_record import require_unchanged_source
@@ -89,7 +89,7 @@ def correct(
             record = Jsonb({**result, "seconds": seconds})
             connection.execute("select record_load(%s, %s)", [batch_id, record])
             connection.execute("select complete_batch(%s)", [batch_id])
-            total_rows = _total_rows(connection, batch_id)
+            total_rows = read_batch(connection, batch_id).total_rows
     return CorrectionResult(batch_id, name, **result, total_rows=total_rows, seconds=seconds)
 
 
@@ -122,8 +122,8 @@ def _stage(
     _check_against_source(connection, settings, given.file, recorded)
     if given.file.problems:
         raise BadCorrectionError(given.file.problems)
-    rows = connection.execute(query("corrections/training_texts")).fetchall()
-    due = due_for_holdout(connection, product_texts(rows))
+    texts = connection.execute(query("corrections/training_texts")).fetchall()
+    due = due_for_holdout(connection, product_texts(texts))
     connection.execute("update correction set split = 'holdout' where productid = any(%s)", [due])
     connection.execute(query("corrections/mark_changes"))
     return len(due)
@@ -158,12 +158,12 @@ def _check_against_source(
         settings.data_path, recorded["random_seed"], recorded["holdout_percentage"]
     )
     require_unchanged_source(recorded, settings, training_set)
-    rows, productids = (np.array(column, np.int64) for column in zip(*new, strict=True))
+    numbers, productids = (np.array(column, np.int64) for column in zip(*new, strict=True))
     for name, table in (
         (X_TRAIN, training_set.table),
         (X_TEST, read_test_set(settings.data_path)),
     ):
-        found = rows[np.isin(productids, table["productid"].to_numpy())]
+        found = numbers[np.isin(productids, table["productid"].to_numpy())]
         remedy = (
             "remove the row"
             if name == X_TEST
@@ -173,19 +173,10 @@ def _check_against_source(
 
 
 def _counts(connection: Connection, file: CheckedFile) -> dict[str, int]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        counts = cursor.execute(query("corrections/count_changes")).fetchone()
-    assert counts is not None  # noqa: S101  an aggregate always has a row
+    [counts] = rows(connection, query("corrections/count_changes"))
     if not any(counts.values()):
         unchanged = "it changes nothing: every product is as the file says already"
         raise BadCorrectionError(
             [Problem(file.path.name, None, "", unchanged, "is it the file that was meant?")]
         )
     return counts
-
-
-def _total_rows(connection: Connection, batch_id: int) -> int:
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        found = cursor.execute("select total_rows from data_loads where id = %s", [batch_id]).fetchone()
-    assert found is not None  # noqa: S101  the batch was just completed
-    return int(found)

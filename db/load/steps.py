@@ -14,9 +14,9 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from db.batches import rows
 from db.load.held_out_changes import hold_out_changes
 from db.load.send_rows import send_week
 from db.load.source_record import last_batch, require_unchanged_source, source_record
@@ -141,10 +141,8 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
     """
     with translate_errors(f"batch {batch_id}"):
         name, target = _running_batch(connection, batch_id)
-        with connection.cursor(row_factory=dict_row) as cursor:
-            counts = cursor.execute(query("load/validate_load"), {"target_rows": target}).fetchone()
+        [counts] = rows(connection, query("load/validate_load"), {"target_rows": target})
         connection.commit()
-    assert counts is not None  # noqa: S101  an aggregate always has a row
     with _failing(connection, batch_id, name):  # a difference fails the batch; a lost connection does not
         if counts["held_rows"] + counts["deleted_rows"] != target:
             missing = target - counts["held_rows"] - counts["deleted_rows"]

@@ -17,13 +17,12 @@ from typing import Final
 
 import psycopg
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from db.locks import Lock, advisory_lock
 from listeners.tracking import registry
-from listeners.tracking.runs import Tracking
+from listeners.tracking.runs import Tracking, if_known
 from shared.errors import StageError
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
@@ -199,12 +198,8 @@ def _tag(move: Move) -> str:
 
 def _read(tracking: Tracking) -> tuple[list[Move], Move | None]:
     """The moves that were made, oldest first, and the one that is announced."""
-    try:
-        tags = tracking.client.get_registered_model(REGISTERED_MODEL).tags
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return [], None
-        raise
+    model = if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL))
+    tags = {} if model is None else model.tags
     moves = sorted(
         (_parse(name, value) for name, value in tags.items() if name.startswith(_TAG)),
         key=lambda move: move.number,

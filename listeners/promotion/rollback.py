@@ -2,11 +2,10 @@
 
 import psycopg
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 
 from listeners.promotion.champion_alias import REASON_LENGTH, ChampionAlias, Move, MoveKind, champion_alias
-from listeners.tracking.runs import Tracking
+from listeners.tracking.runs import Tracking, if_known
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import REGISTERED_MODEL
 
@@ -61,12 +60,10 @@ def _before(alias: ChampionAlias) -> int:
 
 
 def _version(tracking: Tracking, number: int) -> ModelVersion:
-    try:
-        return tracking.client.get_model_version(REGISTERED_MODEL, str(number))
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise BadInputError(
-                f"{REGISTERED_MODEL} has no version {number}",
-                remedy=f"name one that exists with --to; {_LOOK}",
-            ) from error
-        raise
+    version = if_known(lambda: tracking.client.get_model_version(REGISTERED_MODEL, str(number)))
+    if version is None:
+        raise BadInputError(
+            f"{REGISTERED_MODEL} has no version {number}",
+            remedy=f"name one that exists with --to; {_LOOK}",
+        )
+    return version

@@ -1,42 +1,38 @@
 """The model registry: one version per run, and the alias `champion` on one of them."""
 
+from contextlib import suppress
+
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from listeners.tracking.runs import Tracking
+from listeners.tracking.runs import Tracking, if_known
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
 
 def champion(tracking: Tracking) -> ModelVersion | None:
-    """The version that carries the alias, or None when no model does."""
-    try:
-        return tracking.client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in {
-            "RESOURCE_DOES_NOT_EXIST",
-            "INVALID_PARAMETER_VALUE",
-        }:  # no model, or no such alias
-            return None
-        raise
+    """Return the version that carries the alias, or None if no model does."""
+    return if_known(lambda: tracking.client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION))
+
+
+def versions_of(tracking: Tracking, run_id: str) -> list[ModelVersion]:
+    """Return the registered versions of a run's model."""
+    condition = f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'"
+    return list(tracking.client.search_model_versions(condition))
 
 
 def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
-    """The version of this run's model, made if an earlier attempt did not come to it."""
-    client = tracking.client
-    versions = client.search_model_versions(f"name = '{REGISTERED_MODEL}' and run_id = '{run.info.run_id}'")
-    if versions:
+    """Return the version of this run's model; register it if no earlier attempt has done so."""
+    if versions := versions_of(tracking, run.info.run_id):
         return versions[0]
-    try:
-        client.create_registered_model(REGISTERED_MODEL)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    if if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL)) is None:
+        with suppress(MlflowException):  # another worker was faster; any other reason comes again below
+            tracking.client.create_registered_model(REGISTERED_MODEL)
     model_uri = run.data.tags[Tag.MODEL_URI]
-    return client.create_model_version(
+    return tracking.client.create_model_version(
         REGISTERED_MODEL,
         model_uri,
         run_id=run.info.run_id,
         tags={name: run.data.tags[name] for name in (Tag.BATCH_ID, Tag.BATCH_COMPLETED_AT)},
-        model_id=model_uri.removeprefix("models:/"),  # a server refuses a logged model without it
+        model_id=model_uri.removeprefix("models:/"),  # a server rejects a logged model without it
     )

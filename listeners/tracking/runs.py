@@ -1,7 +1,7 @@
 """Runs in MLflow, published once: found if they exist, finished only while the claim stands.
 
-MLflow and PostgreSQL commit apart. A run is therefore FINISHED before its batch is recorded, and whoever takes the batch up
-after a crash in between adopts that run instead of making another. Runs that a dead attempt left RUNNING are closed.
+MLflow and PostgreSQL commit separately. A run is FINISHED before its batch is recorded; after a crash in between, the next attempt
+adopts that run instead of making another. Runs that a dead attempt left RUNNING are closed.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import mlflow
 import structlog
@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
@@ -32,6 +31,7 @@ from shared.mlflow_names import Artifact, Tag
 
 logger = structlog.get_logger()
 
+_T = TypeVar("_T")
 _MOST_RUNS = 50_000  # MLflow's limit for one answer: a thousand years of weeks
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
 _FIGURE_DPI = 100
@@ -65,7 +65,7 @@ class Tracking:
         try:
             return self.client.create_experiment(name, artifact_location=location)
         except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return self._find_or_create(name)  # another worker was faster
 
@@ -89,12 +89,7 @@ class Tracking:
 
     def run_if_any(self, run_id: str) -> Run | None:
         """A run, deleted or not; None where MLflow has none of that id."""
-        try:
-            return self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                raise
-            return None
+        return if_known(lambda: self.client.get_run(run_id))
 
     def counting_run(self, run_id: str) -> Run | None:
         """The run, if it is finished and neither deleted nor superseded."""
@@ -220,6 +215,16 @@ class Tracking:
         with (self._directory / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def if_known(question: Callable[[], _T]) -> _T | None:
+    """Ask MLflow for something that has a name or an id; return None if MLflow knows none of it."""
+    try:
+        return question()
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
 
 
 def record_sha256(run: Run) -> str:

@@ -1,14 +1,15 @@
 """`rakuten lineage`: where something comes from, and what became of it."""
 
-import importlib.util
 import json
 from typing import Final
 
 import typer
-from rich.console import Console
 
+from rakuten.console import wide_console
+from rakuten.provenance.lineage import lineage as lineage_of
+from rakuten.provenance.lineage_tree import tree_of
+from rakuten.provenance.references import resolve
 from rakuten.session import open_session
-from shared.errors import PipelineError
 
 _UNFOLDED: Final = 10_000  # columns, where a program reads: a line of the tree stays one line
 
@@ -25,19 +26,10 @@ def lineage(
 
     A bare number is a week if that week is loaded, and otherwise a product.
     """
-    if importlib.util.find_spec("mlflow") is None:
-        raise PipelineError("MLflow's client is not installed here", remedy="install the extra 'ml'")
-    from rakuten.provenance.lineage import lineage as lineage_of  # noqa: PLC0415
-    from rakuten.provenance.lineage_tree import tree_of  # noqa: PLC0415
-    from rakuten.provenance.references import resolve  # noqa: PLC0415
-
     with open_session("lineage") as session:
         reference = resolve(name, session.connection, session.tracking)
         document = lineage_of(reference, session.connection, session.tracking)
     if as_json:
         typer.echo(json.dumps(document, default=lambda moment: moment.isoformat(), indent=2))
     else:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, width=_UNFOLDED)
-        console.print(tree_of(document))
+        wide_console(_UNFOLDED).print(tree_of(document))

@@ -1,7 +1,8 @@
 """`rakuten status`: what the pipeline has done and does."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import typer
 from rich.table import Table
@@ -39,37 +40,29 @@ def status(
                     )
 
 
+_COLUMNS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
+    "week": lambda row: row["batch_name"].removeprefix("week_"),
+    "load": lambda row: f"{float(row['percentage']):g} %" if row["status"] == "completed" else row["status"],
+    "rows": lambda row: _number(row["total_rows"] or None),
+    "new": lambda row: _number(row["new_rows"]),
+    "dataset": lambda row: _number(row["snapshot_rows"]) or _state(row["snapshot_state"]),
+    "F1": lambda row: _interval(row) or _training_state(row),
+    "wake s": lambda row: _seconds(row["commit_to_wake_s"], 3),
+    "dataset s": lambda row: _seconds(row["commit_to_dataset_s"], 1),
+    "model s": lambda row: _seconds(row["commit_to_model_s"], 1),
+    "champion": lambda row: {True: "moved", False: "kept", None: ""}[row["became_champion"]],
+}
+
+
 def status_table(rows: list[dict[str, Any]]) -> Table:
-    """The columns that people look at, newest week last. Times are seconds since the batch was completed."""
+    """Show the columns that people look at, newest week last. Times are seconds since the batch was completed."""
     table = Table(
         caption="s: seconds since the load's commit; F1: weighted, on the holdout, with its 95 % interval"
     )
-    for heading in (
-        "week",
-        "load",
-        "rows",
-        "new",
-        "dataset",
-        "F1",
-        "wake s",
-        "dataset s",
-        "model s",
-        "champion",
-    ):
+    for heading in _COLUMNS:
         table.add_column(heading, justify="left" if heading == "load" else "right", no_wrap=True)
     for row in rows:
-        table.add_row(
-            row["batch_name"].removeprefix("week_"),
-            f"{float(row['percentage']):g} %" if row["status"] == "completed" else row["status"],
-            _number(row["total_rows"] or None),
-            _number(row["new_rows"]),
-            _number(row["snapshot_rows"]) or _state(row["snapshot_state"]),
-            _interval(row) or (_state(row["training_state"]) if row["snapshot_state"] == "finished" else ""),
-            _seconds(row["commit_to_wake_s"], 3),
-            _seconds(row["commit_to_dataset_s"], 1),
-            _seconds(row["commit_to_model_s"], 1),
-            {True: "moved", False: "kept", None: ""}[row["became_champion"]],
-        )
+        table.add_row(*(cell(row) for cell in _COLUMNS.values()))
     return table
 
 
@@ -118,3 +111,7 @@ def _interval(row: dict[str, Any]) -> str:
     if row["f1_score"] is None:
         return ""
     return f"{row['f1_score']:.3f} ({row['f1_score_ci_low']:.3f}-{row['f1_score_ci_high']:.3f})"
+
+
+def _training_state(row: dict[str, Any]) -> str:
+    return _state(row["training_state"]) if row["snapshot_state"] == "finished" else ""

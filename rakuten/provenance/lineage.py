@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from db.batches import Connection, rows
 from db.sql import query
 from listeners.outages import outage_of
+from listeners.tracking.registry import versions_of
 from listeners.tracking.runs import Tracking
 from rakuten.provenance.references import Reference
 from shared.mlflow_names import (
@@ -196,8 +197,7 @@ class _Mlflow:
         client = self._tracking.client
         versions: list[ModelVersion] = []
         if run_id is not None:
-            condition = f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'"
-            versions = self._ask(partial(client.search_model_versions, condition), [])
+            versions = self._ask(partial(versions_of, self._tracking, run_id), [])
         aliases: dict[str, str] = {}
         if versions:
             aliases = self._ask(lambda: client.get_registered_model(REGISTERED_MODEL).aliases, {})

@@ -2,21 +2,23 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from db.batches import Connection, find_batch, read_batch
 from db.sql import query
-from listeners.tracking.runs import Tracking
+from listeners.tracking.registry import versions_of
+from listeners.tracking.runs import Tracking, if_known
 from shared.batch import Batch
 from shared.errors import BadInputError, StageError
 from shared.hashing import sha256_of
@@ -33,7 +35,6 @@ _KNOWN: Final = (
     "week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, rakuten_classifier@champion, "
     "a run id, product:123, or a file that a run has logged"
 )
-_UNKNOWN_TO_MLFLOW: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
 
 class ReferenceKind(StrEnum):
@@ -161,7 +162,7 @@ def _of_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> 
         kind=ReferenceKind.MODEL,
         dataset_run_id=tags.get(Tag.DATASET_RUN_ID, reference.dataset_run_id),
         model_run_id=run_id,
-        model_version=_version_of(run_id, tracking),
+        model_version=min((int(one.version) for one in versions_of(tracking, run_id)), default=None),
     )
 
 
@@ -181,35 +182,31 @@ def _batch_of(run: Run, connection: Connection) -> Batch | None:
 
 
 def _named_run(text: str, tracking: Tracking) -> Run | None:
-    """The run that a run id or a model's URI names; None where the text is neither."""
-    client = tracking.client
-    try:
-        if found := _LOGGED_MODEL.fullmatch(text):
-            return client.get_run(str(client.get_logged_model(found[1]).source_run_id))
-        if found := _VERSION.fullmatch(text):
-            name, version, alias = found[1] or found[2], found[3], found[4]
-            model = (
-                client.get_model_version(name, version)
-                if version
-                else client.get_model_version_by_alias(name, alias)
-            )
-            return client.get_run(str(model.run_id))
-        if found := _RUN.fullmatch(text):
-            return client.get_run(found[1])
-    except MlflowException as error:
-        if error.error_code in _UNKNOWN_TO_MLFLOW:
-            raise BadInputError(
-                f"MLflow knows no {text}",
-                remedy="rakuten status --json has the runs; is MLFLOW_TRACKING_URI the listeners'?",
-            ) from error
-        raise
-    return None
+    """Return the run that a run id or a model's URI names; None where the text is neither."""
+    question = _question(text, tracking.client)
+    if question is None:
+        return None
+    if (run := if_known(question)) is None:
+        raise BadInputError(
+            f"MLflow knows no {text}",
+            remedy="rakuten status --json has the runs; is MLFLOW_TRACKING_URI the listeners'?",
+        )
+    return run
 
 
-def _version_of(run_id: str, tracking: Tracking) -> int | None:
-    """The version of a run's model, None if it is not registered."""
-    found = tracking.client.search_model_versions(f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'")
-    return min((int(version.version) for version in found), default=None)
+def _question(text: str, client: MlflowClient) -> Callable[[], Run] | None:
+    """Return the call that asks MLflow for the run of a text; None where the text names no run."""
+    if found := _LOGGED_MODEL.fullmatch(text):
+        model_id = found[1]
+        return lambda: client.get_run(str(client.get_logged_model(model_id).source_run_id))
+    if found := _RUN.fullmatch(text):
+        return partial(client.get_run, found[1])
+    if (found := _VERSION.fullmatch(text)) is None:
+        return None
+    name, version, alias = found[1] or found[2], found[3], found[4]
+    if version:
+        return lambda: client.get_run(str(client.get_model_version(name, version).run_id))
+    return lambda: client.get_run(str(client.get_model_version_by_alias(name, alias).run_id))
 
 
 def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:

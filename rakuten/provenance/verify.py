@@ -15,12 +15,13 @@ import mlflow.artifacts
 import psycopg
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import TupleRow
 
+from db.batches import rows
 from db.sql import query
 from listeners.outages import outage_of
 from listeners.promotion.champion_alias import champion_history
-from listeners.tracking.runs import Tracking, record_sha256
+from listeners.tracking.runs import Tracking, if_known, record_sha256
 from shared.batch import utc_text
 from shared.errors import StageError
 from shared.hashing import sha256_of
@@ -61,7 +62,7 @@ def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapsho
         OutageError: MLflow or the disk is away; that is no finding.
     """
     yield from verify_batches(connection)
-    stages = _recorded_stages(connection)
+    stages = rows(connection, query("provenance/recorded_results"))
     for recorded in stages:
         yield from _verify_stage(tracking, recorded, snapshots)
     yield from _verify_fixed_sets(tracking, stages)
@@ -73,12 +74,6 @@ def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
     """A check of each completed batch's seal, in the order of the chain."""
     rows = connection.execute("select batch_name, problem from verify_seals()").fetchall()
     return [Check(name, "seal", problem) for name, problem in rows]
-
-
-def _recorded_stages(connection: psycopg.Connection[TupleRow]) -> list[dict[str, Any]]:
-    """What PostgreSQL has recorded of each finished stage: batch_name, stage, seal, and its `result`."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query("provenance/recorded_results")).fetchall()
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
@@ -125,8 +120,8 @@ def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tra
 
     Runs that are older than its first batch are no sign of it: MLflow may have been kept when the database was made anew.
     """
-    rows = connection.execute(query("provenance/sealed_batches")).fetchall()
-    seals, began = {seal for seal, _ in rows}, min((utc_text(moment) for _, moment in rows), default="")
+    sealed = connection.execute(query("provenance/sealed_batches")).fetchall()
+    seals, began = {seal for seal, _ in sealed}, min((utc_text(moment) for _, moment in sealed), default="")
     for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
         for run in tracking.runs(experiment, Tag.BATCH_SEAL):
             if run.info.status == "FINISHED" and run.data.tags[Tag.BATCH_SEAL] not in seals:
@@ -231,12 +226,9 @@ def _verify_descent(
 
 
 def _version_problem(tracking: Tracking, run: Run, version: str) -> str | None:
-    try:
-        registered = tracking.client.get_model_version(REGISTERED_MODEL, version)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return f"{REGISTERED_MODEL} has no such version"
-        raise
+    registered = if_known(lambda: tracking.client.get_model_version(REGISTERED_MODEL, version))
+    if registered is None:
+        return f"{REGISTERED_MODEL} has no such version"
     tags = run.data.tags
     pairs = [
         ("run", registered.run_id, run.info.run_id),
