@@ -6,7 +6,6 @@ many interleavings. Every one that ever failed is an example of its own at the e
 
 import os
 import signal
-import time
 from contextlib import ExitStack, suppress
 from decimal import Decimal
 
@@ -24,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from waiting import eventually
 
 from db.connect import connect
 from db.database import Role
@@ -264,10 +264,7 @@ class Pipeline(RuleBasedStateMachine):
             return cursor.fetchall() if cursor.description else []
 
     def until(self, condition):
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, self.report()
-            time.sleep(0.05)
+        eventually(condition, DEADLINE_S, report=self.report)
 
     def report(self):
         logs = [log.read_text()[-3000:] for log in self.settings.state_path.glob("*.log")]

@@ -4,11 +4,11 @@ import json
 import shutil
 import signal
 import subprocess
-import time
 
 import psycopg
 import pytest
 from shell import RAKUTEN, Shell
+from waiting import eventually
 
 from db.source.synthetic import generate
 
@@ -156,12 +156,12 @@ def test_events_shows_every_notification_decoded(shell, tmp_path):
         process = subprocess.Popen([RAKUTEN, "events"], env=shell.environment, stdout=output, stderr=output)
         try:
             listening = "select 1 from pg_stat_activity where application_name = 'rakuten events'"
-            _until(lambda: shell.rows(listening))
+            eventually(lambda: shell.rows(listening))
             url = shell("db", "url").stdout.strip()
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("select pg_notify('batch_completed', '{\"v\": 1, \"batch_id\": 7}')")
                 connection.execute("notify dataset_ready, 'garbage'")
-            _until(lambda: "garbage" in (tmp_path / "events").read_text())
+            eventually(lambda: "garbage" in (tmp_path / "events").read_text())
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(30)
@@ -169,13 +169,6 @@ def test_events_shows_every_notification_decoded(shell, tmp_path):
     assert "batch_completed   batch_id=7" in said
     assert "not from the pipeline" in said
     assert "Traceback" not in said
-
-
-def _until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_generate_refuses_a_folder_that_holds_a_data_set(shell, data):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from waiting import eventually
+
 DIRECTORY = "BREAKPOINTS"  # the variables by which a process finds the directory and its listener
 LISTENER_PID = "LISTENER_PID"
 DEADLINE_S = 120
@@ -60,11 +62,7 @@ class Breakpoint:
 
     def wait(self) -> Held:
         """The process that has come to the boundary."""
-        deadline = time.monotonic() + DEADLINE_S
-        while not (held := self._held()):
-            assert time.monotonic() < deadline, f"nobody came to: {self._prefix}"
-            time.sleep(INTERVAL_S)
-        return held
+        return eventually(self._held, DEADLINE_S, report=lambda: f"nobody came to: {self._prefix}")
 
     def _held(self) -> Held | None:
         for path in self._armed.parent.glob(f"{self._prefix} *.held"):

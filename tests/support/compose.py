@@ -6,14 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 from psycopg.rows import dict_row
 from repository import ROOT
+from waiting import eventually
 
 from rakuten import env_file
 
@@ -163,12 +164,9 @@ class Stack:
 
     def wait(self, condition, deadline_s=DEADLINE_S):
         """The condition's first true value; a server that is away makes it no worse than false."""
-        deadline = time.monotonic() + deadline_s
-        while True:
-            try:
-                if value := condition():
-                    return value
-            except psycopg.OperationalError:
-                pass
-            assert time.monotonic() < deadline, self.tails()
-            time.sleep(0.2)
+
+        def holds():
+            with suppress(psycopg.OperationalError):
+                return condition()
+
+        return eventually(holds, deadline_s, report=self.tails)

@@ -4,10 +4,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psycopg
+from waiting import eventually
 
 from db import batches
 from db.connect import connect
@@ -57,12 +57,14 @@ class Listeners:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def wait(self, condition):
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
+        def all_run():
             for stage, process in self.processes.items():
                 assert process.poll() is None, self.logs[stage].read_text()
-            assert time.monotonic() < deadline, [log.read_text()[-2000:] for log in self.logs.values()]
-            time.sleep(0.1)
+
+        def tails():
+            return [log.read_text()[-2000:] for log in self.logs.values()]
+
+        eventually(condition, DEADLINE_S, check=all_run, report=tails)
 
     def wait_for_models(self, count: int):
         self.wait(lambda: sum(row["training_state"] == "finished" for row in self.status()) >= count)

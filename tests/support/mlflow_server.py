@@ -5,9 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
+
+from waiting import eventually
 
 START_S = 120
 
@@ -66,12 +68,12 @@ class MlflowServer:
             self._process = None
 
     def _wait_until_healthy(self, log_path: Path) -> None:
-        deadline = time.monotonic() + START_S
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=5):  # noqa: S310  our own server
-                    return
-            except OSError:
-                assert self._process.poll() is None, log_path.read_text()[-3000:]
-                assert time.monotonic() < deadline, log_path.read_text()[-3000:]
-                time.sleep(0.1)
+        def log():
+            return log_path.read_text()[-3000:]
+
+        def is_healthy():
+            assert self._process.poll() is None, log()
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5):  # noqa: S310  our own server
+                return True
+
+        eventually(is_healthy, START_S, report=log)

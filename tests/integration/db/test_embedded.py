@@ -7,13 +7,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
+from waiting import eventually
 
 import db
 from db.embedded import EmbeddedPostgres, account
@@ -37,14 +37,6 @@ if not fork or forked_pid:
     print(int(postgres.owned), postgres.port, forked_pid, flush=True)
 sys.stdin.read()
 """
-
-
-def eventually(probe):
-    deadline = time.monotonic() + DEADLINE_S
-    while not (result := probe()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return result
 
 
 def open_postgres(directory, **options):

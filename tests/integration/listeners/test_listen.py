@@ -4,6 +4,7 @@ import signal
 from contextlib import asynccontextmanager
 
 import pytest
+from waiting import until
 
 import listeners.listen as module
 from db.database import Role
@@ -29,13 +30,6 @@ async def listening(database, timing=QUICK, channels=(Channel.BATCH_COMPLETED,))
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition):
-    async with asyncio.timeout(DEADLINE_S):
-        while not (value := condition()):  # noqa: ASYNC110  what is awaited happens in PostgreSQL
-            await asyncio.sleep(0.01)
-        return value
 
 
 def payloads(wakes):

@@ -8,6 +8,7 @@ import pytest
 import scripted_handler
 from jobs import claim_of
 from psycopg.rows import dict_row
+from waiting import eventually, until
 
 from db.database import Role
 from listeners.child import Children, warm_up
@@ -62,13 +63,6 @@ async def working(database, settings, *, stage=Stage.SNAPSHOT):
         stop.set()
         doorbell.interrupt()
         await asyncio.wait_for(task, DEADLINE_S)
-
-
-async def until(condition):
-    async with asyncio.timeout(DEADLINE_S):
-        while not (value := condition()):  # noqa: ASYNC110  what is awaited happens in another process
-            await asyncio.sleep(0.02)
-        return value
 
 
 @pytest.fixture
@@ -442,8 +436,6 @@ def test_a_batch_whose_outcome_is_being_committed_is_not_claimed_again(
         claimed = pool.submit(lambda: rival.execute(claim, [batch_id]).fetchone()[0])
         with as_role(Role.READER, autocommit=True) as watching:
             waits = "select 1 from pg_locks where not granted"
-            deadline = time.monotonic() + DEADLINE_S
-            while not watching.execute(waits).fetchone():
-                assert time.monotonic() < deadline
+            eventually(lambda: watching.execute(waits).fetchone())
         finishing.commit()
         assert claimed.result(DEADLINE_S) is None

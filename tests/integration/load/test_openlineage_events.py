@@ -8,6 +8,7 @@ import openlineage_reader
 import pytest
 import scripted_handler
 import structlog
+from waiting import until
 
 from db.batches import read_batch
 from db.database import Role
@@ -239,8 +240,7 @@ def attempt(database, settings):
         task = asyncio.create_task(worker.run())
         doorbell.ring(WakeUp(WakeSource.START, time.monotonic()))
         async with asyncio.timeout(60):
-            while not stop_when():  # noqa: ASYNC110  what is awaited happens in other processes
-                await asyncio.sleep(0.02)
+            await until(stop_when)
             scripted_handler.script_of(quick).write_text("hang")
             stop.set()
             doorbell.interrupt()

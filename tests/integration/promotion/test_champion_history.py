@@ -1,11 +1,12 @@
 """What is remembered of the champions, also when one is moved by hand, a worker is killed, or several move at once."""
 
 import threading
-import time
 
 import pytest
 from champion_models import wrong
+from waiting import eventually
 
+from db.locks import Lock
 from listeners.promotion.champion_alias import REASON_LENGTH, AliasState, champion_history
 from shared.errors import PipelineError, StageError
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL
@@ -119,16 +120,13 @@ def test_a_rollback_that_was_killed_after_it_moved_the_alias_has_happened(models
 
 def test_a_move_waits_until_the_one_before_is_done(models, three_champions):
     with models.session() as other:
-        other.execute("select pg_advisory_lock(%s)", [0x6368616D70])
+        other.execute("select pg_advisory_lock(%s)", [Lock.CHAMPION])
         mover = threading.Thread(target=models.roll_back)
         mover.start()
         waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
-        deadline = time.monotonic() + 60
-        while other.execute(waiting).fetchone() == (0,):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: other.execute(waiting).fetchone() != (0,))
         assert models.champion == 3
-        other.execute("select pg_advisory_unlock(%s)", [0x6368616D70])
+        other.execute("select pg_advisory_unlock(%s)", [Lock.CHAMPION])
         mover.join(60)
     assert models.champion == 2
 
