@@ -123,16 +123,16 @@ def pipeline_doctor(
     connection: Connection,
     *,
     patience: timedelta = timedelta(minutes=5),
-    deaf_after: timedelta = timedelta(seconds=30),
+    unresponsive_after: timedelta = timedelta(seconds=30),
 ) -> list[dict[str, Any]]:
     """What is wrong right now: rows of severity, finding, subject, detail and remedy.
 
     Args:
         connection: of the reader, loader or snapshot role.
         patience: how long a batch may wait or a load may run.
-        deaf_after: how old a listener's last sign of life may be.
+        unresponsive_after: how long a listener's connection may be silent.
     """
-    return _all_of(connection, func.pipeline_doctor(patience, deaf_after))
+    return _all_of(connection, func.pipeline_doctor(patience, unresponsive_after))
 
 
 def retry_stage(connection: Connection, batch_id: int, stage: str) -> bool:

@@ -1,10 +1,11 @@
--- The cluster of docker-compose.yml: a login for each step with a password of its own, and three databases that do not
--- see each other. Safe to run again: that is how passwords are changed, see the README.
+-- Set up the cluster of docker-compose.yml: a login with its own password for each step, and three databases, each closed to
+-- the logins of the other two.
 --
--- The image runs it once, as the superuser, when the data directory is new. Passwords come from the environment.
+-- The image runs this script once, as the superuser, when the data directory is new. Passwords come from the environment. The
+-- script can run again: this is how to change a password, see README.md.
 
 \set ON_ERROR_STOP on
--- a failing statement must not end up in the server's log, password and all
+-- keep a failing statement, which may contain a password, out of the server's log
 set log_min_error_statement = panic;
 
 \getenv owner_password RAKUTEN_OWNER_PASSWORD
@@ -22,7 +23,8 @@ from unnest(array[
 where not exists (select from pg_roles where rolname = name)
 \gexec
 
--- All roles exist by now, so the owner needs no CREATEROLE, which up to PostgreSQL 15 reaches every role of the cluster.
+-- All roles exist now, so the owner needs no CREATEROLE. Up to PostgreSQL 15, a role with CREATEROLE can change every role of
+-- the cluster that is not a superuser.
 alter role rakuten_owner login password :'owner_password';
 alter role rakuten_loader login password :'loader_password';
 alter role rakuten_snapshot login password :'snapshot_password';
@@ -38,6 +40,6 @@ where not exists (select from pg_database where datname = name)
 
 revoke all on database rakuten_db, mlflow_db, airflow_db, postgres, template1 from public;
 grant connect on database rakuten_db to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
--- for listener_sessions(), which tells the doctor when a listener gave its last sign of life
+-- for listener_sessions(), which shows pipeline_doctor() when a listener last sent a statement
 grant pg_read_all_stats to rakuten_owner;
 revoke pg_read_all_stats from rakuten_reader;

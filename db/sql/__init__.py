@@ -7,15 +7,15 @@ from importlib import resources
 
 @cache
 def query(name: str) -> str:
-    """Return the statement in `queries/{name}.sql`; the name has its topic, as in `load/merge_products`."""
+    """Return the statement in `queries/{name}.sql`. The name includes the folder, as in `load/merge_products`."""
     return resources.files(__name__).joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
 
 
 def schema_scripts() -> Iterator[tuple[str, str]]:
-    """Return name and text of each script of the schema, in the order in which they run.
+    """Return the name and the text of each schema script, in the order in which the scripts run.
 
-    Each can be repeated (`create or replace`, `drop ... if exists`). What that cannot change, such as the columns of a view or the
-    signature of a function, a revision drops first.
+    Every script can run again (`create or replace`, `drop ... if exists`). `create or replace` can change neither the columns of
+    a view nor the signature of a function. To change those, the script or a revision drops the view or function first.
     """
     scripts = resources.files(__name__).joinpath("schema").iterdir()
     for script in sorted(scripts, key=lambda script: script.name):

@@ -38,8 +38,8 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="a JSON list of fi
 
 def _in_postgresql(session: Session) -> list[Finding]:
     settings = session.settings
-    deaf_after = timedelta(seconds=MISSED_PINGS * (settings.ping_interval_s + settings.ping_deadline_s))
-    return batches.pipeline_doctor(session.connection, deaf_after=deaf_after)
+    silence = timedelta(seconds=MISSED_PINGS * (settings.ping_interval_s + settings.ping_deadline_s))
+    return batches.pipeline_doctor(session.connection, unresponsive_after=silence)
 
 
 def _in_mlflow(session: Session) -> Iterator[Finding]:

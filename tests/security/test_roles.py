@@ -151,7 +151,7 @@ INTERNAL_ATTACKS = [
     for call, evidence in (
         ("""record_stage(1, 'snapshot', 1, '{"state": "finished"}')""", content("data_loads")),
         ("""record_stage(2, 'training', 1, '{"state": "finished"}')""", content("data_loads")),
-        ("ring_stage(1, 'snapshot')", None),
+        ("notify_stage(1, 'snapshot')", None),
         ("notify_audited(1, 'products', 'INSERT', 1)", None),
     )
 ]

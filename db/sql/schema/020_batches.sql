@@ -1,6 +1,6 @@
--- One row a batch, with a typed column for everything that other SQL and Python read from `metadata`. It is the one place that
--- knows where a record lies in the JSON. The planner inlines it, so that a column nobody asks for costs nothing and the indexes
--- on expressions of `metadata` are used.
+-- One row for each batch, with a typed column for everything that other SQL and Python read from `metadata`. Only this view
+-- knows where a record lies in the JSON. The planner inlines the view: a column that no query asks for costs nothing, and
+-- PostgreSQL uses the indexes on expressions of `metadata`.
 create or replace view batches as
 select
     data_loads.id,
@@ -20,7 +20,8 @@ select
     (metadata #>> '{load,target_rows}')::bigint as target_rows,
     (metadata #>> '{load,held_out}')::bigint as held_out,
     metadata #>> '{load,error}' as load_error,
-    -- the hash chain: the batch's number in it, how far the history belongs to the batch, and its seal
+    -- the hash chain: the batch's number in the chain, the last history entries that belong to the batch, and the seal (a
+    -- digest chained to the batch before)
     (metadata #>> '{audit,number}')::bigint as chain_number,
     (metadata #>> '{audit,products_history_id}')::bigint as products_up_to,
     (metadata #>> '{audit,labels_history_id}')::bigint as labels_up_to,
@@ -38,7 +39,8 @@ select
     metadata
 from public.data_loads;
 
--- The last week whose rows a completed batch holds: its own, or for a correction the one before it.
+-- Return the last week whose rows a completed batch includes: for week_7 it is 7, for a correction the week before the
+-- correction.
 create or replace function week_of_batch(batch_id bigint) returns integer
 language sql stable
 as $$

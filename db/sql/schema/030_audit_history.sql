@@ -1,11 +1,13 @@
--- Every function here names its schemas and has `search_path = pg_catalog, pg_temp`. An empty path would not do: pg_temp is then
--- searched first for types, and a temporary domain called `text` would run its check with the owner's rights.
+-- The audit trail: triggers write every change of products and labels to the history. The triggers are statement-level triggers
+-- with transition tables, so they insert once per statement, however many rows the statement changes. PostgreSQL allows no
+-- transition tables in a trigger for several events, so each event has its own trigger.
+--
+-- Every function in the schema scripts names its schemas and has `search_path = pg_catalog, pg_temp`. An empty path would be
+-- unsafe: PostgreSQL would then search pg_temp first for types, and a temporary domain called `text` would run its check with
+-- the owner's rights.
 
--- The audit trail. Statement-level triggers with transition tables: one insert per statement, however many rows.
--- A trigger for several events cannot have transition tables, so there is one trigger per event.
-
--- The batch that this transaction works for: a transaction-local setting that the loader sets.
--- Any role may set it to anything, so it is checked: a value that names no running batch is refused loudly.
+-- Return the id of the batch that this transaction works for, or null outside a batch. The id is a transaction-local setting
+-- that the loader sets. Any role may set it to any value, so this function rejects a value that names no running batch.
 create or replace function current_batch_id() returns bigint
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -23,11 +25,11 @@ begin
     end if;
     raise exception 'rakuten.batch_id names no running batch: %', quote_literal(left(setting, 40))
         using errcode = 'invalid_parameter_value',
-              hint = 'A batch is claimed with claim_batch(); outside a batch leave the setting unset.';
+              hint = 'Claim a batch with claim_batch() and start it with begin_batch(); outside a batch leave the setting unset.';
 end;
 $$;
 
--- One notification per statement and never one per row: COMMIT with NOTIFY takes a cluster-wide lock.
+-- Send one notification per statement, never one per row: COMMIT with NOTIFY takes a cluster-wide lock.
 create or replace function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -41,8 +43,9 @@ begin
 end;
 $$;
 
--- SECURITY DEFINER: writers need no right on the history. The columns that say who did it default to session_user.
--- `changed` holds the inserted, the deleted or the new rows; an UPDATE that changes nothing leaves no entry.
+-- Write a statement's changes of `products` to the history. The function is SECURITY DEFINER, so that writers need no right on
+-- the history; `changed_by` defaults to session_user, the login. `changed` holds the inserted rows, the deleted rows or the new
+-- version of the updated rows. An UPDATE that changes no value leaves no entry.
 create or replace function audit_products() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -81,6 +84,7 @@ begin
 end;
 $$;
 
+-- Write a statement's changes of `labels` to the history, as audit_products does for `products`.
 create or replace function audit_labels() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -113,7 +117,8 @@ begin
 end;
 $$;
 
--- An UPDATE is audited by joining the old and the new rows on their id: a row with another id would slip through.
+-- Reject a statement that updates `id`. The audit of an UPDATE joins the old and the new rows on their id, so it would miss a
+-- row whose id changed.
 create or replace function refuse_new_id() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -124,7 +129,8 @@ begin
 end;
 $$;
 
--- TRUNCATE fires no DELETE trigger and has no transition table: delete the rows first, and the audit sees them go.
+-- Delete all rows before a TRUNCATE, so that the audit records every deletion. TRUNCATE itself fires no DELETE trigger and has
+-- no transition table.
 create or replace function audit_truncate() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -135,7 +141,7 @@ begin
 end;
 $$;
 
--- ENABLE ALWAYS: `session_replication_role = replica` switches ordinary triggers off.
+-- ENABLE ALWAYS keeps the triggers on: `session_replication_role = replica` switches ordinary triggers off.
 do $$
 declare
     audited text;
@@ -163,7 +169,8 @@ begin
 end;
 $$;
 
--- Append-only, also for a superuser: only the owner may, and must say `set role` to do it.
+-- Reject every update, delete and truncate of an append-only table, also from a superuser. Only the owner may rewrite such a
+-- table. A superuser must first become the owner with `set role`.
 create or replace function refuse_rewriting_history() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -174,7 +181,7 @@ begin
     end if;
     raise exception '% is append-only: % refused', tg_table_name, tg_op
         using errcode = 'insufficient_privilege',
-              hint = 'What has happened is corrected by a further change, which is recorded too.';
+              hint = 'To correct something, make a new change to products or labels: the history records that change too.';
 end;
 $$;
 

@@ -1,8 +1,10 @@
--- Seals: every completed batch carries a digest of its history entries, chained to the batch before. Whoever changes an
--- entry, a batch or their order must change every seal from there on, and the tags that MLflow keeps of them.
+-- The hash chain of the completed batches. Every completed batch has a seal: a digest of its history entries, chained to the
+-- batch before. To hide a change of an entry, of a batch or of their order, an attacker must change every later seal and the
+-- copies of the seals in the tags of MLflow.
 
--- The digest of entries in (after, up_to]: SHA-256 over the sorted SHA-256 of each, so that no order of rows matters.
--- An entry is the JSON array of its columns; moments are seconds since 1970, which no time zone or date style changes.
+-- Return the digest of the history entries with an id greater than `after` and up to `up_to`. The digest is the SHA-256 of the
+-- sorted SHA-256 digests of the entries, so the order of the rows does not matter. An entry is the JSON array of its columns.
+-- Times are seconds since 1970, which do not depend on the time zone or the date style.
 create or replace function products_history_digest(after bigint, up_to bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -18,6 +20,7 @@ as $$
     ) as entries
 $$;
 
+-- Return the digest of the entries of labels_history, computed as in products_history_digest.
 create or replace function labels_history_digest(after bigint, up_to bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -33,7 +36,7 @@ as $$
     ) as entries
 $$;
 
--- What a completed batch is sealed with, computed from the history as it is now: metadata -> audit.
+-- Compute the record that seals a completed batch (metadata -> audit) from the history as it is now.
 create or replace function audit_of(batch data_loads) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -66,13 +69,13 @@ begin
 end;
 $$;
 
--- Every completed batch, oldest first, with what is wrong with its seal; null where nothing is.
--- A batch is held against the recorded seal of the one before, so that one change points at one batch.
+-- Return every completed batch, oldest first, with the problem of its seal, or null if the seal is correct. The check of a
+-- batch starts from the recorded seal of the batch before, so that one change is reported for one batch only.
 create or replace function verify_seals() returns table (batch_id bigint, batch_name text, seal text, problem text)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with audits as materialized (  -- each batch computed once
+    with audits as materialized (  -- so that PostgreSQL computes each batch once
         select id, batches.batch_name, completed_at, metadata -> 'audit' as recorded, public.audit_of(batches) as computed
         from public.data_loads as batches
         where status = 'completed'
@@ -82,7 +85,7 @@ as $$
         audits.batch_name,
         recorded ->> 'seal',
         case
-            when recorded ->> 'seal' is null then 'it carries no seal'
+            when recorded ->> 'seal' is null then 'the batch has no seal'
             when computed ->> 'products_digest' is distinct from recorded ->> 'products_digest' then 'products_history was changed'
             when computed ->> 'labels_digest' is distinct from recorded ->> 'labels_digest' then 'labels_history was changed'
             when computed <> recorded then 'data_loads was changed: this batch, or the seal of the one before'

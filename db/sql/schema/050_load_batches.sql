@@ -1,11 +1,12 @@
--- Batches: claimed, filled, completed by the loader through these functions and no other way.
+-- The functions with which the loader claims, fills and completes batches. The loader has no other way to do so.
 
+-- Reject a login that is not a member of the role of a step.
 create or replace function require_role(step text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- session_user is who logged in; current_user is the owner inside the functions that call this one
+    -- session_user is the login; current_user is the owner inside the SECURITY DEFINER functions that call this function
     if not pg_has_role(session_user, 'rakuten_' || step, 'member') then
         raise exception '% may not do the work of rakuten_%', session_user, step
             using errcode = 'insufficient_privilege';
@@ -13,7 +14,7 @@ begin
 end;
 $$;
 
--- Take a batch up: a new one, a failed one, or a 'running' one whose loader was killed. Returns its id.
+-- Claim a new batch, a failed batch, or a 'running' batch whose loader was killed. Return the batch's id.
 create or replace function claim_batch(name text, percentage numeric, source jsonb) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -22,7 +23,8 @@ declare
     batch_id bigint;
 begin
     perform public.require_role('loader');
-    -- a load that is under way holds this lock (begin_batch): refuse at once, do not wait for it and do it again
+    -- Another load of this batch holds this row lock (begin_batch). Fail at once: after waiting, this session would repeat that
+    -- load.
     perform from public.data_loads where batch_name = claim_batch.name for no key update nowait;
     insert into public.data_loads as batch (batch_name, percentage, metadata)
     values (claim_batch.name, claim_batch.percentage, jsonb_build_object('source', source))
@@ -40,8 +42,8 @@ begin
 end;
 $$;
 
--- Start working for a batch in this transaction: the audit attributes every change to it.
--- The row lock says that its loader lives; a killed loader's lock is gone, and the batch can be claimed again.
+-- Start working for a batch in this transaction: the audit attributes every change to the batch. The row lock shows that the
+-- loader is alive. PostgreSQL releases the lock when the loader is killed, and then the batch can be claimed again.
 create or replace function begin_batch(batch_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -56,7 +58,8 @@ begin
 end;
 $$;
 
--- Refuse a record that the views cannot read, before everybody has to live with it. Volatile, to see what its caller wrote.
+-- Reject a record that the views cannot read: once committed, it would break the views for every reader. The function is
+-- volatile, so that it sees what its caller has just written.
 create or replace function require_readable(batch_id bigint) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -67,7 +70,7 @@ begin
 end;
 $$;
 
--- Record what the load did or why it failed, under metadata -> load.
+-- Record the result of a load, under metadata -> load.
 create or replace function record_load(batch_id bigint, load jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -81,6 +84,7 @@ begin
 end;
 $$;
 
+-- Mark a running batch as failed and record the reason, under metadata -> load.
 create or replace function fail_batch(batch_id bigint, reason text) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -94,6 +98,7 @@ begin
 end;
 $$;
 
+-- Complete a running batch. Do nothing if the batch is complete already, so that a loader may repeat the call.
 create or replace function complete_batch(batch_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -107,11 +112,12 @@ begin
 end;
 $$;
 
--- Whoever completes a batch, by whatever statement, seals it: the watermarks say how far the history belongs to it.
--- The table locks wait for every writer, and for whoever completes another batch, and hold new ones off until this
--- transaction commits, so no entry below a watermark can appear later: a history id is drawn only under the ROW EXCLUSIVE
--- lock of the table it audits.
--- Nobody waits behind a forgotten transaction for ever: the lock is given up after a while, and completing can be repeated.
+-- Seal a batch when any statement completes it. The watermarks are the ids of the last history entries that belong to the
+-- batch. The table locks wait for every writer and for every other completion, and they block new ones until this transaction
+-- commits. So no entry below a watermark can appear later: PostgreSQL draws a history id only under the ROW EXCLUSIVE lock of
+-- the table whose change the entry records.
+-- The lock_timeout keeps a forgotten transaction from blocking a completion for ever. After the timeout the completion fails
+-- and can be repeated.
 create or replace function seal_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -119,7 +125,7 @@ set lock_timeout = '30s'
 as $$
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'a batch is completed in READ COMMITTED: an older snapshot would miss what others have committed'
+        raise exception 'a batch must be completed in READ COMMITTED: an older snapshot would miss rows that others committed'
             using errcode = 'invalid_transaction_state';
     end if;
     lock table public.products, public.labels in share row exclusive mode;
@@ -135,6 +141,7 @@ begin
 end;
 $$;
 
+-- Reject a change of a completed batch.
 create or replace function refuse_changing_batch() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -145,8 +152,8 @@ begin
 end;
 $$;
 
--- What decides is in the triggers' conditions: the stages write to `metadata` between a commit and the work on it, and a
--- condition that is not met costs a hundredth of a call.
+-- The WHEN conditions decide whether a trigger calls its function. The stages update `metadata` between a commit and the work
+-- on the batch, so these updates must be fast, and a condition that is false costs a hundredth of a call.
 create or replace trigger _100_seal_insert before insert on data_loads
     for each row when (new.status = 'completed') execute function seal_batch();
 create or replace trigger _100_seal_update before update on data_loads

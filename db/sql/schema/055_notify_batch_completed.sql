@@ -1,4 +1,4 @@
--- The notification that wakes the snapshot listener. PostgreSQL sends it with the commit that completes the batch.
+-- Notify the snapshot listener when a batch is completed. PostgreSQL sends the notification with the commit of the completion.
 
 create or replace function notify_batch_completed() returns trigger
 language plpgsql

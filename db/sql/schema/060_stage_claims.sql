@@ -2,18 +2,19 @@
 --
 --   (absent) -> running -> finished
 --                 | ^         |
---                 v |         |  (its run is gone from MLflow: reopen_stage)
+--                 v |         |  (MLflow no longer has the run: reopen_stage)
 --              waiting <------'
 --                 |
---                 '-> failed   (the batch's own fault, too often: for good, until retry_stage)
+--                 '-> failed   (after max_attempts failures that the batch itself caused: given up until retry_stage)
 --
--- A batch waits with a `retry_at` after a failure, of which it has max_attempts, and after an outage (MLflow away, disk
--- full), which is nobody's fault and is waited out however long it lasts.
+-- A batch waits until its `retry_at` after a failure and after an outage (MLflow unavailable, disk full). A batch may fail
+-- max_attempts times. An outage is not the fault of the batch, so the stage waits for its end, however long the outage lasts.
 --
--- A worker holds the advisory lock of (stage, batch) on its session while it works, so a dead worker's claim is free
--- at once. Every claim draws a new attempt number, and whoever records anything must name the newest: a worker that
--- lost its lock and comes back is fenced off.
+-- A worker holds the advisory lock of (stage, batch) on its session while it works. When the worker dies, PostgreSQL releases
+-- the lock, so another worker can claim the batch at once. Every claim gets a new attempt number, and a worker must give the
+-- newest number to record anything. So a worker that lost its lock and comes back is fenced: PostgreSQL rejects its record.
 
+-- Reject an unknown stage, and a login that is not a member of the stage's role.
 create or replace function require_stage(stage text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -26,8 +27,9 @@ begin
 end;
 $$;
 
--- When a batch may be worked on, as seen at a moment. One that lies ahead is waited for only if it was set before that moment: a
--- clock that is set back must hold up nothing.
+-- Return the time from which a stage may work on a batch, as seen at `seen_at`. Usually the time is the recorded `retry_at`. If
+-- the `retry_at` was recorded later than `seen_at`, the clock has been set back since. Then the batch is ready at once, because
+-- a clock that is set back must not delay any batch.
 create or replace function ready_at(record jsonb, completed_at timestamptz, seen_at timestamptz) returns timestamptz
 language sql stable
 return case
@@ -36,9 +38,9 @@ return case
     else (record ->> 'retry_at')::timestamptz
 end;
 
--- What waits for a stage, oldest first. `ready_at` lies in the future while a failure or an outage backs off.
--- A branch for each stage, so that each reads its partial index: however many batches are done, looking costs the same.
--- No SET clause, so that the planner inlines it into the functions that look.
+-- Return the batches that wait for a stage, oldest first. `ready_at` lies in the future while a batch waits after a failure or
+-- an outage. The query has one branch for each stage, so that each branch reads its partial index: the cost does not grow with
+-- the number of finished batches. The function has no SET clause, so that the planner inlines it into its callers.
 create or replace function pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
@@ -68,8 +70,8 @@ as $$
     order by id
 $$;
 
--- Claim a batch: the attempt number, or null when another session works on it or nothing is left to do.
--- `waited` is the time since the worker woke, so that all recorded times are of one clock, the server's.
+-- Claim a batch. Return the attempt number, or null if another session works on the batch or nothing is left to do. `waited` is
+-- the time since the worker woke. The worker sends a duration, so that all recorded times come from the server's clock.
 create or replace function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -82,8 +84,9 @@ begin
     if not pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer) then
         return null;
     end if;
-    -- Whoever recorded an outcome has released the advisory lock before the commit. So the moment is later than any of theirs, and
-    -- the UPDATE waits for the commit and asks its conditions again: they are of this one row.
+    -- A worker that records an outcome releases the advisory lock just before it commits. `moment` is read under that lock, so
+    -- it is later than every time in that outcome. The UPDATE waits for that commit and then checks its conditions again on the
+    -- new version of the row.
     moment := clock_timestamp();
     update public.data_loads
     set metadata = jsonb_set(metadata, array[stage], coalesce(metadata -> stage, '{}') - 'retry_at' || jsonb_build_object(
@@ -107,13 +110,14 @@ begin
 end;
 $$;
 
--- Claim the oldest batch that is ready and that no other worker holds; no row when there is none. It returns the batch too, so
--- that the worker needs no further query between a commit and its work.
--- `notified` holds the seconds since the notification that named a batch, by batch id. For any other batch `wake` says what woke
--- the worker.
--- The statement is planned once, because it takes less time than planning, and for an index scan. The planner takes nearly every
--- batch for pending and would read the whole table, or by a bitmap scan all that was pending since the last vacuum; an index scan
--- marks the dead entries that it meets.
+-- Claim the oldest batch that is ready and that no other worker holds. Return no row if there is no such batch. The result
+-- includes the batch, so that the worker needs no further query before its work.
+-- `notified` holds the seconds since the notification that named a batch, by batch id. For any other batch `wake` says what
+-- woke the worker.
+-- The SET clauses make PostgreSQL plan the statement once, because planning takes longer than running it, and plan an index
+-- scan. The planner expects nearly every batch to be pending. So it would read the whole table, or, with a bitmap scan, every
+-- index entry that was pending since the last vacuum. An index scan marks the dead entries that it meets, so that later scans
+-- skip them.
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     attempt integer, failures integer, wake_source text,
@@ -153,7 +157,7 @@ begin
 end;
 $$;
 
--- Is this attempt still the newest and unfinished? Asked before anything is published.
+-- Tell whether this attempt is still the newest and unfinished. A worker asks this before it publishes anything.
 create or replace function holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -166,8 +170,9 @@ as $$
     )
 $$;
 
--- Keep a claim alive from whatever session its worker has now: a lost connection has dropped the lock, so take it again.
--- False: the attempt is fenced, or another session was faster.
+-- Keep a claim on the session that its worker has now. If an earlier connection was lost, PostgreSQL has released its lock, so
+-- take the lock again. Return false if the attempt is fenced (it is no longer the newest) or another session has taken the
+-- lock.
 create or replace function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -182,6 +187,7 @@ begin
 end;
 $$;
 
+-- Tell whether this session holds the advisory lock of (stage, batch).
 create or replace function holds_stage_lock(batch_id bigint, stage text) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp

@@ -1,5 +1,6 @@
--- What becomes of a claim: its outcome is recorded, and the next stage or the next attempt is notified.
+-- Record the outcome of a claim, and notify the workers of the next stage or of the next attempt.
 
+-- Add an entry to the record of a stage and release the claim. Reject an attempt that is not the newest.
 create or replace function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -15,13 +16,13 @@ begin
         raise exception 'attempt % of % on batch % is fenced: another worker has claimed it since', attempt, stage, batch_id
             using errcode = 'object_not_in_prerequisite_state';
     end if;
-    while public.holds_stage_lock(batch_id, stage) loop  -- a session may have taken its own lock twice
+    while public.holds_stage_lock(batch_id, stage) loop  -- a session may have taken the lock more than once
         perform pg_advisory_unlock(public.stage_lock_class(stage), batch_id::integer);
     end loop;
 end;
 $$;
 
--- Record the result and ring the next stage's doorbell, in one transaction.
+-- Record the result of a stage and notify the next stage, in one transaction.
 create or replace function finish_stage(batch_id bigint, stage text, attempt integer, result jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -38,7 +39,7 @@ begin
 end;
 $$;
 
--- Record a failure: try again after `backoff`, or, when it is null, give up until retry_stage.
+-- Record a failure. The stage tries again after `backoff`; if `backoff` is null, it gives the batch up until retry_stage.
 create or replace function fail_stage(batch_id bigint, stage text, attempt integer, error text, backoff interval) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -62,7 +63,8 @@ begin
 end;
 $$;
 
--- Wait out an outage: no failure of the batch, so it never gives up. The delay doubles from `first` up to `longest`.
+-- Postpone a batch during an outage. An outage does not count as a failure of the batch, so the stage never gives the batch up.
+-- The delay doubles from `first` up to `longest`.
 create or replace function postpone_stage(
     batch_id bigint, stage text, attempt integer, reason text, first interval, longest interval
 ) returns void
@@ -71,9 +73,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     record  jsonb := (select metadata -> stage from public.data_loads where id = batch_id);
-    lasting boolean := record ->> 'outage_since' is not null;
-    -- how often in a row, which the total does not tell
-    in_a_row integer := case when lasting then coalesce((record ->> 'outages_in_a_row')::integer, 0) + 1 else 1 end;
+    in_outage boolean := record ->> 'outage_since' is not null;
+    -- the delay depends on the outages in a row; the total also counts earlier outages
+    in_a_row integer := case when in_outage then coalesce((record ->> 'outages_in_a_row')::integer, 0) + 1 else 1 end;
 begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
         'state', 'waiting',
@@ -87,7 +89,8 @@ begin
 end;
 $$;
 
--- Open a finished stage again whose run MLflow no longer has: it is built once more, to the same bytes. True when it was.
+-- Reopen a finished stage if MLflow no longer has its run, so that a worker builds the run again, to the same bytes. Return
+-- true if the stage was reopened.
 create or replace function reopen_stage(batch_id bigint, stage text, run_id text, reason text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -100,27 +103,29 @@ begin
     ))
     where id = batch_id
         and metadata #>> array[stage, 'state'] = 'finished'
-        and metadata #>> array[stage, 'result', 'run_id'] = run_id;  -- and not one that was recorded meanwhile
+        and metadata #>> array[stage, 'result', 'run_id'] = run_id;  -- not a run that was recorded meanwhile
     if not found then
         return false;
     end if;
-    perform public.ring_stage(batch_id, stage);
+    perform public.notify_stage(batch_id, stage);
     return true;
 end;
 $$;
 
--- Hand a claim back unfinished (SIGTERM): no failure, and another worker may take it up at once.
+-- Release a claim before its work is finished (SIGTERM). The release does not count as a failure, and another worker may claim
+-- the batch at once.
 create or replace function release_stage(batch_id bigint, stage text, attempt integer) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object('state', 'waiting'));
-    perform public.ring_stage(batch_id, stage);
+    perform public.notify_stage(batch_id, stage);
 end;
 $$;
 
-create or replace function ring_stage(batch_id bigint, stage text) returns void
+-- Notify the workers of a stage that a batch waits for them.
+create or replace function notify_stage(batch_id bigint, stage text) returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -133,7 +138,7 @@ as $$
     end
 $$;
 
--- Revive a stage that gave up. True when there was something to revive.
+-- Let a stage try again that has given a batch up. Return true if the stage had given the batch up.
 create or replace function retry_stage(batch_id bigint, stage text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -146,7 +151,7 @@ begin
     if not found then
         return false;
     end if;
-    perform public.ring_stage(batch_id, stage);
+    perform public.notify_stage(batch_id, stage);
     return true;
 end;
 $$;

@@ -1,16 +1,20 @@
--- The products as of a batch or of a moment, and today.
+-- The products as of a batch, as of a moment, and today.
 
--- Every product with its label as the history knew it: of the entries up to a batch's watermarks (any batch's when it is
--- null) and up to a moment, the newest of each product. A product is its `id`, so that one that was deleted and inserted
--- again, or whose productid was corrected, stays clear.
--- The newest entries are found, and their labels, from the indexes alone; only then are their rows fetched, in the order in
--- which they lie on disk (ORDER BY also keeps the planner from mixing the two steps). Else a million wide entries would be
--- read, hashed and spilled to keep 400,000 of them: twice the cost (tests/benchmarks/bench_as_of.py).
--- The labels' newest entries are found by GROUP BY and a join, whose size the planner can estimate, unlike DISTINCT ON's.
--- `(history_id > watermark) is not true` is `history_id <= watermark` for the result and not for the planner, which takes the
--- latter for a third of the entries, whatever the batch, and then sorts and spills what the index has in order.
--- No SET clause, no SECURITY DEFINER, and arguments without sub-selects: so the planner inlines these functions into the
--- query that calls them, reads only the columns it asks for, and drops a condition that its arguments make true.
+-- Return every product with its label, as the history recorded them: the newest entry of each product up to a batch's
+-- watermarks (the batch's last history ids) and up to a moment. If `batch_id` is null, only the moment limits the entries. A
+-- product is identified by its `id`, so a product that was deleted and inserted again, or whose productid was corrected, is not
+-- mixed up.
+--
+-- The query first finds the newest entries and their labels from the indexes alone. Only then does it fetch the rows, in the
+-- order in which they lie on disk. (ORDER BY also keeps the planner from mixing the two steps.) Otherwise PostgreSQL would
+-- read, hash and spill a million wide entries to keep 400,000 of them, at twice the cost (tests/benchmarks/bench_as_of.py).
+-- GROUP BY and a join find the newest entries of the labels, because the planner can estimate their size. It cannot estimate
+-- the size of DISTINCT ON.
+-- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, but a better plan. For `<=` the
+-- planner expects a third of the entries, whatever the batch, and then sorts and spills entries that the index has in order.
+-- The planner inlines these functions into the calling query, because they have no SET clause, no SECURITY DEFINER and no
+-- sub-select in an argument. So PostgreSQL reads only the columns that the query asks for, and drops a condition that is always
+-- true for the given arguments.
 create or replace function products_at(batch_id bigint, moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -59,7 +63,7 @@ as $$
     where entry.operation_type <> 'DELETE'
 $$;
 
--- The products as a completed batch left them; none for a batch that is unknown or not complete.
+-- Return the products as a completed batch left them. Return no row for a batch that is unknown or not complete.
 create or replace function products_as_of_batch(batch_id bigint)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -70,7 +74,8 @@ as $$
     select * from public.products_at(coalesce(batch_id, 0), 'infinity')
 $$;
 
--- The products at a point in time. Statements are stamped when they run, not when they commit: prefer a batch.
+-- Return the products at a point in time. An entry has the time when its statement ran, not when the statement was committed,
+-- so a batch is more exact: prefer products_as_of_batch.
 create or replace function products_as_of(moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -81,9 +86,10 @@ as $$
     select * from public.products_at(null, moment)
 $$;
 
--- What differs between two completed batches, a line for each product that is not the same in both: which of text, image, label
--- and split, its class (the later one where that was corrected), and the product as each batch left it. A product is its
--- productid here: one that was deleted and inserted again just as it was does not differ.
+-- Return what differs between two completed batches: one row for each product that is not the same in both. `differs` lists
+-- text, image, label and split, as far as they differ. `prdtypecode` is the class in the later batch, or else in the earlier
+-- batch. `before` and `after` are the product as each batch left it. Here a product is identified by its productid: a product
+-- that was deleted and inserted again unchanged does not differ.
 create or replace function products_diff(earlier bigint, later bigint)
 returns table (productid bigint, change text, differs text[], prdtypecode integer, before jsonb, after jsonb)
 language sql stable
@@ -109,6 +115,7 @@ as $$
     ) or before.id is null or after.id is null
 $$;
 
+-- Today's products with a label that are not held out.
 create or replace view training_products as
 select
     products.id, productid, designation, description, imageid, image_path, sample_rank, prdtypecode

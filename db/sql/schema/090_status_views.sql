@@ -1,12 +1,14 @@
--- What people read: the stages' ledger, and one line a batch.
+-- The views that people read: the ledger of the stages, and one row for each batch.
 
+-- Return the seconds between two times. The later time is text, as `metadata` holds it.
 create or replace function seconds_between(earlier timestamptz, later text) returns double precision
 language sql stable
 return extract(epoch from later::timestamptz - earlier)::double precision;
 
--- The wake ledger: one line for each completed batch and stage. What woke its worker, and the seconds from one step to the
--- next: the batch is ready (loaded, or its dataset is there) -> a worker wakes -> claims it -> is done. All times are the
--- server's. A batch that was repeated shows its latest attempt; `ready_at` stays the first moment it could be worked on.
+-- The wake ledger: one row for each completed batch and stage. The row says what woke the worker, and the seconds from one step
+-- to the next: the batch is ready (it is loaded, or its dataset is built) -> a worker wakes -> claims the batch -> is done. All
+-- times come from the server's clock. After several attempts the row shows the latest attempt, but `ready_at` stays the first
+-- time at which the stage could work on the batch.
 create or replace view stage_ledger as
 select
     batches.id as batch_id,
@@ -46,7 +48,7 @@ cross join lateral (
 where status = 'completed'
 order by batches.id, stages.stage;
 
--- One line a batch: what was loaded, and what each stage made of it, with the seconds from one event to the next.
+-- One row for each batch: what was loaded, what each stage built from it, and the seconds from one event to the next.
 create or replace view pipeline_status as
 select
     id as batch_id,

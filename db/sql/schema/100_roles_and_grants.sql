@@ -1,5 +1,6 @@
--- Least privilege: each role may do its own step. They are groups here; whoever runs the cluster gives them logins.
--- Roles belong to the whole cluster, so another database, or another upgrade at this very moment, may have made them.
+-- Least privilege: each role may do its own step only. The roles are created without a login; the administrator of the cluster
+-- gives them logins. Roles belong to the whole cluster, so they may exist already, and an upgrade of another database may
+-- create them at the same time.
 
 do $$
 declare
@@ -14,7 +15,7 @@ begin
             end;
         end if;
     end loop;
-    -- nothing for PUBLIC in this database but to connect
+    -- PUBLIC may only connect to this database
     execute format('revoke temporary on database %I from public', current_database());
     execute format('grant temporary on database %I to rakuten_loader', current_database());
 end;
@@ -24,11 +25,11 @@ revoke all on schema public from public;
 revoke all on all tables in schema public from public;
 revoke all on all functions in schema public from public;
 
--- SECURITY DEFINER functions run as whoever runs this script, also where somebody else owns the database
+-- SECURITY DEFINER functions run with the rights of the role that runs this script, which may not own the database
 grant usage on schema public to current_user;
 grant usage on schema public to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
 
--- Everybody may look. Only products and their past are kept from the training role, which reads MLflow.
+-- Every role may read. Only the training role may not read products and their history: the training stage reads MLflow instead.
 grant select on all tables in schema public to rakuten_reader, rakuten_loader, rakuten_snapshot;
 grant select on data_loads, batches, pipeline_status, stage_ledger to rakuten_training;
 grant execute on function

@@ -61,10 +61,10 @@ def test_a_missing_listener_is_named(findings, listening):
         assert findings() == {}
 
 
-def test_a_listener_that_gives_no_sign_of_life_is_named(findings, listening):
+def test_an_unresponsive_listener_is_named(findings, listening):
     with listening("snapshot", "training"):
         assert findings() == {}
-        assert list(findings(deaf_after=timedelta(0))) == ["deaf listener"]  # both
+        assert list(findings(unresponsive_after=timedelta(0))) == ["unresponsive listener"]  # both
 
 
 def test_a_stage_that_takes_long_is_named(findings, listening, load_weeks, as_snapshot):

@@ -1,4 +1,4 @@
--- One batch, with the columns of shared.batch.Batch.
+-- Return one batch, with the columns of shared.batch.Batch.
 select
     id,
     batch_name as name,

@@ -1,20 +1,21 @@
--- What each product is to be: an update keeps what the file has no column for; an insertion takes what the file leaves empty
--- from what the product was when it was deleted, its place in the permutation above all.
+-- Fill in what each product will be after the correction. An update keeps the values of every column that the file does not
+-- have. An insertion of a deleted product takes the values that the file leaves empty from the deleted product, and above all
+-- its place in the permutation (sample_rank).
 with deleted as (
     select distinct on (productid) productid, designation, description, imageid, image_path, sample_rank, split
     from products_history
     where operation_type = 'DELETE' and productid in (select productid from correction where operation = 'insert')
     order by productid, sample_rank is null, history_id desc
 ),
-unlabelled as (
+last_label as (
     select distinct on (productid) productid, prdtypecode
     from labels_history
     where productid in (select productid from correction where operation = 'insert')
     order by productid, history_id desc
 )
 update correction
-set is_there = present.productid is not null,
-    was_there = present.productid is not null or deleted.productid is not null,
+set exists_now = present.productid is not null,
+    existed_before = present.productid is not null or deleted.productid is not null,
     designation = case
         when given.operation = 'update' and not 'designation' = any (%(columns)s) then present.designation
         else coalesce(given.designation, deleted.designation)
@@ -35,7 +36,7 @@ set is_there = present.productid is not null,
     end,
     prdtypecode = case
         when given.operation = 'update' and not 'prdtypecode' = any (%(columns)s) then label.prdtypecode
-        else coalesce(given.prdtypecode, unlabelled.prdtypecode)
+        else coalesce(given.prdtypecode, last_label.prdtypecode)
     end,
     sample_rank = deleted.sample_rank,
     split = coalesce(present.split, deleted.split, 'train')
@@ -43,5 +44,5 @@ from correction as given
 left join products as present using (productid)
 left join labels as label using (productid)
 left join deleted using (productid)
-left join unlabelled using (productid)
+left join last_label using (productid)
 where correction.row_number = given.row_number

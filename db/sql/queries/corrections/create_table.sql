@@ -1,4 +1,5 @@
--- A correction on its way in: a row for each product of its file. First what the file gives, then what is to be.
+-- Hold a correction while it is applied: one row for each product in its file. A row first holds the values from the file.
+-- complete_rows.sql then changes them to the values that the product will have.
 create temporary table correction (
     row_number      integer primary key,
     operation       text not null,
@@ -10,8 +11,8 @@ create temporary table correction (
     prdtypecode     integer,
     sample_rank     bigint,
     split           text,
-    is_there        boolean,  -- now
-    was_there       boolean,  -- at any time before
+    exists_now      boolean,
+    existed_before  boolean,  -- now or at any time before
     changes_product boolean,
     changes_label   boolean
 ) on commit drop

@@ -1,4 +1,5 @@
--- What a correction changes: a product that is as the file says already is left alone, and leaves no history entry.
+-- Mark what a correction changes. A product that already has the values from the file is not written, so it gets no history
+-- entry.
 update correction
 set changes_product = given.operation <> 'update' or (
         given.designation, given.description, given.imageid, given.image_path, given.split

@@ -1,3 +1,4 @@
+-- Return the insertions whose product never existed.
 select row_number, productid
 from correction
-where operation = 'insert' and not was_there
+where operation = 'insert' and not existed_before

@@ -1,4 +1,4 @@
--- A batch that nobody may write past: one that is being loaded, or one that failed when its rows were there already.
+-- Return a batch that must be completed before a correction may start: a running batch, or a failed batch that has left rows.
 select batch_name, status
 from data_loads
 where status = 'running'

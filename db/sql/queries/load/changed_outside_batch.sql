@@ -1,6 +1,7 @@
--- Training products as they are now whose text may have come otherwise than by this batch's own rows, since the last batch that
--- looked (and recorded `held_out`): changed outside any batch, by a batch that psql completed, or updated by this one.
--- None for a batch that is not running.
+-- Return the training products, as they are now, whose text may come from elsewhere than the rows that this batch inserted. The
+-- product was changed outside any batch, by a batch that somebody completed with psql, or by an update of this batch. Only
+-- changes since the last batch that checked the holdout (it recorded `held_out`) count. Return no row if this batch is not
+-- running.
 select productid, designation, description
 from products
 where split = 'train'

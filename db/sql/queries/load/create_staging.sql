@@ -1,4 +1,5 @@
--- One week's new rows on their way in. Nothing survives the transaction: a killed load leaves no rows anywhere.
+-- Hold one week's new rows while they are loaded. The table ends with the transaction, so a killed load leaves no rows
+-- anywhere.
 create temporary table staging (
     productid   bigint not null,
     designation text,

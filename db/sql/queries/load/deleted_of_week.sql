@@ -1,4 +1,4 @@
--- A row of the week that an earlier attempt has brought and somebody has deleted since.
+-- Return a row if an earlier attempt loaded a product of this week and somebody has deleted that product since.
 select 1
 from products_history
 where operation_type = 'DELETE' and sample_rank >= %(first_rank)s and sample_rank < %(end_rank)s

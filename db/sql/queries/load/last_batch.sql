@@ -1,5 +1,5 @@
--- The last completed week, and what the first load recorded of the source files. A first load that is not complete counts as soon
--- as it has left rows: the next attempt has to send the same ones.
+-- Return the last completed week, and what the first load recorded about the source files. A first load that is not complete
+-- counts as soon as it has left rows, because the next attempt must send the same rows.
 select last_week.batch_name, last_week.percentage, first_load.source
 from (select source from batches order by id limit 1) as first_load
 left join (

@@ -1,5 +1,6 @@
--- A row that is there already is left alone: an earlier attempt at this week has brought it, and whatever differs from the file
--- is a correction. One that somebody has entered before its week came gets its rank, and is held out if the file's text is.
+-- Insert the week's products. A product that an earlier attempt at this week inserted is not written again: if it differs from
+-- the file, somebody has corrected it since. A product that somebody inserted by hand before its week gets its rank
+-- (sample_rank) now. It is held out if the file's text is held out.
 insert into products (productid, designation, description, imageid, image_path, sample_rank, split)
 select productid, designation, description, imageid, image_path, sample_rank, split
 from staging

@@ -1,5 +1,6 @@
--- What `products` holds against what it should: ranks below the target are all there, each missing one was deleted by
--- somebody (the history says who), none above it is, and every product of the file carries a label.
+-- Count what `products` holds, to compare it with what it should hold. Every rank (sample_rank) below the target must exist, or
+-- somebody must have deleted its product (the history records who). No rank at or above the target may exist. Every product of
+-- the file must have a label.
 select
     count(*) as total_rows,
     count(*) filter (where sample_rank < %(target_rows)s) as held_rows,

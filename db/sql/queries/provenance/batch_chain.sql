@@ -1,4 +1,4 @@
--- Every completed batch in the order of the chain: what it brought, who loaded it, and what each stage made of it.
+-- Return every completed batch in the order of the hash chain: its rows, who loaded them, and what each stage built from them.
 with sealed as (
     select * from batches where status = 'completed'
 ),

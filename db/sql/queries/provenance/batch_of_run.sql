@@ -1,4 +1,5 @@
--- The batch of a run: the one that has it on record, or else the one that its tags name by id and moment.
+-- Return the batch of an MLflow run: the batch that has recorded the run, or else the batch that the run's tags name by its id
+-- and the time of its completion.
 select id
 from batches
 cross join lateral (select %(run_id)s in (dataset_run_id, model_run_id) as recorded) as run

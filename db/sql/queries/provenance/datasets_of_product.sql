@@ -1,6 +1,7 @@
--- The batches whose datasets hold a product, in the order of the chain, with the product as they saw it: of split 'train' and
--- labelled. The same as asking products_as_of_batch() of each batch, in one look at the product's own entries. A product is known
--- by its `id`: batches that knew it by another productid are among them.
+-- Return the batches whose dataset contains a product, in the order of the hash chain, with the product as each batch left it.
+-- A dataset contains the products that have split 'train' and a label. products_as_of_batch() of each batch would give the same
+-- result; this query reads only the product's own history entries, once. The product is identified by its `id`, so the result
+-- includes batches in which it had another productid.
 with product_entries as materialized (
     select * from products_history
     where product_id in (select product_id from products_history where productid = %(productid)s)

@@ -1,3 +1,4 @@
+-- Count, for each class, the products that differ between two batches, and in what they differ.
 select
     prdtypecode,
     count(*) filter (where change = 'added') as added,

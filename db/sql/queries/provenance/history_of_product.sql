@@ -1,5 +1,6 @@
--- Everything that happened to a product and its label, and the first batch that shows it: for a change outside any batch, the
--- next one to be completed. A product is known by its `id`: the entries from before its productid was corrected are its too.
+-- Return every history entry of a product and of its label, with the first batch that includes the entry. A change outside any
+-- batch is included in the batch that is completed next. The product is identified by its `id`, so the result includes the
+-- entries from before its productid was corrected.
 with entries as (
     select
         history_id, 'products' as table_name, operation_type, operation_date, load_batch_id, changed_by, application,

@@ -1,5 +1,5 @@
--- Whether a product was ever held out, and whether it came so from the source file, which alone gives a sample_rank: then
--- holdout_df holds it.
+-- Tell whether a product was ever held out, and whether it is in holdout_df. It is in holdout_df if it was held out when the
+-- load sent it from the source file. Only products from the source file have a sample_rank.
 select
     bool_or(split = 'holdout') as held_out,
     coalesce((array_agg(split = 'holdout' order by history_id) filter (where sample_rank is not null))[1], false) as in_holdout_df

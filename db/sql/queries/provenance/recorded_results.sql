@@ -1,4 +1,5 @@
--- What each finished stage has recorded, with its batch's seal; for a model also what is recorded of its dataset.
+-- Return what each finished stage has recorded, with the recorded dataset of its batch and the batch's seal (a digest chained
+-- to the batch before).
 select
     stage_ledger.batch_id,
     stage_ledger.batch_name,

@@ -1,2 +1,2 @@
--- The seal of every completed batch, and when it was completed.
+-- Return the seal of every completed batch (a digest chained to the batch before), and when the batch was completed.
 select seal, completed_at from batches where status = 'completed'

@@ -1,4 +1,5 @@
--- Return the columns of batch_rows for the products that came between two batches, if nothing else changed between them.
+-- Return the products that were added between two batches, with the columns of batch_rows.sql. Use it only if nothing else
+-- changed between the two batches (has_only_additions.sql).
 select
     productid,
     case when split = 'train' then designation end as designation,

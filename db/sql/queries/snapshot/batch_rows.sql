@@ -1,7 +1,7 @@
--- A batch's training rows and, after them, its held-out rows without texts: the past is read once for both. The order is total,
--- so the same batch always gives the same bytes. ADBC streams no statement that has bound parameters, so db/connect.py binds the
--- parameter to a setting of the session. `current_setting` is stable and no sub-select, so the planner still inlines the function
--- (db/sql/schema/080_as_of.sql).
+-- Return a batch's training rows and, after them, its held-out rows without texts. One query for both reads the history once.
+-- The order is total, so the same batch always gives the same bytes. ADBC cannot stream a statement that has bound parameters,
+-- so db/connect.py puts the parameter into a setting of the session. `current_setting` is stable and not a sub-select, so the
+-- planner still inlines products_as_of_batch (db/sql/schema/080_as_of.sql).
 select
     productid,
     case when split = 'train' then designation end as designation,

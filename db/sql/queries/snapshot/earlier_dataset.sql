@@ -1,4 +1,4 @@
--- The newest dataset of an earlier batch, and the entries of the history that came between the two batches.
+-- Return the newest dataset of an earlier batch, and the range of history entries between the two batches.
 select
     earlier.batch_name,
     earlier.dataset ->> 'dataset_sha256' as sha256,

@@ -1,6 +1,8 @@
--- Whether these entries of the history are new products with their labels and nothing else, the training products behind the
--- last one of the earlier dataset in its order. Anything else concerns rows that are in that dataset, or belong between them.
--- The last one's rank is found by index: by its productid today and, if that was another's then, not at all, which is no.
+-- Tell whether a new dataset can extend an earlier dataset: between the two batches, the history has only new products with
+-- their labels. The rank of every new training product must also be greater than the rank of the earlier dataset's last
+-- product. Any other entry changes rows of the earlier dataset, or adds rows between them.
+-- `last` finds the rank of that last product by an index, from the product that has its productid today. If another product had
+-- the productid then, `last` finds no rank, and the answer is false as soon as one training product was added.
 with last as (
     select sample_rank
     from products_history

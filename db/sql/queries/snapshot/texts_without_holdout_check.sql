@@ -1,4 +1,5 @@
--- The training products of a batch that was completed by other means than rakuten's, which hold out near-duplicates first.
+-- Return the training products of a batch that was completed without the holdout check, for instance with psql. `rakuten load`
+-- and `rakuten correct` move near-duplicates of held-out products into the holdout first, and record `held_out`.
 select productid, designation, description
 from products_as_of_batch(%(batch_id)s)
 where split = 'train'

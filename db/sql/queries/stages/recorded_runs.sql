@@ -1,4 +1,4 @@
--- What PostgreSQL has recorded of one stage's runs, a row for each completed batch.
+-- Return what PostgreSQL has recorded about the MLflow runs of one stage: one row for each completed batch.
 select
     stage_ledger.batch_id,
     stage_ledger.batch_name,
