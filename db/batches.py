@@ -1,6 +1,6 @@
-"""Reading the batches: what each has become, what waits, what is wrong.
+"""Read the batches: their state, the batches that wait for a stage, and the findings of the doctor.
 
-SQLAlchemy Core builds the statements on the views, psycopg runs them, on the connection that the caller has for everything else.
+SQLAlchemy Core builds the statements on the views. psycopg runs them on the connection that the caller passes in.
 """
 
 import re
@@ -25,10 +25,10 @@ _BATCHES: Final = table("batches", column("id"), column("batch_name"), column("s
 
 
 def read_batch(connection: Connection, batch_id: int) -> Batch:
-    """Return a batch as it is now.
+    """Return the current state of a batch.
 
     Raises:
-        LookupError: there is none of this id.
+        LookupError: no batch has this id.
     """
     with connection.cursor(row_factory=class_row(Batch)) as cursor:
         batch = cursor.execute(query("batches/batch"), {"batch_id": batch_id}).fetchone()
@@ -38,10 +38,10 @@ def read_batch(connection: Connection, batch_id: int) -> Batch:
 
 
 def find_batch(connection: Connection, name: str) -> Batch:
-    """Return the completed batch that a name means: `week_7`, `7`, `correction_1`, `train_week_7`, `model_week_7`.
+    """Return the completed batch with a name such as `week_7`, `7`, `correction_1`, `train_week_7` or `model_week_7`.
 
     Raises:
-        BadInputError: there is none, or it is not complete; the remedy names those that are.
+        BadInputError: no batch has this name, or the batch is not complete. The remedy lists the completed batches.
     """
     batch_name = re.sub("^(train|model)_", "", name.strip())
     if re.fullmatch("[0-9]+", batch_name, re.ASCII):
@@ -58,26 +58,26 @@ def find_batch(connection: Connection, name: str) -> Batch:
         f"there is no batch {batch_name!r}"
         if status is None
         else f"{batch_name} is not complete: it is {status!r}",
-        remedy=f"choose one of {_shortened(complete)}" if complete else "load one first: rakuten load",
+        remedy=f"choose one of {_join_names(complete)}" if complete else "load one first: rakuten load",
     )
 
 
-def _shortened(names: list[str]) -> str:
-    """All names, or the first and the last of many."""
+def _join_names(names: list[str]) -> str:
+    """Return the names, separated by commas. From a long list, return only the first four and the last four."""
     return ", ".join(names if len(names) <= _NAMES_SHOWN else [*names[:4], "...", *names[-4:]])
 
 
 def pipeline_status(connection: Connection) -> list[dict[str, Any]]:
-    """One row a batch, oldest first, with the columns of the view `pipeline_status`."""
-    return _all_of(connection, table("pipeline_status"))
+    """Return the rows of the view `pipeline_status`: one row per batch, oldest batch first."""
+    return _select_all(connection, table("pipeline_status"))
 
 
 def stage_ledger(connection: Connection) -> list[dict[str, Any]]:
-    """One row a completed batch and stage, oldest first, with the columns of the view `stage_ledger`."""
-    return _all_of(connection, table("stage_ledger"))
+    """Return the rows of the view `stage_ledger`: one row per completed batch and stage, oldest batch first."""
+    return _select_all(connection, table("stage_ledger"))
 
 
-def _all_of(connection: Connection, relation: sqlalchemy.FromClause) -> list[dict[str, Any]]:
+def _select_all(connection: Connection, relation: sqlalchemy.FromClause) -> list[dict[str, Any]]:
     return _select(connection, select(sqlalchemy.literal_column("*")).select_from(relation))
 
 
@@ -89,18 +89,18 @@ def _select(connection: Connection, statement: sqlalchemy.Select[Any]) -> list[d
 def rows(
     connection: Connection, statement: str, parameters: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """Run a statement; return its rows as dictionaries."""
+    """Run a statement and return its rows as dictionaries."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement.encode(), parameters).fetchall()
 
 
 def pending_batches(connection: Connection, stage: str) -> list[str]:
-    """The names of the batches that wait for a stage, oldest first."""
-    return [row["batch_name"] for row in _all_of(connection, func.pending_batches(stage))]
+    """Return the names of the batches that wait for a stage, oldest batch first."""
+    return [row["batch_name"] for row in _select_all(connection, func.pending_batches(stage))]
 
 
 def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
-    """(batch_id, batch_name, stage) of every stage that gave a batch up."""
+    """Return (batch_id, batch_name, stage) for every batch that a stage has given up after too many failures."""
     return [
         (row["batch_id"], row["batch_name"], stage)
         for row in pipeline_status(connection)
@@ -110,12 +110,12 @@ def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
 
 
 def listening_stages(connection: Connection) -> set[str]:
-    """The stages whose listener is connected: listeners name their connections."""
-    return {row["stage"] for row in _all_of(connection, func.listener_sessions())}
+    """Return the stages with a connected listener. Each listener names its stage in its application_name."""
+    return {row["stage"] for row in _select_all(connection, func.listener_sessions())}
 
 
 def listening_application(stage: str) -> str:
-    """The application_name of a stage's LISTEN connection."""
+    """Return the application_name of the LISTEN connection of a stage."""
     return f"rakuten {stage} listen"
 
 
@@ -125,17 +125,17 @@ def pipeline_doctor(
     patience: timedelta = timedelta(minutes=5),
     unresponsive_after: timedelta = timedelta(seconds=30),
 ) -> list[dict[str, Any]]:
-    """What is wrong right now: rows of severity, finding, subject, detail and remedy.
+    """Return the current problems of the pipeline, as rows with severity, finding, subject, detail and remedy.
 
     Args:
-        connection: of the reader, loader or snapshot role.
-        patience: how long a batch may wait or a load may run.
-        unresponsive_after: how long a listener's connection may be silent.
+        connection: a connection of the reader, loader or snapshot role.
+        patience: the doctor reports a batch that waits longer, and a load that runs longer.
+        unresponsive_after: the doctor reports a listener whose connection has been inactive for longer.
     """
-    return _all_of(connection, func.pipeline_doctor(patience, unresponsive_after))
+    return _select_all(connection, func.pipeline_doctor(patience, unresponsive_after))
 
 
 def retry_stage(connection: Connection, batch_id: int, stage: str) -> bool:
-    """Revive a stage that gave a batch up; False when it had not."""
+    """Let a stage retry a batch that it has given up. Return False if the stage has not given it up."""
     [(was_given_up,)] = connection.execute("select retry_stage(%s, %s)", [batch_id, stage]).fetchall()
     return bool(was_given_up)

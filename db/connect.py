@@ -1,4 +1,4 @@
-"""How the parts reach PostgreSQL: one place for connection strings, engines and readable errors."""
+"""Connect to PostgreSQL: connection strings, psycopg and ADBC connections, SQLAlchemy engines and readable errors."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,9 +14,9 @@ from shared.errors import DatabaseUnavailableError
 from shared.logs import censor
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # most who connect read no Arrow, and need not wait for its import
+    import pyarrow as pa  # the import takes time, and most callers read no Arrow data
 
-# A half-open connection (packets dropped without a reset) would otherwise hang for ever; this ends it in about 10 s.
+# A half-open connection (packets dropped without a reset) would hang forever. These settings end it in about 10 s.
 KEEPALIVES = {
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -25,22 +25,22 @@ KEEPALIVES = {
     "tcp_user_timeout": 8000,
 }
 CONNECT_TIMEOUT_S = 5
-# Between attempts to connect again, for every part that does: up to 0.1 s after the first failure, up to 5 s after many.
+# The wait before every attempt to reconnect: up to 0.1 s after the first failure, up to 5 s after many failures.
 BACKOFF = wait_random_exponential(multiplier=0.1, max=5.0)
-# The target size of an Arrow record batch. ADBC's own, 16 MB, takes 36 MB more memory and is no faster.
+# The target size of an Arrow record batch. ADBC's default of 16 MB uses 36 MB more memory and is no faster.
 _ARROW_BATCH_BYTES: Final = 1 << 20
-# The server's side of the same: a worker that was cut off would otherwise hold its locks for two hours.
+# The same limits for the server. Without them, the server would keep the locks of a disconnected worker for two hours.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"
 )
 
 
 def conninfo_for(conninfo: str, application: str) -> str:
-    """The connection string with keepalives, a connect timeout and the name that psql shows for this client."""
+    """Return the connection string with keepalives, a connect timeout and the application name that psql shows."""
     return make_conninfo(
         conninfo,
         application_name=application,
-        client_encoding="utf8",  # COPY sends bytes: PGCLIENTENCODING must not reinterpret them
+        client_encoding="utf8",  # COPY sends UTF-8 bytes, which PGCLIENTENCODING must not reinterpret
         connect_timeout=CONNECT_TIMEOUT_S,
         options=f"{conninfo_to_dict(conninfo).get('options') or ''} {_SERVER_KEEPALIVES}".strip(),
         **KEEPALIVES,
@@ -51,10 +51,10 @@ def conninfo_for(conninfo: str, application: str) -> str:
 def connect(
     conninfo: str, application: str, *, autocommit: bool = False
 ) -> Iterator[psycopg.Connection[TupleRow]]:
-    """A psycopg connection, committed at the end of the block or rolled back by an exception.
+    """Open a psycopg connection for the block. Commit at the end of the block, or roll back after an exception.
 
     Raises:
-        DatabaseUnavailableError: the server cannot be reached or refuses the login.
+        DatabaseUnavailableError: the server cannot be reached or rejects the login.
     """
     try:
         connection = psycopg.connect(conninfo_for(conninfo, application), autocommit=autocommit)
@@ -65,7 +65,7 @@ def connect(
 
 
 class ArrowConnection:
-    """A PostgreSQL connection that reads rows as Arrow record batches. Its errors are psycopg's."""
+    """A PostgreSQL connection that reads rows as Arrow record batches. It raises the errors of psycopg."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -73,18 +73,18 @@ class ArrowConnection:
     def read(
         self, statement: str, parameters: Mapping[str, int | str] | None = None
     ) -> "Iterator[pa.RecordBatch]":
-        """Run one select statement and yield its rows, about a megabyte at a time.
+        """Run one SELECT statement and yield its rows in record batches of about a megabyte.
 
         Args:
-            statement: reads the parameter `name` as `current_setting('rakuten_read.name')`. ADBC streams only a statement
-                without bound parameters: the result of any other is held in memory as a whole.
-            parameters: bound to `set_config`, before the statement runs.
+            statement: the SQL text. It reads the parameter `name` as `current_setting('rakuten_read.name')`. The reason:
+                ADBC holds the whole result of a statement with bound parameters in memory, and streams all others.
+            parameters: the values of the parameters. `set_config` stores them in the session before the statement runs.
 
         Raises:
-            psycopg.Error: of the class that psycopg has for the same failure.
+            psycopg.Error: of the class that psycopg raises for the same failure.
         """
         options = {"adbc.postgresql.batch_size_hint_bytes": _ARROW_BATCH_BYTES}
-        with _errors_of_psycopg(), self._connection.cursor(adbc_stmt_kwargs=options) as cursor:
+        with _translate_adbc_errors(), self._connection.cursor(adbc_stmt_kwargs=options) as cursor:
             for name, value in (parameters or {}).items():
                 cursor.execute("select set_config($1, $2, false)", [f"rakuten_read.{name}", str(value)])
             cursor.execute(statement)
@@ -94,16 +94,16 @@ class ArrowConnection:
 
 @contextmanager
 def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
-    """Open a connection for reading Arrow, in autocommit mode. ADBC connects twice: first to read PostgreSQL's types.
+    """Open a connection that reads Arrow data, in autocommit mode. ADBC connects twice: first to read PostgreSQL's types.
 
     Raises:
-        DatabaseUnavailableError: the server cannot be reached or refuses the login.
+        DatabaseUnavailableError: the server cannot be reached or rejects the login.
     """
-    from adbc_driver_postgresql import dbapi  # noqa: PLC0415  only the snapshot listener needs it, and only `ml` installs it
+    from adbc_driver_postgresql import dbapi  # noqa: PLC0415  the snapshot listener alone needs it; the extra `ml` installs it
 
     try:
-        with _errors_of_psycopg():
-            # ADBC hands its URI to libpq, which takes a connection string in any form.
+        with _translate_adbc_errors():
+            # ADBC passes its URI to libpq, and libpq accepts a connection string in any form.
             connection = dbapi.connect(conninfo_for(conninfo, application), autocommit=True)
     except psycopg.OperationalError as error:
         raise unavailable(conninfo, error) from error
@@ -112,8 +112,8 @@ def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
 
 
 @contextmanager
-def _errors_of_psycopg() -> Iterator[None]:
-    """Re-raise an error of ADBC as the error that psycopg raises for the same SQLSTATE, or for a lost connection."""
+def _translate_adbc_errors() -> Iterator[None]:
+    """Re-raise an ADBC error as the psycopg error for the same SQLSTATE, or for a lost connection."""
     from adbc_driver_manager import Error, OperationalError  # noqa: PLC0415
 
     try:
@@ -129,7 +129,7 @@ def _errors_of_psycopg() -> Iterator[None]:
 
 
 def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
-    """The readable form of a failed connection."""
+    """Return a readable error for a failed attempt to connect, with the address and without secrets."""
     parts = conninfo_to_dict(conninfo)
     where = f"{parts.get('user')}@{parts.get('host')}:{parts.get('port')}/{parts.get('dbname')}"
     return DatabaseUnavailableError(
@@ -139,7 +139,7 @@ def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
 
 
 def engine(conninfo: str, application: str) -> sqlalchemy.Engine:
-    """A SQLAlchemy engine without a pool: the commands are short, and an idle connection outlives no fault."""
+    """Return a SQLAlchemy engine without a pool. Commands are short, and a network fault would break pooled connections."""
 
     def creator() -> Any:
         try:

@@ -1,4 +1,4 @@
-"""The pipeline's database, wherever it is: the one that POSTGRES_HOST names, or the embedded one under STATE_PATH."""
+"""Open the database of the pipeline: the server that POSTGRES_HOST names, or the embedded PostgreSQL under STATE_PATH."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,7 +19,7 @@ from shared.errors import DatabaseUnavailableError
 
 
 class Role(StrEnum):
-    """Who connects. Each may do its own step only (db/sql/schema/100_roles_and_grants.sql)."""
+    """The roles that connect. Each role may do only its own step (db/sql/schema/100_roles_and_grants.sql)."""
 
     OWNER = "rakuten_owner"
     LOADER = "rakuten_loader"
@@ -30,13 +30,16 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Database:
-    """A reachable database. `embedded` is None where POSTGRES_HOST names a server."""
+    """The address of the database. `embedded` is None if POSTGRES_HOST names a server."""
 
     settings: Settings
     embedded: EmbeddedPostgres | None
 
     def conninfo(self, role: Role) -> str:
-        """How to connect: in the embedded database as that role, elsewhere as POSTGRES_USER, who is to be a member of it."""
+        """Return the connection string for a role.
+
+        The embedded database has a login for each role. Any other server has the login POSTGRES_USER, a member of the role.
+        """
         settings = self.settings
         if self.embedded is not None:
             return self.embedded.conninfo(settings.postgres_db, role, self.embedded.password)
@@ -52,11 +55,11 @@ class Database:
     def connect(
         self, role: Role, application: str, *, autocommit: bool = False
     ) -> AbstractContextManager[psycopg.Connection[TupleRow]]:
-        """Connect as a role; `application` is the name that psql shows. See `db.connect.connect`."""
+        """Connect as a role. psql shows the connection under the name `application`. See `db.connect.connect`."""
         return connect(self.conninfo(role), application, autocommit=autocommit)
 
     def upgrade(self) -> tuple[str | None, str | None]:
-        """Bring the schema up to date and, in the embedded database, let the roles log in; versions before and after."""
+        """Upgrade the schema and let the roles log in to an embedded database. Return the revision before and after."""
         versions = schema.upgrade(self.conninfo(Role.OWNER))
         if self.embedded is not None:
             _grant_logins(self.embedded, self.settings.postgres_db)
@@ -65,10 +68,10 @@ class Database:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """The database for the duration of the block. The embedded one is started, or attached to, and always up to date.
+    """Open the database for the block. Start the embedded PostgreSQL unless it already runs, and upgrade its schema.
 
     Raises:
-        DatabaseUnavailableError: it cannot be started or reached.
+        DatabaseUnavailableError: the embedded PostgreSQL cannot be started or reached.
     """
     if settings.postgres_host is not None:
         yield Database(settings, None)
@@ -78,21 +81,21 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 
 def embedded_server(settings: Settings) -> EmbeddedPostgres:
-    """The embedded PostgreSQL under STATE_PATH, not started.
+    """Return the embedded PostgreSQL under STATE_PATH, without starting it.
 
     Raises:
         DatabaseUnavailableError: POSTGRES_HOST names another server.
     """
     if settings.postgres_host is not None:
         raise DatabaseUnavailableError(
-            f"POSTGRES_HOST names {settings.postgres_host}, so there is no embedded PostgreSQL to handle",
+            f"POSTGRES_HOST names {settings.postgres_host}, so the embedded PostgreSQL is not in use",
             remedy="unset POSTGRES_HOST to use the embedded one",
         )
     return EmbeddedPostgres(settings.postgres_path, bindir=settings.pg_bindir)
 
 
 def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
-    """Create the owner and the database where they are missing, and bring the schema up to date. Safe to run at once."""
+    """Create the owner role and the database if they are missing, and upgrade the schema. Concurrent calls are safe."""
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", [Lock.PREPARE])
         if not connection.execute("select 1 from pg_roles where rolname = %s", [Role.OWNER]).fetchone():
@@ -115,7 +118,7 @@ def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
 
 
 def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
-    """Let the roles log in with the cluster's own password: it is one person's database, on one machine."""
+    """Let the roles log in with the password of the cluster: one person uses this database, on one machine."""
     with psycopg.connect(server.conninfo(dbname), autocommit=True) as connection:
         rows = connection.execute(
             "select rolname from pg_roles where rolname = any(%s) and not rolcanlogin", [list(Role)]
@@ -126,10 +129,10 @@ def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
                     sql.Identifier(name), sql.Literal(_scram(connection, name, server.password))
                 )
             )
-        # for listener_sessions(): only a superuser grants that, and the owner is none
+        # listener_sessions() needs this right; only a superuser can grant it, and the owner is not one
         connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.OWNER)))
 
 
 def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:
-    """The password as PostgreSQL stores it, so that it appears in no statement and no log."""
+    """Return the SCRAM form of a password, which PostgreSQL stores. No statement or log then contains the password."""
     return connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()

@@ -1,6 +1,6 @@
-"""Every advisory lock that has a single key, so that no two purposes share a number.
+"""Define every advisory lock with a single key in one place, so that no two purposes share a number.
 
-A stage's claim on a batch has two keys, which PostgreSQL never mixes with these: db/sql/schema/010_locks.sql defines them.
+The claim of a stage on a batch has two keys, defined in db/sql/schema/010_locks.sql. PostgreSQL never mixes the two kinds.
 """
 
 from collections.abc import Iterator
@@ -12,21 +12,21 @@ from psycopg.rows import TupleRow
 
 
 class Lock(IntEnum):
-    """What a lock protects. The numbers are names in ASCII."""
+    """The purposes of the locks. Each number spells a name in ASCII."""
 
-    UPGRADE = 0x72616B7574656E  # 'rakuten': one process upgrades the schema
-    PREPARE = 0x70726570617265  # 'prepare': one process creates the embedded owner and database
-    FIXED_SETS = 0x6669786564  # 'fixed': one worker publishes the test and holdout sets
-    CHAMPION = 0x6368616D70  # 'champ': one process moves the alias
+    UPGRADE = 0x72616B7574656E  # 'rakuten': only one process upgrades the schema
+    PREPARE = 0x70726570617265  # 'prepare': only one process creates the embedded owner and database
+    FIXED_SETS = 0x6669786564  # 'fixed': only one worker publishes the test and holdout sets
+    CHAMPION = 0x6368616D70  # 'champ': only one process moves the champion alias
 
 
 @contextmanager
 def advisory_lock(connection: psycopg.Connection[TupleRow], lock: Lock) -> Iterator[None]:
-    """Hold a lock for the block. Other sessions that ask for it wait.
+    """Hold a lock for the block. Other sessions that ask for the same lock wait.
 
     Args:
-        connection: in autocommit mode; the lock belongs to its session, and ends with it at the latest.
-        lock: which one.
+        connection: a connection in autocommit mode. The lock belongs to its session and ends with the session at the latest.
+        lock: the lock to hold.
     """
     connection.execute("select pg_advisory_lock(%s)", [lock])
     try:

@@ -1,7 +1,8 @@
-"""Bring a database to the newest schema version.
+"""Upgrade a database to the newest schema version.
 
-Tables and their rows change by Alembic revisions (db/migrations), which run once each. Functions, views, triggers and grants are
-scripts (db/sql/schema) that can be repeated: after the revisions they all run, if any of them has changed since the last time.
+Alembic revisions (db/migrations) change tables and their rows. Each revision runs once. Scripts (db/sql/schema) create
+functions, views, triggers and grants, and can run again. If any script has changed since the last upgrade, all scripts run
+after the revisions.
 """
 
 import hashlib
@@ -22,15 +23,16 @@ from shared.errors import PipelineError
 
 
 def upgrade(conninfo: str) -> tuple[str | None, str | None]:
-    """Apply what is missing and return the revision before and after. Several processes may call it at once.
+    """Apply the missing revisions and scripts, and return the revision before and after. Concurrent calls are safe.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached.
-        PipelineError: the database has a revision that this version does not know.
+        PipelineError: the database has a revision that this version of the code does not know.
     """
     config = Config()
     with resources.as_file(resources.files("db") / "migrations") as location:
-        config.set_main_option("script_location", str(location).replace("%", "%%"))  # a ConfigParser
+        # ConfigParser interprets a single '%'.
+        config.set_main_option("script_location", str(location).replace("%", "%%"))
         revisions = ScriptDirectory.from_config(config)
         with engine(conninfo, "rakuten upgrade").connect() as connection:
             # A transaction-level lock: PostgreSQL releases it with the commit, or when this process is killed.
@@ -44,14 +46,14 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             driver_connection = connection.connection.driver_connection
-            assert isinstance(driver_connection, psycopg.Connection)  # noqa: S101  as `engine` creates it
+            assert isinstance(driver_connection, psycopg.Connection)  # noqa: S101  `engine` connects with psycopg
             _run_scripts(driver_connection)
             connection.commit()
     return before, revisions.get_current_head()
 
 
 def _run_scripts(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Run every script if one has changed. Their digest is kept as the comment of Alembic's table."""
+    """Run all schema scripts if any of them has changed. The comment of Alembic's table keeps the digest of the scripts."""
     scripts = [script for _name, script in schema_scripts()]
     digest = hashlib.sha256("\0".join(scripts).encode()).hexdigest()
     applied = connection.execute("select obj_description('alembic_version'::regclass, 'pg_class')").fetchone()

@@ -1,4 +1,4 @@
-"""Alembic's entry: run the migrations on the connection that `db.schema.upgrade` hands over."""
+"""Run the migrations on the connection that `db.schema.upgrade` passes in. Alembic starts here."""
 
 from alembic import context
 

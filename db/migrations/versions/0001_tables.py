@@ -1,4 +1,4 @@
-"""The tables and their indexes."""
+"""Create the tables and their indexes."""
 
 from db.migrations import run_script
 
