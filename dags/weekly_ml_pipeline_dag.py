@@ -192,9 +192,9 @@ def _loader() -> Iterator["Connection"]:
 @contextmanager
 def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator["LoadRun"]:
     """OpenLineage events of the steps in the block: the tables say how far the batch is, so each task tells its part."""
-    from db.load.openlineage_events import reported
+    from db.load.openlineage_events import emit_load_events
 
-    with reported(connection, settings, batch_id) as run:
+    with emit_load_events(connection, settings, batch_id) as run:
         yield run
 
 

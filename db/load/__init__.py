@@ -1,1 +1,1 @@
-"""Batches on their way into PostgreSQL: a week of new rows, or a file of corrections."""
+"""Write batches into PostgreSQL: a week of new rows, or a file of corrections."""

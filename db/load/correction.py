@@ -1,7 +1,7 @@
-"""A correction: changed titles, fixed labels, deleted and restored products from a file, as a batch of its own.
+"""Apply a correction: changed titles, fixed labels, deleted and restored products from a file, as a batch of its own.
 
-It is one transaction. While it runs no other writer can come between what it has checked and what it writes, and afterwards
-it is there, complete, sealed and announced, or nothing of it is.
+A correction is one transaction. No other session can write between its checks and its changes. Afterwards either the whole
+batch is complete, sealed and announced by NOTIFY, or nothing has changed. The seal is a digest chained to the batch before.
 """
 
 import time
@@ -27,10 +27,10 @@ from shared.errors import BadCorrectionError, BadInputError, BadSourceError, Pro
 
 @dataclass(frozen=True)
 class CorrectionResult:
-    """What a correction changed, or would change. `batch_id` and `total_rows` are None where it was only checked.
+    """The changes that a correction made, or would make. `batch_id` and `total_rows` are None if it was only checked.
 
-    `inserted`, `updated` and `deleted` count products, `labels` labels of them all; `held_out` counts those of them that are
-    not trained on any more. `rows` are the file's, also those that change nothing.
+    `rows` counts the rows of the file, also those that change nothing. `inserted`, `updated` and `deleted` count products.
+    `labels` counts all changed labels. `held_out` counts the products of the file that are not trained on any more.
     """
 
     batch_id: int | None
@@ -48,19 +48,19 @@ class CorrectionResult:
 def correct(
     connection: Connection, settings: Settings, path: Path, *, reason: str | None = None, check: bool = False
 ) -> CorrectionResult:
-    """Apply a file of corrections (db/load/correction_file.py says what it holds), all of it or nothing.
+    """Apply a correction file completely or not at all. The module db/load/correction_file.py describes its format.
 
     Args:
-        connection: of the loader, with no transaction open.
-        settings: name the source files, which are asked about products that were never there.
-        path: the file.
-        reason: why, for whoever reads `data_loads` later.
-        check: only find out what it would change.
+        connection: a connection of the loader, with no open transaction.
+        settings: the settings that name the source files. The correction must not insert a product of these files.
+        path: the path of the correction file.
+        reason: why the products are corrected, for later readers of `data_loads`.
+        check: only find out what the correction would change.
 
     Raises:
-        BadCorrectionError: with every problem of the file. Nothing was changed.
-        BadInputError: no week is complete yet.
-        LoadError: another batch is being written, or PostgreSQL refused. Nothing was changed.
+        BadCorrectionError: the file has problems; the error lists all of them. Nothing was changed.
+        BadInputError: no week is complete yet, or a batch is unfinished. Nothing was changed.
+        LoadError: another batch is being written, or PostgreSQL rejected a statement. Nothing was changed.
     """
     started = time.monotonic()
     try:
@@ -71,9 +71,9 @@ def correct(
     with translate_errors("correction", busy=busy), connection.transaction(force_rollback=check):
         if not check:
             lock_tables(connection)
-        name, percentage, recorded = _next(connection)
-        held_out = _stage(connection, settings, given, recorded)
-        counts = _counts(connection, given.file)
+        name, percentage, recorded = _next_correction(connection)
+        held_out = _stage_rows(connection, settings, given, recorded)
+        counts = _count_changes(connection, given.file)
         batch_id = None
         if not check:
             files = {"files": {path.name: given.sha256}, "reason": reason}
@@ -93,11 +93,12 @@ def correct(
     return CorrectionResult(batch_id, name, **result, total_rows=total_rows, seconds=seconds)
 
 
-def _next(connection: Connection) -> tuple[str, Decimal, dict[str, Any]]:
-    """Name and percentage of the next correction, and what the first load recorded of its source.
+def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, Any]]:
+    """Return the name and percentage of the next correction, and the source that the first load recorded.
 
     Raises:
-        BadInputError: no week is complete yet, or one was left half way: completing a correction would complete its rows too.
+        BadInputError: no week is complete yet, or another batch is unfinished. Completing the correction would also complete
+            the rows of that batch.
     """
     row = connection.execute(query("corrections/next_correction")).fetchone()
     if row is None:
@@ -106,15 +107,15 @@ def _next(connection: Connection) -> tuple[str, Decimal, dict[str, Any]]:
     if unfinished is not None:
         raise BadInputError(
             f"{unfinished[0]} is {unfinished[1]!r}, and nothing is corrected before it is complete",
-            remedy="rakuten load takes it up again, also if its loader was killed; if one is at work, wait for it",
+            remedy="if its loader still runs, wait for it; otherwise run rakuten load, which continues this batch",
         )
     return row[0], row[1], row[2]
 
 
-def _stage(
+def _stage_rows(
     connection: Connection, settings: Settings, given: CorrectionFile, recorded: dict[str, Any]
 ) -> int:
-    """Bring the rows in, complete what each product is to be, check it; returns how many are held out from now on."""
+    """Copy the rows into a temporary table, complete and check them. Return how many products become held out."""
     connection.execute(query("corrections/create_table"))
     copy_rows(connection, "corrections/copy_rows", [given.rows])
     connection.execute(query("corrections/complete_rows"), {"columns": list(given.columns)})
@@ -134,15 +135,15 @@ def _check_against_products(connection: Connection, file: CheckedFile) -> None:
     for row, fault in connection.execute(query("corrections/faults")).fetchall():
         match fault:
             case "there already":
-                reason, remedy = "the product is there already", "update it instead"
+                reason, remedy = "the product exists already", "update it instead"
             case "deleted":
                 reason, remedy = "the product was deleted", "insert it, or remove the row"
             case "unknown":
                 reason, remedy = "no product has this productid", "correct the productid, or remove the row"
             case _:
                 if file.line(row) in reported:
-                    continue  # and what is missing may be what is reported
-                reason = "a product that was not there before needs designation and prdtypecode"
+                    continue  # the missing value may be the value already reported
+                reason = "a new product needs designation and prdtypecode"
                 remedy = "fill them in"
         file.report(np.array([row]), "productid", reason, remedy)
 
@@ -150,7 +151,10 @@ def _check_against_products(connection: Connection, file: CheckedFile) -> None:
 def _check_against_source(
     connection: Connection, settings: Settings, file: CheckedFile, recorded: dict[str, Any]
 ) -> None:
-    """Refuse to insert what the source files hold: a later week's product, with its rank and split, or one of the test set."""
+    """Report each inserted product that a source file holds.
+
+    A later week loads the products of X_train.csv with their rank and split. X_test.csv holds the test set.
+    """
     new = connection.execute(query("corrections/new_products")).fetchall()
     if not new:
         return
@@ -167,16 +171,16 @@ def _check_against_source(
         remedy = (
             "remove the row"
             if name == X_TEST
-            else "remove the row: its week brings it, and then it can be corrected"
+            else "remove the row: a later week loads this product, and you can correct it then"
         )
         file.report(found, "productid", f"{name} holds this product", remedy)
 
 
-def _counts(connection: Connection, file: CheckedFile) -> dict[str, int]:
+def _count_changes(connection: Connection, file: CheckedFile) -> dict[str, int]:
     [counts] = rows(connection, query("corrections/count_changes"))
     if not any(counts.values()):
-        unchanged = "it changes nothing: every product is as the file says already"
+        unchanged = "it changes nothing: every product already has the values of the file"
         raise BadCorrectionError(
-            [Problem(file.path.name, None, "", unchanged, "is it the file that was meant?")]
+            [Problem(file.path.name, None, "", unchanged, "check that this is the right file")]
         )
     return counts

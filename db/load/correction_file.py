@@ -1,8 +1,8 @@
-"""The file of a correction: which products to update, delete or insert, checked as far as the file itself tells.
+"""Read the file of a correction, which updates, deletes or inserts products, and check the file by itself.
 
-A line a product, known by its `productid`. `operation` is update, delete or insert, and update where the column is missing.
-An update sets the columns that the file has, to null where the field is empty; what it does not name stays as it is. An
-insertion of a product that was deleted takes what the file does not give from what the product was.
+Each line is for one product and has its `productid`. `operation` is update, delete or insert. Without this column, every
+line is an update. An update sets the columns that the file has; an empty field sets null. Other columns keep their values.
+An insertion of a deleted product takes the values that the file lacks from the product before its deletion.
 """
 
 from dataclasses import dataclass
@@ -28,14 +28,15 @@ _NEVER_EMPTY: Final = ("designation", "prdtypecode")
 
 @dataclass(frozen=True)
 class CorrectionFile:
-    """What a file asks for.
+    """The content of a correction file.
 
     Attributes:
         file: the file, with the problems that were found in it.
-        sha256: of its bytes.
-        columns: those that the file has.
-        rows: one for each product that can be told, with row_number (in `file`), operation, productid, designation,
-            description, imageid, image_path and prdtypecode; null where the file has no value, or one that is reported.
+        sha256: the SHA-256 of the bytes of the file.
+        columns: the columns that the file has.
+        rows: one row for each product whose productid and operation are valid, with row_number (in `file`), operation,
+            productid, designation, description, imageid, image_path and prdtypecode. A value that the file lacks, or that
+            is reported as a problem, is null.
     """
 
     file: CheckedFile
@@ -45,10 +46,10 @@ class CorrectionFile:
 
 
 def read_correction(path: Path) -> CorrectionFile:
-    """Read and check a file.
+    """Read and check a correction file. The result lists the problems of its rows in `file.problems`.
 
     Raises:
-        BadSourceError: it cannot be split into rows and columns. What is wrong with a row is in `file.problems`.
+        BadSourceError: the file cannot be split into rows and columns.
     """
     columns = _columns(path)
     file = CheckedFile(path, columns, fix="correct the value, or remove the row")
@@ -67,7 +68,7 @@ def read_correction(path: Path) -> CorrectionFile:
     _check_fields(file, given.text, rows["operation"])
     table = pa.table(rows)
     table = table.append_column("image_path", image_paths(table, "image_train"))
-    return CorrectionFile(file, sha256_of(path), columns, _told_apart(table))
+    return CorrectionFile(file, sha256_of(path), columns, _valid_rows(table))
 
 
 def _columns(path: Path) -> tuple[str, ...]:
@@ -81,11 +82,11 @@ def _columns(path: Path) -> tuple[str, ...]:
     ]
     if problems:
         raise BadSourceError(problems)
-    return tuple(dict.fromkeys(header))  # the reader refuses one that is there twice
+    return tuple(dict.fromkeys(header))  # CheckedFile rejects a column that appears twice
 
 
 def _operations(file: CheckedFile, text: pa.Table) -> pa.ChunkedArray:
-    """The operations, null where they are reported."""
+    """Return the operation of each row. An unknown operation is reported as a problem and replaced by null."""
     if "operation" not in text.column_names:
         return pa.chunked_array([pa.array(["update"] * text.num_rows)])
     operations = text["operation"]
@@ -118,19 +119,19 @@ def _class_codes(file: CheckedFile, given: Block) -> pa.ChunkedArray:
     file.report(
         unknown,
         "prdtypecode",
-        "prdtypecode is no class",
+        "prdtypecode is not a known class",
         f"the classes are {', '.join(map(str, CATEGORIES))}",
     )
     return pc.if_else(known, codes, None)
 
 
 def _check_fields(file: CheckedFile, text: pa.Table, operations: pa.ChunkedArray) -> None:
-    """Report what an update must have and a deletion must not."""
+    """Report empty fields that an update must fill, and filled fields that a deletion must leave empty."""
     updates, deletions = (pc.fill_null(pc.equal(operations, name), False) for name in ("update", "delete"))
     for column in (name for name in text.column_names if name not in {"productid", "operation"}):
         empty = text[column].is_null()
         if column in _NEVER_EMPTY:
-            remedy = "fill it in; rows that keep theirs go into a file without this column"
+            remedy = "fill it in; a row that keeps its value belongs in a file without this column"
             file.report(rows_where(pc.and_(updates, empty)), column, f"{column} may not be empty", remedy)
         given = rows_where(pc.and_(deletions, pc.invert(empty)))
         file.report(
@@ -138,8 +139,8 @@ def _check_fields(file: CheckedFile, text: pa.Table, operations: pa.ChunkedArray
         )
 
 
-def _told_apart(rows: pa.Table) -> pa.Table:
-    """The rows of which product and operation are known; of several for one product, the first."""
+def _valid_rows(rows: pa.Table) -> pa.Table:
+    """Return the rows with a valid productid and operation. If several rows have the same productid, return the first."""
     known = rows.filter(pc.and_(rows["productid"].is_valid(), rows["operation"].is_valid()))
     _, first = np.unique(known["productid"].to_numpy(), return_index=True)
     return known.take(pa.array(np.sort(first)))

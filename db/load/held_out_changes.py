@@ -1,8 +1,8 @@
-"""The holdout beyond the source file: what was held out once stays so, and what becomes a near-duplicate of it is held out too.
+"""Keep held-out products out of training when their text changes after the load.
 
-`holdout_df` comes from the source file and never changes. A product that is in it, or that ever was of split 'holdout', is
-never trained on, whatever its text becomes; and a training product whose text is changed into a group that is held out
-becomes 'holdout' from then on. So no dataset holds a product of the holdout, nor a near-duplicate of one.
+`holdout_df` comes from the source file and never changes. A product in `holdout_df` is never trained on, even if its text
+changes. The same holds for every product that once had the split 'holdout'. A training product gets the split 'holdout' when
+its text changes to one that is held out. So no dataset holds a product of the holdout, nor a near-duplicate of such a product.
 """
 
 from typing import Any
@@ -15,17 +15,17 @@ from db.sql import query
 
 
 def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
-    """The productids among the rows that are to be held out: for their text, or because they ever were.
+    """Return the productids of the rows that must be held out: because of their text, or because they once were held out.
 
     Args:
-        connection: in a transaction; the first load has recorded its seed and percentage.
-        rows: with productid (int64), designation and description (string, nullable).
+        connection: a connection in a transaction. The first load must have recorded its seed and percentage.
+        rows: products with the columns productid (int64), designation and description (string, nullable).
     """
     productids = rows["productid"].to_pylist()
     recorded = connection.execute(
         "select metadata -> 'source' from data_loads order by id limit 1"
     ).fetchone()
-    assert recorded is not None  # noqa: S101  batches come before changes
+    assert recorded is not None  # noqa: S101  a batch exists before any change
     by_text = is_holdout(rows, recorded[0]["random_seed"], recorded[0]["holdout_percentage"])
     before = connection.execute(query("load/ever_held_out"), {"productids": productids}).fetchall()
     return sorted(
@@ -34,13 +34,14 @@ def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
 
 
 def hold_out_changes(connection: Connection, batch_id: int) -> int:
-    """Hold out what was changed by other means than this batch's rows, where that is due; returns how many products.
+    """Hold out the products that were changed since the last batch and are due for the holdout. Return how many.
 
-    Nothing is done for a batch that is not running: it takes no more changes.
+    Rows that this batch inserted from its file are not checked again. A batch that is not running accepts no changes, so
+    return 0 for such a batch.
 
     Args:
-        connection: in a transaction that keeps writers out until the batch is complete.
-        batch_id: the batch that records it.
+        connection: a connection in a transaction that blocks all other writers until the batch is complete.
+        batch_id: the batch that records the new split of the products.
     """
     changed = connection.execute(query("load/changed_outside_batch"), {"batch_id": batch_id}).fetchall()
     if not changed:
@@ -53,7 +54,7 @@ def hold_out_changes(connection: Connection, batch_id: int) -> int:
 
 
 def product_texts(rows: list[tuple[Any, ...]]) -> pa.Table:
-    """Tuples of productid, designation and description as a table."""
+    """Return a table of products from tuples of productid, designation and description."""
     columns = zip(*rows, strict=True) if rows else ([], [], [])
     types = (pa.int64(), pa.string(), pa.string())
     arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]

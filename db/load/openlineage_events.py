@@ -1,6 +1,6 @@
-"""The OpenLineage events of a load. They say what `data_loads` says, so that they are right whoever ran which of its steps.
+"""Emit the OpenLineage events of a load. Their content comes from `data_loads`, so any process may run any step of the load.
 
-A load or a correction that is refused before it has claimed a batch is none in `data_loads`, and so no event either.
+A load or correction that is rejected before it claims a batch is not in `data_loads`. It emits no event.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ logger = structlog.get_logger()
 
 
 class LoadRun:
-    """The load of one batch, as far as this process has a part in it."""
+    """The steps of one batch's load that this process runs."""
 
     def __init__(
         self, connection: psycopg.Connection[Any], emitter: Emitter, batch_id: int | None = None
@@ -28,16 +28,16 @@ class LoadRun:
         self._connection = connection
         self._emitter = emitter
         self._batch_id = batch_id
-        self._is_ours = False
+        self._claimed_here = False
 
     def started(self, batch_id: int) -> None:
-        """The batch has been claimed, and the claim is committed."""
-        self._batch_id, self._is_ours = batch_id, True
+        """Emit START. Call this method once the claim of the batch is committed."""
+        self._batch_id, self._claimed_here = batch_id, True
         if (batch := self._batch()) is not None:
             self._emit(State.START, batch.started_at, batch)
 
     def ended(self, error: BaseException | None) -> None:
-        """Say how the load has ended, if the tables say that it has."""
+        """Emit COMPLETE, FAIL or ABORT, if the load has ended. `error` is the exception that ended it in this process."""
         if (batch := self._batch()) is None:
             return
         now = datetime.now(UTC)
@@ -46,8 +46,8 @@ class LoadRun:
         elif batch.status == "failed":
             reason = batch.metadata.get("load", {}).get("error")
             self._emit(State.FAIL, now, batch, reason)
-        elif error is not None and self._is_ours:
-            # whoever takes the batch up claims it anew, and that is another run
+        elif error is not None and self._claimed_here:
+            # a process that continues the batch must claim it again, and each claim is a new run
             reason = str(error) or type(error).__name__
             self._emit(State.ABORT, now, batch, reason)
 
@@ -61,7 +61,7 @@ class LoadRun:
         if self._batch_id is None or not self._emitter.enabled:
             return None
         try:
-            self._connection.rollback()  # a statement that failed would let none follow
+            self._connection.rollback()  # after a failed statement PostgreSQL rejects every other
             batch = read_batch(self._connection, self._batch_id)
             self._connection.rollback()
         except (psycopg.Error, LookupError) as error:
@@ -71,15 +71,15 @@ class LoadRun:
 
 
 @contextmanager
-def reported(
+def emit_load_events(
     connection: psycopg.Connection[Any], settings: Settings, batch_id: int | None = None
 ) -> Iterator[LoadRun]:
-    """Report the steps of a load that are taken in the block, on the connection that takes them.
+    """Emit the OpenLineage events of the load steps that run in the block.
 
     Args:
-        connection: each step has committed or rolled back what it did when it returns.
-        settings: say where the events go.
-        batch_id: where an earlier process has claimed the batch; whoever claims it in the block calls `started`.
+        connection: the connection that runs the steps. Each step commits or rolls back before it returns.
+        settings: the settings that say where the events go.
+        batch_id: the batch, if an earlier process has claimed it. A block that claims the batch itself calls `started`.
     """
     with Emitter(settings) as emitter:
         run = LoadRun(connection, emitter, batch_id)

@@ -1,7 +1,8 @@
-"""One week's rows on their way into PostgreSQL, in the transaction of the caller.
+"""Send one week's rows to PostgreSQL, in the transaction of the caller.
 
-They go straight into the tables. Where one of them is there already, brought by an earlier attempt or entered by somebody, or
-has been deleted since, they go by a staging table, and what is there stays as it is.
+Usually COPY writes the rows straight into the tables. If one of the rows exists already (from an earlier attempt, or entered
+by somebody) or was deleted, all rows go through a staging table. Existing rows then keep their values, and deleted rows stay
+deleted.
 """
 
 import psycopg
@@ -14,7 +15,7 @@ from db.sql import query
 def send_week(
     connection: Connection, training_set: TrainingSet, first_rank: int, end_rank: int
 ) -> tuple[int, int]:
-    """Send the rows of these ranks; returns how many products and labels were written."""
+    """Send the rows with these ranks. Return how many products and labels were written."""
     ranks = {"first_rank": first_rank, "end_rank": end_rank}
     if connection.execute(query("load/deleted_of_week"), ranks).fetchone() is None:
         try:

@@ -1,4 +1,4 @@
-"""What the first load recorded of its source files, and whether they are still the same: source files are immutable."""
+"""Check that the source files are still those that the first load recorded. Source files are immutable."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -12,7 +12,7 @@ from shared.errors import SourceChangedError
 
 
 def recorded_source(connection: Connection) -> dict[str, Any] | None:
-    """What the first load recorded of its source: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage."""
+    """Return the source recorded by the first load: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage."""
     _name, _percentage, recorded = last_batch(connection)
     return recorded
 
@@ -36,22 +36,22 @@ def source_record(settings: Settings, training_set: TrainingSet) -> dict[str, An
 def require_unchanged_source(
     recorded: Mapping[str, Any], settings: Settings, training_set: TrainingSet
 ) -> None:
-    """Refuse source files and settings that are not those of the first load.
+    """Raise an error if the source files or settings differ from those of the first load.
 
     Args:
-        recorded: what `recorded_source` gives.
-        settings: the settings now.
-        training_set: read from the files of DATA_PATH.
+        recorded: the result of `recorded_source`.
+        settings: the current settings.
+        training_set: the training set, read from the files in DATA_PATH.
 
     Raises:
-        SourceChangedError: a file or a setting that chooses the rows differs; the message says which.
+        SourceChangedError: a file, or a setting that chooses the rows, differs. The message names the file or setting.
     """
     require_unchanged_settings(recorded, settings)
     current = source_record(settings, training_set)
     for name in sorted(recorded["files"] | current["files"]):
         then, now = recorded["files"].get(name), current["files"].get(name)
         if then != now:
-            change = "is gone" if now is None else "has appeared" if then is None else "has changed"
+            change = "is missing" if now is None else "has appeared" if then is None else "has changed"
             raise SourceChangedError(
                 f"{name} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
                 remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
@@ -59,7 +59,7 @@ def require_unchanged_source(
 
 
 def require_unchanged_settings(recorded: Mapping[str, Any], settings: Settings) -> None:
-    """Refuse settings that would choose other rows than those of the first load.
+    """Raise an error if the settings would choose other rows than at the first load.
 
     Raises:
         SourceChangedError: RANDOM_SEED or HOLDOUT_PERCENTAGE differs.
@@ -69,5 +69,5 @@ def require_unchanged_settings(recorded: Mapping[str, Any], settings: Settings) 
         if then != now:
             raise SourceChangedError(
                 f"{setting.upper()} was {then} at the first load and is {now} now",
-                remedy=f"it decides which rows are chosen: set {setting.upper()}={then}",
+                remedy=f"this setting decides which rows are chosen: set {setting.upper()}={then}",
             )

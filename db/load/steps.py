@@ -1,9 +1,9 @@
-"""One week's load, in the four steps that Airflow runs as tasks and `rakuten load` runs in a row.
+"""Load one week in four steps. Airflow runs each step as a task, and `rakuten load` runs one after the other.
 
     check_current_state -> load_increment -> validate_data_load -> complete_batch
 
-The load is cumulative and idempotent: a week names a percentage, the percentage names the rows, and only those that are not
-there yet are sent. All of a week's rows arrive in one transaction, so a failed or killed load leaves none.
+The load is cumulative and idempotent. Each week has a percentage, the percentage decides the rows, and the load sends only the
+rows that are not in PostgreSQL yet. All rows of a week arrive in one transaction, so a failed or killed load leaves no rows.
 """
 
 import time
@@ -29,7 +29,7 @@ from shared.errors import BadInputError, LoadError, PipelineError
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What one week's load will do. Ranks are positions in the seeded permutation of the training rows."""
+    """The plan of one week's load. Ranks are positions in the seeded permutation of the training rows."""
 
     week: int
     percentage: Decimal
@@ -49,7 +49,7 @@ class LoadPlan:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What `load_increment` did: rows sent, and how many products and labels were written."""
+    """The result of `load_increment`: how many rows were sent, and how many products and labels were written."""
 
     batch_id: int
     rows: int
@@ -61,17 +61,17 @@ class LoadResult:
 def check_current_state(
     connection: Connection, settings: Settings, training_set: TrainingSet
 ) -> LoadPlan | None:
-    """The next week's plan, or None when PostgreSQL holds MAX_PERCENTAGE.
+    """Return the plan of the next week's load, or None if PostgreSQL already holds MAX_PERCENTAGE of the rows.
 
     Raises:
-        SourceChangedError: a source file, or a setting that chooses the rows, differs from what the first load recorded.
-        BadSourceError: before the first load, any problem in any of the source files.
-        BadInputError: the percentages have been lowered, so that the next week would hold no more than the last.
+        SourceChangedError: a source file, or a setting that chooses the rows, differs from the record of the first load.
+        BadSourceError: a file of the test set has a problem. Only the first load checks the test set.
+        BadInputError: the percentages were lowered, so that the next week would have no more rows than the last week.
     """
     last_name, last_percentage, recorded = last_batch(connection)
     current = source_record(settings, training_set)
     if recorded is None:
-        read_test_set(settings.data_path)  # refuse it now, not when the first snapshot needs it
+        read_test_set(settings.data_path)  # reject bad files now, before the first snapshot needs them
     else:
         require_unchanged_source(recorded, settings, training_set)
     week = 1 if last_name is None else int(last_name.removeprefix("week_")) + 1
@@ -100,24 +100,24 @@ def load_increment(
     *,
     on_claim: Callable[[int], None] | None = None,
 ) -> LoadResult:
-    """Send the week's rows: claim the batch, then COPY them, all or nothing.
+    """Claim the batch of a week, then send its rows with COPY: all rows or none.
 
-    A row that an earlier attempt has brought stays as it is now, or deleted: what changed it since was a correction.
+    A row of an earlier attempt may have been changed or deleted since, which was a correction. The load leaves it so.
 
     Args:
-        connection: of the loader.
-        plan: what to load.
-        training_set: the files that the plan was made from.
-        on_claim: told the batch's id when the claim is committed, before any row is sent.
+        connection: a connection of the loader.
+        plan: the plan of the week's load.
+        training_set: the training set that the plan was made from.
+        on_claim: called with the id of the batch after the claim is committed, before any row is sent.
 
     Raises:
-        LoadError: another load is running, or PostgreSQL refused; the batch is then 'failed' and holds no rows.
+        LoadError: another load is running, or PostgreSQL rejected a statement. The load has written no rows.
     """
     started = time.monotonic()
     batch_id = _claim(connection, plan)
     if on_claim is not None:
         on_claim(batch_id)
-    with _failing(connection, batch_id, plan.batch_name), connection.transaction():
+    with _fail_batch_on_error(connection, batch_id, plan.batch_name), connection.transaction():
         connection.execute("select begin_batch(%s)", [batch_id])
         products, labels = send_week(connection, training_set, plan.first_rank, plan.end_rank)
         result = LoadResult(batch_id, plan.new_rows, products, labels, round(time.monotonic() - started, 3))
@@ -134,36 +134,39 @@ def load_increment(
 
 
 def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
-    """Compare what `products` holds with what the batch promised; returns the counts.
+    """Compare the rows in `products` with the rows that the batch should have loaded. Return the counts.
 
     Raises:
-        LoadError: they differ; the batch is then 'failed', so that no snapshot is built from it.
+        LoadError: the rows differ. The batch is then 'failed', so that no snapshot is built from it.
     """
     with translate_errors(f"batch {batch_id}"):
         name, target = _running_batch(connection, batch_id)
         [counts] = rows(connection, query("load/validate_load"), {"target_rows": target})
         connection.commit()
-    with _failing(connection, batch_id, name):  # a difference fails the batch; a lost connection does not
+    with _fail_batch_on_error(
+        connection, batch_id, name
+    ):  # a difference fails the batch; a lost connection does not
         if counts["held_rows"] + counts["deleted_rows"] != target:
             missing = target - counts["held_rows"] - counts["deleted_rows"]
             raise LoadError(
                 f"{name}: products holds {counts['held_rows']} of the {target} rows of this percentage, "
-                f"{counts['deleted_rows']} were deleted, {missing} are missing without a trace",
+                f"{counts['deleted_rows']} were deleted, {missing} are missing but were not deleted",
                 remedy="compare products with products_history, then run the load again",
             )
         if counts["excess_rows"] or counts["unlabelled_rows"]:
             raise LoadError(
                 f"{name}: {counts['excess_rows']} products lie beyond this percentage, "
                 f"{counts['unlabelled_rows']} have no label",
-                remedy="products_history tells who changed them; put it right, then run the load again",
+                remedy="products_history shows who changed them; correct them, then run the load again",
             )
     return counts
 
 
 def complete_batch(connection: Connection, batch_id: int) -> None:
-    """Seal the batch: from here on it does not change, and its trigger notifies the snapshot listener.
+    """Complete and seal the batch (the seal: a digest chained to the batch before). A trigger notifies the snapshot listener.
 
-    What was changed outside any batch since the last one becomes part of this one, held out where that is due.
+    A complete batch never changes. Changes that were made outside any batch since the last one become part of this batch. If
+    such a change gives a product a text that is held out, the product is held out from now on.
     """
     with (
         translate_errors(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
@@ -177,7 +180,7 @@ def complete_batch(connection: Connection, batch_id: int) -> None:
 
 
 def _claim(connection: Connection, plan: LoadPlan) -> int:
-    """Commit the claim before the load begins, so that a killed load leaves a 'running' batch to see."""
+    """Claim the batch and commit the claim before the load begins, so that a killed load leaves a visible 'running' batch."""
     with translate_errors(plan.batch_name), connection.transaction():
         batch_id = claim_batch(connection, plan.batch_name, plan.percentage, plan.source)
     connection.commit()
@@ -199,14 +202,14 @@ def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
 
 
 @contextmanager
-def _failing(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
-    """Mark the batch 'failed' with the reason, then raise it in readable form."""
+def _fail_batch_on_error(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
+    """Mark the batch 'failed' if the block raises an error. Re-raise the error in readable form."""
     try:
         with translate_errors(name):
             yield
     except PipelineError as error:
         if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-            # where the connection is lost the batch stays 'running', and can be claimed again all the same
+            # after a lost connection the batch stays 'running', and a 'running' batch can be claimed again, too
             with suppress(psycopg.Error):
                 connection.rollback()
                 connection.execute("select fail_batch(%s, %s)", [batch_id, error.message])
@@ -222,7 +225,7 @@ def load_week(
     up_to: int | None = None,
     on_claim: Callable[[int], None] | None = None,
 ) -> dict[str, Any] | None:
-    """The next week's four steps; None when nothing is left to load, or nothing up to that week."""
+    """Run all four steps of the next week's load. Return None if no week is left, or no week up to `up_to`."""
     plan = check_current_state(connection, settings, training_set)
     if plan is None or (up_to is not None and plan.week > up_to):
         return None

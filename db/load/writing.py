@@ -1,4 +1,4 @@
-"""How a batch is written, a week's load and a correction alike: claimed, copied in, completed, with errors that can be read."""
+"""Write the batch of a week's load or of a correction: claim it, copy its rows, lock the tables, translate the errors."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -21,22 +21,24 @@ _COPY_ROWS: Final = 8192
 
 
 def claim_batch(connection: Connection, name: str, percentage: Decimal, source: dict[str, Any]) -> int:
-    """Take a batch up, in the transaction of the caller; returns its id."""
+    """Claim a batch in the transaction of the caller. Return the id of the batch."""
     claim = connection.execute("select claim_batch(%s, %s, %s)", [name, percentage, Jsonb(source)]).fetchone()
-    assert claim is not None  # noqa: S101  a function call always has a row
+    assert claim is not None  # noqa: S101  a function call always returns a row
     return int(claim[0])
 
 
 def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]) -> int:
-    """Stream Arrow's CSV into COPY: no Python object per value. Null is an empty field, an empty text is quoted.
+    """Send tables to PostgreSQL with COPY, as CSV. Arrow writes the CSV, which needs no Python object per value.
+
+    Null is an empty field in the CSV. An empty text is a quoted field.
 
     Args:
-        connection: in the transaction of the caller.
-        statement: the name of the query, a COPY of the columns of the tables.
-        tables: what to send, one after the other.
+        connection: a connection in the transaction of the caller.
+        statement: the name of a query that copies the columns of the tables.
+        tables: the tables, sent one after the other.
 
     Returns:
-        How many rows were sent.
+        The number of rows that were sent.
     """
     options = pyarrow.csv.WriteOptions(include_header=False)
     with connection.cursor() as cursor:
@@ -50,9 +52,9 @@ def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]
 
 
 def lock_tables(connection: Connection) -> None:
-    """Wait for every writer of products and labels, and keep new ones out until the caller's transaction ends.
+    """Wait for every writer of products and labels, and block new writers until the transaction of the caller ends.
 
-    Completing a batch takes these locks too. Whoever reads before it what decides what it writes takes them first.
+    Completing a batch takes the same locks. A caller that decides from the rows what to write locks the tables before it reads.
     """
     connection.execute("set local lock_timeout = '30s'")
     connection.execute("lock table products, labels in share row exclusive mode")
@@ -60,14 +62,12 @@ def lock_tables(connection: Connection) -> None:
 
 @contextmanager
 def translate_errors(name: str, *, busy: str = "another load is running") -> Iterator[None]:
-    """Raise what PostgreSQL refuses as a LoadError; `busy` says what a lock that is not to be had means."""
+    """Re-raise psycopg errors as LoadError. `busy` is the message if another session holds a lock or runs a load."""
     try:
         yield
     except (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as error:
         raise LoadError(
-            f"{name}: {busy}", remedy="wait for it, then try again; pg_stat_activity shows who it is"
+            f"{name}: {busy}", remedy="wait, then try again; pg_stat_activity shows the other session"
         ) from error
     except psycopg.Error as error:
-        raise LoadError(
-            f"{name}: {error}".strip(), remedy="it can be repeated with the same command"
-        ) from error
+        raise LoadError(f"{name}: {error}".strip(), remedy="run the same command again") from error

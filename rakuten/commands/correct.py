@@ -10,7 +10,7 @@ import typer
 from db.database import Role
 from db.load.correction import CorrectionResult
 from db.load.correction import correct as apply
-from db.load.openlineage_events import reported
+from db.load.openlineage_events import emit_load_events
 from rakuten.session import open_session
 from shared.errors import BadCorrectionError
 
@@ -40,7 +40,7 @@ def correct(
     """Apply a file of corrections, all of it or nothing. The batch is audited, sealed and announced like a week's load."""
     with (
         open_session("correct", Role.LOADER, autocommit=False) as session,
-        reported(session.connection, session.settings) as run,
+        emit_load_events(session.connection, session.settings) as run,
     ):
         try:
             result = apply(session.connection, session.settings, file, reason=reason, check=check)

@@ -16,7 +16,7 @@ from rich.live import Live
 from db import batches
 from db.database import Role, embedded_server
 from db.load import steps
-from db.load.openlineage_events import reported
+from db.load.openlineage_events import emit_load_events
 from db.load.source_record import recorded_source
 from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
 from rakuten.commands.status import status_table
@@ -129,7 +129,7 @@ def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Con
         for week in range(1, weeks + 1):
             with (
                 session.database.connect(Role.LOADER, "rakuten demo load") as connection,
-                reported(connection, settings) as run,
+                emit_load_events(connection, settings) as run,
             ):
                 steps.load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
             while True:

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from db.database import Role
-from db.load.openlineage_events import reported
+from db.load.openlineage_events import emit_load_events
 from db.load.steps import load_week
 from db.source.training_set import read_training_set
 from rakuten.session import open_session
@@ -32,7 +32,7 @@ def load(
             settings.data_path, settings.random_seed, settings.holdout_percentage
         )
         while week is not None or not loaded:
-            with reported(connection, settings) as run:
+            with emit_load_events(connection, settings) as run:
                 report = load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
             if report is None:
                 break

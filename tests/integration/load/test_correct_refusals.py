@@ -34,7 +34,7 @@ def problems(apply, loader):
             ("{there}", "ten"),
             "prdtypecode is not a whole number of at most 9 digits",
         ),
-        ("productid,prdtypecode", ("{there}", 11), "prdtypecode is no class"),
+        ("productid,prdtypecode", ("{there}", 11), "prdtypecode is not a known class"),
         ("productid,prdtypecode", ("{there}", ""), "prdtypecode may not be empty"),
         ("productid,designation", ("{there}", ""), "designation may not be empty"),
         ("productid,designation", ("{there}", "a\0b"), "designation holds a NUL character"),
@@ -52,14 +52,14 @@ def problems(apply, loader):
             "operation is none of update, delete, insert",
         ),
         ("productid,operation,designation", ("{there}", "delete", "a"), "a deletion takes no designation"),
-        ("productid,operation", ("{there}", "insert"), "the product is there already"),
+        ("productid,operation", ("{there}", "insert"), "the product exists already"),
         ("productid,prdtypecode", (66, 10), "no product has this productid"),
         ("productid,operation", (66, "delete"), "no product has this productid"),
         ("productid,prdtypecode", ("{deleted}", 10), "the product was deleted"),
         (
             "productid,operation,designation",
             (66, "insert", "a"),
-            "a product that was not there before needs designation and prdtypecode",
+            "a new product needs designation and prdtypecode",
         ),
         (
             "productid,operation,designation,prdtypecode",
@@ -108,10 +108,10 @@ def test_every_problem_is_found_at_once(loader, load_weeks, problems):
     )
     assert found == [
         (4, str(first), "duplicate productid, first seen on line 2"),
-        (5, "11", "prdtypecode is no class"),
+        (5, "11", "prdtypecode is not a known class"),
         (5, "", "designation may not be empty"),
         (6, "66", "no product has this productid"),
-        (7, "11", "prdtypecode is no class"),
+        (7, "11", "prdtypecode is not a known class"),
     ]
 
 
@@ -146,7 +146,7 @@ def test_a_file_that_changes_nothing_is_refused(loader, load_weeks, problems):
     (productid,) = some(loader, "train")
     row = (productid, product(loader, productid)["prdtypecode"])
     [(line, _, reason)] = problems("productid,prdtypecode", row)
-    assert (line, reason) == (None, "it changes nothing: every product is as the file says already")
+    assert (line, reason) == (None, "it changes nothing: every product already has the values of the file")
 
 
 def test_nothing_is_corrected_before_the_first_week_is_complete(apply, loader, settings, training_set):

@@ -37,9 +37,12 @@ def tamper(as_superuser):
     [
         (
             "delete from products where sample_rank in (3, 7)",
-            "products holds 238 of the 240 rows of this percentage, 0 were deleted, 2 are missing without a trace",
+            "products holds 238 of the 240 rows of this percentage, 0 were deleted, 2 are missing but were not deleted",
         ),
-        ("update products set sample_rank = null where sample_rank = 3", "1 are missing without a trace"),
+        (
+            "update products set sample_rank = null where sample_rank = 3",
+            "1 are missing but were not deleted",
+        ),
         (
             "insert into products (productid, sample_rank) values (1, 240)",
             "1 products lie beyond this percentage",

@@ -31,7 +31,7 @@ def append_a_line(path: Path) -> None:
     [
         ("X_test.csv", append_a_line, "X_test.csv has changed since the first load"),
         ("Y_test.csv", append_a_line, "Y_test.csv has changed since the first load"),
-        ("Y_test.csv", Path.unlink, "Y_test.csv is gone since the first load"),
+        ("Y_test.csv", Path.unlink, "Y_test.csv is missing since the first load"),
     ],
 )
 def test_a_changed_source_file_is_refused_and_nothing_is_touched(
