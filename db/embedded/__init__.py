@@ -1,8 +1,8 @@
-"""The PostgreSQL of demo, tests and laptop: binaries from a wheel or the system, the life cycle is ours.
+"""Run an embedded PostgreSQL for the demo, the tests and a laptop. Its programs come from a wheel or from the system.
 
-`server` starts, attaches and stops; `cluster` keeps the files; `programs` finds PostgreSQL and `account` decides
-who runs it; `owned` ties a server to this process; `postmaster` tells what serves a data directory and clears
-what a crash left behind.
+`server` starts a server, attaches to a running server, and stops it. `cluster` keeps the files. `programs` finds the programs
+of PostgreSQL, and `account` chooses the account that runs them. `owned` ends a server together with this process. `postmaster`
+finds the process that serves a data directory, and removes what a crash left behind.
 """
 
 from db.embedded.server import EmbeddedPostgres

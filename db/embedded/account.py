@@ -1,4 +1,4 @@
-"""Which account runs PostgreSQL, which refuses to run as root."""
+"""Choose the account that runs PostgreSQL. PostgreSQL refuses to run as root."""
 
 import os
 import pwd
@@ -17,7 +17,7 @@ _PLAIN_ACCOUNTS = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Account:
-    """How to become the account that runs the server: by a command in front, by setuid, or not at all."""
+    """An account that runs the server, and how to switch to it: with a command prefix, with setuid, or not at all."""
 
     name: str
     prefix: tuple[str, ...] = ()
@@ -28,12 +28,12 @@ class Account:
         """Run a command to its end as this account.
 
         Raises:
-            DatabaseUnavailableError: it cannot be started, or is not done within `timeout_s`.
+            DatabaseUnavailableError: the command cannot be started, or does not end within `timeout_s`.
         """
         try:
             return subprocess.run(
                 [*self.prefix, *command],
-                cwd="/",  # the current directory may be closed to the account
+                cwd="/",  # the account may not be allowed to enter the current directory
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -49,12 +49,12 @@ class Account:
                 remedy="run as a plain user, or put the virtual environment where other accounts can read it",
             ) from exc
         except subprocess.TimeoutExpired as exc:
-            raise DatabaseUnavailableError(f"{command[0]} was not done after {timeout_s:.0f} s") from exc
+            raise DatabaseUnavailableError(f"{command[0]} did not end within {timeout_s:.0f} s") from exc
 
     def spawn(
         self, command: Sequence[str], *, stdin: IO[bytes], output: IO[bytes]
     ) -> subprocess.Popen[bytes]:
-        """Start a command as this account, in a session of its own: Ctrl-C in our terminal is not for it."""
+        """Start a command as this account, in a new session, so that Ctrl-C in this terminal does not stop it."""
         return subprocess.Popen(
             [*self.prefix, *command],
             cwd="/",
@@ -67,8 +67,8 @@ class Account:
             extra_groups=self._extra_groups,
         )
 
-    def take(self, path: Path) -> None:
-        """Give `path` to this account where that is not who we are."""
+    def chown(self, path: Path) -> None:
+        """Make this account the owner of `path`, unless it is the account of this process."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
@@ -78,10 +78,10 @@ class Account:
 
 
 def choose_account() -> Account:
-    """Ourselves; for root a user namespace, or where these are forbidden (in most containers) a plain account.
+    """Return the account that runs PostgreSQL. Unless this process runs as root, this is the account of this process.
 
-    In the namespace root is uid 1000, so PostgreSQL starts, and its files belong to root outside: no account,
-    chown or chmod is needed.
+    For root, return root in a user namespace. There, root is uid 1000, so PostgreSQL starts. Outside, its files belong to root,
+    so no other account, chown or chmod is needed. Most containers forbid user namespaces: there, return a plain account.
     """
     if os.geteuid() != 0:
         return Account(name=f"uid {os.geteuid()}")

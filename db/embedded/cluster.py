@@ -1,4 +1,4 @@
-"""The files of one cluster: data, superuser's password, log, and the lock that orders starts and stops."""
+"""Manage the files of one cluster: data, superuser's password, log, and the lock that orders starts and stops."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ from shared.errors import DatabaseUnavailableError
 SUPERUSER = "postgres"
 
 _BUILTIN_LOCALES_SINCE = 17
-# The same upper and lower case on every machine: with plain C, lower('É') stays 'É'.
+# These locales change letter case in the same way on every machine. With plain C, lower('É') stays 'É'.
 _BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
 _LIBC_LOCALE = ("--locale=C.UTF-8",)
 
@@ -26,7 +26,7 @@ _LOG_TAIL_BYTES = 2000
 
 
 class Cluster:
-    """A directory with `data/`, `password`, `server.log` and `lock`."""
+    """A PostgreSQL cluster: a directory with `data/`, `password`, `server.log` and `lock`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
@@ -40,7 +40,7 @@ class Cluster:
 
     @property
     def version(self) -> int:
-        """The major version of the PostgreSQL that created it."""
+        """Return the major version of the PostgreSQL that created the cluster."""
         try:
             return parse_major_version((self.data / "PG_VERSION").read_text())
         except OSError as exc:
@@ -48,10 +48,10 @@ class Cluster:
 
     @property
     def password(self) -> str:
-        """The superuser's password.
+        """Return the password of the superuser.
 
         Raises:
-            DatabaseUnavailableError: its file is missing or not ours to read.
+            DatabaseUnavailableError: the password file is missing, or this account may not read it.
         """
         try:
             return self._password_path.read_text()
@@ -64,10 +64,10 @@ class Cluster:
 
     @contextmanager
     def lock(self, *, timeout_s: float) -> Iterator[None]:
-        """Keep other processes from starting or stopping this cluster's server. A killed holder holds nothing.
+        """Keep other processes from starting or stopping this cluster's server. A killed process loses the lock at once.
 
         Raises:
-            DatabaseUnavailableError: another process holds it for too long, or the directory cannot be used.
+            DatabaseUnavailableError: another process holds the lock for too long, or the directory cannot be used.
         """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,17 +85,17 @@ class Cluster:
             ) from exc
 
     def create(self, programs: Programs, *, durable: bool) -> None:
-        """Run initdb beside the final place and move the result there: half a cluster never gets the name.
+        """Run initdb in a temporary directory, then rename the directory to `data`. So `data` is always complete.
 
         Raises:
             DatabaseUnavailableError: initdb failed.
         """
         for leftover in self.directory.glob("initdb-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        programs.account.take(self.directory)
+        programs.account.chown(self.directory)
         self._write_new_password(programs)
         unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
-        programs.account.take(unfinished)
+        programs.account.chown(unfinished)
         result = programs.run(
             "initdb",
             *self._initdb_options(programs, unfinished, durable=durable),
@@ -110,7 +110,7 @@ class Cluster:
         unfinished.rename(self.data)
 
     def check_version(self, programs: Programs) -> None:
-        """Refuse programs of another major version: they cannot read these files."""
+        """Reject programs of another major version, because they cannot read these files."""
         if self.version != programs.version:
             raise DatabaseUnavailableError(
                 f"{self.directory} was created by PostgreSQL {self.version}, "
@@ -121,7 +121,7 @@ class Cluster:
 
     def prepare_log(self, programs: Programs) -> None:
         self.log_path.touch(mode=0o600)
-        programs.account.take(self.log_path)
+        programs.account.chown(self.log_path)
 
     def log_size(self) -> int:
         return self.log_path.stat().st_size if self.log_path.exists() else 0
@@ -134,7 +134,7 @@ class Cluster:
             return log.read().decode(errors="replace")
 
     def failure(self, message: str) -> DatabaseUnavailableError:
-        """An error that shows the end of the server's log."""
+        """Return an error that shows the end of the server's log."""
         tail = self.read_log(from_byte=max(0, self.log_size() - _LOG_TAIL_BYTES)).strip()
         return DatabaseUnavailableError(f"{message}; {self.log_path} ends with:\n{tail or '(nothing)'}")
 
@@ -150,11 +150,11 @@ class Cluster:
         ]
 
     def _write_new_password(self, programs: Programs) -> None:
-        self._password_path.unlink(missing_ok=True)  # of a creation that was killed
+        self._password_path.unlink(missing_ok=True)  # a killed process may have left one
         descriptor = os.open(self._password_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))
-        programs.account.take(self._password_path)
+        programs.account.chown(self._password_path)
 
 
 def _try_to_lock(descriptor: int) -> bool:

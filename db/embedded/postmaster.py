@@ -1,7 +1,7 @@
-"""What serves a data directory: its pid file, the process behind it, and what a killed server left behind.
+"""Find the process that serves a data directory, and remove what a killed server left behind.
 
-A pid file proves nothing: after a crash its pid may be nobody's, a zombie's, or another program's. So a
-process counts as the postmaster of a directory only if its command line or its working directory says so.
+A pid file proves nothing. After a crash, its pid may belong to no process, to a zombie or to another program. So a process
+counts as the postmaster of a directory only if its command line or its working directory names the directory.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ import psutil
 from db.embedded.waiting import poll
 from shared.errors import DatabaseUnavailableError
 
-# Shown to others on the server's command line: a custom setting, so that PostgreSQL keeps and ignores it.
+# Tells other processes the owner, on the server's command line. PostgreSQL accepts and ignores a custom setting.
 OWNER_SETTING = "embedded.owner_pid"
 
 _FAST_SHUTDOWN_TIMEOUT_S = 30
-_IMMEDIATE_SHUTDOWN_TIMEOUT_S = 20  # the postmaster itself kills what has not left after 5 s
+_IMMEDIATE_SHUTDOWN_TIMEOUT_S = 20  # after 5 s, the postmaster kills processes that still run
 _ORPHANS_TIMEOUT_S = 20
 
 
@@ -32,7 +32,7 @@ class Postmaster:
     pid: int
     port: int | None  # None while the pid file is not complete
     accepts_connections: bool
-    doomed: bool  # the process that owned it is gone, so its watchdog is about to stop it
+    orphaned: bool  # its owner process has ended, so its watchdog is about to stop it
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _PidFile:
 
 
 def find_postmaster(data: Path) -> Postmaster | None:
-    """The live postmaster of a data directory; leftovers of a dead one do not count."""
+    """Return the live postmaster of a data directory, or None. The pid file of a dead postmaster does not count."""
     pid_file = _read_pid_file(data)
     if pid_file is None:
         return None
@@ -55,27 +55,27 @@ def find_postmaster(data: Path) -> Postmaster | None:
         pid=pid_file.pid,
         port=pid_file.port,
         accepts_connections=pid_file.port is not None and pid_file.status == "ready",
-        # An orphan gets another parent, so a recycled pid cannot make a dead owner look alive.
-        doomed=owner is not None and int(owner[1]) != process.ppid(),
+        # The owner is the parent. An orphan gets another parent, so a reused pid cannot make a dead owner look alive.
+        orphaned=owner is not None and int(owner[1]) != process.ppid(),
     )
 
 
 def is_postmaster_of(pid: int, data: Path) -> bool:
-    """Whether the process `pid` lives and is the postmaster of `data`."""
+    """Tell whether the process `pid` is alive and is the postmaster of `data`."""
     process = _live_process(pid)
     return process is not None and _serves(process, data)
 
 
 def clear_leftovers(data: Path) -> None:
-    """Remove what a killed postmaster left: its backends and its pid file. Only for a directory nobody serves.
+    """Remove the backends and the pid file of a killed postmaster. Call this only if no postmaster serves the directory.
 
-    PostgreSQL would clear a stale pid file by itself, but takes any live process of its own uid, and any
-    zombie, for the old postmaster; and it does not start while old backends hold the shared memory.
+    PostgreSQL removes a stale pid file by itself. But it mistakes any zombie, and any live process with its own uid, for the
+    old postmaster. It also does not start while old backends hold the shared memory.
 
     Raises:
         DatabaseUnavailableError: a backend does not end.
     """
-    # A backend that waits notices the postmaster's death; one that computes would go on, and even commit.
+    # A waiting backend notices the postmaster's death and ends. A busy backend would continue, and even commit.
     for pid in _postgres_processes_in(data):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGQUIT)
@@ -87,31 +87,31 @@ def clear_leftovers(data: Path) -> None:
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def shut_down(send: Callable[[signal.Signals], None], is_gone: Callable[[], bool]) -> bool:
-    """Stop a postmaster: a fast shutdown, or an immediate one if that takes too long. Neither loses a commit.
+def shut_down(send: Callable[[signal.Signals], None], has_ended: Callable[[], bool]) -> bool:
+    """Stop a postmaster with a fast shutdown, then with an immediate one if that takes too long. Neither loses a commit.
 
     Returns:
-        Whether it is gone.
+        True if the postmaster has ended.
     """
     attempts = ((signal.SIGINT, _FAST_SHUTDOWN_TIMEOUT_S), (signal.SIGQUIT, _IMMEDIATE_SHUTDOWN_TIMEOUT_S))
     for number, timeout_s in attempts:
-        if is_gone():
+        if has_ended():
             return True
         with contextlib.suppress(ProcessLookupError):
             send(number)
-        if poll(is_gone, timeout_s=timeout_s):
+        if poll(has_ended, timeout_s=timeout_s):
             return True
     return False
 
 
 def _read_pid_file(data: Path) -> _PidFile | None:
-    """The lines are documented in PostgreSQL's miscadmin.h; the last ones are added as the server starts."""
+    """Read the pid file of a server. PostgreSQL's miscadmin.h documents its lines. A starting server adds the last lines."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
         pid = int(lines[0])
     except (FileNotFoundError, IndexError, ValueError):
         return None
-    if pid <= 1:  # negative for single-user mode; kill() reads such numbers as process groups
+    if pid <= 1:  # negative in single-user mode; kill() reads a negative number as a process group
         return None
     port = int(lines[3]) if len(lines) > 3 and lines[3].isdigit() else None  # noqa: PLR2004
     return _PidFile(pid, port, status=lines[7].strip() if len(lines) > 7 else "")  # noqa: PLR2004
@@ -123,7 +123,7 @@ def _serves(process: psutil.Process, data: Path) -> bool:
 
 
 def _live_process(pid: int) -> psutil.Process | None:
-    """Return the process of that id, unless it is a zombie."""
+    """Return the process with this id, or None if there is none or if it is a zombie."""
     try:
         process = psutil.Process(pid)
         return None if process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD} else process
@@ -134,7 +134,7 @@ def _live_process(pid: int) -> psutil.Process | None:
 def _command(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
-    except psutil.Error:  # gone, or not ours to see
+    except psutil.Error:  # it has ended, or this account may not see it
         return ""
 
 
@@ -143,8 +143,8 @@ def _postgres_processes_in(data: Path) -> list[int]:
 
 
 def _is_postgres_in(process: psutil.Process, data: Path) -> bool:
-    """Tell whether a live process is a postgres that works in `data`, as every process of a server does."""
+    """Tell whether a process is a live postgres with the working directory `data`, which all processes of a server have."""
     try:
         return process.name() == "postgres" and Path(process.cwd()) == data
-    except psutil.Error:  # gone, a zombie, or not ours to see
+    except psutil.Error:  # it has ended, is a zombie, or this account may not see it
         return False

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are, which version they have, and running them."""
+"""Find the programs of PostgreSQL, read their version, and run them."""
 
 import importlib.util
 import re
@@ -29,7 +29,7 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Programs:
-    """PostgreSQL's programs of one major version, and the account that runs them."""
+    """The programs of one major version of PostgreSQL, and the account that runs them."""
 
     bindir: Path
     version: int
@@ -43,10 +43,10 @@ class Programs:
 
 
 def load_programs(bindir: Path | None) -> Programs:
-    """The programs in `bindir` if given, else the wheel's, else the newest installed on the system.
+    """Return the programs in `bindir`. Without `bindir`, return those of the wheel, or else the newest on the system.
 
     Raises:
-        DatabaseUnavailableError: there are none, or they do not run.
+        DatabaseUnavailableError: there are no programs, or they do not run.
     """
     account = choose_account()
     found = _find_bindir(bindir)
@@ -60,7 +60,7 @@ def load_programs(bindir: Path | None) -> Programs:
 
 
 def parse_major_version(text: str) -> int:
-    """The major version in the output of `postgres --version` or in a PG_VERSION file."""
+    """Return the major version in the output of `postgres --version` or in a PG_VERSION file."""
     match = re.search(r"\d+", text)
     if match is None:
         raise DatabaseUnavailableError(f"not a PostgreSQL version: {text!r}")

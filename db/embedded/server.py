@@ -1,4 +1,4 @@
-"""The server of a directory: start it or attach to it, tell clients where it is, stop it."""
+"""Start the server of a directory or attach to it, give its address to clients, and stop it."""
 
 import os
 import re
@@ -33,32 +33,33 @@ _DEFAULT_SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-# Safe as long as the machine does not crash. synchronous_commit stays on: without fsync it costs microseconds,
-# and with it no kill -9 of any process loses a commit.
+# Safe unless the machine crashes. synchronous_commit stays on: it costs only microseconds without fsync, and it keeps every
+# commit when kill -9 ends a process.
 _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
-# These win over the caller's: the server is for this machine only, and its log is ours to read.
+# These settings override the caller's: only this machine may connect, and this package reads the log from one file.
 _FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "logging_collector": "off"}
 
 _START_TIMEOUT_S = 120  # a crash recovery is part of a start
 _START_INTERVAL_S = 0.5
-_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # it keeps _START_TIMEOUT_S itself
-_LOCK_TIMEOUT_S = 600  # whoever holds it may run initdb and wait for starts and stops
+_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl itself ends after _START_TIMEOUT_S
+_LOCK_TIMEOUT_S = 600  # the holder may run initdb and wait for starts and stops
 
-# A port that another program took since we looked; without /proc, also backends of a killed server.
-_PASSING_FAULTS = re.compile("Address already in use|pre-existing shared memory block")
+# Another try may succeed. The first fault: another program has taken the free port meanwhile. The second, without /proc: the
+# backends of a killed server still run.
+_TRANSIENT_FAULTS = re.compile("Address already in use|pre-existing shared memory block")
 
 _Launch = Callable[[], Postmaster | None]
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL in a directory, reachable by TCP from this machine with the password kept beside its data.
+    """A PostgreSQL in a directory. Clients on this machine reach it by TCP, with the password kept beside its data.
 
     Args:
-        directory: holds everything: `data/`, `password`, `server.log` and `lock`. Created when needed.
-        bindir: where `postgres`, `initdb` and `pg_ctl` are; by default the wheel's, else the system's.
-        durable: False trades safety against a crash of the machine for speed, as suits tests.
-        settings: further PostgreSQL settings. They hold for a server that this object starts, not for one
-            that it attaches to.
+        directory: contains all files: `data/`, `password`, `server.log` and `lock`. It is created if it is missing.
+        bindir: the directory of `postgres`, `initdb` and `pg_ctl`. The default is the wheel's, or else the system's.
+        durable: False makes the server faster, for tests, but a crash of the machine can then destroy the data.
+        settings: more PostgreSQL settings, for a server that this object starts. They do not change a server that is
+            already running.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class EmbeddedPostgres:
         return self._start(self._launch_owned)
 
     def attach(self) -> bool:
-        """Attach to the server of this directory if one runs; start none."""
+        """Attach to the server of this directory if one runs, and return whether one does. Never start a server."""
         if not self.running and self._cluster.exists:
             self._postmaster = self._find_serving()
         return self.running
@@ -106,7 +107,7 @@ class EmbeddedPostgres:
         return self._start(self._launch_detached)
 
     def stop(self) -> None:
-        """Stop the server if this object owns it; one that it attached to goes on.
+        """Stop the server if this object started it. A server that this object only attached to keeps running.
 
         Raises:
             DatabaseUnavailableError: the server does not stop.
@@ -117,7 +118,7 @@ class EmbeddedPostgres:
         self._postmaster = None
 
     def stop_background(self) -> bool:
-        """Stop the server of this directory, whoever started it. False if there is none.
+        """Stop the server of this directory, even if another process started it. Return False if no server runs.
 
         Raises:
             DatabaseUnavailableError: the server does not stop.
@@ -140,19 +141,19 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # ---- what a client needs to know
+    # ---- for clients
 
     @property
     def owned(self) -> bool:
-        """Whether this object, in this process, started the server and will stop it."""
-        return self._owned_server is not None and self._owned_server.is_ours
+        """Tell whether this object, in this process, started the server and will stop it."""
+        return self._owned_server is not None and self._owned_server.started_here
 
     @property
     def running(self) -> bool:
-        """Whether the server that this object started or attached to still runs."""
+        """Tell whether the server that this object started or attached to still runs."""
         if self._postmaster is None:
             return False
-        if self._owned_server is not None and self._owned_server.is_ours:
+        if self._owned_server is not None and self._owned_server.started_here:
             return not self._owned_server.has_exited
         return is_postmaster_of(self._postmaster.pid, self._cluster.data)
 
@@ -168,22 +169,22 @@ class EmbeddedPostgres:
 
     @property
     def password(self) -> str:
-        """The superuser's password."""
+        """Return the password of the superuser."""
         return self._cluster.password
 
     @property
     def version(self) -> int:
-        """The major version of the cluster."""
+        """Return the major version of the cluster."""
         return self._cluster.version
 
     def conninfo(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """A libpq connection string; without `password` it holds the superuser's own, and none for others."""
+        """Return a libpq connection string. By default, it has the password of the superuser, and none for other users."""
         if password is None and user == SUPERUSER:
             password = self.password
         return make_conninfo(host=self.host, port=self.port, dbname=dbname, user=user, password=password)
 
     def program(self, name: str) -> str:
-        """The path of one of PostgreSQL's own programs, such as psql, in the version of the server's binaries."""
+        """Return the path of a PostgreSQL program, such as psql, of the same version as the server."""
         return self._programs.path(name)
 
     # ---- starting
@@ -191,15 +192,15 @@ class EmbeddedPostgres:
     def _start(self, launch: _Launch) -> Self:
         if self.running:
             return self
-        self.stop()  # also the watchdog of a server that was killed
+        self.stop()  # this also stops the watchdog of a killed server
         with self._cluster.lock(timeout_s=_LOCK_TIMEOUT_S):
             self._postmaster = self._find_serving() or self._start_anew(launch)
         return self
 
     def _find_serving(self) -> Postmaster | None:
-        """The server to attach to, once it accepts connections; one that is about to stop is waited for."""
+        """Return the server to attach to once it accepts connections, or None. First wait for the end of a stopping server."""
         postmaster = find_postmaster(self._cluster.data)
-        if postmaster is not None and postmaster.doomed:
+        if postmaster is not None and postmaster.orphaned:
             self._shut_down(postmaster)
         settled = poll(self._has_settled, timeout_s=_START_TIMEOUT_S)
         postmaster = find_postmaster(self._cluster.data)
@@ -211,7 +212,7 @@ class EmbeddedPostgres:
 
     def _has_settled(self) -> bool:
         postmaster = find_postmaster(self._cluster.data)
-        return postmaster is None or (postmaster.accepts_connections and not postmaster.doomed)
+        return postmaster is None or (postmaster.accepts_connections and not postmaster.orphaned)
 
     def _start_anew(self, launch: _Launch) -> Postmaster:
         if not self._cluster.exists:
@@ -227,14 +228,14 @@ class EmbeddedPostgres:
         return postmaster
 
     def _try_to_launch(self, launch: _Launch) -> Postmaster | None:
-        """None where another try may succeed.
+        """Launch the server once. Return None if it did not start but another try may succeed.
 
         Raises:
-            DatabaseUnavailableError: it would not.
+            DatabaseUnavailableError: another try would fail, too.
         """
         log_size = self._cluster.log_size()
         postmaster = launch()
-        if postmaster is None and not _PASSING_FAULTS.search(self._cluster.read_log(from_byte=log_size)):
+        if postmaster is None and not _TRANSIENT_FAULTS.search(self._cluster.read_log(from_byte=log_size)):
             raise self._cluster.failure(f"the PostgreSQL in {self._cluster.directory} did not start")
         return postmaster
 
@@ -255,7 +256,7 @@ class EmbeddedPostgres:
         return postmaster
 
     def _launch_detached(self) -> Postmaster | None:
-        """By pg_ctl, so that the server is no child of ours and has no tie to our terminal."""
+        """Launch the server with pg_ctl, so that it is no child of this process and does not depend on this terminal."""
         self._programs.run(
             "pg_ctl",
             "start",
@@ -273,10 +274,10 @@ class EmbeddedPostgres:
         return postmaster if postmaster is not None and postmaster.accepts_connections else None
 
     def _shut_down(self, postmaster: Postmaster) -> None:
-        """Stop a verified postmaster that is no child of ours."""
+        """Stop a verified postmaster that is not a child of this process."""
         data = self._cluster.data
-        is_gone = lambda: not is_postmaster_of(postmaster.pid, data)  # noqa: E731
-        if not shut_down(partial(os.kill, postmaster.pid), is_gone):
+        has_ended = lambda: not is_postmaster_of(postmaster.pid, data)  # noqa: E731
+        if not shut_down(partial(os.kill, postmaster.pid), has_ended):
             raise self._cluster.failure(
                 f"the PostgreSQL in {self._cluster.directory} (pid {postmaster.pid}) does not stop"
             )
@@ -286,7 +287,7 @@ class EmbeddedPostgres:
 
     @cached_property
     def _programs(self) -> Programs:
-        """Found when a server must be started: attaching needs none."""
+        """Find the programs of PostgreSQL when a server must be started. Attaching to a server needs no programs."""
         return load_programs(self._bindir)
 
 

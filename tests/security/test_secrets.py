@@ -197,7 +197,7 @@ def test_the_files_of_the_embedded_server_are_its_owners(protected, monkeypatch,
         monkeypatch.setattr(Path, "mkdir", lambda path, **options: mkdir(path, **options | {"mode": 0o777}))
         monkeypatch.setattr(Path, "touch", lambda path, **_: touch(path))
     cluster = Cluster(tmp_path / "cluster")
-    as_ourselves = SimpleNamespace(account=SimpleNamespace(take=lambda _: None))
+    as_ourselves = SimpleNamespace(account=SimpleNamespace(chown=lambda _: None))
     with cluster.lock(timeout_s=1):
         cluster._write_new_password(as_ourselves)
         cluster.prepare_log(as_ourselves)
