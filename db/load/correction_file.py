@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from db.source.checked_file import CheckedFile, rows_where
 from db.source.csv_file import Block, read_header
-from db.source.csv_problems import shown
+from db.source.csv_problems import clip
 from db.source.training_set import image_paths
 from shared.categories import CATEGORIES
 from shared.errors import BadSourceError, Problem
@@ -74,7 +74,7 @@ def read_correction(path: Path) -> CorrectionFile:
 def _columns(path: Path) -> tuple[str, ...]:
     header = read_header(path, ["productid"])
     problems = [
-        Problem(path.name, 1, shown(",".join(header)), reason, f"the columns are {', '.join(COLUMNS)}")
+        Problem(path.name, 1, clip(",".join(header)), reason, f"the columns are {', '.join(COLUMNS)}")
         for reason in (
             *(f"column {name!r} is unknown" for name in header if name not in COLUMNS),
             *(["there is nothing to correct"] if header == ["productid"] else []),

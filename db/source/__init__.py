@@ -1,1 +1,1 @@
-"""The CSV files: read, checked, put in order and split."""
+"""Read and check the CSV files, order their rows, and split off the holdout."""

@@ -1,4 +1,4 @@
-"""One CSV file whose rows are checked column by column; every problem is found before anything is written."""
+"""Check the rows of one CSV file column by column, and find every problem before anything is written."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,24 +10,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from db.source.csv_file import INDEX, Block, open_csv
-from db.source.csv_problems import lines_of_rows, shown
+from db.source.csv_problems import clip, lines_of_rows
 from shared.errors import Problem
 
-# Eight times the longest of the challenge. The same number is a constraint of the table products.
+# In characters: eight times the longest text of the challenge. A constraint of the table `products` has the same number.
 LONGEST_TEXT: Final = 100_000
 
-# What fits the PostgreSQL columns: bigint for ids, integer for codes.
+# Numbers with so many digits fit the PostgreSQL columns: bigint for ids, integer for codes.
 _DIGITS: Final = {INDEX: 18, "productid": 18, "imageid": 18, "prdtypecode": 9}
 _FIX: Final = "correct the value in the source file, or remove the row from X and Y"
 
 
 class CheckedFile:
-    """One file and what is wrong with its rows. Lines are counted only when there is something to report.
+    """One CSV file and the problems of its rows. The lines of the file are counted only if there is a problem to report.
 
     Attributes:
-        path: of the file.
-        csv: its rows.
-        problems: what the checks have found so far.
+        path: the path of the file.
+        csv: the rows of the file.
+        problems: the problems that the checks have found so far.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, fix: str = _FIX) -> None:
@@ -45,15 +45,15 @@ class CheckedFile:
     def report(
         self, rows: npt.NDArray[np.int64], column: str, reason: str | Callable[[int], str], remedy: str
     ) -> None:
-        """Note a problem with the column of each of these rows of the file."""
+        """Add a problem with this column for each of these rows of the file."""
         if len(rows) == 0:
             return
         for row, value in zip(rows.tolist(), self.csv.rows(rows)[column].to_pylist(), strict=True):
             why = reason if isinstance(reason, str) else reason(row)
-            self.problems.append(Problem(self.path.name, self.line(row), shown(value), why, remedy))
+            self.problems.append(Problem(self.path.name, self.line(row), clip(value), why, remedy))
 
     def integers(self, block: Block, column: str, *, may_be_empty: bool = False) -> pa.ChunkedArray:
-        """The column as int64, null where it is reported, and where it is empty if that is allowed."""
+        """Return the column as int64. Report values that are not numbers, and make them null. An empty value may be allowed."""
         text = block.text[column]
         whole = pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), _DIGITS[column]))
         whole = pc.fill_null(whole, may_be_empty)
@@ -65,7 +65,7 @@ class CheckedFile:
         return pc.if_else(whole, text, None).cast(pa.int64())
 
     def unique(self, column: str, numbers: pa.ChunkedArray) -> None:
-        """Report each row of the file whose number an earlier one has."""
+        """Report each row of the file that has the same number as an earlier row."""
         values = numbers.drop_null().to_numpy()
         in_order = np.sort(values)
         if (in_order[1:] != in_order[:-1]).all():
@@ -80,22 +80,22 @@ class CheckedFile:
         self.report(np.sort(rows[order[repeats]]), column, reason, "keep one of the rows")
 
     def texts(self, block: Block, column: str) -> pa.ChunkedArray:
-        """The column as it is, null where it is reported."""
+        """Return the column as text. Report values that PostgreSQL would reject, and make them null."""
         text = block.text[column]
         if block.has_nul:
             nul = pc.fill_null(pc.match_substring(text, "\x00"), False)
-            reason, remedy = f"{column} holds a NUL character", "remove it: PostgreSQL stores none"
+            reason, remedy = f"{column} holds a NUL character", "remove it: PostgreSQL cannot store it"
             self.report(block.first_row + rows_where(nul), column, reason, remedy)
             text = pc.if_else(nul, None, text)
-        if (pc.max(pc.binary_length(text)).as_py() or 0) > LONGEST_TEXT:  # counting characters takes longer
+        if (pc.max(pc.binary_length(text)).as_py() or 0) > LONGEST_TEXT:  # counting characters is slower
             long = pc.fill_null(pc.greater(pc.utf8_length(text), LONGEST_TEXT), False)
             reason = f"{column} is longer than {LONGEST_TEXT:,} characters"
-            remedy = "shorten it; an open quote may have swallowed rows"
+            remedy = "shorten it; if a quote is not closed, the text may contain whole rows"
             self.report(block.first_row + rows_where(long), column, reason, remedy)
             text = pc.if_else(long, None, text)
         return text
 
 
 def rows_where(mask: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """The numbers of the rows where the mask is true, shape (found,), int64."""
+    """Return the numbers of the rows where the mask is true, shape (found,), int64."""
     return np.flatnonzero(mask.to_numpy(zero_copy_only=False))

@@ -1,9 +1,9 @@
-"""Read one CSV file correctly, a part at a time, and say on which line anything is wrong.
+"""Read one CSV file correctly, one part at a time, and report each problem with its line.
 
-A first pass over the bytes finds where each row begins (LF, CRLF and CR end one, and none inside quotes), so that any rows can
-be read without the others: a file never has to fit into memory. Every field is read as text by Arrow's reader: quotes, commas
-and line ends inside quotes belong to the value, and only an empty field is null ("NA" and "None" are words). A file with
-something to report is read again, slowly, by Python's reader, which knows its lines.
+A first pass over the bytes finds where each row begins. LF, CRLF and CR end a row, but not inside quotes. Any rows can then be
+read without the others, so a file never has to fit into memory. Arrow's reader reads every field as text. Quotes, commas and
+line ends inside quotes belong to the value. Only an empty field is null: "NA" and "None" are words. If there is a problem to
+report, Python's reader reads the file again. It is slow, but it knows the line numbers.
 """
 
 import os
@@ -36,7 +36,7 @@ _IS_BORDER: Final = np.isin(np.arange(256), list(b',\r\n"'))
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows of a file as text; an empty field is null. `has_nul` says whether a field holds a NUL character."""
+    """Consecutive rows of a file as text. An empty field is null. `has_nul` is True if any field has a NUL character."""
 
     first_row: int
     text: pa.Table
@@ -45,14 +45,14 @@ class Block:
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A file that can be split into rows, as `open_csv` gives it.
+    """A CSV file whose rows were found by `open_csv`.
 
     Attributes:
-        path: of the file.
-        columns: those that are read.
-        header: the names of all its columns.
-        starts: where each row begins and the last one ends, bytes from the start of the file, shape (rows + 1,), int64.
-        version: size and time of the last change.
+        path: the path of the file.
+        columns: the names of the columns to read.
+        header: the names of all columns of the file.
+        starts: the byte offset where each row begins, and the one where the last row ends, shape (rows + 1,), int64.
+        version: the size of the file and the time of its last change.
     """
 
     path: Path
@@ -66,10 +66,10 @@ class CsvFile:
         return len(self.starts) - 1
 
     def blocks(self) -> Iterator[Block]:
-        """All rows in file order, some megabytes at a time. Nothing counts before the last one has come.
+        """Yield all rows in file order, some megabytes at a time. Only after the last block is it certain that the file is valid.
 
         Raises:
-            BadSourceError: a row is empty, of another length than the header, not UTF-8, or the last one is truncated.
+            BadSourceError: a row is empty, is not UTF-8 or has more or fewer fields than the header, or the file is truncated.
         """
         empty: list[int] = []
         first = 0
@@ -90,37 +90,38 @@ class CsvFile:
             raise BadSourceError([no_final_newline(self.path)])
 
     def whole(self) -> Block:
-        """All rows at once, of a file that is known to be small; raises what `blocks` raises."""
+        """Return all rows at once, for a file that is known to be small. This raises the same errors as `blocks`."""
         blocks = list(self.blocks())
         return Block(
             0, pa.concat_tables(block.text for block in blocks), any(block.has_nul for block in blocks)
         )
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> pa.Table:
-        """The rows of these numbers as text, in that order; an empty field is null.
+        """Return the rows with these numbers as text, in the given order. An empty field is null.
 
         Raises:
-            SourceChangedError: the file has been changed since it was opened.
+            SourceChangedError: the file has changed since `open_csv` read it.
         """
         ranges = zip(self.starts[numbers].tolist(), self.starts[numbers + 1].tolist(), strict=True)
         return self._parse(self._read(ranges), len(numbers)).select(self.columns)
 
     def _read(self, ranges: Iterable[tuple[int, int]]) -> bytes:
-        """The header and what lies in these ranges. Not mapped: whatever was touched of the file would count as memory."""
+        """Return the header and the bytes in these ranges. Mapping the file would count every page read as memory in use."""
         with self.path.open("rb", buffering=0) as file:
             descriptor = file.fileno()
             if _version(os.fstat(descriptor)) != self.version:
                 raise SourceChangedError(
                     f"{self.path.name} has been changed while it was read",
-                    remedy="source files are immutable",
+                    remedy="source files are immutable: restore the original, then try again",
                 )
             header = os.pread(descriptor, int(self.starts[0]), 0)
             return b"".join([header, *(os.pread(descriptor, end - start, start) for start, end in ranges)])
 
     def _parse(self, content: bytes, rows: int) -> pa.Table:
-        """All columns, so that all of them are checked to be UTF-8.
+        """Parse all columns, so that Arrow checks that all of them are UTF-8.
 
-        In one block: across two, Arrow would drop the LF of a CRLF, inside quotes too (apache/arrow#51368).
+        Arrow gets the content as one block. Between two blocks, Arrow would drop the LF of a CRLF, even inside quotes
+        (apache/arrow#51368).
         """
         options = pyarrow.csv.ReadOptions(
             block_size=min(len(content), _LARGEST_BLOCK_BYTES),
@@ -147,10 +148,10 @@ class CsvFile:
 
 
 def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
-    """Find the rows of a file.
+    """Find where each row of a CSV file begins.
 
     Raises:
-        BadSourceError: the file is missing, empty, lacks a column, or its quotes do not match.
+        BadSourceError: the file is missing or empty, lacks a column, or has a quote that is not closed.
     """
     header = read_header(path, columns)
     version = _version(path.stat())
@@ -163,7 +164,7 @@ def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
             raise BadSourceError(problems)
         starts = line_ends[np.array(lines_of_rows(path)) - 2]
     size, _ = version
-    if starts[-1] != size:  # there is no newline at the end: `blocks` refuses that
+    if starts[-1] != size:  # the last line has no newline; `blocks` rejects such a file
         starts = np.append(starts, size)
     return CsvFile(path, columns, header, starts, version)
 
@@ -173,10 +174,10 @@ def _version(status: os.stat_result) -> tuple[int, int]:
 
 
 def read_header(path: Path, columns: Sequence[str]) -> list[str]:
-    """The names of the file's columns, among them each of `columns` once.
+    """Return the names of the columns of a file. The names contain each of `columns` exactly once.
 
     Raises:
-        BadSourceError: the file is missing or empty, its header not UTF-8, or lacks a column.
+        BadSourceError: the file is missing or empty, or its header is not UTF-8, lacks a column or repeats one of `columns`.
     """
     problems = list(header_problems(path, columns))
     if problems:
@@ -186,20 +187,21 @@ def read_header(path: Path, columns: Sequence[str]) -> list[str]:
 
 
 def _empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Lines with nothing on them, which Arrow's reader gives as rows of nulls."""
+    """Return the positions of empty lines. Arrow's reader returns an empty line as a row of nulls."""
     return np.flatnonzero(np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns]))
 
 
 def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], bool]:
-    """Where lines end, whether inside quotes, and whether every quote begins, ends or doubles.
+    """Return where each line ends, whether this is inside quotes, and whether all quotes are in valid places.
 
-    Quotes are counted from the start. An even one begins a field or follows the odd one that it doubles, an odd one ends a
-    field or precedes its double. True is certain; False may also be a quote in the middle of an unquoted field.
+    Quotes are numbered from 0, from the start of the file. A quote with an even number begins a field, or is the second of a
+    doubled pair. A quote with an odd number ends a field, or is the first of a doubled pair. If the last value is True, all
+    quotes are valid. If it is False, a quote may be invalid, or may be in the middle of an unquoted field, which is allowed.
     """
     ends, are_quoted = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     is_well_quoted = True
-    parity = 0  # of the quotes so far
-    for offset, text in _with_neighbours(path):
+    parity = 0  # the number of quotes so far, modulo 2
+    for offset, text in _with_adjacent_bytes(path):
         around = np.frombuffer(text, np.uint8)
         inner = around[1:-1]
         is_line_end = inner == _LF
@@ -217,8 +219,8 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
     return np.concatenate(ends), np.concatenate(are_quoted), is_well_quoted and parity == 0
 
 
-def _with_neighbours(path: Path) -> Iterator[tuple[int, bytes]]:
-    """A file's bytes, a part at a time, each with the byte before and the byte after it; outside of the file, a border."""
+def _with_adjacent_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes of a file in parts, each with one byte before and after it. A field border replaces a missing byte."""
     with path.open("rb", buffering=0) as file:
         before, text, offset = b"\n", file.read(_SCANNED_BYTES), 0
         while text:

@@ -1,6 +1,6 @@
-"""What is wrong with a CSV file, and on which line: Python's reader, which is slow, knows the lines of a file.
+"""Find the problems of a CSV file and their lines. Python's reader is used: it is slow, but it knows the line numbers.
 
-LF, CRLF and CR end a line, inside quotes too.
+LF, CRLF and CR end a line, also inside quotes.
 """
 
 import csv
@@ -14,20 +14,20 @@ _VALUE_SHOWN = 80
 _FETCH_AGAIN = "fetch the file again and compare its size with the original"
 
 
-def shown(value: str | None) -> str:
-    """A value as a message shows it: not longer than a line."""
+def clip(value: str | None) -> str:
+    """Return a value for a message, cut to at most 80 characters. None becomes an empty text."""
     value = value or ""
     return value if len(value) <= _VALUE_SHOWN else value[: _VALUE_SHOWN - 3] + "..."
 
 
 def lines_of_rows(path: Path) -> list[int]:
-    """The physical line where each row of a file begins; the header begins on line 1."""
+    """Return the physical line on which each row of a file begins. The header begins on line 1."""
     _, *lines = (line for line, _ in _rows(path))
     return lines
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each row, the header first, with the line where it begins; raises BadSourceError at one that is malformed."""
+    """Yield the line on which each row begins, and the row; the header is first. Raise BadSourceError at a malformed row."""
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
@@ -38,12 +38,12 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 begins = reader.line_num + 1
         except csv.Error as error:
             reason = f"malformed quoting: {error}"
-            remedy = 'close the quote, and write a quote inside a value as ""; at the end of a file: it is truncated'
+            remedy = 'close the quote, and write a quote inside a value as ""; at the end of the file: the file is truncated'
             raise BadSourceError([Problem(path.name, begins, _line(path, begins), reason, remedy)]) from error
 
 
 def read_names(path: Path) -> tuple[list[str], bool]:
-    """The names of the columns, and whether anything follows them; raises UnicodeDecodeError."""
+    """Return the names of the columns, and whether anything follows the header. Raise UnicodeDecodeError if not UTF-8."""
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
         return next(csv.reader(file), []), bool(file.read(1))
@@ -71,14 +71,14 @@ def header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
                 else f"{name} appears {header.count(column)} times"
             )
             yield Problem(
-                path.name, 1, shown(",".join(header)), reason, f"the header must name the columns {expected}"
+                path.name, 1, clip(",".join(header)), reason, f"the header must name the columns {expected}"
             )
     if not has_rows:
         yield Problem(path.name, 1, "", "no rows below the header", _FETCH_AGAIN)
 
 
 def structural_problems(path: Path, width: int) -> Iterator[Problem]:
-    """Why a file cannot be split into rows: bytes that are no UTF-8, rows of another length, an open quote."""
+    """Yield the problems that prevent a split into rows: bytes that are not UTF-8, a wrong number of fields, an open quote."""
     undecodable = list(_undecodable_lines(path))
     if undecodable:
         yield from undecodable
@@ -88,7 +88,7 @@ def structural_problems(path: Path, width: int) -> Iterator[Problem]:
             if len(row) != width:
                 reason = f"{len(row)} fields where the header has {width}"
                 remedy = "quote values that hold commas or line ends; if this is the last line, the file is truncated"
-                yield Problem(path.name, line, shown(",".join(row)), reason, remedy)
+                yield Problem(path.name, line, clip(",".join(row)), reason, remedy)
     except BadSourceError as error:
         yield from error.problems
 
@@ -106,7 +106,7 @@ def _undecodable_lines(path: Path) -> Iterator[Problem]:
 
 
 def no_final_newline(path: Path) -> Problem:
-    # Without it nobody can tell a whole last number from one that was cut off.
+    # Without the final newline, a complete last number looks the same as a truncated number.
     with path.open("rb") as file:
         file.seek(-min(_VALUE_SHOWN, path.stat().st_size), 2)
         tail = file.read().splitlines()[-1].decode("utf-8", errors="replace")
@@ -119,5 +119,5 @@ def _line(path: Path, number: int) -> str:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for current, line in enumerate(file, start=1):
             if current == number:
-                return shown(line.rstrip("\r\n"))
+                return clip(line.rstrip("\r\n"))
     return ""

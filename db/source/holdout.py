@@ -1,4 +1,4 @@
-"""Which products are held out: never trained on, and the rows that every model is evaluated on."""
+"""Choose the products that are held out. No model is trained on them, and every model is evaluated on them."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ from shared.hashing import Salt, text_keys
 
 
 def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt.NDArray[np.bool_]:
-    """Which rows are held out, shape (rows,): decided by the text, so that near-identical products stay on one side."""
+    """Tell which rows are held out, shape (rows,). The text decides, so that near-identical products stay on one side."""
     groups = map(text_group, rows["designation"].to_pylist(), rows["description"].to_pylist())
     held_out: npt.NDArray[np.bool_] = text_keys(groups, random_seed, Salt.HOLDOUT) % 100 < holdout_percentage
     return held_out

@@ -1,4 +1,4 @@
-"""The text that decides which side of the holdout a product is on: equal for near-identical products."""
+"""Compute the text that decides whether a product is held out. The text is equal for near-identical products."""
 
 import html
 import re
@@ -13,7 +13,7 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 def text_group(designation: str | None, description: str | None) -> str:
     """Return title and description without tags, entities, case, accents and punctuation.
 
-    It decides the holdout, so it never changes. The model's own text cleaning may change, and belongs to the model.
+    This text decides the holdout, so this function never changes. The model has its own text cleaning, which may change.
     """
     return "\n".join(_fold(text) if text else "" for text in (designation, description))
 
@@ -21,14 +21,13 @@ def text_group(designation: str | None, description: str | None) -> str:
 def _fold(text: str) -> str:
     plain = _TAG.sub(" ", _unescape(text)) if "&" in text or "<" in text else text
     bare = _COMBINING.sub("", unicodedata.normalize("NFKD", plain))
-    # case after NFKD, which makes capitals: a trade mark sign becomes TM
+    # casefold() comes after NFKD, which creates capitals: a trade mark sign becomes TM
     return _NOT_A_WORD.sub(" ", bare.casefold()).strip()
 
 
 def _unescape(text: str) -> str:
     try:
         return html.unescape(text)
-    except (
-        ValueError
-    ):  # int() takes at most 4,300 digits; html replaces every other number that is no character
+    except ValueError:
+        # int() accepts at most 4,300 digits. html.unescape replaces all other references to an invalid character by itself.
         return html.unescape(_ENDLESS_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", text))

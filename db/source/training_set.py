@@ -1,7 +1,7 @@
-"""The source files: found, fingerprinted, read and checked before a row is written.
+"""Find, fingerprint, read and check the source files before any row is written.
 
-`check` reports everything that is wrong; `read_training_set` and `read_test_set` refuse what it would report. The order in
-which training rows arrive and which of them are held out are decided here, by hashes of the rows alone.
+`check_source` reports every problem. `read_training_set` and `read_test_set` reject files with such problems. Hashes of the
+rows, and nothing else, decide the order in which training rows arrive and which of them are held out.
 """
 
 from collections.abc import Iterator
@@ -29,10 +29,10 @@ _CHUNK_ROWS = 8192
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The labelled training rows, checked. Texts stay in the file until they are asked for.
+    """The labelled training rows, checked. Texts stay in the file until a method needs them.
 
-    `table` holds index, productid, imageid (int64) and prdtypecode (int32), in file order; `order` lists its row numbers by
-    sample rank: `order[0]` is the row that arrives first.
+    `table` holds index, productid, imageid (int64) and prdtypecode (int32), in file order. `order` lists the row numbers of
+    `table` by sample rank: `order[0]` is the row that arrives first.
     """
 
     csv: CsvFile
@@ -46,22 +46,22 @@ class TrainingSet:
         return int(self.table.num_rows)
 
     def rows(self, first_rank: int, end_rank: int) -> pa.Table:
-        """The rows with first_rank <= sample_rank < end_rank, in that order, with texts, image_path, sample_rank and split."""
+        """Return the rows with first_rank <= sample_rank < end_rank in this order, with texts, image path, rank and split."""
         return self._rows(np.arange(first_rank, end_rank))
 
     def chunks(self, first_rank: int, end_rank: int) -> Iterator[pa.Table]:
-        """The same rows by productid, the order that suits an index on it, some thousands at a time."""
+        """Yield the rows of these ranks in chunks, ordered by productid: this order suits an index on productid."""
         ranks = self._ranks_by_productid(first_rank, end_rank)
         for start in range(0, len(ranks), _CHUNK_ROWS):
             yield self._rows(ranks[start : start + _CHUNK_ROWS])
 
     def labels(self, first_rank: int, end_rank: int) -> pa.Table:
-        """Their productid and prdtypecode, by productid."""
+        """Return productid and prdtypecode of the rows with these ranks, ordered by productid."""
         rows = self.table.select(["productid", "prdtypecode"])
         return rows.take(pa.array(self.order[self._ranks_by_productid(first_rank, end_rank)]))
 
     def holdout(self) -> pa.Table:
-        """All rows of the file that are held out, in the order of their sample rank."""
+        """Return all held-out rows of the file, ordered by sample rank."""
         chunks = [rows.filter(pc.equal(rows["split"], "holdout")) for rows in self.chunks(0, self.total_rows)]
         return pa.concat_tables(chunks).sort_by("sample_rank").combine_chunks()
 
@@ -90,13 +90,13 @@ def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
 
 
 def fingerprints(directory: Path) -> dict[str, str]:
-    """SHA-256 of each source file there, by name."""
+    """Return the SHA-256 of each source file in a directory, by file name."""
     paths = [directory / name for name in (X_TRAIN, Y_TRAIN, X_TEST, Y_TEST)]
     return {path.name: sha256_of(path) for path in paths if path.is_file()}
 
 
 def check_source(directory: Path) -> list[Problem]:
-    """Everything that is wrong with the source files of a directory; an empty list says that they can be loaded."""
+    """Return every problem of the source files in a directory. If the list is empty, the files can be loaded."""
     problems: list[Problem] = []
     pairs = [(X_TRAIN, Y_TRAIN), (X_TEST, Y_TEST if (directory / Y_TEST).is_file() else None)]
     for products, labels in pairs:
@@ -108,25 +108,25 @@ def check_source(directory: Path) -> list[Problem]:
 
 
 def read_training_set(directory: Path, random_seed: int, holdout_percentage: int) -> TrainingSet:
-    """X_train.csv and Y_train.csv, joined by their index.
+    """Read X_train.csv and Y_train.csv, joined by their index.
 
     Raises:
-        BadSourceError: with every problem of the two files.
+        BadSourceError: the two files have problems; the error lists all of them.
     """
     csv, table = _read_pair(directory, X_TRAIN, Y_TRAIN)
     productids = table["productid"].to_numpy()
     hashes = keys(productids, random_seed, Salt.SAMPLE)
     order = np.argsort(hashes)
-    if (hashes[order][1:] == hashes[order][:-1]).any():  # all but impossible, and still decided: by the id
+    if (hashes[order][1:] == hashes[order][:-1]).any():  # almost impossible; then the productid decides
         order = np.lexsort((productids, hashes))
     return TrainingSet(csv, table, order, random_seed, holdout_percentage)
 
 
 def read_test_set(directory: Path) -> pa.Table:
-    """X_test.csv in file order, with image_path and, where Y_test.csv exists, prdtypecode.
+    """Return X_test.csv in file order, with image_path, and with prdtypecode if Y_test.csv exists.
 
     Raises:
-        BadSourceError: with every problem of the files.
+        BadSourceError: the files have problems; the error lists all of them.
     """
     _, table = _read_pair(
         directory, X_TEST, Y_TEST if (directory / Y_TEST).is_file() else None, with_texts=True
@@ -135,7 +135,7 @@ def read_test_set(directory: Path) -> pa.Table:
 
 
 def image_paths(rows: pa.Table, folder: str) -> pa.Array:
-    """Where the challenge keeps each product's image, relative to DATA_PATH."""
+    """Return the path of each product's image in the challenge, relative to DATA_PATH."""
     names = [
         f"images/{folder}/image_",
         rows["imageid"].cast(pa.string()),
@@ -148,7 +148,7 @@ def image_paths(rows: pa.Table, folder: str) -> pa.Array:
 def _read_pair(
     directory: Path, products_name: str, labels_name: str | None, *, with_texts: bool = False
 ) -> tuple[CsvFile, pa.Table]:
-    """Products joined with their labels by index, in file order; raises BadSourceError with every problem of both."""
+    """Return products joined with their labels by index, in file order. Raise BadSourceError with all problems of both."""
     problems: list[Problem] = []
     parts = []
     for name, columns, read in (
@@ -201,7 +201,7 @@ def _labels(file: CheckedFile) -> pa.Table:
 def _matched_labels(
     products_file: CheckedFile, products: pa.Table, labels_file: CheckedFile, labels: pa.Table
 ) -> pa.ChunkedArray:
-    """The label of each product, in the products' order, int32."""
+    """Return the label of each product as int32, in the order of the products."""
     index, label_index = products["index"].to_numpy(), labels["index"].to_numpy()
     codes = labels["prdtypecode"].cast(pa.int32())
     if np.array_equal(index, label_index):

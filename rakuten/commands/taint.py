@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from db.source.csv_problems import shown
+from db.source.csv_problems import clip
 from rakuten.console import wide_console
 from rakuten.provenance import taint as lookup
 from rakuten.session import open_session
@@ -45,7 +45,7 @@ def _line(entry: dict[str, Any], productid: int) -> str:
         batch = f"outside any batch, first in {batch}"
     made = ""
     if entry["operation_type"] != "DELETE" and entry["table_name"] == "products":
-        title = shown(entry["designation"])
+        title = clip(entry["designation"])
         made = (
             f": {entry['split']}, {title!r}"  # what cannot be printed is escaped: it is to reach no terminal
         )

@@ -1,4 +1,4 @@
-"""A synthetic data set in the Rakuten challenge's format, for demos, tests and benchmarks without the real data."""
+"""Generate a data set in the format of the Rakuten challenge, for demos, tests and benchmarks without the real data."""
 
 from db.source.synthetic.generate import generate
 

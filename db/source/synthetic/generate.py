@@ -1,6 +1,6 @@
-"""Write a synthetic data set in the challenge's format.
+"""Write a synthetic data set in the format of the challenge.
 
-Memory holds a few numbers for each row, and the texts of one chunk.
+The memory in use is a few numbers for each row, and the texts of one chunk.
 """
 
 import csv
@@ -27,7 +27,7 @@ _PRODUCT_IDS: Final = (100_000, 4_300_000_000)
 _IMAGE_IDS: Final = (1_000_000_000, 1_330_000_000)
 
 _X_TRAIN: Final = "X_train.csv"
-# In the order in which they appear: whoever sees X_train.csv sees a complete data set.
+# The files appear in this order. X_train.csv is the last, so the data set is complete if this file exists.
 _FILES: Final = ("Y_train.csv", "X_test.csv", "Y_test.csv", _X_TRAIN)
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -35,7 +35,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class _Split:
-    """One of the two parts of the data set: the class (position in `CODES`) of each row, and its rank by product id."""
+    """The training or the test part of the data set: for each row its class (a position in `CODES`) and rank by product id."""
 
     name: str
     first_index: int
@@ -59,11 +59,11 @@ def generate(
     The same rows, test_rows and seed give the same CSV bytes on any machine.
 
     Args:
-        out: made if missing; the files appear in it only when all are complete, X_train.csv last.
-        rows: training rows, 27 at least; the classes have the challenge's proportions.
-        seed: 0 or more.
-        test_rows: by default in the challenge's proportion to `rows`.
-        progress: called after each chunk with the rows written so far and the rows to write.
+        out: the directory, created if it is missing. The files appear only when all are complete, X_train.csv last.
+        rows: the number of training rows, at least 27. The classes have the same proportions as in the challenge.
+        seed: the seed of all random draws, 0 or more.
+        test_rows: the number of test rows. By default, the proportion to `rows` is the same as in the challenge.
+        progress: called after each chunk with the number of rows written so far and the number of all rows.
 
     Raises:
         BadInputError: a number is out of range, or `out` already holds a data set.
@@ -102,15 +102,15 @@ def _check(out: Path, rows: int, test_rows: int, seed: int) -> None:
     for file in _FILES:
         if (out / file).exists():
             raise BadInputError(
-                f"{out / file} exists, and generated data never replaces other data",
+                f"{out / file} exists, and generated data never replaces existing data",
                 remedy=f"generate into another directory, or move {', '.join(_FILES)} away first",
             )
 
 
 def class_counts(rows: int, *, at_least: int) -> Integers:
-    """Rows of each class of `CODES` in the challenge's proportions, rounded by largest remainder.
+    """Return the number of rows of each class in `CODES`, in the proportions of the challenge, rounded by largest remainder.
 
-    Classes that would have fewer than `at_least` rows are topped up from the largest class.
+    A class that would have fewer than `at_least` rows takes the missing rows from the largest class.
     """
     shares = np.array([CATEGORIES[code].training_rows for code in CODES], dtype=np.int64)
     counts, remainders = np.divmod(shares * rows, shares.sum())
@@ -135,7 +135,7 @@ def _splits(rows: int, test_rows: int, draws: Draws) -> tuple[_Split, _Split]:
 def _write_rows(
     folder: Path, split: _Split, all_rows: int, writer: TextWriter, draws: Draws
 ) -> Iterator[int]:
-    """Write X and Y of one split; yield the number of rows after each chunk."""
+    """Write the X and Y files of one split. After each chunk, yield the number of its rows."""
     with (
         (folder / f"X_{split.name}.csv").open("w", encoding="utf-8", newline="") as x_file,
         (folder / f"Y_{split.name}.csv").open("w", encoding="utf-8", newline="") as y_file,
@@ -158,9 +158,9 @@ def _write_rows(
 
 
 def _ids(ranks: Integers, all_rows: int, bounds: tuple[int, int], draws: Draws) -> Integers:
-    """Ids within `bounds`, unique because each rank has a range of its own.
+    """Return ids within `bounds`. They are unique, because each rank has its own range of ids.
 
-    Product and image ids rise together, as they do in a shop that numbers both as they come.
+    Product ids and image ids rise together, as in a shop that numbers both in order of arrival.
     """
     low, high = bounds
     width = (high - low) // all_rows

@@ -1,4 +1,4 @@
-"""Titles and descriptions of synthetic products, a chunk at a time."""
+"""Write the titles and descriptions of synthetic products, one chunk of products at a time."""
 
 from html.entities import codepoint2name
 from typing import Final
@@ -21,7 +21,7 @@ SHORTEST_TITLE: Final = 11
 LONGEST_TITLE: Final = 250
 LONGEST_DESCRIPTION: Final = 12_000
 
-# How a description is laid out: (percent, before the text, between sentences, after the text).
+# The layouts of a description: (percent of descriptions, before the text, between sentences, after the text).
 _LAYOUTS: Final = (
     (34, "", " ", ""),
     (24, "", "<br />", ""),
@@ -32,7 +32,7 @@ _LAYOUTS: Final = (
 )
 _ENTITIES: Final = {code: f"&{name};" for code, name in codepoint2name.items() if code >= ord("\xa0")}
 _ESCAPES: Final = {ord("&"): "&amp;", ord("'"): "&#39;", ord('"'): "&#34;"}
-# How special characters are written: (percent, translation, what stands before a colon).
+# The spellings of special characters: (percent of descriptions, translation, the space before a colon).
 _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
     (50, {}, " "),
     (40, _ESCAPES, " "),
@@ -40,13 +40,13 @@ _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
 )
 _TITLE_CASES: Final = ((65, str.title), (27, str), (5, str.upper), (3, str.lower))
 _ESCAPED_TITLES = 0.06
-# From one sentence template to the next: primes above the number of templates, so that none comes twice before
-# all have come once.
+# The step from one sentence template to the next. The steps are primes above the number of templates, so that no template
+# repeats before all templates were used.
 _STEPS: Final = np.array([101, 103, 107, 109, 113, 127])
 
 
 class TextWriter:
-    """Draws the texts of products whose class is given as a position in `CODES`."""
+    """A writer of random product texts. The class of each product is given as a position in `CODES`."""
 
     def __init__(self, vocabulary: Vocabulary, draws: Draws) -> None:
         self._vocabulary = vocabulary
@@ -56,7 +56,7 @@ class TextWriter:
         self._no_description = np.array([vocabulary.classes[str(code)]["no_description"] for code in CODES])
 
     def write(self, classes: Integers) -> tuple[list[str], list[str | None]]:
-        """The titles and the descriptions (None where there is none) of products of these classes."""
+        """Return the titles and descriptions of products of these classes. Some products have no description (None)."""
         topics, fixed = self._topics(classes), fixed_numbers(self._draws, len(classes))
         percent, title_language, description_language = self._languages
         row = self._draws.choose(percent, len(classes))
@@ -71,7 +71,7 @@ class TextWriter:
         return titles, descriptions
 
     def _topics(self, classes: Integers) -> Integers:
-        """The classes that the texts are about: sellers put some products in the wrong class, mostly a near one."""
+        """Return the class that each text is about. Sellers put some products in a wrong class, mostly a similar one."""
         size = len(classes)
         counts = np.array([CATEGORIES[code].training_rows for code in CODES])
         anything = self._draws.choose(counts, size)
@@ -119,7 +119,7 @@ class TextWriter:
         return counts
 
     def _repeat_some(self, texts: list[str], classes: Integers, share: float) -> None:
-        """Give a share of the products the text of an earlier product of their class."""
+        """Replace the texts of a share of the products by the text of an earlier product of the same class."""
         order = np.argsort(classes, kind="stable")
         start_of_class = np.searchsorted(classes[order], classes[order])
         earlier = np.arange(len(order)) - start_of_class
@@ -139,7 +139,7 @@ def _lay_out(sentences: list[str], layout: int, encoding: int) -> str:
 
 
 def _language_table(vocabulary: Vocabulary) -> tuple[Integers, Integers, Integers]:
-    """Percent, language of the title and language of the description; "fr_en" is French, then English."""
+    """Return three arrays: percent, language of the title, language of the description. "fr_en" is French, then English."""
     percents = vocabulary.mix["languages"]
     pairs = [(name.split("_")[0], name.split("_")[-1]) for name in percents]
     positions = np.array(
@@ -149,7 +149,10 @@ def _language_table(vocabulary: Vocabulary) -> tuple[Integers, Integers, Integer
 
 
 def _neighbour_table(vocabulary: Vocabulary) -> tuple[Integers, npt.NDArray[np.float64]]:
-    """The neighbours of each class (classes x most neighbours, padded with -1), and the share put among them."""
+    """Return the similar classes of each class, and the share of products that are put into one of these.
+
+    The shape of the similar classes is (classes, most neighbours of any class), padded with -1.
+    """
     neighbours: list[list[int]] = []
     misplaced = []
     for code in CODES:

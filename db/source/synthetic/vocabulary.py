@@ -1,7 +1,7 @@
-"""The words of the synthetic products, compiled so that many texts can be drawn with array operations.
+"""Compile the words of the synthetic products, so that array operations can draw many texts at once.
 
-A template such as "{item} {detail} - {brand}" becomes a row of pieces, and each piece a range of the one list of
-phrases (a literal is a range of length 1). Drawing a text is drawing one phrase from each range.
+A template such as "{item} {detail} - {brand}" becomes a row of pieces. Each piece is a range in a single list of phrases. A
+literal is a range of length 1. A text is drawn by drawing one phrase from each range.
 """
 
 import tomllib
@@ -20,14 +20,14 @@ from shared.categories import CATEGORIES
 
 CODES: Final = tuple(sorted(CATEGORIES))
 LANGUAGES: Final = ("fr", "en", "de")
-# Numbers below this choose templates and phrases, modulo how many there are.
+# Random numbers below this bound choose templates and phrases, modulo the number of choices.
 MOST_CHOICES: Final = 2**31
 
 # How often a class's own words are drawn, compared with the words that it shares.
 _CLASS_WORD_WEIGHT = 2
 _CLASS_BRAND_WEIGHT = 3
 
-# What is said twice of one product is the same twice: its title and all sentences draw the same phrase for these.
+# The title and all sentences of a product draw the same phrase for these slots, so that they do not contradict each other.
 _FIXED_SLOTS: Final = ("item", "brand", "colour", "material", "size", "weight", "reference", "condition")
 
 Toml: TypeAlias = Mapping[str, Any]
@@ -37,7 +37,10 @@ Range: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Products:
-    """What the texts of products are drawn for: positions in `CODES` and `LANGUAGES`, and a number for each fixed slot."""
+    """The products to write texts for.
+
+    `topic` and `language` are positions in `CODES` and `LANGUAGES`. `fixed` has a random number for each fixed slot.
+    """
 
     topic: Integers
     language: Integers
@@ -51,8 +54,8 @@ class Products:
 class TemplateTable:
     """The templates of one kind of text.
 
-    `piece_start` and `piece_size` (templates x pieces) are ranges of `phrases`; `piece_fixed` is the position in
-    `_FIXED_SLOTS`, or -1. `first` and `count` (classes x languages) are ranges of templates.
+    `piece_start` and `piece_size` (templates x pieces) are ranges in `phrases`. `piece_fixed` is a position in `_FIXED_SLOTS`,
+    or -1. `first` and `count` (classes x languages) are ranges in the list of templates.
     """
 
     phrases: npt.NDArray[np.object_]
@@ -63,7 +66,7 @@ class TemplateTable:
     count: Integers
 
     def draw(self, draws: Draws, products: Products, choice: Integers) -> list[str]:
-        """One text for each of `products`, from the template that `choice` (0 or more) comes to there."""
+        """Return one text for each product. `choice` (0 or more), modulo the number of templates, selects the template."""
         cell = products.topic, products.language
         template = self.first[cell] + choice % self.count[cell]
         size = self.piece_size[template]
@@ -76,7 +79,7 @@ class TemplateTable:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The three kinds of text, and the proportions they are mixed in (tables `mix`, `groups`, and classes by code)."""
+    """The templates of the three kinds of text, and their proportions (tables `mix`, `groups`, and `classes` by code)."""
 
     titles: TemplateTable
     ambiguous_titles: TemplateTable
@@ -87,7 +90,7 @@ class Vocabulary:
 
 
 def fixed_numbers(draws: Draws, size: int) -> Integers:
-    """The numbers that decide a product's own item, brand, colour and so on."""
+    """Draw the numbers that decide the item, brand, colour and so on of each product."""
     return draws.below(MOST_CHOICES, (size, len(_FIXED_SLOTS)))
 
 
@@ -110,8 +113,8 @@ def read_vocabulary() -> Vocabulary:
             + language["commerce_sentences"]
             + goods_only
         )
-        around = [group[name] for group in shared["groups"].values() if code in group["codes"]]
-        pools.append(built | language["words"] | _class_pools(own, own[name], around, built["name"]))
+        groups = [group[name] for group in shared["groups"].values() if code in group["codes"]]
+        pools.append(built | language["words"] | _class_pools(own, own[name], groups, built["name"]))
     return Vocabulary(
         titles=_compile(titles, pools),
         ambiguous_titles=_compile(ambiguous, pools),
@@ -127,10 +130,10 @@ def _read_toml(name: str) -> Toml:
 
 
 def _with_tails(heads: list[str], tails: list[str]) -> list[str]:
-    """Each title pattern with each ending that does not say the same again."""
-    said_once = {*_FIXED_SLOTS, "year", "person"}
+    """Join each title pattern with each ending, except an ending that would repeat a slot of the pattern."""
+    unique_slots = {*_FIXED_SLOTS, "year", "person"}
     return [
-        head + tail for head, tail in product(heads, tails) if not _slots(head) & _slots(tail) & said_once
+        head + tail for head, tail in product(heads, tails) if not _slots(head) & _slots(tail) & unique_slots
     ]
 
 
@@ -138,20 +141,20 @@ def _slots(template: str) -> set[str]:
     return {slot for _, slot, _, _ in Formatter().parse(template) if slot}
 
 
-def _class_pools(own: Toml, words: Toml, around: list[Toml], names: list[str]) -> Pools:
-    """The slots that a class fills: mostly from its `own` words, some from its groups' (`around`)."""
+def _class_pools(own: Toml, words: Toml, groups: list[Toml], names: list[str]) -> Pools:
+    """Return the words for the slots of a class: mostly words of the class itself, and some of the groups of the class."""
     return {
         "brand": own["brands"] * _CLASS_BRAND_WEIGHT + names[::251],
         **{
             slot: words[f"{slot}s"] * _CLASS_WORD_WEIGHT
-            + [word for group in around for word in group[f"{slot}s"]]
+            + [word for group in groups for word in group[f"{slot}s"]]
             for slot in ("item", "detail")
         },
     }
 
 
 def _built_pools(parts: Toml) -> Pools:
-    """The slots that need no language: numbers with units, and made-up names."""
+    """Return the words for the slots without a language: numbers with units, and made-up names."""
     names = ["".join(syllables) for syllables in product(*parts["syllables"])]
     sides = (20, 30, 45, 60, 75, 80, 90, 100, 120, 140, 160, 180, 200, 240)
     return {
@@ -174,7 +177,7 @@ def _built_pools(parts: Toml) -> Pools:
 
 
 class _Phrases:
-    """The one list of phrases; the same words are stored once."""
+    """The list of all phrases. Equal lists of words are stored only once."""
 
     def __init__(self) -> None:
         self.phrases: list[str] = []
@@ -189,7 +192,7 @@ class _Phrases:
 
 
 def _compile(templates: list[list[str]], pools: list[Pools]) -> TemplateTable:
-    """Compile the templates of each (class, language), with the words that their slots stand for there."""
+    """Compile the templates of each class and language. `pools` gives the words for their slots."""
     phrases = _Phrases()
     padding = (*phrases.range_of([""]), -1)
     rows = [
@@ -212,7 +215,7 @@ def _compile(templates: list[list[str]], pools: list[Pools]) -> TemplateTable:
 
 
 def _pieces(template: str, pools: Pools, phrases: _Phrases) -> Iterator[tuple[int, int, int]]:
-    """Start, size and fixed slot of each piece."""
+    """Yield the start, size and fixed slot of each piece of a template."""
     for literal, slot, _, _ in Formatter().parse(template):
         if literal:
             yield (*phrases.range_of([literal]), -1)
