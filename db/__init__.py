@@ -1,1 +1,1 @@
-"""The source files, PostgreSQL and the weekly load."""
+"""Read the source files, and load them into PostgreSQL week by week."""

@@ -76,8 +76,8 @@ class ArrowConnection:
         """Run one SELECT statement and yield its rows in record batches of about a megabyte.
 
         Args:
-            statement: the SQL text. It reads the parameter `name` as `current_setting('rakuten_read.name')`. The reason:
-                ADBC holds the whole result of a statement with bound parameters in memory, and streams all others.
+            statement: the SQL text. It reads the parameter `name` as `current_setting('rakuten_read.name')`. It must not use
+                bound parameters: ADBC would then hold the whole result in memory instead of streaming it.
             parameters: the values of the parameters. `set_config` stores them in the session before the statement runs.
 
         Raises:

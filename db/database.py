@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Database:
-    """The address of the database. `embedded` is None if POSTGRES_HOST names a server."""
+    """A database and the way to connect to it. `embedded` is None if POSTGRES_HOST names a server."""
 
     settings: Settings
     embedded: EmbeddedPostgres | None
@@ -38,7 +38,8 @@ class Database:
     def conninfo(self, role: Role) -> str:
         """Return the connection string for a role.
 
-        The embedded database has a login for each role. Any other server has the login POSTGRES_USER, a member of the role.
+        The embedded database has a login for each role. On any other server, all roles use the login POSTGRES_USER,
+        which must be a member of the role.
         """
         settings = self.settings
         if self.embedded is not None:

@@ -68,7 +68,7 @@ class Account:
         )
 
     def chown(self, path: Path) -> None:
-        """Make this account the owner of `path`, unless it is the account of this process."""
+        """Change the owner of `path` to this account. Do nothing if this process has the same account."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 

@@ -150,7 +150,7 @@ class Cluster:
         ]
 
     def _write_new_password(self, programs: Programs) -> None:
-        self._password_path.unlink(missing_ok=True)  # a killed process may have left one
+        self._password_path.unlink(missing_ok=True)  # a killed process may have left this file
         descriptor = os.open(self._password_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))

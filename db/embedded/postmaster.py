@@ -17,7 +17,7 @@ import psutil
 from db.embedded.waiting import poll
 from shared.errors import DatabaseUnavailableError
 
-# Tells other processes the owner, on the server's command line. PostgreSQL accepts and ignores a custom setting.
+# Other processes find the owner's pid under this name on the server's command line. PostgreSQL ignores a custom setting.
 OWNER_SETTING = "embedded.owner_pid"
 
 _FAST_SHUTDOWN_TIMEOUT_S = 30
@@ -105,7 +105,7 @@ def shut_down(send: Callable[[signal.Signals], None], has_ended: Callable[[], bo
 
 
 def _read_pid_file(data: Path) -> _PidFile | None:
-    """Read the pid file of a server. PostgreSQL's miscadmin.h documents its lines. A starting server adds the last lines."""
+    """Read a server's pid file. PostgreSQL's miscadmin.h documents its lines. A server adds the last lines while it starts."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
         pid = int(lines[0])

@@ -42,10 +42,10 @@ _FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "log
 _START_TIMEOUT_S = 120  # a crash recovery is part of a start
 _START_INTERVAL_S = 0.5
 _PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl itself ends after _START_TIMEOUT_S
-_LOCK_TIMEOUT_S = 600  # the holder may run initdb and wait for starts and stops
+_LOCK_TIMEOUT_S = 600  # the process that holds the lock may run initdb and wait for starts and stops
 
-# Another try may succeed. The first fault: another program has taken the free port meanwhile. The second, without /proc: the
-# backends of a killed server still run.
+# Another try may succeed after these faults: another program has just taken the free port, or (without /proc) backends of a
+# killed server still run.
 _TRANSIENT_FAULTS = re.compile("Address already in use|pre-existing shared memory block")
 
 _Launch = Callable[[], Postmaster | None]
@@ -198,7 +198,7 @@ class EmbeddedPostgres:
         return self
 
     def _find_serving(self) -> Postmaster | None:
-        """Return the server to attach to once it accepts connections, or None. First wait for the end of a stopping server."""
+        """Return the running server, or None. Wait while a server starts or stops."""
         postmaster = find_postmaster(self._cluster.data)
         if postmaster is not None and postmaster.orphaned:
             self._shut_down(postmaster)

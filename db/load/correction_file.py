@@ -1,4 +1,4 @@
-"""Read the file of a correction, which updates, deletes or inserts products, and check the file by itself.
+"""Read the file of a correction, which updates, deletes or inserts products. Check everything that needs no database.
 
 Each line is for one product and has its `productid`. `operation` is update, delete or insert. Without this column, every
 line is an update. An update sets the columns that the file has; an empty field sets null. Other columns keep their values.
@@ -131,7 +131,7 @@ def _check_fields(file: CheckedFile, text: pa.Table, operations: pa.ChunkedArray
     for column in (name for name in text.column_names if name not in {"productid", "operation"}):
         empty = text[column].is_null()
         if column in _NEVER_EMPTY:
-            remedy = "fill it in; a row that keeps its value belongs in a file without this column"
+            remedy = "fill it in; to keep the old value, use a file without this column"
             file.report(rows_where(pc.and_(updates, empty)), column, f"{column} may not be empty", remedy)
         given = rows_where(pc.and_(deletions, pc.invert(empty)))
         file.report(

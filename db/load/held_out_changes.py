@@ -2,7 +2,8 @@
 
 `holdout_df` comes from the source file and never changes. A product in `holdout_df` is never trained on, even if its text
 changes. The same holds for every product that once had the split 'holdout'. A training product gets the split 'holdout' when
-its text changes to one that is held out. So no dataset holds a product of the holdout, nor a near-duplicate of such a product.
+its new text belongs to a held-out group of near-duplicates. So no dataset holds a product of the holdout, nor a near-duplicate
+of such a product.
 """
 
 from typing import Any
@@ -34,7 +35,7 @@ def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
 
 
 def hold_out_changes(connection: Connection, batch_id: int) -> int:
-    """Hold out the products that were changed since the last batch and are due for the holdout. Return how many.
+    """Find the products changed since the last batch, and hold out those that `due_for_holdout` selects. Return how many.
 
     Rows that this batch inserted from its file are not checked again. A batch that is not running accepts no changes, so
     return 0 for such a batch.

@@ -37,7 +37,7 @@ class LoadRun:
             self._emit(State.START, batch.started_at, batch)
 
     def ended(self, error: BaseException | None) -> None:
-        """Emit COMPLETE, FAIL or ABORT, if the load has ended. `error` is the exception that ended it in this process."""
+        """Emit COMPLETE or FAIL if the tables show it, or ABORT if `error` has ended a load that was claimed here."""
         if (batch := self._batch()) is None:
             return
         now = datetime.now(UTC)
@@ -61,7 +61,7 @@ class LoadRun:
         if self._batch_id is None or not self._emitter.enabled:
             return None
         try:
-            self._connection.rollback()  # after a failed statement PostgreSQL rejects every other
+            self._connection.rollback()  # PostgreSQL rejects every statement after a failed one
             batch = read_batch(self._connection, self._batch_id)
             self._connection.rollback()
         except (psycopg.Error, LookupError) as error:

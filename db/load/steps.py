@@ -1,4 +1,4 @@
-"""Load one week in four steps. Airflow runs each step as a task, and `rakuten load` runs one after the other.
+"""Load one week in four steps. Airflow runs each step as a task. `rakuten load` runs the steps one after the other.
 
     check_current_state -> load_increment -> validate_data_load -> complete_batch
 
@@ -102,7 +102,7 @@ def load_increment(
 ) -> LoadResult:
     """Claim the batch of a week, then send its rows with COPY: all rows or none.
 
-    A row of an earlier attempt may have been changed or deleted since, which was a correction. The load leaves it so.
+    If somebody changed or deleted a row of an earlier attempt, the load keeps this change, because it was a correction.
 
     Args:
         connection: a connection of the loader.
@@ -111,7 +111,8 @@ def load_increment(
         on_claim: called with the id of the batch after the claim is committed, before any row is sent.
 
     Raises:
-        LoadError: another load is running, or PostgreSQL rejected a statement. The load has written no rows.
+        LoadError: another load is running, or PostgreSQL rejected a statement. In the second case, the batch is now 'failed'
+            and holds no rows.
     """
     started = time.monotonic()
     batch_id = _claim(connection, plan)
@@ -166,7 +167,7 @@ def complete_batch(connection: Connection, batch_id: int) -> None:
     """Complete and seal the batch (the seal: a digest chained to the batch before). A trigger notifies the snapshot listener.
 
     A complete batch never changes. Changes that were made outside any batch since the last one become part of this batch. If
-    such a change gives a product a text that is held out, the product is held out from now on.
+    such a change gives a product a text that must be held out, the product is held out from now on.
     """
     with (
         translate_errors(f"batch {batch_id}", busy="a writer keeps products or labels locked"),

@@ -16,7 +16,7 @@ from shared.errors import Problem
 # In characters: eight times the longest text of the challenge. A constraint of the table `products` has the same number.
 LONGEST_TEXT: Final = 100_000
 
-# Numbers with so many digits fit the PostgreSQL columns: bigint for ids, integer for codes.
+# The largest number of digits that fits each PostgreSQL column: bigint for ids, integer for codes.
 _DIGITS: Final = {INDEX: 18, "productid": 18, "imageid": 18, "prdtypecode": 9}
 _FIX: Final = "correct the value in the source file, or remove the row from X and Y"
 
@@ -53,7 +53,7 @@ class CheckedFile:
             self.problems.append(Problem(self.path.name, self.line(row), clip(value), why, remedy))
 
     def integers(self, block: Block, column: str, *, may_be_empty: bool = False) -> pa.ChunkedArray:
-        """Return the column as int64. Report values that are not numbers, and make them null. An empty value may be allowed."""
+        """Return the column as int64. Report a value that is no such number, and make it null. `may_be_empty` allows null."""
         text = block.text[column]
         whole = pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), _DIGITS[column]))
         whole = pc.fill_null(whole, may_be_empty)

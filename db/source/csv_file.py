@@ -45,13 +45,13 @@ class Block:
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A CSV file whose rows were found by `open_csv`.
+    """A CSV file after `open_csv` has found where its rows begin.
 
     Attributes:
         path: the path of the file.
         columns: the names of the columns to read.
         header: the names of all columns of the file.
-        starts: the byte offset where each row begins, and the one where the last row ends, shape (rows + 1,), int64.
+        starts: the byte offsets where each row begins and where the last row ends, shape (rows + 1,), int64.
         version: the size of the file and the time of its last change.
     """
 
@@ -66,7 +66,7 @@ class CsvFile:
         return len(self.starts) - 1
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all rows in file order, some megabytes at a time. Only after the last block is it certain that the file is valid.
+        """Yield all rows in file order, some megabytes at a time. The file is known to be valid only after the last block.
 
         Raises:
             BadSourceError: a row is empty, is not UTF-8 or has more or fewer fields than the header, or the file is truncated.
@@ -106,7 +106,7 @@ class CsvFile:
         return self._parse(self._read(ranges), len(numbers)).select(self.columns)
 
     def _read(self, ranges: Iterable[tuple[int, int]]) -> bytes:
-        """Return the header and the bytes in these ranges. Mapping the file would count every page read as memory in use."""
+        """Return the header and the bytes in these ranges. No memory mapping is used: mapped pages would count as memory."""
         with self.path.open("rb", buffering=0) as file:
             descriptor = file.fileno()
             if _version(os.fstat(descriptor)) != self.version:

@@ -1,4 +1,4 @@
-"""Find the problems of a CSV file and their lines. Python's reader is used: it is slow, but it knows the line numbers.
+"""Find the problems of a CSV file and their lines. Python's reader is slow, but it knows the line numbers.
 
 LF, CRLF and CR end a line, also inside quotes.
 """
@@ -43,7 +43,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_names(path: Path) -> tuple[list[str], bool]:
-    """Return the names of the columns, and whether anything follows the header. Raise UnicodeDecodeError if not UTF-8."""
+    """Return the names of the columns, and whether anything follows the header. Raise UnicodeDecodeError if it is not UTF-8."""
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
         return next(csv.reader(file), []), bool(file.read(1))

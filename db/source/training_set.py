@@ -46,11 +46,14 @@ class TrainingSet:
         return int(self.table.num_rows)
 
     def rows(self, first_rank: int, end_rank: int) -> pa.Table:
-        """Return the rows with first_rank <= sample_rank < end_rank in this order, with texts, image path, rank and split."""
+        """Return the rows with first_rank <= sample_rank < end_rank, in this order.
+
+        The rows have the columns of `table`, the texts, image_path, sample_rank and split.
+        """
         return self._rows(np.arange(first_rank, end_rank))
 
     def chunks(self, first_rank: int, end_rank: int) -> Iterator[pa.Table]:
-        """Yield the rows of these ranks in chunks, ordered by productid: this order suits an index on productid."""
+        """Yield the rows of these ranks in chunks, ordered by productid. This order suits the index on productid."""
         ranks = self._ranks_by_productid(first_rank, end_rank)
         for start in range(0, len(ranks), _CHUNK_ROWS):
             yield self._rows(ranks[start : start + _CHUNK_ROWS])
