@@ -114,7 +114,7 @@ def disagreements(
     for batch in batches:
         if batch.state != "finished" or batch.run_id is None:
             continue
-        if batch.run_id not in finished and tracking.counting_run(batch.run_id) is None:
+        if batch.run_id not in finished and tracking.valid_run(batch.run_id) is None:
             yield Disagreement(Mismatch.MISSING, stage, batch.run_id, batch.batch_id, batch.batch_name)
         elif batch.model_version is not None and not _is_registered(tracking, batch):
             yield Disagreement(Mismatch.UNREGISTERED, stage, batch.run_id, batch.batch_id, batch.batch_name)

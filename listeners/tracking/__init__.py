@@ -1,1 +1,1 @@
-"""Runs and registered models in MLflow."""
+"""Write runs and registered models to MLflow, and read them again."""

@@ -1,4 +1,7 @@
-"""What besides the data decides a result: code, libraries, settings and machine. Every run records it, for reproducing."""
+"""Describe the environment of a run: code, libraries, settings and machine. Together with the data they decide a result.
+
+Every run records its environment, so that a rebuild with another result can name what has changed.
+"""
 
 import hashlib
 import importlib.metadata
@@ -12,9 +15,9 @@ from shared.config import Settings
 
 _GIT_DEADLINE_S: Final = 10.0
 _PACKAGES: Final = ("db", "listeners", "rakuten", "shared")
-# the settings that choose rows or seed algorithms; the others say where things are
+# These settings choose rows or seed algorithms. The other settings say where things are, and do not change a result.
 _DECISIVE_SETTINGS: Final = ("random_seed", "holdout_percentage", "balancing_strategy")
-# the packages that compute a result, or write it: what most likely explains a difference first
+# These packages compute or write a result. The most likely cause of a difference comes first.
 _DECISIVE_PACKAGES: Final = (
     "pyarrow",
     "numpy",
@@ -27,7 +30,7 @@ _DECISIVE_PACKAGES: Final = (
 
 
 def environment(settings: Settings) -> dict[str, Any]:
-    """What environment.json of a run says: `code`, `settings`, `packages` (every installed version) and `platform`."""
+    """Return the content of a run's environment.json: `code`, `settings`, `packages` (every version) and `platform`."""
     return {
         "code": _code(settings.git_commit),
         "settings": {name: getattr(settings, name) for name in _DECISIVE_SETTINGS},
@@ -42,9 +45,9 @@ def environment(settings: Settings) -> dict[str, Any]:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What has changed between two environments, a line each, what most likely explains a difference first.
+    """Return the changes between two environments, one line per change, the most likely cause of another result first.
 
-    Of the settings nothing: who builds again takes the seed that the run recorded, and reads no other.
+    Settings are not compared: a rebuild uses the seed that the run recorded, and reads no other of these settings.
     """
     changed = []
     for kind in ("code", "platform", "packages"):
@@ -60,27 +63,27 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 @cache
 def packages() -> dict[str, str]:
-    """The version of every installed distribution, by name."""
+    """Return the version of every installed distribution, by name."""
     return {
         distribution.name.lower(): distribution.version
-        for distribution in sorted(importlib.metadata.distributions(), key=lambda one: one.name.lower())
+        for distribution in sorted(importlib.metadata.distributions(), key=lambda found: found.name.lower())
     }
 
 
 def _code(built_from: str | None) -> dict[str, Any]:
-    """The package's version and the commit: that of the checkout it runs from, or the one that an image was built from."""
+    """Return the package's version and its commit: the checkout's commit, or in an image the commit it was built from."""
     commit = _checkout() or {"git_commit": built_from, "git_dirty": None, "git_diff_sha256": None}
     return {"version": importlib.metadata.version("rakuten-pipeline"), **commit}
 
 
 @cache
 def _checkout() -> dict[str, Any] | None:
-    """The commit of the checkout that this code runs from, and the digest of what was changed since; None without one."""
+    """Return the commit of the checkout that this code runs from, and a digest of changes since; None without a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     commit = _git(root, "rev-parse", "HEAD")
-    # packages only: notes and data beside them decide nothing
+    # Only the packages count: notes and data beside them do not change a result.
     changes = _git(root, "status", "--porcelain", "--", *_PACKAGES)
     difference = _git(root, "diff", "HEAD", "--", *_PACKAGES) if changes else None
     return {
@@ -94,7 +97,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     try:
         # safe.directory: in a container the checkout may belong to another user
         answer = subprocess.run(
-            ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments],  # noqa: S607  found as the shell finds it
+            ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments],  # noqa: S607  git is found through PATH
             capture_output=True,
             check=True,
             timeout=_GIT_DEADLINE_S,
@@ -104,7 +107,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return answer.stdout
 
 
-# At import, which the fork server pays: no child reads hundreds of files on a wake-up's path, and what is recorded is the code
-# that was imported, whatever is checked out or edited later.
+# Both are called at import, in the fork server. So no child reads hundreds of files while a batch waits. And a run records the
+# code that was imported, even if somebody edits the checkout or checks out another commit later.
 packages()
 _checkout()

@@ -1,4 +1,4 @@
-"""The model registry: one version per run, and the alias `champion` on one of them."""
+"""Find and register model versions in MLflow: one version per run, and the alias `champion` on one version."""
 
 from contextlib import suppress
 
@@ -11,22 +11,22 @@ from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
 
 def champion(tracking: Tracking) -> ModelVersion | None:
-    """Return the version that carries the alias, or None if no model does."""
+    """Return the model version that has the alias `champion`, or None if no version has the alias."""
     return if_known(lambda: tracking.client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION))
 
 
 def versions_of(tracking: Tracking, run_id: str) -> list[ModelVersion]:
-    """Return the registered versions of a run's model."""
+    """Return the registered versions of the model that a run has logged."""
     condition = f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'"
     return list(tracking.client.search_model_versions(condition))
 
 
 def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
-    """Return the version of this run's model; register it if no earlier attempt has done so."""
+    """Return the registered version of a run's model; register the model if no earlier attempt has done so."""
     if versions := versions_of(tracking, run.info.run_id):
         return versions[0]
     if if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL)) is None:
-        with suppress(MlflowException):  # another worker was faster; any other reason comes again below
+        with suppress(MlflowException):  # another worker has just created it; any other error recurs below
             tracking.client.create_registered_model(REGISTERED_MODEL)
     model_uri = run.data.tags[Tag.MODEL_URI]
     return tracking.client.create_model_version(
@@ -34,5 +34,5 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
         model_uri,
         run_id=run.info.run_id,
         tags={name: run.data.tags[name] for name in (Tag.BATCH_ID, Tag.BATCH_COMPLETED_AT)},
-        model_id=model_uri.removeprefix("models:/"),  # a server rejects a logged model without it
+        model_id=model_uri.removeprefix("models:/"),  # an MLflow server rejects a logged model without its id
     )

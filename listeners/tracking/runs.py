@@ -1,7 +1,8 @@
-"""Runs in MLflow, published once: found if they exist, finished only while the claim stands.
+"""Publish each run to MLflow once, find the runs of earlier attempts, and read runs again.
 
-MLflow and PostgreSQL commit separately. A run is FINISHED before its batch is recorded; after a crash in between, the next attempt
-adopts that run instead of making another. Runs that a dead attempt left RUNNING are closed.
+MLflow and PostgreSQL commit separately. A run becomes FINISHED in MLflow before PostgreSQL records its batch. If the process
+crashes in between, the next attempt adopts the finished run and makes no second one. The next attempt also closes the runs
+that a crashed attempt left RUNNING. A worker may finish a run only while it holds the claim on the batch.
 """
 
 import fcntl
@@ -32,13 +33,13 @@ from shared.mlflow_names import Artifact, Tag
 logger = structlog.get_logger()
 
 _T = TypeVar("_T")
-_MOST_RUNS = 50_000  # MLflow's limit for one answer: a thousand years of weeks
+_SEARCH_LIMIT = 50_000  # MLflow's limit for one answer; at one run a week, about a thousand years
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
 _FIGURE_DPI = 100
 
 
 class Tracking:
-    """The MLflow that the settings name: a server, or sqlite and local artifacts under STATE_PATH."""
+    """Access to MLflow: the server that the settings name, or else a sqlite store with local artifacts under STATE_PATH."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -48,11 +49,11 @@ class Tracking:
         self._local = settings.mlflow_tracking_uri is None
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        with self._alone():
+        with self._sqlite_init_lock():
             self.client = MlflowClient(self.uri, self.uri)
 
     def experiment_id(self, name: str) -> str:
-        """The experiment of that name, made if it is missing."""
+        """Return the id of the experiment with this name; create the experiment if it is missing."""
         if name not in self._experiment_ids:
             self._experiment_ids[name] = self._find_or_create(name)
         return self._experiment_ids[name]
@@ -67,39 +68,35 @@ class Tracking:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return self._find_or_create(name)  # another worker was faster
+            return self._find_or_create(name)  # another worker has just created it
 
     def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
-        """The first finished run of that name with these tags that no later attempt has superseded."""
+        """Return the oldest finished run with this name and these tags that is not superseded, or None."""
         found = self._runs(experiment, run_name, "FINISHED", tags)
         return next((run for run in found if Tag.SUPERSEDED not in run.data.tags), None)
 
     def run(self, run_id: str) -> Run:
-        """A run, deleted or not.
-
-        Raises:
-            StageError: MLflow has none of that id.
-        """
+        """Return a run by its id, even if the run was deleted; raise StageError if MLflow has no run with this id."""
         if (run := self.run_if_any(run_id)) is None:
             raise StageError(
                 f"MLflow has no run {run_id}",
-                remedy="was it deleted, or is MLFLOW_TRACKING_URI another than the listeners'?",
+                remedy="check that MLFLOW_TRACKING_URI is the one the listeners use; if so, the run was purged from MLflow",
             )
         return run
 
     def run_if_any(self, run_id: str) -> Run | None:
-        """A run, deleted or not; None where MLflow has none of that id."""
+        """Return a run by its id, even if the run was deleted, or None if MLflow has no run with this id."""
         return if_known(lambda: self.client.get_run(run_id))
 
-    def counting_run(self, run_id: str) -> Run | None:
-        """The run, if it is finished and neither deleted nor superseded."""
+    def valid_run(self, run_id: str) -> Run | None:
+        """Return the run if it is finished and neither deleted nor superseded, otherwise None."""
         run = self.run_if_any(run_id)
         if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE or run.info.status != "FINISHED":
             return None
         return None if Tag.SUPERSEDED in run.data.tags else run
 
     def runs(self, experiment: str, tag: str) -> list[Run]:
-        """Every run of an experiment that has this tag, and is running, or finished and not superseded; oldest first."""
+        """Return the runs that have this tag and are not superseded: first running, then finished ones, each oldest first."""
         found: list[Run] = []
         if (known := self.client.get_experiment_by_name(experiment)) is None:
             return found
@@ -107,24 +104,24 @@ class Tracking:
             found += self.client.search_runs(
                 [known.experiment_id],
                 f"attributes.status = '{status}'",
-                max_results=_MOST_RUNS,
+                max_results=_SEARCH_LIMIT,
                 order_by=["attributes.start_time ASC"],
             )
         return [run for run in found if tag in run.data.tags and Tag.SUPERSEDED not in run.data.tags]
 
     def supersede(self, run_id: str) -> None:
-        """Mark a run as one that does not count; the tag comes first, so that no moment shows it as finished and counting."""
+        """Mark a run as superseded, then end it. The tag is set first, so that the run never appears as finished and valid."""
         self.client.set_tag(run_id, Tag.SUPERSEDED, "true")
         self.client.set_terminated(run_id, "KILLED")
 
     def download(self, run: Run, artifact: str, directory: Path) -> Path:
-        """One artifact of a run, as a local file.
+        """Download one artifact of a run and return its local path.
 
         Raises:
-            StageError: the run has no such artifact.
+            StageError: the run has no such artifact, or the artifact cannot be read.
         """
         try:
-            # from where they lie: by the run's id, MLflow would ask its database for the run twice, and for its models
+            # By the artifact URI: given the run's id, MLflow would read the run twice from its database, and its models too.
             artifacts = get_artifact_repository(run.info.artifact_uri, self.uri)
             directory.mkdir(parents=True, exist_ok=True)
             return Path(artifacts.download_artifacts(artifact, str(directory)))  # type: ignore[no-untyped-call]
@@ -142,16 +139,16 @@ class Tracking:
         require_claim: Callable[[], None],
         **identity: str,
     ) -> Iterator["Publication"]:
-        """A new run, FINISHED at the end of the block if the claim still stands, FAILED if anything is raised.
+        """Open a new run. Mark it FINISHED after the block if the claim still stands, or FAILED if the block raises an error.
 
         Args:
-            experiment: its name.
-            run_name: as the design says; several runs may carry it, one of them finished.
-            tags: of the run.
-            require_claim: raises FencedError when another worker has taken over.
-            **identity: the tags that make this the same piece of work as an earlier attempt's run.
+            experiment: name of the experiment.
+            run_name: name of the run. Several runs may carry the name, but only one of them is finished and valid.
+            tags: further tags of the run.
+            require_claim: raises FencedError if another worker has taken over the batch.
+            **identity: the tags that every attempt at this piece of work shares; they find the runs of earlier attempts.
         """
-        self._supersede_leftovers(experiment, run_name, identity)
+        self._supersede_abandoned_runs(experiment, run_name, identity)
         run = self.client.create_run(
             self.experiment_id(experiment), tags={**tags, **identity}, run_name=run_name
         )
@@ -165,30 +162,30 @@ class Tracking:
                 )
                 require_claim()
             except BaseException:
-                with suppress(MlflowException):  # the reason is what matters; a later attempt closes the run
+                with suppress(MlflowException):  # raise the first error; a later attempt closes the run
                     self.client.set_terminated(run.info.run_id, "FAILED")
                 raise
         self._finish(run.info.run_id)
 
     def record_of(self, run_id: str) -> dict[str, str]:
-        """Digests of a finished run, for PostgreSQL to keep: neither side can then be changed without the other's noticing.
+        """Return two digests of a finished run. PostgreSQL keeps them, so that a change on either side is detected.
 
-        `record_sha256` covers its params, metrics, tags and inputs, `manifest_sha256` the manifest of its artifacts.
+        `record_sha256` covers the run's params, metrics, tags and inputs; `manifest_sha256` covers its artifact manifest.
         """
         run = self.client.get_run(run_id)
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             manifest_sha256 = sha256_of(self.download(run, Artifact.MANIFEST, Path(scratch)))
         return {"record_sha256": record_sha256(run), "manifest_sha256": manifest_sha256}
 
-    def _supersede_leftovers(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
-        for leftover in self._runs(experiment, run_name, "RUNNING", identity):
-            logger.warning("closing the run of a dead attempt", run_id=leftover.info.run_id)
-            self.supersede(leftover.info.run_id)
+    def _supersede_abandoned_runs(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
+        for abandoned in self._runs(experiment, run_name, "RUNNING", identity):
+            logger.warning("closing the run of an earlier attempt", run_id=abandoned.info.run_id)
+            self.supersede(abandoned.info.run_id)
         if self.finished_run(experiment, run_name, **identity):
-            raise StageError(f"another attempt has just finished {run_name}; the next one adopts it")
+            raise StageError(f"another attempt has just finished run {run_name}; the next attempt adopts it")
 
     def _finish(self, run_id: str) -> None:
-        """Finish a run, unless a later attempt has superseded it while this one stalled between its last question and here."""
+        """Mark a run FINISHED, or KILLED if a later attempt superseded it while this one stalled after its last claim check."""
         self.client.set_terminated(run_id, "FINISHED")
         if Tag.SUPERSEDED in self.client.get_run(run_id).data.tags:
             self.client.set_terminated(run_id, "KILLED")
@@ -206,8 +203,8 @@ class Tracking:
         )
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two processes that open a new sqlite store at once would both create its tables."""
+    def _sqlite_init_lock(self) -> Iterator[None]:
+        """Hold a file lock while the sqlite store is created: two processes at once would both create its tables."""
         if not self._local:
             yield
             return
@@ -217,10 +214,10 @@ class Tracking:
             yield
 
 
-def if_known(question: Callable[[], _T]) -> _T | None:
-    """Ask MLflow for something that has a name or an id; return None if MLflow knows none of it."""
+def if_known(request: Callable[[], _T]) -> _T | None:
+    """Return MLflow's answer to a request for a named object, or None if MLflow does not know the name or id."""
     try:
-        return question()
+        return request()
     except MlflowException as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
@@ -228,18 +225,18 @@ def if_known(question: Callable[[], _T]) -> _T | None:
 
 
 def record_sha256(run: Run) -> str:
-    """SHA-256 of a run's name, params, metrics, tags and inputs; the mark `superseded` and a person's note are not part of it."""
+    """Return the SHA-256 of a run's name, params, metrics, tags and inputs, without the tag `superseded` and a user's note."""
     tags = {
         name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
     }
     used = run.inputs.dataset_inputs if run.inputs else []
-    inputs = sorted(json.dumps(one.to_dictionary(), sort_keys=True) for one in used)
+    inputs = sorted(json.dumps(entry.to_dictionary(), sort_keys=True) for entry in used)
     record = [run.info.run_name, run.data.params, run.data.metrics, tags, inputs]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 class Publication:
-    """A run in the making. Files are written to `scratch` and logged from there; `artifacts` has the SHA-256 of each."""
+    """A run that is being published. Write files to `scratch`, then log them; `artifacts` maps each file to its SHA-256."""
 
     def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
         self._client = client
@@ -254,7 +251,7 @@ class Publication:
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Params, metrics and tags in one call."""
+        """Log params, metrics and tags in one call to MLflow."""
         now_ms = time.time_ns() // 1_000_000
         self._client.log_batch(
             self.run_id,
@@ -268,7 +265,7 @@ class Publication:
         self.artifacts[path.name] = sha256_of(path)
 
     def logged_model(self, uri: str) -> None:
-        """Enter a model into the manifest that was logged by `log_model`, which does not say what it has written."""
+        """Add a logged model's files to the manifest. They are downloaded, as `log_model` does not say which files it wrote."""
         directory = Path(
             mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / Artifact.MODEL))
         )
@@ -289,7 +286,7 @@ class Publication:
         self.file(path)
 
     def dataset(self, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
-        """The dataset as an input of the run. The digest is ours: MLflow's own covers a part of the data only."""
+        """Log a dataset as an input of the run, with our own digest: MLflow's digest covers only a part of the data."""
         entity = Dataset(
             name=name,
             digest=digest[:_DIGEST_LENGTH],

@@ -80,7 +80,7 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
     """The run of one finished stage: its record, its batch, its files, and what it was made from."""
     result, name = recorded["result"], recorded["batch_name"]
     subject = f"{recorded['stage']} run {result['run_id']}"
-    run = tracking.counting_run(result["run_id"])
+    run = tracking.valid_run(result["run_id"])
     if run is None:
         yield Check(name, subject, "MLflow has no such finished run")
         return
@@ -107,7 +107,7 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
                 yield Check(recorded["batch_name"], f"record of {name}", problem)
     for name, record in first.items():
         subject = f"{name} run {record['run_id']}"
-        run = tracking.counting_run(record["run_id"])
+        run = tracking.valid_run(record["run_id"])
         if run is None:
             yield Check("", subject, "MLflow has no such finished run")
         else:
