@@ -1,1 +1,1 @@
-"""The snapshot stage: from a completed batch to a class-balanced dataset in MLflow."""
+"""The snapshot stage builds a class-balanced dataset from a completed batch and publishes it to MLflow."""

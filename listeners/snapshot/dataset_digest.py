@@ -1,14 +1,15 @@
-"""What a dataset is known by: a digest of its content, and a short proof that a product is in it.
+"""Compute the digest of a dataset's content, and make short proofs that a dataset holds a product.
 
-The SHA-256 of a parquet file changes with its writer; this digest changes with the content alone, whatever the order of the
-rows, the row groups or the compression. Anybody can compute it, from this definition:
+The SHA-256 of a parquet file changes with the program that wrote it. This digest changes only with the content: the order of
+rows, the row groups and the compression do not matter. Anybody can compute the digest from this definition:
 
-- A row is encoded as its columns in order, each as the length of its bytes, in 4, and the bytes; the length is -1 for null.
-  Texts are UTF-8, numbers have 8 bytes, all is big-endian. (PostgreSQL's binary COPY, where it says bigint and text.)
-- A class is a Merkle tree (RFC 9162). An entry is a row's SHA-256 and how many copies of it there are, in 8 bytes; entries are
-  sorted by productid, and by the SHA-256 where one product has several rows.
-- The digest is the SHA-256 of all classes, ascending by code: code, products, rows, in 8 bytes each, and the tree's root.
-- What is hashed begins with a byte that says what it is: 0 a tree's entry, 1 its node, 2 a row, 3 the list of classes.
+- A row is encoded column by column: the length of the value in 4 bytes, then the value. A null has length -1 and no value.
+  Texts are UTF-8, numbers have 8 bytes, all is big-endian. (PostgreSQL's binary COPY encodes bigint and text in this way.)
+- A class is a Merkle tree (RFC 9162). A tree's entry is the SHA-256 of a row, then its number of copies in 8 bytes. Entries are
+  sorted by productid, and by SHA-256 if a product has several different rows.
+- The digest is the SHA-256 of the list of classes, ascending by code. Each class is listed by its code, its number of products
+  and its number of rows, in 8 bytes each, and by the root of its tree.
+- A hash input begins with a byte for its kind: 0 is a tree's entry, 1 a tree's node, 2 a row, 3 the list of classes.
 """
 
 import struct
@@ -40,7 +41,7 @@ _Sha256 = Annotated[bytes, Field(min_length=32, max_length=32)]
 
 
 class _Record(BaseModel):
-    """Hashes are bytes here and hexadecimal in JSON."""
+    """A pydantic model whose hashes are bytes in Python and hexadecimal digits in JSON."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex"
@@ -48,7 +49,7 @@ class _Record(BaseModel):
 
 
 class ProductRow(_Record):
-    """A row of a dataset. The fields are the columns that its digest covers, in this order."""
+    """A row of a dataset. The fields are the columns that the dataset's digest covers, in this order."""
 
     productid: _Bigint
     designation: str | None
@@ -58,11 +59,11 @@ class ProductRow(_Record):
     prdtypecode: _Bigint
 
     def sha256(self) -> bytes:
-        return sha256(_ROW + b"".join(map(_encoded, dict(self).values()))).digest()
+        return sha256(_ROW + b"".join(map(_encode_value, dict(self).values()))).digest()
 
 
 class ClassIdentity(_Record):
-    """One class of a dataset: how many distinct products, how many rows with all copies, and the root of its Merkle tree."""
+    """One class of a dataset: its number of distinct products, of rows with all copies, and the root of its Merkle tree."""
 
     prdtypecode: _Bigint
     products: _Positive
@@ -71,27 +72,27 @@ class ClassIdentity(_Record):
 
 
 class DatasetIdentity(_Record):
-    """A dataset's classes, ascending by code."""
+    """The classes of a dataset, ascending by code. They determine the dataset's digest."""
 
     classes: tuple[ClassIdentity, ...]
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits."""
+        """Return the dataset's digest as 64 hexadecimal digits."""
         return _digest(self.classes)
 
 
 class Proof(_Record):
-    """That a dataset holds a row, so often and no oftener: log2(products) + classes hashes, whatever the dataset's size.
+    """A proof that a dataset holds a row in exactly this number of copies, in log2(products) + classes hashes.
 
     Attributes:
-        dataset: where it was found, for people; nothing proves the name.
-        dataset_digest: the digest it was found under. `verify` takes one that comes from elsewhere.
-        row: the product.
-        copies: how many copies of it the dataset holds.
-        index: its place among the products of its class.
-        path: of its class's tree, from the leaf up.
-        classes: all of the dataset.
+        dataset: name of the dataset, for people; the proof does not cover the name.
+        dataset_digest: digest that the dataset had when the proof was made. `verify` takes a digest from another source.
+        row: the row of the product.
+        copies: number of copies of the row in the dataset.
+        index: position of the row among the products of its class, from 0.
+        path: audit path in the Merkle tree of the class, from the leaf up.
+        classes: all classes of the dataset.
     """
 
     dataset: str
@@ -103,7 +104,7 @@ class Proof(_Record):
     classes: tuple[ClassIdentity, ...]
 
     def verify(self, digest: str) -> bool:
-        """Whether the dataset of this digest holds the row, with just these copies."""
+        """Tell whether the dataset with this digest holds the row in exactly this number of copies."""
         leaf = leaf_hash(_entry(self.row.sha256(), self.copies))
         return _digest(self.classes) == digest and any(
             root_from_path(leaf, self.index, entry.products, self.path) == entry.root
@@ -116,7 +117,7 @@ class Proof(_Record):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Raises BadInputError where the text is no proof."""
+        """Parse a proof from JSON; raise BadInputError if the text is not a proof."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -128,14 +129,15 @@ class Proof(_Record):
             ) from None
 
 
-_COUNTED: Final = np.dtype([("code", "i8"), ("productid", "i8"), ("hash", "V32"), ("copies", "i8")])
+_COUNTED_ROW: Final = np.dtype([("code", "i8"), ("productid", "i8"), ("hash", "V32"), ("copies", "i8")])
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """A dataset's distinct rows, sorted by prdtypecode, productid and the row's SHA-256: 56 bytes each, as there may be millions.
+    """The distinct rows of a dataset, sorted by prdtypecode, productid and the row's SHA-256.
 
-    All are of shape (distinct rows,): `hashes` of 32 bytes each (V32), the others int64.
+    A row takes only 56 bytes, as there may be millions. All arrays have shape (distinct rows,). An element of `hashes` has
+    32 bytes (V32); the other arrays are int64.
     """
 
     codes: npt.NDArray[np.int64]
@@ -144,13 +146,13 @@ class _Rows:
     copies: npt.NDArray[np.int64]
 
     def classes(self) -> Iterator[slice]:
-        """The rows of each class, ascending by code."""
+        """Return the slice of each class's rows, ascending by code."""
         ends = np.flatnonzero(np.diff(self.codes)) + 1
         bounds = [0, *ends.tolist(), len(self.codes)]
         return (slice(first, end) for first, end in pairwise(bounds) if first < end)
 
     def leaves(self, rows: slice) -> list[bytes]:
-        """The leaves of the Merkle tree of a class."""
+        """Return the leaf hashes of the Merkle tree of one class."""
         entries = zip(self.hashes[rows].tolist(), self.copies[rows].tolist(), strict=True)
         return [leaf_hash(_entry(row_hash, copies)) for row_hash, copies in entries]
 
@@ -164,39 +166,39 @@ class _Rows:
 
 
 def identity_of(path: Path) -> DatasetIdentity:
-    """The identity of a parquet file with the columns of `ProductRow`, read a row group at a time."""
-    dataset = _read(path)
+    """Return the classes and the digest of a parquet file with the columns of `ProductRow`, read by row group."""
+    dataset = _count_rows(path)
     return DatasetIdentity(
         classes=tuple(dataset.identify(rows, dataset.leaves(rows)) for rows in dataset.classes())
     )
 
 
 def prove(path: Path, productid: int) -> Proof | None:
-    """The proof that a dataset holds a product, or None where it does not."""
-    dataset = _read(path)
+    """Return a proof that a dataset holds a product, or None if the dataset does not hold the product."""
+    dataset = _count_rows(path)
     found = np.flatnonzero(dataset.productids == productid)
     if not len(found):
         return None
-    place = int(found[0])
+    position = int(found[0])
     classes, index, siblings = [], 0, list[bytes]()
     for rows in dataset.classes():
         leaves = dataset.leaves(rows)
         classes.append(dataset.identify(rows, leaves))
-        if rows.start <= place < rows.stop:
-            index = place - rows.start
+        if rows.start <= position < rows.stop:
+            index = position - rows.start
             siblings = audit_path(leaves, index)
     return Proof(
         dataset=path.stem,
         dataset_digest=_digest(classes),
-        row=_row(path, productid, dataset.hashes[place].tobytes()),
-        copies=int(dataset.copies[place]),
+        row=_find_row(path, productid, dataset.hashes[position].tobytes()),
+        copies=int(dataset.copies[position]),
         index=index,
         path=tuple(siblings),
         classes=tuple(classes),
     )
 
 
-def _row(path: Path, productid: int, row_hash: bytes) -> ProductRow:
+def _find_row(path: Path, productid: int, row_hash: bytes) -> ProductRow:
     columns = list(ProductRow.model_fields)
     rows = pq.read_table(path, columns=columns, filters=[("productid", "=", productid)]).to_pylist()
     return next(row for row in map(ProductRow.model_validate, rows) if row.sha256() == row_hash)
@@ -213,34 +215,34 @@ def _entry(row_hash: bytes, copies: int) -> bytes:
     return row_hash + struct.pack(">q", copies)
 
 
-def _encoded(value: int | str | None) -> bytes:
+def _encode_value(value: int | str | None) -> bytes:
     if value is None:
         return struct.pack(">i", _NULL)
     content = value.encode() if isinstance(value, str) else struct.pack(">q", value)
     return struct.pack(">i", len(content)) + content
 
 
-def _read(path: Path) -> _Rows:
-    """How often each row occurs. Held is one row group; of copies that are adjacent one is looked at."""
+def _count_rows(path: Path) -> _Rows:
+    """Count the copies of each row in a parquet file. Memory holds one row group, and adjacent copies are hashed only once."""
     columns = list(ProductRow.model_fields)
     texts = [name for name, field in ProductRow.model_fields.items() if field.annotation == str | None]
-    parts = [np.empty(0, _COUNTED)]
+    parts = [np.empty(0, _COUNTED_ROW)]
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns, use_threads=False).unify_dictionaries()
-            starts = _starts(rows)
+            starts = _run_starts(rows)
             distinct = rows.take(starts)
-            part = np.empty(len(starts), _COUNTED)
+            part = np.empty(len(starts), _COUNTED_ROW)
             part["code"], part["productid"] = distinct["prdtypecode"], distinct["productid"]
-            hashes = b"".join(sha256(encoded).digest() for encoded in _encode(distinct))
-            part["hash"] = np.frombuffer(hashes, _COUNTED["hash"])
+            hashes = b"".join(sha256(encoded).digest() for encoded in _encode_rows(distinct))
+            part["hash"] = np.frombuffer(hashes, _COUNTED_ROW["hash"])
             part["copies"] = np.diff(starts, append=rows.num_rows)
             parts.append(part)
-    return _merged(np.concatenate(parts))
+    return _merge_counts(np.concatenate(parts))
 
 
-def _merged(counted: npt.NDArray[np.void]) -> _Rows:
-    """Sorted, and each row once: its copies may have been counted in several places."""
+def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
+    """Sort the rows, and add up the counts of a row whose copies were counted in several places."""
     words = np.ascontiguousarray(counted["hash"]).view(">u8").reshape(-1, 4)
     order = np.lexsort((*words.T[::-1], counted["productid"], counted["code"]))
     counted, words = counted[order], words[order]
@@ -257,8 +259,8 @@ def _merged(counted: npt.NDArray[np.void]) -> _Rows:
     )
 
 
-def _starts(rows: pa.Table) -> npt.NDArray[np.intp]:
-    """Where a row begins that is not a copy of the one before."""
+def _run_starts(rows: pa.Table) -> npt.NDArray[np.intp]:
+    """Return the positions of the rows that are not a copy of the row before."""
     begins = np.ones(rows.num_rows, np.bool_)
     begins[1:] = False
     for column in rows.combine_chunks().columns:
@@ -268,8 +270,8 @@ def _starts(rows: pa.Table) -> npt.NDArray[np.intp]:
     return np.flatnonzero(begins)
 
 
-def _encode(rows: pa.Table) -> list[bytes]:
-    """What `ProductRow.sha256` hashes, for all rows at once."""
+def _encode_rows(rows: pa.Table) -> list[bytes]:
+    """Return the bytes that `ProductRow.sha256` hashes, for all rows at once."""
     parts: list[Any] = [_ROW]
     for column in rows.combine_chunks().columns:
         values = column.combine_chunks()

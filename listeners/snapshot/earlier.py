@@ -1,8 +1,8 @@
-"""Find the dataset of an earlier batch to build on, if only new products came since.
+"""Find the dataset of an earlier batch to build on, if only new products were added since.
 
-A week's rows are last week's rows and, after them, the new ones: the source's permutation decides both. So last week's file,
-whose digest PostgreSQL has on record, holds all rows but the new ones. If anything else happened, a correction or a deletion,
-the batch is read as a whole.
+A week's rows are last week's rows, followed by the new rows: the permutation of the source fixes this order. So last week's
+file holds all rows except the new rows, and PostgreSQL has recorded its digest. If rows were corrected or deleted, or changed
+in any other way, the whole batch is read from PostgreSQL.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,42 +21,42 @@ from shared.mlflow_names import dataset_name, parquet_name
 
 @dataclass(frozen=True)
 class EarlierDataset:
-    """An earlier dataset, whose rows its successor holds before any other.
+    """The dataset of an earlier batch. The dataset that is built on it begins with the same rows.
 
     Attributes:
-        path: its file.
-        held_out: how many products its batch held out.
-        between: the history entries that came since: after `products_after` and `labels_after`, up to `products_up_to` and
-            `labels_up_to`.
+        path: parquet file of the earlier dataset.
+        held_out: number of products that its batch held out.
+        history_range: the range of history ids that were added since: above `products_after` up to `products_up_to`, and above
+            `labels_after` up to `labels_up_to`.
     """
 
     path: Path
     held_out: int
-    between: Mapping[str, int]
+    history_range: Mapping[str, int]
 
     def rows(self) -> Iterator[pa.Table]:
-        """Its distinct rows in total order, as tables of `SCHEMA`."""
+        """Yield the distinct rows of the earlier dataset in their total order, as tables of `SCHEMA`."""
         return distinct_rows(self.path)
 
 
 def find_earlier_dataset(
     connection: psycopg.Connection[TupleRow], batch_id: int, directory: Path
 ) -> EarlierDataset | None:
-    """Return the newest dataset before a batch, or None if the batch changed more than it added, or the file is not here.
+    """Return the newest dataset before a batch, or None if rows were changed or removed since, or its file is missing.
 
     Args:
-        connection: of a role that may read the history.
-        batch_id: a completed batch.
-        directory: where the copies of datasets are. A file whose SHA-256 is not the recorded one is not used.
+        connection: a connection with a role that may read the history.
+        batch_id: id of a completed batch.
+        directory: directory with the copies of datasets. A file is used only if its SHA-256 is the recorded SHA-256.
     """
     recorded = connection.execute(query("snapshot/earlier_dataset"), {"batch_id": batch_id}).fetchone()
     if recorded is None:
         return None
-    batch_name, sha256, held_out, between = recorded
+    batch_name, sha256, held_out, history_range = recorded
     path = directory / parquet_name(dataset_name(batch_name))
     if not path.exists() or sha256_of(path) != sha256:
         return None
     [only_additions] = connection.execute(
-        query("snapshot/has_only_additions"), {**between, "last_productid": last_productid(path)}
+        query("snapshot/has_only_additions"), {**history_range, "last_productid": last_productid(path)}
     ).fetchone() or [False]
-    return EarlierDataset(path, held_out, between) if only_additions else None
+    return EarlierDataset(path, held_out, history_range) if only_additions else None

@@ -1,4 +1,4 @@
-"""The two sets that never change: the challenge's test products and the labelled holdout, versioned once."""
+"""Publish the two sets that never change, once each: the challenge's test products and the labelled holdout."""
 
 from pathlib import Path
 
@@ -22,30 +22,32 @@ _NAMES = (TEST_SET, HOLDOUT_SET)
 def ensure_fixed_sets(
     tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job
 ) -> dict[str, str]:
-    """Version test_df and holdout_df if MLflow lacks those of this source; one worker at a time, whatever its batch.
+    """Publish test_df and holdout_df to MLflow if the sets of this source are missing there.
+
+    A lock lets only one worker at a time publish them, whichever batches the workers build.
 
     Returns:
-        The run id of each, by name.
+        The run id of each set, by name.
 
     Raises:
-        SourceChangedError: the files are not those of the first load, so that a holdout from them could leak.
+        SourceChangedError: the source files differ from those of the first load; a holdout drawn from them could leak.
     """
-    runs = _published(tracking, job)
+    runs = _find_published(tracking, job)
     if len(runs) < len(_NAMES):
         with advisory_lock(connection, Lock.FIXED_SETS):
-            if len(_published(tracking, job)) < len(_NAMES):
+            if len(_find_published(tracking, job)) < len(_NAMES):
                 _publish_missing(tracking, job)
-        runs = _published(tracking, job)
+        runs = _find_published(tracking, job)
     return runs
 
 
 def recorded_fixed_sets(tracking: Tracking, run_ids: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Run id and digests of each fixed set, by name, for PostgreSQL to keep."""
+    """Return the run id and the digests of each fixed set, by name, for PostgreSQL to keep."""
     return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in run_ids.items()}
 
 
-def _published(tracking: Tracking, job: Job) -> dict[str, str]:
-    """The run of each set that is there, by name."""
+def _find_published(tracking: Tracking, job: Job) -> dict[str, str]:
+    """Return the run id of each fixed set that MLflow already has, by name."""
     runs = {name: tracking.finished_run(DATASET_EXPERIMENT, name, **job.batch.source_tags) for name in _NAMES}
     return {name: run.info.run_id for name, run in runs.items() if run is not None}
 
@@ -64,7 +66,7 @@ def _publish_missing(tracking: Tracking, job: Job) -> None:
 
 
 def _test_set(directory: Path) -> pa.Table:
-    """X_test.csv in file order; `source_index` is the index that a submission to the challenge names."""
+    """Return X_test.csv in file order; `source_index` is the row index that a submission to the challenge must contain."""
     table = read_test_set(directory)
     columns = {"source_index": table["index"]}
     columns |= {name: table[name] for name in SCHEMA.names if name in table.column_names}

@@ -1,4 +1,4 @@
-"""The snapshot stage, in order: fixed sets, read, balance, write, verify, publish."""
+"""Run the snapshot stage in order: publish the fixed sets, read the batch, balance, write, verify and publish its dataset."""
 
 import shutil
 from pathlib import Path
@@ -32,11 +32,11 @@ logger = structlog.get_logger()
 
 
 def handle(job: Job) -> dict[str, Any]:
-    """Build and publish one batch's dataset, or adopt the one that an earlier attempt has published.
+    """Build and publish the dataset of one batch, or adopt the dataset that an earlier attempt has published.
 
     Raises:
-        SourceChangedError: the settings are not those of the first load.
-        StageError: the batch holds no training rows, or what was written is not what was promised.
+        SourceChangedError: the settings differ from those of the first load.
+        StageError: the batch has no training rows, or some must be held out, or the written file fails verification.
     """
     batch = job.batch
     require_unchanged_settings(batch.source, job.settings)
@@ -72,7 +72,7 @@ def _publish(
         path = run.scratch / parquet_name(name)
         earlier = find_earlier_dataset(connection, batch.id, job.settings.snapshots_path)
         logger.info("building", dataset=name, built_on=earlier.path.stem if earlier else None)
-        # No snapshot is shared with the other connection: the history up to a batch's watermark never changes.
+        # The two connections need no common snapshot: the history up to a batch's watermark never changes.
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
             stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
         _log(run, job, path, stats)
@@ -87,28 +87,28 @@ def build(
     path: Path,
     earlier: EarlierDataset | None = None,
 ) -> dict[str, Any]:
-    """Write a batch's balanced parquet file from the audit trail and verify it; returns what dataset_stats.json says.
+    """Write a batch's balanced parquet file from the audit trail, verify it, and return the content of dataset_stats.json.
 
-    Nothing but the batch and the seed decides its bytes, so that it can be built again at any time. Memory is a few numbers for
-    each row of the batch, and one row group; beside `path` there must be room for the training rows, uncompressed.
+    Only the batch and the seed decide the bytes of the file, so the file can be rebuilt at any time. Memory holds a few numbers
+    for each row of the batch, and one row group. The directory of `path` needs free space for the uncompressed training rows.
 
     Args:
-        connection: of a role that may read the history.
-        batch_id: a completed batch.
-        random_seed: of the draw.
+        connection: a connection with a role that may read the history.
+        batch_id: id of a completed batch.
+        random_seed: seed of the draw that decides which rows get an extra copy.
         path: the file to write.
-        earlier: a dataset that holds all rows but the newest. Then PostgreSQL sends only these: less work, the same bytes.
+        earlier: a dataset that holds all rows except the newest. PostgreSQL then sends only the newest; the bytes are the same.
 
     Raises:
-        StageError: the batch holds no training rows.
-        VerificationError: what was written is not what was promised.
+        StageError: the batch has no training rows.
+        VerificationError: the written file does not match the batch.
     """
     with TemporaryDirectory(dir=path.parent, prefix="rows-") as scratch:
         scratch_path = Path(scratch) / "rows.arrow"
         rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier)
         if not len(rows.productids):
             raise StageError(f"batch {batch_id} holds no labelled training rows")
-        copies = HashOverSampler(random_seed=random_seed).copies_of(rows.productids, rows.labels)
+        copies = HashOverSampler(random_seed=random_seed).count_copies(rows.productids, rows.labels)
         write_balanced(path, rows.chunks(), copies)
     balanced = verify_balanced(path, rows.productids, rows.labels, rows.holdout)
     codes, counts = np.unique(rows.labels, return_counts=True)
@@ -154,7 +154,10 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
 
 
 def _keep_copy(path: Path, directory: Path) -> None:
-    """For people, and for the next week's dataset to build on; training reads MLflow. Renamed into place: nobody sees half a file."""
+    """Copy a dataset to a local directory, for people and for the next week's dataset; training reads from MLflow.
+
+    The copy is written under another name and then renamed, so that no reader sees half a file.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     partial = directory / f".{path.name}.partial"
     shutil.copyfile(path, partial)

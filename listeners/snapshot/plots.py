@@ -1,4 +1,4 @@
-"""The class distribution before and after balancing, as a figure."""
+"""Draw the class distribution before and after balancing."""
 
 from matplotlib.figure import Figure
 
@@ -8,12 +8,12 @@ _SOURCE_COLOUR, _BALANCED_COLOUR = "#1f6f8b", "#d8e3e7"
 
 
 def class_distribution(title: str, source: dict[int, int], balanced: dict[int, int]) -> Figure:
-    """Draw horizontal bars, largest class on top: rows in PostgreSQL over rows in the dataset, codes with their names.
+    """Draw two bars per class, its rows in PostgreSQL over its rows in the dataset, with the largest class on top.
 
     Args:
-        title: of the figure.
-        source: rows of each class before balancing, by prdtypecode.
-        balanced: rows of each class in the dataset, by prdtypecode.
+        title: title of the figure.
+        source: number of rows of each class before balancing, by prdtypecode.
+        balanced: number of rows of each class in the dataset, by prdtypecode.
     """
     codes = sorted(source, key=lambda code: (source[code], -code))
     figure = Figure(figsize=(10, 0.32 * len(codes) + 1.6), layout="constrained")

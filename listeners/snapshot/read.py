@@ -1,7 +1,8 @@
-"""Read a batch's rows from PostgreSQL once, and keep its training rows in a file beside the dataset.
+"""Read a batch's rows from PostgreSQL once, and keep its training rows in a temporary file beside the dataset.
 
-How many copies a row gets is known only when all rows have been seen. Reading the file again costs a tenth of asking PostgreSQL
-again. Memory holds one chunk of rows, and 20 bytes for each row. Rows that an earlier dataset holds are read from its file.
+The number of copies of a row is known only after all rows have been read. Reading the temporary file takes a tenth of the time
+of a second query to PostgreSQL. Memory holds one chunk of rows, and 20 bytes for each row of the batch. Rows that are in an
+earlier dataset already are read from that dataset's file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,19 +19,19 @@ from db.sql import query
 from listeners.snapshot.earlier import EarlierDataset
 from listeners.snapshot.parquet import SCHEMA
 
-_READ = SCHEMA.append(pa.field("held_out", pa.bool_()))
+_READ_SCHEMA = SCHEMA.append(pa.field("held_out", pa.bool_()))
 
 
 @dataclass(frozen=True)
 class BatchRows:
-    """A batch's rows: the numbers in memory, the rest in a file.
+    """The rows of a batch: productids and classes in memory, complete training rows in a file.
 
     Attributes:
-        productids: shape (training rows,), int64, in total order.
-        labels: shape (training rows,), int32, their classes.
-        holdout: shape (held out,), int64, productids of those that PostgreSQL sent.
-        held_out: how many products the batch holds out.
-        path: the training rows in the same order, as an Arrow stream of chunks.
+        productids: productids of the training rows in their total order, shape (training rows,), int64.
+        labels: classes of the training rows in the same order, shape (training rows,), int32.
+        holdout: productids of the held-out products that PostgreSQL sent, shape (held-out products,), int64.
+        held_out: number of all products that the batch holds out.
+        path: file with the complete training rows in the same order, as an Arrow stream of chunks.
     """
 
     productids: npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ class BatchRows:
     path: Path
 
     def chunks(self) -> Iterator[pa.Table]:
-        """The training rows in tables of `rows_per_chunk`, with the columns of `SCHEMA`."""
+        """Yield the training rows from the file, one table of `rows_per_chunk` rows at a time, with the columns of `SCHEMA`."""
         with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
             for batch in stream:
                 yield pa.Table.from_batches([batch])
@@ -53,13 +54,13 @@ def read_batch(
     path: Path,
     earlier: EarlierDataset | None = None,
 ) -> BatchRows:
-    """Read a batch and write its training rows to `path`, in chunks of `rows_per_chunk` rows, the last of fewer.
+    """Read a batch and write its training rows to `path`, in chunks of `rows_per_chunk` rows; the last chunk may be smaller.
 
-    With an earlier dataset, PostgreSQL sends only the rows that came since.
+    If an earlier dataset is given, PostgreSQL sends only the rows that were added since that dataset.
     """
     productids, labels, holdout = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
 
-    def training() -> Iterator[pa.Table]:
+    def training_rows() -> Iterator[pa.Table]:
         if earlier:
             yield from earlier.rows()
         for rows in stream_rows(connection, batch_id, earlier):
@@ -67,9 +68,9 @@ def read_batch(
             yield rows.filter(pc.invert(rows["held_out"])).select(SCHEMA.names)
 
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
-        for chunk in _cut(training(), rows_per_chunk):
+        for chunk in _rechunk(training_rows(), rows_per_chunk):
             stream.write_table(chunk)
-            # np.array copies: a view would keep all columns of the batch that ADBC sent in memory
+            # np.array copies the column: a view would keep all columns of ADBC's record batch in memory
             productids.append(np.array(chunk["productid"]))
             labels.append(np.array(chunk["prdtypecode"]))
     held_out = np.concatenate(holdout)
@@ -85,21 +86,21 @@ def read_batch(
 def stream_rows(
     connection: ArrowConnection, batch_id: int, earlier: EarlierDataset | None = None
 ) -> Iterator[pa.Table]:
-    """Yield the batch's rows, or those since an earlier dataset, in total order and tables of any size.
+    """Yield the rows of a batch in their total order, as tables of any size; after an earlier dataset, only the added rows.
 
-    Their columns are those of `SCHEMA` and `held_out`. Held-out rows come last, without their texts.
+    The tables have the columns of `SCHEMA` and the column `held_out`. Held-out rows come last, without their texts.
     """
     if earlier:
-        batches = connection.read(query("snapshot/added_rows"), earlier.between)
+        batches = connection.read(query("snapshot/added_rows"), earlier.history_range)
     else:
         batches = connection.read(query("snapshot/batch_rows"), {"batch_id": batch_id})
     for batch in batches:
-        # the cast drops ADBC's metadata, and fails on any other type
-        yield pa.Table.from_batches([batch]).cast(_READ)
+        # the cast drops ADBC's metadata, and fails if a column has another type
+        yield pa.Table.from_batches([batch]).cast(_READ_SCHEMA)
 
 
-def _cut(parts: Iterable[pa.Table], rows_per_chunk: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `rows_per_chunk`, each in one piece, the last of fewer."""
+def _rechunk(parts: Iterable[pa.Table], rows_per_chunk: int) -> Iterator[pa.Table]:
+    """Yield the same rows as contiguous tables of `rows_per_chunk` rows; the last table may be smaller."""
     kept = SCHEMA.empty_table()
     for part in parts:
         kept = pa.concat_tables([kept, part])
