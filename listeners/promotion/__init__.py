@@ -1,1 +1,1 @@
-"""Which model is the champion: compared, promoted, rolled back."""
+"""Decide which model is the champion: compare models, promote a model, roll back to an earlier model."""

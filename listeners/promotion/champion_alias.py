@@ -1,11 +1,12 @@
-"""The alias `champion` and how it came to where it is: moved by one at a time, and every move kept.
+"""Move the alias `champion`, one process at a time, and keep a history of every move.
 
-The history lives in MLflow, where the alias does: a tag of the registered model for each move, `champion_history.0007`. Such tags
-outlive every run and version, and MLflow shows them on the model's page. One tag each: a tag holds 5,000 characters, because
-that is the width of the column, whatever longer value MLflow's own check lets pass.
+The history lives in MLflow, like the alias. Each move is a tag of the registered model, such as `champion_history.0007`. These
+tags outlive all runs and versions, and MLflow shows them on the model's page. Each move has its own tag, as a tag holds only
+5,000 characters: the database column is that wide, although MLflow's own check accepts longer values.
 
-Alias and tag are two writes. So a move is announced first and confirmed after: whoever finds an announced move that was not made
-drops it, and whoever finds an alias that no move explains enters it as moved by hand.
+Alias and tag are two separate writes. A move is first written as pending, then the alias moves, then the move is marked as made.
+If a process stops in between, the next process completes the pending move if the alias has moved, and deletes it otherwise.
+If no move in the history explains where the alias is, the next process records a move by hand.
 """
 
 import hashlib
@@ -27,13 +28,13 @@ from shared.errors import StageError
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
 _TAG: Final = "champion_history."
-# Of 5,000 characters: JSON may need six for one of them, and the rest of a move needs about 400.
+# A tag holds 5,000 characters. JSON may need six of them for one character of the reason; the rest of a move needs about 400.
 REASON_LENGTH: Final = 700
-_FOUND: Final = "found there: moved outside of rakuten, or before this history began"
+_UNRECORDED: Final = "moved outside of rakuten, or before this history began"
 
 
 class MoveKind(StrEnum):
-    """Who moved the alias: the training stage, `rakuten rollback`, or somebody in MLflow."""
+    """What moved the alias: a promotion by the training stage, `rakuten rollback`, or a person in MLflow (by hand)."""
 
     PROMOTION = "promotion"
     ROLLBACK = "rollback"
@@ -41,20 +42,21 @@ class MoveKind(StrEnum):
 
 
 class Move(BaseModel):
-    """One move of the alias.
+    """One move of the alias `champion`.
 
     Attributes:
-        number: its place in the history, from 1.
-        at: when, in UTC; for a move by hand, when it was noticed.
+        number: position of the move in the history, from 1.
+        at: time of the move, in UTC; for a move by hand, the time at which rakuten noticed it.
         kind: promotion, rollback or by hand.
-        from_version: champion before; None when there was none.
-        to_version: champion after; None when the alias was deleted.
-        run_id: of the champion after.
-        batch_completed_at: of the champion after: the moment of its batch, "" where it belongs to none.
-        reason: the comparison's for a promotion, a person's for a rollback.
-        by: the run that was promoted, or who rolled back.
-        made: False while the move is announced only.
-        before_sha256: of the move before, as it is kept; "" for the first. So none but the last can be changed, or taken out, alone.
+        from_version: the champion before the move; None if there was no champion.
+        to_version: the champion after the move; None if the alias was deleted.
+        run_id: id of the run that made the champion after the move.
+        batch_completed_at: time at which the batch of this champion was completed; "" if the model belongs to no batch.
+        reason: the result of the comparison for a promotion; the person's reason for a rollback.
+        by: name of the promoted run, or the person who rolled back.
+        made: False while the move is pending.
+        before_sha256: SHA-256 of the stored move before this one; "" for the first move. So a changed or deleted move breaks
+            the hash chain, except for the last move.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,23 +78,24 @@ class Move(BaseModel):
 
 
 class AliasState:
-    """What a history comes to.
+    """The champions and the withdrawn models that result from a history of moves.
 
-    A move to a model withdraws the champions of later batches than its own: going back from week 9 to week 7 is a verdict on 8
-    as well. Without the alias all begins anew.
+    A move to a model withdraws the champions of later batches: going back from week 9 to week 7 rejects week 8 as well. If the
+    alias was deleted, the state is empty again.
 
     Attributes:
-        champions: the versions that were champion and not withdrawn since, the present one last, each with its batch's time.
-        withdrawn: the versions that were withdrawn, the same.
+        champions: the versions that were champion and are not withdrawn, each with its batch's completion time; the present
+            champion is last.
+        withdrawn: the withdrawn versions, each with its batch's completion time.
     """
 
     def __init__(self, history: Sequence[Move]) -> None:
         self.champions: dict[int, str] = {}
         self.withdrawn: dict[int, str] = {}
         for move in history:
-            self._enter(move)
+            self._apply(move)
 
-    def _enter(self, move: Move) -> None:
+    def _apply(self, move: Move) -> None:
         if move.to_version is None:
             self.champions, self.withdrawn = {}, {}
             return
@@ -100,47 +103,53 @@ class AliasState:
             if moment > move.batch_completed_at:
                 self.withdrawn[version] = self.champions.pop(version)
         self.withdrawn.pop(move.to_version, None)
-        self.champions.pop(move.to_version, None)  # to the end
+        self.champions.pop(move.to_version, None)  # move the version to the end
         self.champions[move.to_version] = move.batch_completed_at
 
 
 class ChampionAlias:
-    """The alias and its history, for whoever holds the lock."""
+    """The alias and its history, for the process that holds the lock.
+
+    Attributes:
+        champion: the version that has the alias, or None.
+        history: every move of the alias, oldest first.
+        interrupted: True if another process moved the alias and stopped before it marked the move as made.
+    """
 
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
         self.champion = registry.champion(tracking)
-        self.history, announced = _read(tracking)
-        self.interrupted = announced is not None and announced.to_version == self._champion_version
-        if announced is not None:
-            self._settle(announced)
+        self.history, pending = _read_history(tracking)
+        self.interrupted = pending is not None and pending.to_version == self._champion_version
+        if pending is not None:
+            self._resolve(pending)
         if self._champion_version != (self.history[-1].to_version if self.history else None):
-            self._enter(MoveKind.BY_HAND, self.champion, _FOUND, "unknown")
+            self._record(MoveKind.BY_HAND, self.champion, _UNRECORDED, "unknown")
 
     @property
     def state(self) -> AliasState:
         return AliasState(self.history)
 
     def move(self, kind: MoveKind, version: ModelVersion, reason: str, by: str) -> Move:
-        """Move the alias to `version`, and keep the move. `reason` has at most `REASON_LENGTH` characters, or is cut."""
-        announced = self._enter(kind, version, reason, by, made=False)
+        """Move the alias to `version` and record the move. A `reason` longer than `REASON_LENGTH` characters is cut."""
+        pending = self._record(kind, version, reason, by, made=False)
         self._tracking.client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, str(version.version))
         self.champion = version
-        return self._confirm(announced)
+        return self._confirm(pending)
 
     @property
     def _champion_version(self) -> int | None:
         return None if self.champion is None else int(self.champion.version)
 
-    def _settle(self, announced: Move) -> None:
-        """Of a move that was interrupted: enter it if the alias has moved, drop it if it has not."""
+    def _resolve(self, pending: Move) -> None:
+        """Complete a pending move if the alias has moved; delete the pending move if the alias has not moved."""
         if self.interrupted:
-            self.history.append(announced)
-            self._confirm(announced)
+            self.history.append(pending)
+            self._confirm(pending)
         else:
-            self._tracking.client.delete_registered_model_tag(REGISTERED_MODEL, _tag(announced))
+            self._tracking.client.delete_registered_model_tag(REGISTERED_MODEL, _tag(pending))
 
-    def _enter(
+    def _record(
         self, kind: MoveKind, version: ModelVersion | None, reason: str, by: str, *, made: bool = True
     ) -> Move:
         move = Move(
@@ -160,8 +169,8 @@ class ChampionAlias:
         self._write(move)
         return move
 
-    def _confirm(self, announced: Move) -> Move:
-        made = announced.model_copy(update={"made": True})
+    def _confirm(self, pending: Move) -> Move:
+        made = pending.model_copy(update={"made": True})
         self.history[-1] = made
         self._write(made)
         return made
@@ -172,23 +181,23 @@ class ChampionAlias:
 
 @contextmanager
 def champion_alias(tracking: Tracking, connection: psycopg.Connection[TupleRow]) -> Iterator[ChampionAlias]:
-    """The alias and its history, alone with them: under a lock of the database, whoever else wants to move it waits.
+    """Lock the alias and yield it with its history. Other processes that want to move the alias wait for the lock.
 
     Args:
-        tracking: MLflow.
-        connection: in autocommit mode, of any role.
+        tracking: access to MLflow.
+        connection: a connection in autocommit mode, with any role; it holds the lock in PostgreSQL.
     """
     with advisory_lock(connection, Lock.CHAMPION):
         yield ChampionAlias(tracking)
 
 
 def champion_history(tracking: Tracking) -> list[Move]:
-    """Every move of the alias that was made, oldest first.
+    """Return every move of the alias that was made, oldest first.
 
     Raises:
-        StageError: somebody has changed an entry.
+        StageError: somebody has changed a move in MLflow, and it can no longer be parsed.
     """
-    history, _announced = _read(tracking)
+    history, _pending = _read_history(tracking)
     return history
 
 
@@ -196,16 +205,16 @@ def _tag(move: Move) -> str:
     return f"{_TAG}{move.number:04}"
 
 
-def _read(tracking: Tracking) -> tuple[list[Move], Move | None]:
-    """The moves that were made, oldest first, and the one that is announced."""
+def _read_history(tracking: Tracking) -> tuple[list[Move], Move | None]:
+    """Return the moves that were made, oldest first, and the pending move, or None if no move is pending."""
     model = if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL))
     tags = {} if model is None else model.tags
     moves = sorted(
         (_parse(name, value) for name, value in tags.items() if name.startswith(_TAG)),
         key=lambda move: move.number,
     )
-    announced = moves.pop() if moves and not moves[-1].made else None
-    return moves, announced
+    pending = moves.pop() if moves and not moves[-1].made else None
+    return moves, pending
 
 
 def _parse(name: str, value: str) -> Move:
@@ -214,5 +223,5 @@ def _parse(name: str, value: str) -> Move:
     except ValidationError as error:
         raise StageError(
             f"the tag {name} of {REGISTERED_MODEL} is not what rakuten wrote: {error.errors()[0]['msg']}",
-            remedy="put it right in MLflow, or delete it; without it that move of the champion is forgotten",
+            remedy="correct the tag in MLflow, or delete it; the history then no longer has this move of the champion",
         ) from error

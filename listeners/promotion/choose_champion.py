@@ -1,14 +1,17 @@
-"""Promotion: the alias `champion` moves to a new model that is not worse, and the verdict is kept on that model's run.
+"""Promote a new model: move the alias `champion` to it unless it is significantly worse, and keep the verdict on its run.
 
-Not worse than the champion is not enough. A chain of losses, each too small to be significant, would lead down as far as one
-likes. So a challenger is also held against the best: of all that were champion and were not withdrawn since, the one with the
-best F1. The best of k equally good models is the luckiest, and a newcomer would look worse than it; therefore against the best
-a p-value counts below 0.05 / k only (Bonferroni: all k comparisons together err as often as one). So a champion is never further
-below the best there was than such a test can tell apart, however long the chain is.
+A comparison with the champion alone is not enough. Each promotion may lose a little, too little to be significant, and a long
+chain of such losses has no limit. So the new model, the challenger, is also compared with the best champion: the model with the
+best F1 among all that were champion and were not withdrawn since.
 
-`tests/benchmarks/promotion_simulation.py` is the evidence. Equally good newcomers on a holdout of 1,165 rows (8,490) are refused in
-6.8 (8.5) of 100 weeks with the champion alone, in 6.8 (12.8) with both, and in 17.8 (18.5) with both but without the k. Where each
-is worse than the last by 0.003, the champion of 20 weeks has lost 0.0244 (0.0047) without it, and 0.0229 (0.0024) with it.
+The best of k equally good models has been lucky, and an equally good challenger would look worse. So in this comparison only a
+p-value below 0.05 / k counts (Bonferroni: all k comparisons together err as often as one). The champion then never falls
+further below the best champion than such a test can detect, however long the chain is.
+
+The evidence is in `tests/benchmarks/promotion_simulation.py`, for a holdout of 1,165 rows, and of 8,490 rows in parentheses.
+Equally good challengers are rejected in 6.8 (8.5) of 100 weeks if they are compared with the champion alone. With both
+comparisons they are rejected in 6.8 (12.8) weeks, and without the division by k in 17.8 (18.5). If each challenger is worse
+than the last by 0.003, the champion has lost 0.0244 (0.0047) after 20 weeks with one comparison, and 0.0229 (0.0024) with both.
 """
 
 from dataclasses import asdict
@@ -30,7 +33,7 @@ from shared.errors import StageError
 from shared.hashing import sha256_of
 from shared.mlflow_names import MODEL_EXPERIMENT, Artifact, Tag
 
-_ROW: Final = ["productid", "prdtypecode"]
+_KEYS: Final = ["productid", "prdtypecode"]
 
 
 def ensure_promoted(
@@ -41,20 +44,20 @@ def ensure_promoted(
     *,
     seed: int,
 ) -> bool:
-    """Compare the challenger with whoever is champion now, and move the alias if it is not worse.
+    """Compare the challenger with the present champion, and move the alias to the challenger unless it is worse.
 
-    Comparing and moving happen under one lock, so that no two challengers are measured against the same champion and the
-    alias never goes to a model that was not compared with the one it displaces. A model that was withdrawn, and any other of
-    its batch or of one before, stays out: a repeated attempt does not undo a rollback.
+    One lock covers the comparison and the move. So no two challengers are compared with the same champion, and the alias never
+    moves to a model that was not compared with the champion it replaces. A withdrawn model is not promoted again, and neither
+    is another model of its batch or of an earlier batch: a repeated attempt does not undo a rollback.
 
     Returns:
-        Whether the challenger is champion afterwards.
+        True if the challenger is the champion afterwards.
     """
     with champion_alias(tracking, connection) as alias:
         if alias.champion is not None and int(alias.champion.version) == int(version.version):
-            return True  # an earlier attempt has come this far
+            return True  # an earlier attempt has already promoted it
         if int(version.version) in alias.state.withdrawn | alias.state.champions:
-            return False  # it was champion before; the verdict by which it was promoted is kept
+            return False  # it was champion before; its run keeps the verdict that promoted it
         verdict = _verdict(tracking, challenger, alias, seed)
         tracking.client.log_dict(challenger.info.run_id, verdict, Artifact.PROMOTION)
         if verdict["promote"]:
@@ -63,31 +66,31 @@ def ensure_promoted(
 
 
 def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int) -> dict[str, Any]:
-    """What promotion.json says: at least `promote` and `reason`."""
+    """Return the content of promotion.json. It has at least the keys `promote` and `reason`."""
     if alias.champion is None:
         return {"promote": True, "reason": "there is no champion yet"}
     against = {"champion_version": int(alias.champion.version)}
-    outcome = _barred(challenger, alias.state) or _against_champion(
+    outcome = _rollback_verdict(challenger, alias.state) or _against_champion(
         tracking, challenger, alias.champion, seed
     )
     if isinstance(outcome, str):
         return {"promote": False, "reason": outcome, **against}
     verdict = {**asdict(outcome), **against}
     if outcome.promote and (best := _against_best(tracking, challenger, alias, seed)) is not None:
-        comparison, version, of = best
-        verdict["best"] = {"version": version, "best_of": of, **asdict(comparison)}
+        comparison, version, candidates = best
+        verdict["best"] = {"version": version, "best_of": candidates, **asdict(comparison)}
         if not comparison.promote:
             verdict["promote"] = False
             verdict["reason"] += (
-                f"; but against version {version}, the best of {of} champions: {comparison.reason}"
+                f"; but against version {version}, the best of {candidates} champions: {comparison.reason}"
             )
     return verdict
 
 
-def _barred(challenger: Run, state: AliasState) -> str | None:
-    """Why a rollback keeps the challenger out, or None.
+def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
+    """Return why a rollback keeps the challenger out, or None if no rollback does.
 
-    Its batch decides and not its version: a run that was lost is made again, and registered as another version.
+    The challenger's batch decides, not its version: if a run is lost, the model is trained again and gets another version.
     """
     moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
     withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]
@@ -97,14 +100,14 @@ def _barred(challenger: Run, state: AliasState) -> str | None:
 def _against_champion(
     tracking: Tracking, challenger: Run, holder: ModelVersion, seed: int
 ) -> Comparison | str:
-    """The comparison, or why there can be none."""
+    """Return the comparison with the champion, or the reason why they cannot be compared."""
     run = _run_of(tracking, holder)
-    theirs = None if run is None else _predictions_if_any(tracking, run)
-    if run is None or theirs is None:
+    rival = None if run is None else _predictions_if_any(tracking, run)
+    if run is None or rival is None:
         return "the champion was not made by this pipeline: move the alias by hand, or delete it"
     if run.data.tags.get(Tag.BATCH_COMPLETED_AT, "") > challenger.data.tags[Tag.BATCH_COMPLETED_AT]:
-        return "the champion has seen a later batch"
-    comparison = _compared(_predictions(tracking, challenger), theirs, seed, SIGNIFICANCE)
+        return "the champion was trained on a later batch"
+    comparison = _comparison(_predictions(tracking, challenger), rival, seed, SIGNIFICANCE)
     return (
         comparison
         or "the champion comes from another source and holdout: move the alias by hand, or delete it"
@@ -114,7 +117,7 @@ def _against_champion(
 def _against_best(
     tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int
 ) -> tuple[Comparison, int, int] | None:
-    """The comparison with the best of all champions, its version, and of how many it is the best; None where the best is the champion."""
+    """Return (comparison, version, number of candidates) for the best champion so far, or None if the champion is the best."""
     state = alias.state.champions
     versions = {move.run_id: move.to_version for move in alias.history if move.to_version in state}
     runs = tracking.client.search_runs(
@@ -126,45 +129,48 @@ def _against_best(
     if not runs or alias.champion is None or runs[0].info.run_id == alias.champion.run_id:
         return None
     best = runs[0]
-    theirs = _predictions_if_any(tracking, best)
-    if theirs is None:
-        return None  # somebody has deleted them; the champion stands in
-    comparison = _compared(_predictions(tracking, challenger), theirs, seed, SIGNIFICANCE / len(runs))
+    rival = _predictions_if_any(tracking, best)
+    if rival is None:
+        return None  # somebody has deleted the predictions; the comparison with the champion remains
+    comparison = _comparison(_predictions(tracking, challenger), rival, seed, SIGNIFICANCE / len(runs))
     version = versions[best.info.run_id]
     return None if comparison is None or version is None else (comparison, version, len(runs))
 
 
-def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, seed: int, significance: float) -> Comparison | None:
-    """None where the two are not of the same rows."""
-    if not ours[_ROW].equals(theirs[_ROW]):
+def _comparison(own: pd.DataFrame, rival: pd.DataFrame, seed: int, significance: float) -> Comparison | None:
+    """Compare two models' predictions of the holdout; return None if the two are not for the same rows."""
+    if not own[_KEYS].equals(rival[_KEYS]):
         return None
-    truth, challenger, rival = (
-        column.to_numpy() for column in (ours["prdtypecode"], ours["prediction"], theirs["prediction"])
+    truth, own_codes, rival_codes = (
+        column.to_numpy() for column in (own["prdtypecode"], own["prediction"], rival["prediction"])
     )
-    return compare(truth, challenger, rival, seed=seed, significance=significance)
+    return compare(truth, own_codes, rival_codes, seed=seed, significance=significance)
 
 
 def _run_of(tracking: Tracking, version: ModelVersion) -> Run | None:
-    """The run that made a version; None where it belongs to none, or where that was purged."""
+    """Return the run that made a model version, or None if the version has no run or its run was purged."""
     return tracking.run_if_any(str(version.run_id)) if version.run_id else None
 
 
 def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
-    """SHA-256 of promotion.json, for PostgreSQL to keep; None where somebody made it champion by hand before it was compared."""
+    """Return the SHA-256 of promotion.json for PostgreSQL to keep; None if a person made it champion without a verdict."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         path = _artifact_if_any(tracking, run, Artifact.PROMOTION, Path(scratch))
         return None if path is None else sha256_of(path)
 
 
 def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
-    """productid, prdtypecode and prediction of the holdout, int64, as the run's model gave them; None where it has none."""
+    """Return a model's predictions of the holdout like `_predictions`, or None if the run has no predictions."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         path = _artifact_if_any(tracking, run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch))
         return None if path is None else pd.read_parquet(path)
 
 
 def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Path) -> Path | None:
-    """None where the run has none. An MLflow that is away is an outage and no verdict: it is raised, and waited out."""
+    """Download an artifact of a run, or return None if the run has no such artifact.
+
+    If MLflow is unavailable, raise the outage, so that the stage waits: an outage must not look like a missing artifact.
+    """
     try:
         return tracking.download(run, artifact, directory)
     except StageError as error:
@@ -174,6 +180,6 @@ def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Pat
 
 
 def _predictions(tracking: Tracking, run: Run) -> pd.DataFrame:
-    """productid, prdtypecode and prediction of the holdout, int64, as the run's model gave them."""
+    """Return a model's predictions of the holdout, with the columns productid, prdtypecode and prediction, int64."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         return pd.read_parquet(tracking.download(run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch)))

@@ -1,9 +1,10 @@
-"""Whether a new model takes the champion's place.
+"""Decide whether a new model, the challenger, may replace the champion.
 
-"The new F1 is higher" is a coin flip: on a holdout of 1,165 rows the difference of two independent scores has a standard
-error of 0.0128, and weekly scores drop by noise alone. Comparing row by row on the same rows brings it to 0.0033.
+A higher F1 alone proves little: on a holdout of 1,165 rows, the difference of two independent scores has a standard error of
+0.0128, and weekly scores drop by noise alone. A comparison on the same rows, row by row, reduces the error to 0.0033.
 
-The weighted F1 hardly sees a small class: one of 76 rows in 8,490 may be lost whole for 0.009. So there is a floor for each.
+A small class hardly changes the weighted F1: a model may lose all 76 rows of a class, of 8,490, and lose only 0.009. So each
+class is also tested alone, and a large, significant loss in one class blocks the promotion.
 """
 
 import math
@@ -20,20 +21,20 @@ _Floats: TypeAlias = npt.NDArray[np.float64]
 _Counts: TypeAlias = npt.NDArray[np.int64]
 
 SIGNIFICANCE: Final = 0.05
-# Retraining trades classes against each other; less than this in one class is no reason to refuse a model that is as good.
+# Retraining improves some classes and worsens others. A smaller loss of F1 in one class does not block a model as good overall.
 TOLERATED_LOSS: Final = 0.05
 
 
 @dataclass(frozen=True)
 class ClassComparison:
-    """One class of the holdout.
+    """The comparison of challenger and champion in one class of the holdout.
 
     Attributes:
-        prdtypecode: which.
-        rows: of the holdout that are of this class.
-        champion_f1: the champion's F1 of this class.
-        challenger_f1: the challenger's.
-        p_value: one-sided, adjusted for the number of classes; small when the challenger is worse.
+        prdtypecode: code of the class.
+        rows: number of holdout rows of this class.
+        champion_f1: the champion's F1 in this class.
+        challenger_f1: the challenger's F1 in this class.
+        p_value: one-sided p-value, adjusted for the number of classes; small if the challenger is worse.
     """
 
     prdtypecode: int
@@ -45,19 +46,19 @@ class ClassComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A challenger against the champion on the same rows.
+    """The comparison of a challenger with the champion on the same rows.
 
     Attributes:
-        difference: weighted F1 of the challenger minus that of the champion.
-        ci_low: lower end of the difference's interval, which leaves `significance` out at each end (0.05: a 90 % interval).
-        ci_high: upper end, and so the one-sided bound behind the decision.
-        p_value: one-sided; small when the challenger is worse.
-        significance: below which a p-value counts.
-        n_rows: rows compared.
-        promote: whether the challenger is good enough.
-        reason: one sentence for people.
-        blocked_by: the classes that keep it from it.
-        classes: every class that has rows, ascending by code.
+        difference: weighted F1 of the challenger minus weighted F1 of the champion.
+        ci_low: lower end of the difference's interval, which leaves out `significance` at each end (0.05: a 90 % interval).
+        ci_high: upper end of the interval, and so the one-sided bound behind the decision.
+        p_value: one-sided p-value of the difference; small if the challenger is worse.
+        significance: a p-value below this limit is significant.
+        n_rows: number of compared rows.
+        promote: True if the challenger may replace the champion.
+        reason: one sentence for people that explains the decision.
+        blocked_by: codes of the classes that block the promotion.
+        classes: the comparison in every class that has rows, ascending by code.
     """
 
     difference: float
@@ -81,23 +82,23 @@ def compare(
     significance: float = SIGNIFICANCE,
     n_resamples: int = 2000,
 ) -> Comparison:
-    """Compare in pairs of predictions: the weighted F1 by a bootstrap, the F1 of each class by a permutation test.
+    """Compare two models row by row: their weighted F1 by a bootstrap, their F1 in each class by a permutation test.
 
-    The challenger wins unless it is significantly worse. It has seen more data, newer categories and the latest
-    corrections, so the burden of proof lies with keeping the old model; asking for a significant gain would freeze the
-    champion, because three per cent more rows rarely gain more than the noise.
+    The challenger wins unless it is significantly worse. It was trained on more data, newer categories and the latest
+    corrections, so keeping the old model needs the proof. If a new model needed a significant gain, the champion would never
+    change, because three per cent more rows rarely gain more than the noise.
 
-    Algorithm: resample rows in pairs and recompute the difference (Koehn 2004, "Statistical significance tests for
-    machine translation evaluation"). Rows with the same three codes are alike, so one multinomial draw over the distinct
-    triples stands for a resample of the rows. For the floor see `_worse_by_permutation`.
+    Algorithm: resample rows, each with both predictions, and recompute the difference (Koehn 2004, "Statistical significance
+    tests for machine translation evaluation"). Rows with the same true code and the same two predictions are alike. So one
+    multinomial draw over the distinct triples of codes stands for a resample of the rows. `_class_p_values` tests the classes.
 
     Args:
         y_true: prdtypecode of each row, shape (n,), int64, n > 0.
-        challenger_pred: the new model's predictions of the same rows, shape (n,), int64.
-        champion_pred: the present champion's, shape (n,), int64.
-        seed: of the draws.
-        significance: how often an equally good challenger may be refused for its weighted F1, and again for its classes.
-        n_resamples: how many bootstrap resamples and how many permutations, at least.
+        challenger_pred: predictions of the new model for the same rows, shape (n,), int64.
+        champion_pred: predictions of the present champion for the same rows, shape (n,), int64.
+        seed: seed of the random draws.
+        significance: share of equally good challengers that may be rejected for their weighted F1, and again for their classes.
+        n_resamples: minimum number of bootstrap resamples, and of permutations.
 
     Raises:
         ValueError: the arrays differ in length or are empty.
@@ -105,14 +106,14 @@ def compare(
     codes, triples, counts = _distinct_triples(y_true, challenger_pred, champion_pred)
     true, challenger, champion = np.eye(len(codes))[triples.T]
     random = np.random.default_rng(seed)
-    n_resamples = max(n_resamples, math.ceil(2 / significance))  # or no p-value could be that small
+    n_resamples = max(n_resamples, math.ceil(2 / significance))  # with fewer, no p-value is small enough
     draws = random.multinomial(counts.sum(), counts / counts.sum(), size=n_resamples)
     resampled = _weighted_difference(true, challenger, champion, draws)
     [difference] = _weighted_difference(true, challenger, champion, counts[np.newaxis]).tolist()
     ci_low, ci_high = np.quantile(resampled, [significance, 1 - significance]).tolist()
-    p_value = float(_share(resampled >= 0))
+    p_value = float(_p_values(resampled >= 0))
     swapped = random.binomial(counts, 0.5, size=draws.shape)
-    worse = _worse_by_permutation(true, challenger, champion, counts, swapped)
+    worse = _class_p_values(true, challenger, champion, counts, swapped)
     columns = (counts @ true, _f1(true, (champion, counts)), _f1(true, (challenger, counts)), worse)
     classes = tuple(
         ClassComparison(code, int(rows), *values)
@@ -137,37 +138,39 @@ def compare(
         significance=significance,
         n_rows=len(y_true),
         promote=p_value >= significance and not blocking,
-        reason="; ".join([reason, *map(_sentence, blocking)]),
+        reason="; ".join([reason, *map(_explain, blocking)]),
         blocked_by=tuple(entry.prdtypecode for entry in blocking),
         classes=classes,
     )
 
 
-def _sentence(entry: ClassComparison) -> str:
+def _explain(entry: ClassComparison) -> str:
     name = f"class {entry.prdtypecode} ({category_name(entry.prdtypecode)})"
     change = f"F1 {entry.champion_f1:.3f} to {entry.challenger_f1:.3f} on {entry.rows} rows"
-    return f"{name} falls beyond noise: {change}, adjusted p = {entry.p_value:.4f}"
+    return f"{name} is significantly worse: {change}, adjusted p = {entry.p_value:.4f}"
 
 
-def _worse_by_permutation(
+def _class_p_values(
     true: _Floats, challenger: _Floats, champion: _Floats, counts: _Counts, swapped: _Counts
 ) -> _Floats:
-    """One-sided p-values of each class's F1 difference, shape (K,), adjusted so that they hold for all classes at once.
+    """Return the one-sided p-value of each class's F1 difference, shape (K,), adjusted to hold for all classes at once.
 
-    Were the models equally good, swapping their predictions of a row would change nothing: each permutation swaps every row
-    or not, by a coin (approximate randomization: Noreen 1989; Yeh 2000, "More accurate tests for the statistical significance
-    of result differences"). It is exact for any number of rows, so no minimum has to be chosen under which a class is not
-    judged. A class is held against the worst class of each permutation, each in units of its own spread (single-step max-T:
-    Westfall & Young 1993, "Resampling-Based Multiple Testing"), so that 27 classes refuse no more by chance than one would.
-    Simulated with the challenge's classes, it refuses 0 to 6 of 100 equally good models, and of a class of 76 rows finds a loss of
-    40 % always and of 20 % in 7 of 10 trials (tests/benchmarks/promotion_simulation.py).
+    If the models were equally good, swapping their two predictions of a row would change nothing. So each permutation swaps
+    each row with probability 1/2 (approximate randomization: Noreen 1989; Yeh 2000, "More accurate tests for the statistical
+    significance of result differences"). The test is exact for any number of rows, so even the smallest class can be tested.
+
+    Each class is compared with the worst class of each permutation, in units of the class's own spread (single-step max-T:
+    Westfall & Young 1993, "Resampling-Based Multiple Testing"). So 27 classes reject no more models by chance than one class.
+
+    In a simulation with the challenge's classes, the test rejects 0 to 6 of 100 equally good models. In a class of 76 rows, it
+    always finds a loss of 40 %, and finds a loss of 20 % in 7 of 10 trials (tests/benchmarks/promotion_simulation.py).
 
     Args:
-        true: one-hot codes of the distinct triples, shape (t, K).
-        challenger: likewise, of its predictions.
-        champion: likewise.
-        counts: how many rows each triple stands for, shape (t,).
-        swapped: how many of them are swapped, shape (permutations, t).
+        true: one-hot true codes of the distinct triples, shape (t, K).
+        challenger: one-hot codes that the challenger predicted, shape (t, K).
+        champion: one-hot codes that the champion predicted, shape (t, K).
+        counts: number of rows of each triple, shape (t,).
+        swapped: number of these rows whose predictions are swapped, shape (permutations, t).
     """
     kept = counts - swapped
     differences = _f1(true, (challenger, kept), (champion, swapped)) - _f1(
@@ -176,16 +179,19 @@ def _worse_by_permutation(
     spread = differences.std(axis=0)
     spread[spread == 0] = np.inf  # the models agree on this class
     observed = (_f1(true, (challenger, counts)) - _f1(true, (champion, counts))) / spread
-    return _share((differences / spread).min(axis=1)[:, np.newaxis] <= observed)
+    return _p_values((differences / spread).min(axis=1)[:, np.newaxis] <= observed)
 
 
-def _share(as_extreme: npt.NDArray[np.bool_]) -> _Floats:
-    """The p-value: + 1 counts what was observed as one of the draws, so that it is never 0 (Davison & Hinkley 1997, 4.2)."""
+def _p_values(as_extreme: npt.NDArray[np.bool_]) -> _Floats:
+    """Return p-values: the share of draws that are at least as extreme as the observed difference.
+
+    The observed difference counts as one more draw, so that no p-value is 0 (Davison & Hinkley 1997, 4.2).
+    """
     return np.asarray((1 + as_extreme.sum(axis=0)) / (1 + len(as_extreme)), np.float64)
 
 
 def _distinct_triples(*columns: Codes) -> tuple[Codes, npt.NDArray[np.intp], _Counts]:
-    """The codes, shape (K,), and the distinct (true, challenger, champion) as indices of them, (t, 3), with their counts (t,)."""
+    """Return the codes, shape (K,), the distinct triples as indices of codes, shape (t, 3), and their counts, shape (t,)."""
     if len({len(column) for column in columns}) != 1 or not len(columns[0]):
         raise ValueError(
             f"need as many predictions as true codes, and at least one: {[len(column) for column in columns]}"
@@ -196,17 +202,18 @@ def _distinct_triples(*columns: Codes) -> tuple[Codes, npt.NDArray[np.intp], _Co
 
 
 def _weighted_difference(true: _Floats, challenger: _Floats, champion: _Floats, counts: _Counts) -> _Floats:
-    """Weighted F1 of the challenger minus the champion's, shape (b,), of one-hot codes (t, K) that occur `counts` (b, t) times."""
+    """Return the challenger's weighted F1 minus the champion's, shape (b,); triples occur `counts` times, shape (b, t)."""
     differences = _f1(true, (challenger, counts)) - _f1(true, (champion, counts))
     return np.asarray((differences * (counts @ true)).sum(axis=1) / counts.sum(axis=1), np.float64)
 
 
 def _f1(true: _Floats, *predictions: tuple[_Floats, _Counts]) -> _Floats:
-    """F1 of each class, shape (..., K): 2 hits over rows and predictions, 0 where there is neither, as in scikit-learn.
+    """Return the F1 of each class, shape (..., K): 2 hits / (rows + predictions), or 0 if both are 0, as in scikit-learn.
 
     Args:
-        true: one-hot codes, shape (t, K).
-        *predictions: a model's, as one-hot codes (t, K) and how often each occurs (..., t); two for one with predictions of both.
+        true: one-hot true codes, shape (t, K).
+        *predictions: pairs of predicted one-hot codes, shape (t, K), and how often each occurs, shape (..., t). Two pairs stand
+            for one model that has predictions of both models.
     """
     hits = sum(counts @ (true * predicted) for predicted, counts in predictions)
     total = np.asarray(sum(counts @ (true + predicted) for predicted, counts in predictions), np.float64)

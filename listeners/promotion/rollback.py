@@ -1,4 +1,4 @@
-"""Rollback: a person takes the alias `champion` back to an earlier model, and says why."""
+"""Roll back: a person moves the alias `champion` to an earlier model and gives a reason."""
 
 import psycopg
 from mlflow.entities.model_registry import ModelVersion
@@ -9,7 +9,7 @@ from listeners.tracking.runs import Tracking, if_known
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import REGISTERED_MODEL
 
-_LOOK = "rakuten champion shows who was champion when"
+_SHOW_HISTORY = "rakuten champion shows who was champion when"
 
 
 def roll_back(
@@ -20,36 +20,37 @@ def roll_back(
     reason: str,
     by: str,
 ) -> Move:
-    """Move the alias to a version, by default to the champion before the present one.
+    """Move the alias `champion` to a version, by default to the previous champion.
 
-    What comes after is compared with the new champion. What was champion after it stays out: see `ensure_promoted`.
+    Later models are compared with the new champion. Champions of later batches are withdrawn, and `ensure_promoted` does not
+    promote them again.
 
     Args:
-        tracking: MLflow.
-        connection: in autocommit mode; it holds the lock.
-        to_version: any that exists; None for the champion before.
-        reason: at most `REASON_LENGTH` characters, and not empty.
-        by: who.
+        tracking: access to MLflow.
+        connection: a connection in autocommit mode; it holds the lock.
+        to_version: a model version that exists; None for the previous champion.
+        reason: reason for the rollback, 1 to `REASON_LENGTH` characters.
+        by: the person who rolls back.
 
     Raises:
-        BadInputError: there is no such version, it is champion already, or the reason is empty or too long.
-        PipelineError: there is no champion before the present one, or the last move turned out to have been interrupted.
+        BadInputError: the version does not exist or is champion already, or the reason is empty or too long.
+        PipelineError: there is no previous champion, or the last move was interrupted and has only now been completed.
     """
     if not (reason := reason.strip()) or len(reason) > REASON_LENGTH:
         raise BadInputError(f"a reason has 1 to {REASON_LENGTH} characters, this one has {len(reason)}")
     with champion_alias(tracking, connection) as alias:
         if alias.interrupted:
             raise PipelineError(
-                f"the last move was interrupted, but came through: version {alias.history[-1].to_version} is champion",
-                remedy=f"{_LOOK}; repeat this command if it should go further",
+                f"the last move was interrupted and has now been completed: version {alias.history[-1].to_version} is champion",
+                remedy=f"{_SHOW_HISTORY}; run this command again to roll back further",
             )
-        version = _version(tracking, _before(alias) if to_version is None else to_version)
+        version = _version(tracking, _previous_champion(alias) if to_version is None else to_version)
         if alias.champion is not None and int(alias.champion.version) == int(version.version):
-            raise BadInputError(f"version {version.version} is champion already", remedy=_LOOK)
+            raise BadInputError(f"version {version.version} is champion already", remedy=_SHOW_HISTORY)
         return alias.move(MoveKind.ROLLBACK, version, reason, by)
 
 
-def _before(alias: ChampionAlias) -> int:
+def _previous_champion(alias: ChampionAlias) -> int:
     champions = list(alias.state.champions)
     if len(champions) < 2:  # noqa: PLR2004  the present one and one before
         raise PipelineError(
@@ -64,6 +65,6 @@ def _version(tracking: Tracking, number: int) -> ModelVersion:
     if version is None:
         raise BadInputError(
             f"{REGISTERED_MODEL} has no version {number}",
-            remedy=f"name one that exists with --to; {_LOOK}",
+            remedy=f"name one that exists with --to; {_SHOW_HISTORY}",
         )
     return version

@@ -100,7 +100,7 @@ def test_a_small_class_that_collapses_blocks_a_model_that_is_better_as_a_whole()
     assert not comparison.promote
     assert comparison.blocked_by == (99,)
     assert comparison.reason.startswith("not significantly worse: ")
-    assert "; class 99 (unknown) falls beyond noise: F1 0." in comparison.reason
+    assert "; class 99 (unknown) is significantly worse: F1 0." in comparison.reason
     assert "to 0.000 on 40 rows" in comparison.reason
 
 
