@@ -1,1 +1,1 @@
-"""The training stage: one balanced dataset in, one evaluated and registered model out."""
+"""The training stage trains a model on a balanced dataset, evaluates the model and registers it in MLflow."""

@@ -1,4 +1,4 @@
-"""The datasets as the training stage sees them: fetched from MLflow, checked against their digest, copies counted."""
+"""Fetch the datasets of the training stage from MLflow, check their digests, and count the copies of each product."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from shared.mlflow_names import DATASET_EXPERIMENT, Tag, parquet_name
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Distinct products in the order of productid, and how many copies of each the dataset holds.
+    """The distinct products of a dataset, sorted by productid, and how many copies of each product the dataset holds.
 
     `products` has the columns designation and description; `labels` and `multiplicities` are int64 of shape (products,).
     """
@@ -32,31 +32,31 @@ class TrainingData:
 
 
 def find_dataset(tracking: Tracking, name: str, **tags: str) -> Run:
-    """The finished run of a dataset.
+    """Return the finished run that holds a dataset.
 
     Raises:
-        StageError: MLflow has none.
+        StageError: MLflow has no finished run with this name and these tags.
     """
     run = tracking.finished_run(DATASET_EXPERIMENT, name, **tags)
     if run is None:
         raise StageError(
             f"MLflow holds no finished run {name} in {DATASET_EXPERIMENT}",
-            remedy="was MLflow emptied, or is MLFLOW_TRACKING_URI another than the snapshot listener's?",
+            remedy="check that MLFLOW_TRACKING_URI is the snapshot listener's; if so, the run was deleted from MLflow",
         )
     return run
 
 
 def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
-    """The parquet file of a dataset's run, its SHA-256 checked.
+    """Download the parquet file of a dataset's run, check its SHA-256, and return its path.
 
     Raises:
-        StageError: it cannot be fetched.
-        VerificationError: it is not the file that was logged, or its run no longer says which one that was.
+        StageError: the file cannot be downloaded.
+        VerificationError: the file is not the file that was logged, or the run has lost the tag with the file's SHA-256.
     """
     if (expected := run.data.tags.get(Tag.DATASET_SHA256)) is None:
         raise VerificationError(
             f"run {run.info.run_id} has no tag {Tag.DATASET_SHA256}: its file cannot be checked",
-            remedy="rakuten verify says what was changed; rakuten reproduce builds it again",
+            remedy="rakuten verify names what was changed; rakuten reproduce rebuilds the dataset",
         )
     path = tracking.download(run, parquet_name(run.info.run_name), directory)
     require_sha256(path, expected)
@@ -64,7 +64,7 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
 
 
 def read_training_data(path: Path) -> TrainingData:
-    """Collapse the copies: a text is held once however often the dataset repeats it."""
+    """Read a dataset and collapse its copies: memory holds each text once, however often the dataset repeats the text."""
     texts = list(TEXT_COLUMNS)
     # read_dictionary keeps each distinct text once per row group while the file is read
     dataset = pq.read_table(path, columns=["productid", *texts, "prdtypecode"], read_dictionary=texts)
@@ -77,6 +77,6 @@ def read_training_data(path: Path) -> TrainingData:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """A fixed set, as it is."""
+    """Read a fixed set, the holdout or the test set, without any change."""
     frame: Any = pq.read_table(path).to_pandas()
     return pd.DataFrame(frame)

@@ -1,4 +1,4 @@
-"""Metrics of a classifier on the holdout, with confidence intervals."""
+"""Compute the metrics of a classifier on the holdout, with confidence intervals."""
 
 from collections.abc import Mapping
 from typing import Final, TypeAlias
@@ -16,21 +16,21 @@ CONFIDENCE: Final = 0.95
 
 
 def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000) -> dict[str, float]:
-    """The metrics for MLflow.
+    """Return the metrics of a classifier, with confidence intervals, for MLflow.
 
-    Intervals are percentiles of a bootstrap over rows (Efron & Tibshirani 1993, chapter 13). Every metric is a function
-    of the confusion matrix, and resampling n rows is one multinomial draw of its cells, so that no row is touched.
+    The intervals are percentiles of a bootstrap over rows (Efron & Tibshirani 1993, chapter 13). Every metric is a function of
+    the confusion matrix. To resample n rows, one multinomial draw of the matrix's cells is enough; the rows are not needed.
 
     Args:
         y_true: prdtypecode of each row, shape (n,), int64, n > 0.
-        y_pred: predicted prdtypecode, shape (n,), int64.
-        seed: of the bootstrap.
-        n_resamples: how many bootstrap resamples.
+        y_pred: predicted prdtypecode of each row, shape (n,), int64.
+        seed: seed of the bootstrap.
+        n_resamples: number of bootstrap resamples.
 
     Returns:
         `accuracy`, `f1_score`, `precision`, `recall` (the last three weighted by support) and `f1_macro`, each also with
-        `_ci_low` and `_ci_high` (95 %), and `f1_class_{code}` for every code in either array. As in scikit-learn, macro
-        averages go over the codes that occur, and a ratio with an empty denominator counts as 0.
+        `_ci_low` and `_ci_high` (95 %), and `f1_class_{code}` for every code in either array. As in scikit-learn, a macro
+        average covers the codes that occur, and a ratio with an empty denominator counts as 0.
     """
     codes = np.union1d(y_true, y_pred)
     confusion = confusion_counts(y_true, y_pred, codes).astype(np.float64)
@@ -45,7 +45,7 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
 
 
 def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
-    """The values themselves are scikit-learn's: whoever scores the model again gets the same bits."""
+    """Return the metrics, computed by scikit-learn: anybody who scores the model again gets the same values, bit for bit."""
     weighted = {"average": "weighted", "zero_division": 0.0}
     return {
         "accuracy": float(accuracy_score(y_true, y_pred)),
@@ -57,13 +57,13 @@ def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
 
 
 def confusion_counts(y_true: Codes, y_pred: Codes, codes: Codes) -> Codes:
-    """How many rows of each true code (first axis) got each predicted code, shape (K, K); `codes` sorted, shape (K,)."""
+    """Return how many rows of each true code (first axis) got each predicted code, shape (K, K), for sorted `codes`, (K,)."""
     cells = np.searchsorted(codes, y_true) * len(codes) + np.searchsorted(codes, y_pred)
     return np.bincount(cells, minlength=len(codes) ** 2).reshape(len(codes), len(codes))
 
 
 def report(y_true: Codes, y_pred: Codes) -> str:
-    """scikit-learn's classification report, with the categories' names; a ratio with an empty denominator is 0."""
+    """Return scikit-learn's classification report with the names of the categories; a ratio with an empty denominator is 0."""
     codes = np.union1d(y_true, y_pred).tolist()
     names = [f"{code} {category_name(code)}" for code in codes]
     text: str = classification_report(
@@ -79,7 +79,7 @@ def _resample(confusion: _Floats, seed: int, n_resamples: int) -> _Floats:
 
 
 def _per_class(confusion: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
-    """Precision, recall, F1 and support of each class, shape (..., K), of matrices (..., K true, K predicted)."""
+    """Return precision, recall, F1 and support of each class, shape (..., K), from matrices (..., K true, K predicted)."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     return (
@@ -91,7 +91,7 @@ def _per_class(confusion: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
 
 
 def _overall(confusion: _Floats) -> Mapping[str, _Floats]:
-    """The five overall metrics, shape (...), of confusion matrices (..., K, K)."""
+    """Return the five overall metrics, shape (...), from confusion matrices of shape (..., K, K)."""
     precision, recall, f1, support = _per_class(confusion)
     n_rows = support.sum(axis=-1)
     occurs = support + confusion.sum(axis=-2) > 0

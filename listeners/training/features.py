@@ -1,10 +1,10 @@
-"""TF-IDF of an oversampled corpus, fitted on its distinct rows.
+"""Fit the TF-IDF features of an oversampled corpus, using only its distinct rows.
 
-A balanced dataset repeats each product up to dozens of times. Counting every distinct text once and weighting the
-document frequencies by the copies gives the same vocabulary and the same idf, bit for bit, in a fraction of the time.
-Fitting on the distinct rows without the weights would be a different model.
+A balanced dataset repeats each product up to dozens of times. This module counts every distinct text once, and weights the
+document frequencies by the number of copies. The vocabulary and the idf are the same as with all copies, bit for bit, and take
+a fraction of the time. Without the weights, the model would be a different model.
 
-The result is made of ordinary scikit-learn objects, so nothing here is needed to predict.
+The result consists of ordinary scikit-learn objects, so a prediction does not need this module.
 """
 
 import operator
@@ -29,7 +29,7 @@ _Ranks: TypeAlias = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class TfidfBlock:
-    """One TF-IDF block: which column it reads and how. Blocks have unit norm each, and so equal weight."""
+    """One TF-IDF block: the column that it reads, and its vectorizer. All blocks have unit norm, and so equal weight."""
 
     name: str
     column: str
@@ -37,14 +37,13 @@ class TfidfBlock:
 
 
 def distinct_products(dataset: pa.Table) -> tuple[pa.Table, _Ints]:
-    """The distinct rows of an oversampled dataset, and how many copies of each it holds.
+    """Return the distinct rows of an oversampled dataset, and the number of copies of each row.
 
     Args:
-        dataset: shape (n, any), with an integer column `productid`; rows of equal productid are copies.
+        dataset: shape (n, any), with an integer column `productid`; rows with the same productid are copies.
 
     Returns:
-        The first row of each product in the order of productid, whatever the order in `dataset`, and the number of its
-        copies, shape (n_distinct,), int64.
+        The first row of each product, sorted by productid, and the number of its copies, shape (n_distinct,), int64.
     """
     _, first, copies = np.unique(dataset["productid"].to_numpy(), return_index=True, return_counts=True)
     return dataset.take(first), copies
@@ -55,15 +54,15 @@ def fit_features(
     multiplicities: _Ints,
     blocks: Sequence[TfidfBlock],
 ) -> tuple[FeatureUnion, sparse.csr_array]:
-    """Fit each block on its column and lay the blocks side by side.
+    """Fit each block on its column, and join the features of all blocks side by side.
 
     Args:
         texts: distinct rows, shape (n, any), `str`, no nulls.
-        multiplicities: copies of each row, shape (n,), int64, at least 1.
-        blocks: at least one, with unfitted vectorizers, which are fitted in place.
+        multiplicities: number of copies of each row, shape (n,), int64, at least 1.
+        blocks: at least one block; the vectorizers are not fitted yet, and are fitted in place.
 
     Returns:
-        The fitted union, and its features of `texts`, shape (n, n_features), float64.
+        The fitted union, and the features of `texts`, shape (n, n_features), float64.
     """
     matrices = [fit_tfidf(block.vectorizer, texts[block.column].tolist(), multiplicities) for block in blocks]
     union = FeatureUnion([(block.name, _reader(block)) for block in blocks])
@@ -77,19 +76,19 @@ def _reader(block: TfidfBlock) -> Pipeline:
 
 
 def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities: _Ints) -> sparse.csr_array:
-    """Fit `vectorizer` in place, as its own `fit` would on every text repeated by its multiplicity.
+    """Fit `vectorizer` in place, as its own `fit` would if each text were repeated as often as `multiplicities` says.
 
     Args:
         vectorizer: analyzer 'word' with ngram_range (1, 1) or (1, 2) and tokens of word characters, or analyzer
             'char_wb'; an integer min_df, the default max_df and no fixed vocabulary.
-        texts: shape (n,), without NUL characters, which PostgreSQL refuses and numpy's strings lose.
-        multiplicities: shape (n,), int64, at least 1.
+        texts: shape (n,), without NUL characters: PostgreSQL rejects them, and numpy's strings lose them.
+        multiplicities: number of copies of each text, shape (n,), int64, at least 1.
 
     Returns:
-        What `vectorizer.transform` would of the texts: shape (n, n_features), float64.
+        The result of `vectorizer.transform(texts)`: shape (n, n_features), float64.
 
     Raises:
-        ValueError: another analyzer or ngram_range, a NUL character, or no term is left.
+        ValueError: the analyzer or ngram_range is another one, a text holds a NUL character, or no term is frequent enough.
     """
     if any("\x00" in text for text in texts):
         raise ValueError("a text holds a NUL character")
@@ -102,7 +101,7 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
         term_frequency = np.bincount(
             counts.matrix.indices, copies * counts.matrix.data, counts.matrix.shape[1]
         )
-        # The sort that CountVectorizer uses, on the same numbers: ties at the limit fall alike.
+        # CountVectorizer sorts the same numbers in the same way, so it keeps the same terms if several tie at the limit.
         kept = np.sort(kept[np.argsort(-term_frequency[kept])[:limit]])
     if not len(kept):
         raise ValueError(
@@ -111,20 +110,21 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
 
     transformer = TfidfTransformer(norm=vectorizer.norm, sublinear_tf=vectorizer.sublinear_tf)
     transformer.idf_ = np.log((multiplicities.sum() + 1) / (document_frequency[kept] + 1)) + 1
-    # A fitted TfidfVectorizer is its vocabulary and its idf. The terms go into an array, which skops writes as one file
-    # where a dictionary would cost it 1 kB a term; the dictionary is built from it on first use, and now.
+    # A fitted TfidfVectorizer consists of its vocabulary and its idf. The terms go into an array, which skops writes as one
+    # file; a dictionary would cost 1 kB per term. scikit-learn builds the dictionary from the array when `idf_` is set here,
+    # and again when a loaded model is first used.
     vectorizer.vocabulary = np.array(list(counts.terms(kept)))
     vectorizer.idf_ = transformer.idf_
     return transformer.transform(counts.matrix[:, kept], copy=False)
 
 
 class MergedFeatures(NamedTuple):
-    """Features of n rows with one column in place of each set of equal ones.
+    """Features of n rows in which one column replaces each group of equal columns: p columns become m columns.
 
     Attributes:
-        matrix: shape (n, m), float64, m <= p.
-        column: which of the m stands for each of the p columns there were, shape (p,), int64.
-        scale: what its coefficient is multiplied by to have that column's, shape (p,), float64.
+        matrix: the merged features, shape (n, m), float64, m <= p.
+        column: index of the merged column that replaces each original column, shape (p,), int64.
+        scale: factor from the merged column's coefficient to the original column's coefficient, shape (p,), float64.
     """
 
     matrix: sparse.csr_array
@@ -133,17 +133,17 @@ class MergedFeatures(NamedTuple):
 
 
 def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
-    """Make the problem of a linear model smaller, and leave it the same.
+    """Merge equal columns of the features. The problem of a linear model gets smaller, and its solution stays the same.
 
-    The n-grams of a rare word occur in the same rows, equally often, and so have equal columns. With g equal columns x the
-    inner products of rows, which are all that a linear model with an L2 penalty sees of its features, are those with the one
-    column sqrt(g) x; its coefficient v stands for g coefficients v / sqrt(g), whose squares have the same sum.
+    The n-grams of a rare word occur in the same rows, equally often, and so have equal columns. A linear model with an L2
+    penalty uses only the inner products of rows. If a column x occurs g times, the single column sqrt(g) x gives the same inner
+    products. Its coefficient v stands for g coefficients v / sqrt(g), whose squares have the same sum.
 
     Args:
         features: shape (n, p), float64.
     """
-    # Equal columns have equal projections, added up in the same order. Columns that are not equal share both projections
-    # only if they differ by rounding, if at all.
+    # Equal columns have equal projections, because their terms are added in the same order. Different columns can share both
+    # projections only if they differ by no more than rounding.
     directions = np.random.default_rng(0).standard_normal((features.shape[0], 2))
     projections = (features.T @ directions).view(np.complex128).ravel()
     _, first, group, sizes = np.unique(
@@ -157,15 +157,20 @@ def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
     return MergedFeatures(merged, rank[group], 1 / np.sqrt(sizes[group]))
 
 
-def drop_lookups(union: FeatureUnion) -> None:
-    """Forget the dictionaries that vectorizers build from their terms, so that serialising the union is cheap."""
+def drop_vocabulary_caches(union: FeatureUnion) -> None:
+    """Delete the dictionaries that vectorizers build from their terms, so that the union is cheap to serialise."""
     for _name, reader in union.transformer_list:
         vars(reader.named_steps["tfidf"]).pop("vocabulary_", None)
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """How often each text has each term: (n_texts, n_terms), float64, terms in string order, named on demand."""
+    """How often each text has each term.
+
+    Attributes:
+        matrix: the counts, shape (n_texts, n_terms), float64, with the terms in string order.
+        terms: a function that returns the terms of the given columns.
+    """
 
     matrix: sparse.csr_array
     terms: Callable[[npt.NDArray[np.intp]], Iterable[str]]
@@ -177,9 +182,9 @@ class _Tokens:
 
     Attributes:
         words: the distinct words, in string order.
-        ranks: position in `words` of every token, text after text, shape (n_tokens,), int32.
-        rows: number of the text that each token is from, shape (n_tokens,), int32.
-        n_texts: number of texts, those without a token included.
+        ranks: position of every token in `words`, text after text, shape (n_tokens,), int32.
+        rows: index of the text that holds each token, shape (n_tokens,), int32.
+        n_texts: number of texts, including texts without a token.
     """
 
     words: list[str]
@@ -203,7 +208,7 @@ def _count(vectorizer: TfidfVectorizer, texts: Sequence[str]) -> _Counts:
 
 
 def _tokenise(texts: Sequence[str], split: Callable[[str], list[str]]) -> _Tokens:
-    """Split each text and rank its words."""
+    """Split each text into words, and replace each word by its rank in the string order of all words."""
     code_of: defaultdict[str, int] = defaultdict()
     code_of.default_factory = code_of.__len__
     codes, lengths = array("i"), []
@@ -219,10 +224,10 @@ def _tokenise(texts: Sequence[str], split: Callable[[str], list[str]]) -> _Token
 
 
 def _count_words(tokens: _Tokens, longest: int) -> _Counts:
-    """Count words and, if `longest` is 2, pairs of neighbours.
+    """Count words and, if `longest` is 2, pairs of adjacent words.
 
-    The word of rank a has the key a * radix, the pair (a, b) a * radix + 1 + b. Keys sort as the strings do, because the
-    space between two words sorts before every word character.
+    A word of rank a has the key a * radix. A pair of words of ranks a and b has the key a * radix + 1 + b. The keys sort in the
+    same order as the strings, because the space between two words sorts before every word character.
     """
     words, radix = tokens.words, len(tokens.words) + 1
     rows, ranks = tokens.rows, tokens.ranks.astype(np.int64)
@@ -231,7 +236,7 @@ def _count_words(tokens: _Tokens, longest: int) -> _Counts:
         first = np.flatnonzero(rows[1:] == rows[:-1])
         keys = np.concatenate([keys, keys[first] + 1 + ranks[first + 1]])
         rows = np.concatenate([rows, rows[first]])
-    # np.unique would sort all keys, where a hash table leaves the distinct ones to sort: a twentieth of its time
+    # np.unique would sort all keys. With a hash table, only the distinct keys are sorted, in a twentieth of the time.
     codes, distinct = pd.factorize(keys)
     order = np.argsort(distinct)
     columns = np.empty(len(order), np.int32)
@@ -242,21 +247,21 @@ def _count_words(tokens: _Tokens, longest: int) -> _Counts:
         pairs = zip(*(part.tolist() for part in np.divmod(distinct[kept], radix)), strict=True)
         return [f"{words[a]} {words[b - 1]}" if b else words[a] for a, b in pairs]
 
-    return _Counts(_incidence(rows, columns[codes], (tokens.n_texts, len(distinct))), terms)
+    return _Counts(_count_matrix(rows, columns[codes], (tokens.n_texts, len(distinct))), terms)
 
 
 def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
-    """Count 'char_wb' n-grams: they never cross a word, so each distinct word is spelled once."""
+    """Count 'char_wb' n-grams. They never cross a word boundary, so each distinct word is split only once."""
     shape = tokens.n_texts, len(tokens.words)
     if not tokens.words:
         return _Counts(sparse.csr_array(shape), lambda _: [])
-    speller = CountVectorizer(analyzer="char_wb", ngram_range=ngram_range, lowercase=False, dtype=np.float64)
-    spellings = speller.fit_transform(tokens.words)
-    matrix = sparse.csr_array(_incidence(tokens.rows, tokens.ranks, shape) @ spellings)
+    counter = CountVectorizer(analyzer="char_wb", ngram_range=ngram_range, lowercase=False, dtype=np.float64)
+    ngrams = counter.fit_transform(tokens.words)
+    matrix = sparse.csr_array(_count_matrix(tokens.rows, tokens.ranks, shape) @ ngrams)
     matrix.sort_indices()
-    return _Counts(matrix, speller.get_feature_names_out().__getitem__)
+    return _Counts(matrix, counter.get_feature_names_out().__getitem__)
 
 
-def _incidence(rows: _Ranks, columns: _Ranks, shape: tuple[int, int]) -> sparse.csr_array:
-    """The counts of (row, column) pairs, in canonical format, float64."""
+def _count_matrix(rows: _Ranks, columns: _Ranks, shape: tuple[int, int]) -> sparse.csr_array:
+    """Return the number of times that each (row, column) pair occurs, as a matrix in canonical format, float64."""
     return sparse.csr_array(sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape))

@@ -1,4 +1,4 @@
-"""The training stage, in order: fetch, fit, evaluate, publish, register, compare with the champion, promote."""
+"""Run the training stage in order: fetch the datasets, fit, evaluate, publish, register, compare with the champion, promote."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,10 +34,10 @@ _RECORDED_METRICS = ("f1_score", "f1_score_ci_low", "f1_score_ci_high", "f1_macr
 
 
 def handle(job: Job) -> dict[str, Any]:
-    """Train and publish one batch's model, or adopt the one that an earlier attempt has published.
+    """Train and publish the model of one batch, or adopt the model that an earlier attempt has published.
 
     Raises:
-        StageError: the dataset is missing or not the one that was logged.
+        StageError: the dataset is missing, or its file is not the file that was logged.
     """
     tracking = Tracking(job.settings)
     name = model_run_name(job.batch.name)
@@ -112,7 +112,7 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
 
 
 def _evaluate(run: Publication, classifier: Pipeline, holdout: pd.DataFrame, *, seed: int) -> None:
-    """Log what the model scores on the holdout, and its predictions: a later comparison pairs them row by row."""
+    """Log the model's scores on the holdout, and its predictions: a later comparison pairs the predictions row by row."""
     truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
     prediction = classifier.predict(holdout)
     run.values(metrics=evaluate(truth, prediction, seed=seed))
@@ -125,7 +125,7 @@ def _evaluate(run: Publication, classifier: Pipeline, holdout: pd.DataFrame, *, 
 
 
 def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) -> None:
-    """The challenge's submission: an unnamed index column and prdtypecode."""
+    """Log the challenge's submission: predictions of the test set, as an unnamed index column and the column prdtypecode."""
     submission = pd.Series(
         classifier.predict(test), index=test["source_index"].to_numpy(), name="prdtypecode"
     )
@@ -133,8 +133,8 @@ def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) ->
 
 
 def _log_model(run: Publication, classifier: Pipeline) -> str:
-    """Log the model in the skops format, which loads none but types of a short list; returns its URI."""
-    # The model goes where the experiment keeps its artifacts; without this, to ./mlruns of the default experiment.
+    """Log the model and return its URI. The model is in the skops format, which loads only the types of a short list."""
+    # With this call, MLflow stores the model with the experiment's artifacts; otherwise in ./mlruns of the default experiment.
     mlflow.set_experiment(MODEL_EXPERIMENT)
     info = mlflow.sklearn.log_model(
         model.without_caches(classifier),

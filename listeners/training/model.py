@@ -1,8 +1,8 @@
-"""The model: TF-IDF blocks of title and description into a linear support vector machine.
+"""Build and fit the model: TF-IDF blocks of title and description, and a linear support vector machine on their features.
 
-A fitted model is a scikit-learn pipeline of library classes and functions only, from the raw columns to the code, so
-that it loads wherever scikit-learn, pandas and skops are installed. `tests/benchmarks/model_comparison.py` is the
-evidence for the choice of blocks, classifier and hyperparameters.
+A fitted model is a scikit-learn pipeline from the raw text columns to the category code. The pipeline consists only of library
+classes and functions, so the model loads wherever scikit-learn, pandas and skops are installed. The evidence for the choice of
+blocks, classifier and hyperparameters is in `tests/benchmarks/model_comparison.py`.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ from sklearn.svm import LinearSVC
 from listeners.training.features import (
     MergedFeatures,
     TfidfBlock,
-    drop_lookups,
+    drop_vocabulary_caches,
     fit_features,
     merge_equal_columns,
 )
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 
-# What skops must be allowed to load beside its own list of scikit-learn types: the parts of the text cleaner. None of them
-# calls a method or evaluates an expression of a model file's choice (tests/security/test_models.py).
+# skops must load these parts of the text cleaner; its own list of trusted types covers the rest of scikit-learn. None of these
+# types lets a model file choose a method to call or an expression to evaluate (tests/security/test_models.py).
 SKOPS_TRUSTED_TYPES: Final = (
     "builtins.dict",
     "functools.partial",
@@ -44,7 +44,7 @@ SKOPS_TRUSTED_TYPES: Final = (
     "sklearn.feature_extraction.text.strip_accents_unicode",
 )
 
-# What predicting needs; MLflow adds itself.
+# A prediction needs these packages; MLflow adds itself to the list.
 PIP_REQUIREMENTS: Final = tuple(
     f"{name}=={importlib.metadata.version(name)}"
     for name in ("numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -53,10 +53,10 @@ PIP_REQUIREMENTS: Final = tuple(
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Everything about the model that is a choice; the seed and the data are not.
+    """All choices that define the model; the seed and the data are not among them.
 
-    A larger `svm_tol` saves no time on a whole dataset, a smaller one gains no score.
-    `max_features` bounds each block, and with it the model: 216 bytes for a term's 27 coefficients, 4 a character.
+    On a whole dataset, a larger `svm_tol` saves no time, and a smaller `svm_tol` gains no score. `max_features` limits the size
+    of each block and so of the model: each term takes 216 bytes for its 27 coefficients, and 4 bytes per character.
     """
 
     svm_c: float = 0.2
@@ -70,7 +70,7 @@ class Hyperparameters:
     title_char_ngram_max: int = 5
 
     def as_params(self) -> dict[str, str | int | float]:
-        """The flat mapping for `mlflow.log_params`."""
+        """Return the hyperparameters as a flat mapping for `mlflow.log_params`."""
         return asdict(self)
 
 
@@ -85,17 +85,17 @@ def fit(
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> Pipeline:
-    """Train on distinct products: the same features and the same objective as training on their copies.
+    """Fit a model on distinct products. Its features and its objective are the same as with all copies of the products.
 
-    The hinge loss of a row that counts k times is k times the loss of the row, so a sample weight stands for the copies.
+    k copies of a row have k times the hinge loss of one row, so a sample weight of k replaces the copies.
     Equal arguments give equal coefficients, bit for bit, on one machine.
 
     Args:
         products: shape (n, any), with the text columns designation and description; nulls allowed.
         labels: prdtypecode of each row, shape (n,), int64, at least two classes.
-        multiplicities: copies of each row, shape (n,), int64, at least 1.
-        seed: of the order in which liblinear visits the rows.
-        hyperparameters: see the class.
+        multiplicities: number of copies of each row, shape (n,), int64, at least 1.
+        seed: seed of the order in which liblinear visits the rows.
+        hyperparameters: see `Hyperparameters`.
 
     Returns:
         A fitted pipeline. Its `predict` takes a DataFrame like `products` and returns prdtypecode, shape (n,), int64.
@@ -109,7 +109,7 @@ def fit(
         )
     union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters)
     merged = merge_equal_columns(features)
-    del features  # as large as all else
+    del features  # they take as much memory as all other data
     classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
     return assemble(union, classifier)
 
@@ -120,7 +120,7 @@ def vectorise(
     *,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> tuple[FeatureUnion, sparse.csr_array]:
-    """Clean and vectorise: the first part of `fit`, see there for the arguments.
+    """Clean the texts and compute their features. This is the first part of `fit`, which explains the arguments.
 
     Returns:
         The fitted union, and the features, shape (n, n_features), float64.
@@ -136,10 +136,10 @@ def fit_classifier(
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> LinearSVC:
-    """Fit the classifier to the features of n rows: the last part of `fit`, see there for the arguments.
+    """Fit the classifier to the features of n rows. This is the last part of `fit`, which explains the arguments.
 
     Returns:
-        A classifier of the features as they were before equal ones were merged.
+        A classifier for the original features, as they were before equal columns were merged.
     """
     classifier = linear_svc(seed, hyperparameters)
     classifier.fit(features.matrix, labels, sample_weight=multiplicities)
@@ -149,7 +149,7 @@ def fit_classifier(
 
 
 def linear_svc(seed: int, hyperparameters: Hyperparameters = DEFAULTS) -> LinearSVC:
-    """The classifier, not fitted."""
+    """Return the classifier, not fitted yet."""
     return LinearSVC(
         C=hyperparameters.svm_c,
         loss=hyperparameters.svm_loss,
@@ -160,12 +160,12 @@ def linear_svc(seed: int, hyperparameters: Hyperparameters = DEFAULTS) -> Linear
 
 
 def assemble(union: FeatureUnion, classifier: LinearSVC) -> Pipeline:
-    """The fitted parts as one model."""
+    """Return one model that consists of the fitted parts and the text cleaner."""
     return Pipeline([("clean", text_cleaner()), ("features", union), ("classifier", classifier)])
 
 
 def parameters_sha256(classifier: Pipeline) -> str:
-    """SHA-256 of everything that fitting has decided: terms, their weights, coefficients."""
+    """Return the SHA-256 of everything that fitting has determined: the terms, their weights and the coefficients."""
     digest = hashlib.sha256()
     for _name, reader in classifier.named_steps["features"].transformer_list:
         vectorizer = reader.named_steps["tfidf"]
@@ -178,20 +178,20 @@ def parameters_sha256(classifier: Pipeline) -> str:
 
 
 def without_caches(classifier: Pipeline) -> Pipeline:
-    """The same model, with nothing in it that was built by using it: skops writes neither ufuncs nor, cheaply, dictionaries."""
+    """Return the same model without caches from its use: skops cannot write ufuncs, and needs much space for dictionaries."""
     cleaner, (name, union), *rest = classifier.steps
-    drop_lookups(union)
+    drop_vocabulary_caches(union)
     return Pipeline([(cleaner[0], text_cleaner()), (name, union), *rest])
 
 
 def signature() -> ModelSignature:
-    """The model's columns, each of which may hold nulls or be missing, and its output."""
+    """Return the model's signature: its text columns, each of which may hold nulls or be missing, and its output."""
     inputs = Schema([ColSpec(DataType.string, name, required=False) for name in TEXT_COLUMNS])
     return ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.int64), (-1,))]))
 
 
 def input_example() -> pd.DataFrame:
-    """Two products, one of them without a description."""
+    """Return two example products, one of them without a description."""
     return pd.DataFrame(
         {
             "designation": ["Piscine gonflable ronde 3 m", "Le Petit Prince - Édition de poche"],

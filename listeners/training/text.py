@@ -1,7 +1,7 @@
-"""Text cleaning, as a scikit-learn pipeline of nothing but library functions.
+"""Clean texts with a scikit-learn pipeline that consists only of library functions.
 
-The cleaner is part of every registered model. Had it a class or function of this package, a colleague could load a
-model only with this package installed, and an old model only with this package as it was.
+The cleaner is part of every registered model. If it contained a class or function of this package, a colleague could load a
+model only with this package installed, and an old model only with the package version of that time.
 """
 
 import html
@@ -19,44 +19,43 @@ from sklearn.preprocessing import FunctionTransformer
 
 TEXT_COLUMNS: Final = ("designation", "description")
 
-# More digits than Python converts to an integer, at which html.unescape raises ValueError.
-_ENDLESS_REFERENCE: Final = r"&#[0-9]{4301,};?"
-# A tag or a comment; "<3" and "a < b" are text.
+# A character reference with more digits than Python converts to an integer: html.unescape raises ValueError for it.
+_OVERLONG_REFERENCE: Final = r"&#[0-9]{4301,};?"
+# An HTML tag or comment. "<3" and "a < b" are text, and do not match.
 _TAG: Final = r"(?is)<(?:!--.*?--|/?[a-z][^<>]*)>"
 
 
 def text_cleaner() -> Pipeline:
-    """Cleans `TEXT_COLUMNS`; it needs no fit.
+    """Return a pipeline that cleans `TEXT_COLUMNS`; the pipeline needs no fit.
 
-    Its `transform` takes a DataFrame of shape (n, any), n > 0, and returns one of shape (n, 2) of texts, never null:
-    HTML unescaped and its tags removed, accents folded (NFKD, combining marks dropped). Nulls (None, NaN, NA) and a column
-    that is missing altogether become ''; further columns are ignored. Lower case is left to the vectorizers, which come
-    after the folding, as they must: NFKD makes capitals, "™" becomes "TM".
+    Its `transform` takes a DataFrame of shape (n, any), n > 0, and returns a DataFrame of shape (n, 2) with texts, never null.
+    It unescapes HTML, removes HTML tags and folds accents (NFKD, without combining marks). Nulls (None, NaN, NA) and missing
+    columns become ''; other columns are ignored. The vectorizers change texts to lower case. They must do so after the accents
+    are folded, because NFKD makes capitals: "™" becomes "TM".
     """
     columns = list(TEXT_COLUMNS)
     no_texts = pd.DataFrame("", index=[0], columns=columns, dtype="str")
     steps = {
         "select": FunctionTransformer(pd.DataFrame, kw_args={"columns": columns}),
-        "columns": FunctionTransformer(
-            dict
-        ),  # one by one: a frame of several kinds of null does not convert as a whole
+        # Convert each column alone: pandas does not convert a whole frame with several kinds of null.
+        "columns": FunctionTransformer(dict),
         "as_text": FunctionTransformer(pd.DataFrame, kw_args={"dtype": "str"}),
         "fill_nulls": SimpleImputer(
             missing_values=np.nan, strategy="constant", fill_value="", keep_empty_features=True
         ).fit(no_texts),
-        # Twice, because some sellers escaped what was escaped already: "&amp;eacute;".
-        "drop_endless": _each(partial(re.sub, _ENDLESS_REFERENCE, " ")),
-        "unescape": _each(html.unescape),
-        "drop_endless_again": _each(partial(re.sub, _ENDLESS_REFERENCE, " ")),
-        "unescape_again": _each(html.unescape),
-        "strip_tags": _each(partial(re.sub, _TAG, " ")),
-        "fold_accents": _each(strip_accents_unicode),
+        # Unescape twice: some sellers escaped text that was already escaped, such as "&amp;eacute;".
+        "drop_endless": _for_each_text(partial(re.sub, _OVERLONG_REFERENCE, " ")),
+        "unescape": _for_each_text(html.unescape),
+        "drop_endless_again": _for_each_text(partial(re.sub, _OVERLONG_REFERENCE, " ")),
+        "unescape_again": _for_each_text(html.unescape),
+        "strip_tags": _for_each_text(partial(re.sub, _TAG, " ")),
+        "fold_accents": _for_each_text(strip_accents_unicode),
         "as_frame": FunctionTransformer(pd.DataFrame, kw_args={"columns": columns}),
     }
     return Pipeline(list(steps.items()))
 
 
-def _each(function: Callable[..., str]) -> FunctionTransformer:
-    # vectorize, because skops can serialise neither a lambda nor an unbound method, and a list of trusted types with
-    # operator.methodcaller on it would let a model file call any method, DataFrame.eval among them
+def _for_each_text(function: Callable[..., str]) -> FunctionTransformer:
+    # np.vectorize is needed because skops can serialise neither a lambda nor an unbound method. operator.methodcaller is no
+    # alternative: as a trusted type, it would let a model file call any method, including DataFrame.eval.
     return FunctionTransformer(np.vectorize(function, otypes=[object]))
