@@ -146,7 +146,7 @@ class _Rows:
     copies: npt.NDArray[np.int64]
 
     def classes(self) -> Iterator[slice]:
-        """Return the slice of each class's rows, ascending by code."""
+        """Yield one slice of rows for each class, ascending by code."""
         ends = np.flatnonzero(np.diff(self.codes)) + 1
         bounds = [0, *ends.tolist(), len(self.codes)]
         return (slice(first, end) for first, end in pairwise(bounds) if first < end)

@@ -21,7 +21,7 @@ from shared.mlflow_names import dataset_name, parquet_name
 
 @dataclass(frozen=True)
 class EarlierDataset:
-    """The dataset of an earlier batch. The dataset that is built on it begins with the same rows.
+    """The dataset of an earlier batch. A later dataset can be built on it, and then begins with the same rows.
 
     Attributes:
         path: parquet file of the earlier dataset.

@@ -97,7 +97,7 @@ def build(
         batch_id: id of a completed batch.
         random_seed: seed of the draw that decides which rows get an extra copy.
         path: the file to write.
-        earlier: a dataset that holds all rows except the newest. PostgreSQL then sends only the newest; the bytes are the same.
+        earlier: a dataset that holds all rows except the newest. PostgreSQL then sends only those: less work, same bytes.
 
     Raises:
         StageError: the batch has no training rows.

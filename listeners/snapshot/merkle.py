@@ -1,4 +1,4 @@
-"""Build Merkle trees and check paths in them, as RFC 9162, section 2.1 defines (Certificate Transparency 2.0; as in RFC 6962).
+"""Build and check Merkle trees as RFC 9162, section 2.1 defines them (Certificate Transparency 2.0; same trees as RFC 6962).
 
 Leaves and nodes are hashed with different prefixes, so that nobody can present a leaf as a node, or a node as a leaf. The RFC
 splits a tree of n leaves at the largest power of two below n. This module builds the same tree level by level: it pairs

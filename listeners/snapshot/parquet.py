@@ -103,7 +103,7 @@ def verify_balanced(
     labels: npt.NDArray[np.int32],
     holdout: npt.NDArray[np.int64],
 ) -> dict[int, int]:
-    """Read a balanced file by row group, compare it with the batch's rows, and return the number of rows of each class.
+    """Read a balanced file row group by row group, compare it with the batch, and return the number of rows of each class.
 
     Args:
         path: a file from `write_balanced`.

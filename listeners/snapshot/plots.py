@@ -8,7 +8,9 @@ _SOURCE_COLOUR, _BALANCED_COLOUR = "#1f6f8b", "#d8e3e7"
 
 
 def class_distribution(title: str, source: dict[int, int], balanced: dict[int, int]) -> Figure:
-    """Draw two bars per class, its rows in PostgreSQL over its rows in the dataset, with the largest class on top.
+    """Draw two horizontal bars per class: its rows in PostgreSQL over its rows in the dataset.
+
+    The largest class is on top. Each class is labelled with its name and its code.
 
     Args:
         title: title of the figure.

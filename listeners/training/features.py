@@ -178,7 +178,7 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """Tokenised texts.
+    """Texts that are split into tokens.
 
     Attributes:
         words: the distinct words, in string order.
