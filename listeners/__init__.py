@@ -1,1 +1,1 @@
-"""The two long-running listeners and the command line."""
+"""The two listener processes: one builds a dataset for each batch, the other trains a model on the dataset."""

@@ -1,8 +1,11 @@
-"""The heavy work, in a process of its own: the event loop keeps beating, and memory is given back when the work is done.
+"""Run the heavy work of a stage in a child process.
 
-Children are forked from a server that has imported the heavy libraries once, at the listener's start, and one is forked
-ahead of its work: a wake-up pays neither for their import nor for a fork. A child that loses its parent ends itself: its claim is free
-by then, and another worker may have taken it.
+So the listener's event loop stays responsive, and the operating system gets the memory back when the work is done.
+
+A fork server imports the heavy libraries once, when the listener starts. Every child is forked from this server, and the next
+child is forked before there is work for it. So a wake-up waits neither for an import nor for a fork.
+
+A child ends itself when its parent dies. By then PostgreSQL has freed the claim, and another worker may have claimed the batch.
 """
 
 import asyncio
@@ -30,18 +33,18 @@ from shared.logs import censor, configure_logs
 logger = structlog.get_logger()
 
 RECONCILE = "listeners.reconcile"
-# imported by name in the child only: the listener itself has no use for MLflow, and starts sooner without it
+# Imported by name, and only in the child: the listener itself does not need MLflow and starts faster without it.
 _OUTAGES = "listeners.outages"
-# public modules that matplotlib and MLflow import on first use
-_FIRST_USE = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
-_ORPHANED = 70  # exit code (EX_SOFTWARE) of a child whose parent is gone
+# Public modules that matplotlib and MLflow import only when they are first used.
+_LAZY_MODULES = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
+_ORPHANED = 70  # exit code (EX_SOFTWARE) of a child whose parent has died
 _TERMINATION_S = 5.0
 
 
 async def warm_up(handler: str) -> None:
-    """Start the fork server and wait until it has imported the handler, and with it the heavy libraries."""
+    """Start the fork server and wait until it has imported the handler and the heavy libraries that the handler needs."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_OUTAGES, RECONCILE, handler, *_FIRST_USE])
+    context.set_forkserver_preload([_OUTAGES, RECONCILE, handler, *_LAZY_MODULES])
     first = context.Process(target=int, daemon=True)
     await asyncio.to_thread(first.start)
     await asyncio.to_thread(first.join)
@@ -49,7 +52,7 @@ async def warm_up(handler: str) -> None:
 
 
 class Children:
-    """One child at work, and the next one already waiting; all for the same stage, database and settings."""
+    """The child processes of one stage: one child works on a batch, and the next child is already waiting."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -64,10 +67,13 @@ class Children:
             await (await self._next).end()
 
     @asynccontextmanager
-    async def at_work(self, handler: str, claim: Claim | None = None) -> AsyncIterator["Child"]:
-        """A child that does what the handler says; one that still runs at the end of the block is terminated."""
+    async def assigned_child(self, handler: str, claim: Claim | None = None) -> AsyncIterator["Child"]:
+        """Make the waiting child run `handler` on the claimed batch, and yield the child.
+
+        At the end of the block, start the next child, and terminate this child if it still runs.
+        """
         if self._next is None:
-            raise RuntimeError("children are started by `async with`")
+            raise RuntimeError("no child process was started: use Children in an `async with` block")
         child = await self._next
         if not child.submit(handler, claim):
             await child.end()
@@ -76,7 +82,7 @@ class Children:
         try:
             yield child
         finally:
-            # not before: forking would take the processor from the child that has just been woken
+            # Fork only now: an earlier fork would take the processor from the child that has just started to work.
             self._next = asyncio.create_task(self._start())
             await child.end()
 
@@ -87,7 +93,7 @@ class Children:
 
 
 class Child:
-    """A process that waits for its one batch, works on it and ends. All that can be known before is prepared before."""
+    """A child process that works on one batch and then ends. It is prepared before the batch is known."""
 
     def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -95,15 +101,15 @@ class Child:
         self._process: ForkServerProcess = context.Process(
             target=_run, args=(self._child_end, task), name=f"{task.stage} child", daemon=True
         )
-        self._done = False
+        self._has_answered = False
 
     async def start(self) -> None:
         await asyncio.to_thread(self._process.start)
         self._child_end.close()
 
     async def end(self) -> None:
-        """Wait for a child that has answered; terminate any other."""
-        if self._done:
+        """Wait for the child to end if it has sent its result, and terminate it otherwise."""
+        if self._has_answered:
             await asyncio.to_thread(self._process.join, _TERMINATION_S)
         if self._process.is_alive():
             self._process.terminate()
@@ -115,7 +121,7 @@ class Child:
         self._process.close()
 
     def submit(self, handler: str, claim: Claim | None) -> bool:
-        """Hand over what to do. False: the child was killed while it waited."""
+        """Send the handler and the claim to the child. Return False if the child was killed while it waited."""
         try:
             self._pipe.send((handler, claim))
         except BrokenPipeError:
@@ -123,26 +129,26 @@ class Child:
         return True
 
     async def result(self) -> dict[str, Any]:
-        """What the handler returned.
+        """Wait for the handler's result and return it.
 
         Raises:
-            OutageError: something that the handler stands on is away.
-            StageError: the handler failed, or the child died; the message says which and why.
+            OutageError: a service that the handler needs is unavailable.
+            StageError: the handler failed, or the child process died. The message says which, and why.
         """
-        await _readable(self._pipe)
+        await _wait_until_readable(self._pipe)
         try:
             outcome = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             await asyncio.to_thread(self._process.join)
             raise StageError(f"the child process died: {_exit_reason(self._process.exitcode)}") from None
-        self._done = True
+        self._has_answered = True
         if isinstance(outcome, StageError):
             raise outcome
         result: dict[str, Any] = outcome
         return result
 
 
-async def _readable(pipe: Connection) -> None:
+async def _wait_until_readable(pipe: Connection) -> None:
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(pipe.fileno(), ready.set)
     try:
@@ -159,9 +165,9 @@ def _exit_reason(code: int | None) -> str:
 
 
 def _run(pipe: Connection, task: Task) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    gc.freeze()  # what was inherited stays shared: a collection would write to every page of it
+    gc.freeze()  # keep inherited memory shared: a garbage collection would write to every page
     configure_logs(task.settings.log_format, task.settings.log_level)
     structlog.contextvars.bind_contextvars(stage=task.stage)
     for module in (task.handler, _OUTAGES):
@@ -171,14 +177,14 @@ def _run(pipe: Connection, task: Task) -> None:
     try:
         handler, claim = pipe.recv()
     except EOFError:
-        os._exit(0)  # the parent has ended, and there was nothing to do
+        os._exit(0)  # the parent ended before it sent any work
     has_work.set()
-    pipe.send(_outcome(_assigned(task, handler, claim)))
+    pipe.send(_outcome(_assigned_task(task, handler, claim)))
     sys.stderr.flush()
-    os._exit(0)  # nothing is left to do: tearing the heavy libraries down would only delay the recording
+    os._exit(0)  # skip the teardown of the heavy libraries: the parent would wait for it
 
 
-def _assigned(task: Task, handler: str, claim: Claim | None) -> Task:
+def _assigned_task(task: Task, handler: str, claim: Claim | None) -> Task:
     if claim is None:
         return replace(task, handler=handler)
     structlog.contextvars.bind_contextvars(batch_id=claim.batch.id, attempt=claim.attempt)
@@ -186,6 +192,7 @@ def _assigned(task: Task, handler: str, claim: Claim | None) -> Task:
 
 
 def _outcome(task: Task) -> dict[str, Any] | StageError:
+    """Run the handler of a task. Return the handler's result, or the error that the parent is to raise."""
     handle: Handler = importlib.import_module(task.handler).handle
     try:
         return handle(task)
@@ -202,7 +209,10 @@ def _outcome(task: Task) -> dict[str, Any] | StageError:
 
 
 def _end_with_parent(pipe: Connection, has_work: threading.Event) -> None:
-    """The parent writes once, so from then on the pipe becomes readable only when it closes: on its death, kill -9 included."""
+    """End this process when its parent dies, even by kill -9.
+
+    The parent writes to the pipe only once. After that, the pipe becomes readable only when the parent's end of it is closed.
+    """
     has_work.wait()
     try:
         pipe.poll(None)

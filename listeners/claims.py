@@ -1,7 +1,8 @@
-"""A stage's claims on batches, in PostgreSQL: take one, keep it, record its outcome.
+"""Claim batches for one stage in PostgreSQL, keep the claims, and record the outcomes.
 
-PostgreSQL decides which worker has a batch (db/sql/schema/060_stage_claims.sql): a session advisory lock that ends with its holder,
-and an attempt number that fences a worker that comes back too late. Any number of replicas may run.
+PostgreSQL decides which worker holds a batch (db/sql/schema/060_stage_claims.sql). The worker holds a session advisory lock.
+PostgreSQL releases the lock when the worker's connection ends. Each claim also has an attempt number. PostgreSQL accepts an
+outcome only from the newest attempt, so a worker that comes back too late changes nothing. Any number of replicas may run.
 """
 
 import asyncio
@@ -26,14 +27,14 @@ from shared.events import Stage
 
 logger = structlog.get_logger()
 
-# While another worker holds a batch: how soon its death is noticed.
+# While another worker holds a batch, check this often whether that worker has died.
 _BUSY_INTERVAL_S: Final = 0.25
-# No statement here waits for anything but a row lock that is held for milliseconds.
+# A statement here waits only for row locks, which are held for milliseconds. After this time the connection counts as lost.
 _STATEMENT_DEADLINE_S: Final = 15.0
 
 
 class Claim(NamedTuple):
-    """A batch that this worker holds, under an attempt number of its own. `wake` says what woke the worker for it."""
+    """A batch that this worker holds, with the attempt number of the claim. `wake` says what woke the worker for this batch."""
 
     batch: Batch
     attempt: int
@@ -42,7 +43,7 @@ class Claim(NamedTuple):
 
 
 class StageClaims:
-    """The claims of one worker, on a connection of its own that is made anew whenever it is lost."""
+    """The claims of one worker, on a separate connection. The worker connects again whenever this connection is lost."""
 
     def __init__(self, stage: Stage, conninfo: str) -> None:
         self._stage = stage
@@ -51,7 +52,7 @@ class StageClaims:
         self._session: psycopg.AsyncConnection[Any] | None = None
 
     async def claim_next(self, wake: WakeUp, doorbell: Doorbell) -> Claim | None:
-        """Claim the oldest batch that is ready and free; None when there is none."""
+        """Claim the oldest batch that is ready and that no other worker holds. Return None if there is none."""
         parameters = {
             "stage": self._stage,
             "worker": self._worker,
@@ -68,14 +69,17 @@ class StageClaims:
         return Claim(batch, attempt, failures, wake_source)
 
     async def next_look_in_s(self) -> float | None:
-        """Return when to look again: when a backoff ends, soon if another worker holds a batch, None if nothing waits."""
+        """Return in how many seconds to look for a batch again, or None if no batch waits.
+
+        A batch that failed is due when its backoff ends. A batch that another worker holds is checked again soon.
+        """
         [(due_in_s, held_by_another)] = await self._retrying_query(
             query("stages/next_look"), {"stage": self._stage}
         )
         return _BUSY_INTERVAL_S if held_by_another else due_in_s
 
     async def hold(self, claim: Claim) -> None:
-        """Prove that the claim stands, and take the lock again if the connection that held it was lost.
+        """Check that the claim is still valid, and take its lock again if the connection that held the lock was lost.
 
         Raises:
             FencedError: another worker has claimed the batch.
@@ -89,15 +93,21 @@ class StageClaims:
         await self._record("select finish_stage(%s, %s, %s, %s)", claim, Jsonb(result))
 
     async def release(self, claim: Claim) -> None:
-        """Hand the batch back unfinished."""
+        """Return the unfinished batch to the queue, so that any worker can claim it."""
         await self._record("select release_stage(%s, %s, %s)", claim)
 
     async def postpone(self, claim: Claim, reason: str, first: timedelta, longest: timedelta) -> None:
-        """Put the batch back for the duration of an outage; the delay doubles from `first` up to `longest`."""
+        """Return the batch to the queue until the outage may have ended.
+
+        The delay until the next attempt doubles with each attempt, from `first` up to `longest`.
+        """
         await self._record("select postpone_stage(%s, %s, %s, %s, %s, %s)", claim, reason, first, longest)
 
     async def fail(self, claim: Claim, reason: str, backoff: timedelta | None) -> None:
-        """Count a failure and try again after `backoff`; None gives the batch up until `rakuten retry`."""
+        """Count a failure of the batch, and allow the next attempt after `backoff`.
+
+        With the backoff None, the batch is given up: no attempt follows until somebody runs `rakuten retry`.
+        """
         await self._record("select fail_stage(%s, %s, %s, %s, %s)", claim, reason, backoff)
 
     async def close(self) -> None:
@@ -105,32 +115,36 @@ class StageClaims:
             await self._session.close()
 
     def fileno(self) -> int | None:
-        """Return the descriptor of the connection, which becomes readable when the connection is lost; None without one."""
+        """Return the file descriptor of the connection, or None if there is no connection.
+
+        The descriptor becomes readable when the connection is lost.
+        """
         return None if self._session is None or self._session.closed else self._session.fileno()
 
     def _key(self, claim: Claim) -> list[object]:
         return [claim.batch.id, self._stage, claim.attempt]
 
     async def _record(self, statement: str, claim: Claim, *values: object) -> None:
-        """Record an outcome; FencedError if the claim was lost by then."""
+        """Record the outcome of a claim. Raise FencedError if this worker has lost the claim."""
         try:
             await self._retrying_query(statement, [*self._key(claim), *values])
         except psycopg.errors.ObjectNotInPrerequisiteState as error:
             raise FencedError(str(error).splitlines()[0]) from error
 
     async def _retrying_query(self, statement: str, parameters: Any) -> list[Any]:
-        """Run a statement that is safe to repeat, through any number of lost connections.
+        """Run a statement that is safe to repeat, and repeat it each time the connection is lost.
 
-        Recording is safe: if the first run was committed and only its answer lost, the state it left fences the repetition.
+        Recording an outcome is safe to repeat. If PostgreSQL committed the first run and only its answer was lost, the batch
+        has a new state, and PostgreSQL rejects the second run.
         """
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_worth_repeating), wait=BACKOFF, before_sleep=_log_retry
+            retry=retry_if_exception(_is_lost_connection), wait=BACKOFF, before_sleep=_log_retry
         )
         rows: list[Any] = await retrying(self._query, statement, parameters)
         return rows
 
     async def _query(self, statement: str, parameters: Any) -> list[Any]:
-        """Run a statement. A connection that was lost is made anew; a statement that hangs counts as a lost connection."""
+        """Run a statement, and connect first if the connection is lost. A statement that hangs counts as a lost connection."""
         try:
             async with asyncio.timeout(_STATEMENT_DEADLINE_S):
                 if self._session is None or self._session.closed or self._session.broken:
@@ -144,8 +158,8 @@ class StageClaims:
             raise psycopg.OperationalError(f"no answer within {_STATEMENT_DEADLINE_S:g} s") from error
 
 
-def _is_worth_repeating(error: BaseException) -> bool:
-    """Tell a connection that broke or cannot be made from a statement that PostgreSQL rejects."""
+def _is_lost_connection(error: BaseException) -> bool:
+    """Tell whether the connection broke or could not be made. A statement that PostgreSQL rejects is not repeated."""
     return isinstance(error, psycopg.OperationalError) and not isinstance(
         error, psycopg.errors.ObjectNotInPrerequisiteState
     )

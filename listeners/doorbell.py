@@ -1,4 +1,7 @@
-"""Between the ears and the hands of a listener: rings collapse, and each batch remembers which ring was for it."""
+"""Pass wake-ups from a listener's LISTEN task to its worker.
+
+Several wake-ups count as one until the worker looks for batches. The doorbell remembers when each batch was first notified.
+"""
 
 import asyncio
 import time
@@ -12,14 +15,14 @@ from shared.events import InvalidPayloadError, parse
 
 logger = structlog.get_logger()
 
-# More batches than ever wait at once; a flood of forged notifications must not grow the memory.
-_REMEMBERED: Final = 1024
-# ... nor the log: at most one line in this time, which counts the others.
+# More batches than ever wait at once. The limit keeps a flood of forged notifications from filling the memory.
+_MAX_REMEMBERED: Final = 1024
+# In this time at most one rejected notification is logged, with the count of the others, so that a flood does not fill the log.
 _LOG_INTERVAL_S: Final = 10.0
 
 
 class Doorbell:
-    """Any number of rings wake the worker once; a malformed notification is logged and rings nothing."""
+    """A bell that wakes the worker once, however often it is rung. A malformed notification is only logged."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
@@ -29,18 +32,21 @@ class Doorbell:
         self._next_log_at = 0.0
 
     def ring(self, wake: WakeUp) -> None:
-        """To be called on the event loop."""
+        """Wake the worker. Call this on the event loop only: asyncio.Event is not thread-safe."""
         if wake.source is WakeSource.NOTIFY and not self._remember(wake):
             return
         self._first = self._first or wake
         self._rung.set()
 
     def interrupt(self) -> None:
-        """End a wait without a reason to work: the process is to stop."""
+        """End the worker's wait although there is no new work, because the process is to stop."""
         self._rung.set()
 
     async def wait(self, timeout_s: float | None) -> WakeUp | None:
-        """The first ring since the last wait; after `timeout_s` a wake-up of its own; None when interrupted."""
+        """Wait for a wake-up, and return the first one since the last wait.
+
+        Return a wake-up with the source RETRY after `timeout_s`, and None after `interrupt`.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 await self._rung.wait()
@@ -51,15 +57,16 @@ class Doorbell:
         return wake
 
     def notified(self) -> dict[int, float]:
-        """Seconds since the notification that named a batch, by batch id, of those that were not forgotten since."""
+        """Return how many seconds ago each batch was first notified, by batch id. Forgotten batches are left out."""
         now = time.monotonic()
         return {batch_id: now - at for batch_id, at in self._notified.items()}
 
     def forget(self, batch_id: int) -> None:
-        """The batch is claimed; its next notification will be another."""
+        """Forget the notification of a batch that was claimed, so that its next notification counts as the first again."""
         self._notified.pop(batch_id, None)
 
     def _remember(self, wake: WakeUp) -> bool:
+        """Remember when a notification's batch was first notified. Return False if the notification is malformed."""
         try:
             event = parse(wake.channel, wake.payload)
         except InvalidPayloadError as error:
@@ -68,12 +75,12 @@ class Doorbell:
         batch_id = getattr(event, "batch_id", None)
         if batch_id is not None:
             self._notified.setdefault(batch_id, wake.at)
-        while len(self._notified) > _REMEMBERED:
+        while len(self._notified) > _MAX_REMEMBERED:
             self._notified.popitem(last=False)
         return True
 
     def _reject(self, wake: WakeUp, error: InvalidPayloadError) -> None:
-        """Log a rejected notification, with the number that were rejected since the last line."""
+        """Log a rejected notification, with the number of rejected notifications since the last log line."""
         self._rejected += 1
         if (now := time.monotonic()) < self._next_log_at:
             return

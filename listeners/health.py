@@ -1,10 +1,12 @@
-"""Does a listener make progress? Its loop leaves a heartbeat in a file, and this check looks at it.
+"""Check whether a listener makes progress, by its heartbeat file.
 
-    python -m listeners.health snapshot      exit code 0: it does; 1: it does not, and why
+    python -m listeners.health snapshot      exit code 0: it makes progress; 1: it does not, and the output says why
 
-The file's modification time lies ahead: it says until when the listener counts as alive, so the check needs no settings.
-It imports nothing heavy, as a container runs it all the time. The file is in the temporary folder (TMPDIR), which replicas
-on one machine do not share if each is to be told apart.
+The listener sets the file's modification time into the future: until then the listener counts as alive. So the check needs no
+settings. The check imports no heavy library, because a container runs it all the time.
+
+The file is in the temporary folder (TMPDIR). Replicas on one machine need separate folders. Otherwise they share one file, and
+the check cannot tell which replica is alive.
 """
 
 import os
@@ -16,15 +18,18 @@ from pathlib import Path
 
 
 class Heartbeat:
-    """Written by a listener after each proof that it hears."""
+    """The heartbeat file of a listener, renewed each time the LISTEN connection has proven that it works."""
 
-    def __init__(self, stage: str, good_for_s: float) -> None:
+    def __init__(self, stage: str, valid_for_s: float) -> None:
         self._path = _path(stage)
-        self._good_for_s = good_for_s
+        self._valid_for_s = valid_for_s
 
     def beat(self) -> None:
-        """Count as alive for another while. A listener that cannot write works on; the check will say so."""
-        until = time.time() + self._good_for_s
+        """Mark the listener as alive for another `valid_for_s` seconds.
+
+        A failed write does not stop the listener. The check then reports the listener as overdue.
+        """
+        until = time.time() + self._valid_for_s
         with suppress(OSError):
             self._path.touch(mode=0o644)
             os.utime(self._path, (until, until))
@@ -35,14 +40,14 @@ class Heartbeat:
 
 
 def problem(stage: str) -> str | None:
-    """Why the listener of this stage does not count as alive; None when it does."""
+    """Return why the listener of this stage does not count as alive, or None if it does."""
     try:
         until = _path(stage).stat().st_mtime
     except OSError:
-        return f"the {stage} listener has not listened yet, or has ended: no {_path(stage)}"
+        return f"the {stage} listener has not listened yet, or has ended: {_path(stage)} does not exist"
     overdue_s = time.time() - until
     if overdue_s > 0:
-        return f"the {stage} listener is deaf, cut off or stuck: its heartbeat is {overdue_s:.0f} s overdue"
+        return f"the {stage} listener is unresponsive or disconnected: its heartbeat is {overdue_s:.0f} s overdue"
     return None
 
 

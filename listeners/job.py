@@ -1,4 +1,4 @@
-"""What a child process is given to do: a task for a stage, for most of them with a batch."""
+"""Describe the work of a child process: a task for a stage, in most cases with a batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,26 +18,26 @@ from shared.events import Stage
 
 @dataclass(frozen=True)
 class Task:
-    """All that a child needs to know. `handler` names the module whose `handle(task)` does the work."""
+    """Everything that a child process needs for its work. `handler` names the module whose `handle(task)` does the work."""
 
     stage: Stage
-    conninfo: str = field(repr=False)  # it holds a password
+    conninfo: str = field(repr=False)  # it contains a password
     settings: Settings
     handler: str
 
 
 @dataclass(frozen=True)
 class Job(Task):
-    """One batch for one stage, under one attempt number."""
+    """A task for one batch, with the attempt number of the claim."""
 
     batch: Batch
     attempt: int
 
     def require_claim(self) -> None:
-        """Ask PostgreSQL whether this attempt still holds its claim. Call it before anything is published.
+        """Ask PostgreSQL whether this attempt still holds its claim. Call this before anything is published.
 
         Raises:
-            FencedError: another worker has claimed the batch since, or it was finished.
+            FencedError: another worker has claimed the batch since, or the batch is finished.
         """
         with self._connected() as connection:
             row = connection.execute(
@@ -50,13 +50,13 @@ class Job(Task):
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[TupleRow]]:
-        """Connect, and wait for PostgreSQL if need be: the work of minutes is not thrown away for a restart of the server."""
+        """Connect, and retry while PostgreSQL is unavailable: a restart of the server must not waste minutes of work."""
         with ExitStack() as stack:
             retrying = Retrying(retry=retry_if_exception_type(DatabaseUnavailableError), wait=BACKOFF)
             yield retrying(lambda: stack.enter_context(connect(self.conninfo, f"rakuten {self.stage} fence")))
 
 
-# A handler does a task and returns what is recorded: JSON, for a batch with at least `run_id`.
+# A handler does a task and returns the result to record. The result is JSON; for a batch it contains at least `run_id`.
 Handler = Callable[[Any], dict[str, Any]]
 
 

@@ -1,18 +1,18 @@
-"""Hear notifications for as long as the process lives, and notice within seconds when nothing can be heard any more.
+"""Receive notifications as long as the process lives, and notice within seconds when the connection delivers no more of them.
 
-NOTIFY is a doorbell and the tables are the truth: this loop only says *when* to look, never what to do. It rings at the
-start, after a reconnect, for every notification and, in case all else fails, at an interval.
+The tables are the truth. This loop says only *when* to look at the tables, never what to do. It wakes the worker at the start,
+after a reconnect, for every notification and, in case a notification was lost, at a regular interval.
 
-aiopg 1.4 is used with care; each rule below was learnt by losing notifications or hanging (issue numbers are aiopg's where
-one exists):
-- One `notifies.get()` task lives until it returns: cancelling it, as `wait_for` does, loses the notification in its hands.
-- A statement that PostgreSQL cancels surfaces as CancelledError, which would end a task group silently.
-- `connect_timeout` in the connection string is ignored; `timeout` of `aiopg.connect` is not.
-- A frozen server never raises, so a ping with a deadline asks which channels this session listens on. That also finds a
-  session that is alive and deaf: after UNLISTEN, or behind a pooler that has handed it to another server connection.
-- A cancellation that arrives together with a statement's answer is swallowed up to Python 3.11: ask for it afterwards.
-- A notification that comes in with the answer to a statement lies unseen in psycopg2 until the next byte arrives: look there.
-- Subscribe first, look at the tables second: the other order has a gap.
+aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from a listener that hung:
+- Keep one `notifies.get()` task until it returns. If `wait_for` cancels the task, the notification that the task holds is lost.
+- When PostgreSQL cancels a statement, aiopg raises CancelledError. That error would end a task group silently.
+- aiopg ignores `connect_timeout` in the connection string. Use the argument `timeout` of `aiopg.connect` instead.
+- A connection to a frozen server never raises an error. So a ping with a deadline asks which channels the session listens on.
+  The ping also finds a connected session that does not listen: after UNLISTEN, or behind a pooler that switched the server
+  connection.
+- Up to Python 3.11, a cancellation is lost if it arrives together with a statement's answer. Check for it afterwards.
+- A notification that arrives with a statement's answer waits in psycopg2, unseen, until the next byte arrives. Fetch it there.
+- Subscribe first and look at the tables second. In the other order, a notification between the two steps is lost.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import aiopg  # noqa: TID251  this is the one module that may
+import aiopg  # noqa: TID251  only this module may import aiopg
 import psycopg2
 import structlog
 from psycopg2 import sql
@@ -35,7 +35,7 @@ logger = structlog.get_logger()
 
 
 class WakeSource(StrEnum):
-    """Why a listener looks at the tables."""
+    """The reason why a listener looks at the tables."""
 
     START = "start"
     RECONNECT = "reconnect"
@@ -46,7 +46,10 @@ class WakeSource(StrEnum):
 
 @dataclass(frozen=True)
 class WakeUp:
-    """A ring of the doorbell; `at` is of time.monotonic(). A notification brings its channel and payload, unread."""
+    """A reason to look at the tables now.
+
+    `at` is a time of time.monotonic(). A notification adds its channel and its payload, which is not parsed yet.
+    """
 
     source: WakeSource
     at: float
@@ -56,7 +59,7 @@ class WakeUp:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds: between pings, until a ping is overdue, between polls."""
+    """The seconds between two pings, until a ping counts as failed, and between two polls of the tables."""
 
     ping_interval_s: float
     ping_deadline_s: float
@@ -64,10 +67,10 @@ class Timing:
 
 
 class ConnectionLostError(Exception):
-    """The LISTEN connection is gone, frozen or deaf."""
+    """The LISTEN connection is closed or frozen, or the session no longer listens."""
 
 
-_LOST = (psycopg2.Error, ConnectionLostError, TimeoutError, OSError)
+_RETRYABLE = (psycopg2.Error, ConnectionLostError, TimeoutError, OSError)
 
 
 async def listen(
@@ -79,15 +82,15 @@ async def listen(
     application: str,
     on_alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Ring `on_wake_up` until cancelled, through every loss of the connection.
+    """Call `on_wake_up` for each reason to look at the tables, until cancelled. Reconnect whenever the connection is lost.
 
     Args:
         conninfo: a libpq connection string.
-        channels: what to LISTEN on.
+        channels: the channels to LISTEN on.
         timing: intervals and deadlines.
-        on_wake_up: must return at once; it is called on the event loop.
+        on_wake_up: called on the event loop, so it must return at once.
         application: the application_name that psql shows.
-        on_alive: called whenever the connection has just proven that it hears.
+        on_alive: called each time the connection has proven that it listens.
     """
     channels = sorted(channels)
     source = WakeSource.START
@@ -98,14 +101,14 @@ async def listen(
                 logger.info("listening", channels=channels, source=source)
                 on_wake_up(WakeUp(source, time.monotonic()))
                 await _relay(connection, channels, timing, on_wake_up, on_alive)
-        except _LOST as error:
+        except _RETRYABLE as error:
             logger.warning("connection lost", error=str(error).strip() or type(error).__name__)
         source = WakeSource.RECONNECT
 
 
 @asynccontextmanager
 async def _subscribed(conninfo: str, channels: list[str], timing: Timing) -> AsyncIterator[Any]:
-    retrying = AsyncRetrying(retry=retry_if_exception_type(_LOST), wait=BACKOFF, before_sleep=_log_retry)
+    retrying = AsyncRetrying(retry=retry_if_exception_type(_RETRYABLE), wait=BACKOFF, before_sleep=_log_retry)
     connection: Any = await retrying(_connect_and_subscribe, conninfo, channels, timing)
     try:
         yield connection
@@ -114,7 +117,7 @@ async def _subscribed(conninfo: str, channels: list[str], timing: Timing) -> Asy
 
 
 async def _connect_and_subscribe(conninfo: str, channels: list[str], timing: Timing) -> Any:
-    """One step for the backoff: a standby, for one, accepts connections and refuses LISTEN."""
+    """Connect and LISTEN as one step for the backoff: a standby server accepts the connection but rejects LISTEN."""
     connection = await _connect(conninfo)
     try:
         await _subscribe(connection, channels, timing)
@@ -125,7 +128,7 @@ async def _connect_and_subscribe(conninfo: str, channels: list[str], timing: Tim
 
 
 async def _connect(conninfo: str) -> Any:
-    async with _statement():
+    async with _translate_cancellation():
         return await aiopg.connect(
             conninfo, timeout=CONNECT_TIMEOUT_S, enable_json=False, enable_hstore=False, enable_uuid=False
         )
@@ -140,8 +143,11 @@ def _log_retry(state: RetryCallState) -> None:
 
 
 @asynccontextmanager
-async def _statement() -> AsyncIterator[None]:
-    """Tell a statement that the server cancelled, which aiopg raises as CancelledError, from a cancelled task."""
+async def _translate_cancellation() -> AsyncIterator[None]:
+    """Raise ConnectionLostError if the server cancelled the statement, and CancelledError if the task was cancelled.
+
+    aiopg itself raises CancelledError in both cases.
+    """
     task = asyncio.current_task()
     try:
         yield
@@ -150,12 +156,12 @@ async def _statement() -> AsyncIterator[None]:
             raise
         raise ConnectionLostError("the server cancelled a statement of the LISTEN connection") from error
     if task is not None and task.cancelling():
-        # aiopg waits with wait_for, which up to Python 3.11 swallows a cancellation that meets the answer
+        # aiopg calls wait_for, which up to Python 3.11 loses a cancellation that arrives together with the answer
         raise asyncio.CancelledError
 
 
 async def _subscribe(connection: Any, channels: list[str], timing: Timing) -> None:
-    async with _statement(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
+    async with _translate_cancellation(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
         for channel in channels:
             await cursor.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
 
@@ -175,7 +181,7 @@ async def _relay(
             await asyncio.wait({notification}, timeout=max(0.0, min(next_ping, next_poll) - time.monotonic()))
             now = time.monotonic()
             if notification.done():
-                for received in (notification.result(), *_waiting(connection.notifies)):
+                for received in (notification.result(), *_queued(connection.notifies)):
                     on_wake_up(WakeUp(WakeSource.NOTIFY, now, received.channel, received.payload))
                 notification = asyncio.ensure_future(connection.notifies.get())
             if now >= next_ping:
@@ -192,22 +198,22 @@ async def _relay(
         notification.cancel()
 
 
-def _waiting(notifies: Any) -> Iterator[Any]:
-    """What has arrived together with the first: a flood must not cost a task and a timer for each."""
+def _queued(notifies: Any) -> Iterator[Any]:
+    """Yield the notifications that are already queued. In a flood, a task and a timer for each would cost too much."""
     while not notifies.empty():
         yield notifies.get_nowait()
 
 
 async def _ping(connection: Any, channels: list[str], timing: Timing) -> list[Any]:
-    """Prove that the session hears; returns the notifications that came with the answer."""
-    async with _statement(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
+    """Check that the session still listens on the channels. Return the notifications that arrived with the answer."""
+    async with _translate_cancellation(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
         await cursor.execute("select pg_listening_channels()")
-        heard = {name for (name,) in await cursor.fetchall()}
-    if not heard.issuperset(channels):
+        listening = {name for (name,) in await cursor.fetchall()}
+    if not listening.issuperset(channels):
         raise ConnectionLostError(
-            f"the session no longer listens on {', '.join(sorted(set(channels) - heard))}"
+            f"the session no longer listens on {', '.join(sorted(set(channels) - listening))}"
         )
-    # psycopg2 has read them from the socket, so nothing would tell aiopg that they are there
+    # psycopg2 has read these notifications from the socket already, so aiopg would not notice them
     connection.raw.poll()
     arrived, connection.raw.notifies[:] = list(connection.raw.notifies), []
     return arrived

@@ -1,4 +1,7 @@
-"""The OpenLineage events of a stage's worker. A thread of the emitter writes them: neither the event loop nor the work waits."""
+"""Emit the OpenLineage events of a stage's worker.
+
+The emitter writes the events in a thread, so neither the event loop nor the work waits for them.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,7 +15,10 @@ from shared.openlineage.emitter import Emitter, JobName, State, Transition
 
 
 class StageEvents:
-    """START for an attempt that was claimed, and one event for what became of it. No call waits or raises."""
+    """The OpenLineage events of a stage: START when a batch is claimed, and one event for the outcome of the attempt.
+
+    No call waits or raises.
+    """
 
     def __init__(self, stage: Stage, settings: Settings) -> None:
         self._job = JobName(stage)
@@ -28,8 +34,8 @@ class StageEvents:
         """Report an attempt that counts as a failure of the batch."""
         self._emit(State.FAIL, claim, error=reason)
 
-    def put_back(self, claim: Claim, reason: str) -> None:
-        """Report an attempt that ended through no fault of the batch: it will be taken up again, or has been."""
+    def aborted(self, claim: Claim, reason: str) -> None:
+        """Report an attempt that ended without a failure of the batch. Another attempt follows or has already started."""
         self._emit(State.ABORT, claim, error=reason)
 
     async def close(self) -> None:

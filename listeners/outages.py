@@ -1,6 +1,7 @@
-"""Whose fault is it? An outage of what a stage stands on is waited out; a fault of the batch is counted, and given up some day.
+"""Tell an outage of a service from a failure of the batch.
 
-Looked at are the error and what it was raised from, because every library wraps the errors of the one below it.
+A stage retries until an outage has ended. A failure counts against the batch, and after MAX_ATTEMPTS failures the stage gives
+the batch up. Both the error and its causes are examined, because every library wraps the errors of the library below it.
 """
 
 import errno
@@ -15,43 +16,45 @@ from shared.errors import DatabaseUnavailableError, OutageError, PipelineError
 from shared.logs import censor
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_SERVER_ERROR: Final = 500  # HTTP: from here on the server says that it is its own fault
+_SERVER_ERROR: Final = 500  # HTTP status codes from 500 on are faults of the server
 _TOO_MANY_REQUESTS: Final = 429
 _UNAVAILABLE: Final = frozenset({"TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"})
 
 
 def outage_of(error: BaseException) -> OutageError | None:
-    """The outage behind an error, or None where the error would come again with everything up and running."""
-    for link in _chain(error):
-        if (service := _away(link)) is not None:
+    """Return the outage that caused an error, or None if the error would occur again with every service available."""
+    for link in _error_and_causes(error):
+        if (service := _unavailable_service(link)) is not None:
             return OutageError(f"{service}: {censor(str(link)).strip() or type(link).__name__}")
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it was raised from. Libraries forget `from`; our own errors do not, and mean it."""
+def _error_and_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, then its cause, then the cause of the cause, and so on.
+
+    Some libraries raise without `from`. So the error that was being handled counts as the cause, except for a PipelineError:
+    our own code always names the cause with `from`.
+    """
     link: BaseException | None = error
     while link is not None:
         yield link
-        forgotten = None if link.__suppress_context__ or isinstance(link, PipelineError) else link.__context__
-        link = link.__cause__ or forgotten
+        handled = None if link.__suppress_context__ or isinstance(link, PipelineError) else link.__context__
+        link = link.__cause__ or handled
 
 
-def _away(error: BaseException) -> str | None:
-    """What is away, in words, if this error says so."""
+def _unavailable_service(error: BaseException) -> str | None:
+    """Return what is unavailable, as the beginning of a message, or None if this error shows no outage."""
     match error:
         case psycopg.errors.ProgramLimitExceeded():
-            service = (
-                None  # a statement that exceeds a limit of PostgreSQL's will exceed it the next time too
-            )
+            service = None  # an operational error, but the statement would exceed PostgreSQL's limit again
         case DatabaseUnavailableError() | psycopg.OperationalError():
-            service = "PostgreSQL is away"
+            service = "PostgreSQL is unavailable"
         case requests.HTTPError(response=requests.Response(status_code=status)):
-            service = "MLflow does not work" if _is_the_servers_fault(status) else None
+            service = "MLflow returned a server error" if _is_server_error(status) else None
         case requests.ConnectionError() | requests.Timeout():
-            service = "MLflow is away"
+            service = "MLflow is unavailable"
         case MlflowException():
-            service = "MLflow does not work" if _mlflow_is_away(error) else None
+            service = "MLflow cannot process requests" if _is_mlflow_outage(error) else None
         case OSError(errno=number) if number in _NO_SPACE:
             service = "the disk is full"
         case ConnectionError() | TimeoutError():
@@ -61,12 +64,15 @@ def _away(error: BaseException) -> str | None:
     return service
 
 
-def _is_the_servers_fault(status: int) -> bool:
+def _is_server_error(status: int) -> bool:
     return status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS
 
 
-def _mlflow_is_away(error: MlflowException) -> bool:
-    """INTERNAL_ERROR is also MLflow's default for what goes wrong on this side; a server's answer says where it comes from."""
+def _is_mlflow_outage(error: MlflowException) -> bool:
+    """Tell whether an MLflow error shows an outage of the server.
+
+    MLflow also uses INTERNAL_ERROR for errors inside the client. So this code counts only if a request to the server failed.
+    """
     if error.error_code in _UNAVAILABLE:
         return True
     from_the_server = isinstance(error, RestException) or str(error.message).startswith("API request to")

@@ -1,7 +1,8 @@
-"""What MLflow and PostgreSQL disagree on: found by `rakuten doctor`, found and mended when a listener starts.
+"""Find the differences between MLflow and PostgreSQL, and repair them when a listener starts. `rakuten doctor` reports them.
 
-The two commit apart, and each can be changed behind the other's back: a run deleted, a database restored, a listener killed
-between the two commits. PostgreSQL says what should be; MLflow is brought in line with it, or the work is done once more.
+MLflow and PostgreSQL commit separately, and each can change without the other. For example, somebody deletes a run or
+restores a database, or a listener is killed between the two commits. PostgreSQL says which runs should exist. A repair either
+changes MLflow to match PostgreSQL, or lets the stage do its work again.
 """
 
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ _EXPERIMENT_OF = {Stage.SNAPSHOT: DATASET_EXPERIMENT, Stage.TRAINING: MODEL_EXPE
 
 
 class Mismatch(StrEnum):
-    """The ways to disagree."""
+    """The kinds of difference between MLflow and PostgreSQL."""
 
     MISSING = "recorded run is missing in MLflow"
     UNREGISTERED = "recorded model is not registered"
@@ -40,17 +41,17 @@ class Mismatch(StrEnum):
 
 
 REMEDY = {
-    Mismatch.MISSING: "start the listener again: it builds the run once more, to the same result",
-    Mismatch.UNREGISTERED: "start the listener again: it registers the model once more",
-    Mismatch.SUPERSEDED: "start the listener again: it marks the run as superseded",
-    Mismatch.ABANDONED: "start the listener again: it closes the run",
-    Mismatch.ORPHANED: "of another database, or of one before a restore: delete the run in MLflow if it is not wanted",
+    Mismatch.MISSING: "restart the listener: it builds the run again, with the same result",
+    Mismatch.UNREGISTERED: "restart the listener: it registers the model again",
+    Mismatch.SUPERSEDED: "restart the listener: it marks the run as superseded",
+    Mismatch.ABANDONED: "restart the listener: it closes the run",
+    Mismatch.ORPHANED: "it may belong to another database, or to a time before a restore: delete it in MLflow if not needed",
 }
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One run on which the two differ; the batch's name is empty where PostgreSQL knows no such batch."""
+    """A run on which MLflow and PostgreSQL differ. `batch_name` is empty if PostgreSQL does not know the batch."""
 
     kind: Mismatch
     stage: Stage
@@ -60,7 +61,7 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class _RecordedBatch:
     batch_id: int
     batch_name: str
     completed_at: datetime
@@ -71,20 +72,22 @@ class _Recorded:
 
 
 def handle(task: Task) -> dict[str, Any]:
-    """Mend what can be mended; returns how much of each kind was found."""
+    """Repair every difference that can be repaired. Return how many differences of each kind were found."""
     tracking = Tracking(task.settings)
     found: dict[str, int] = {}
     with connect(task.conninfo, f"rakuten {task.stage} reconcile", autocommit=True) as connection:
         for disagreement in disagreements(tracking, connection, task.stage):
             found[disagreement.kind] = found.get(disagreement.kind, 0) + 1
-            if disagreement.kind is not Mismatch.ORPHANED:  # of which there may be many, at every start
+            if (
+                disagreement.kind is not Mismatch.ORPHANED
+            ):  # these are only counted: there may be many, at every start
                 logger.warning(
-                    "mending what MLflow and PostgreSQL disagree on",
+                    "repairing a difference between MLflow and PostgreSQL",
                     finding=disagreement.kind,
                     run_id=disagreement.run_id,
                     batch_id=disagreement.batch_id,
                 )
-            _mend(disagreement, tracking, connection)
+            _repair(disagreement, tracking, connection)
     if Mismatch.ORPHANED in found:
         logger.warning(
             "MLflow has runs of unknown batches", runs=found[Mismatch.ORPHANED], remedy="rakuten doctor"
@@ -95,13 +98,13 @@ def handle(task: Task) -> dict[str, Any]:
 def disagreements(
     tracking: Tracking, connection: psycopg.Connection[TupleRow], stage: Stage
 ) -> Iterator[Disagreement]:
-    """Where MLflow differs from what PostgreSQL has recorded, while others are at work.
+    """Yield each run on which MLflow and PostgreSQL differ. The result is correct even while workers are busy.
 
-    MLflow is read first and PostgreSQL second: a run that was there before, and whose attempt has ended by then, has nobody
-    left. What was still on its way during the first look is looked at again.
+    MLflow is read first and PostgreSQL second. If MLflow has an unfinished run, and PostgreSQL then says that the run's attempt
+    is over, no worker will finish the run. Such a run is read again, because it may have finished between the two reads.
     """
     runs = tracking.runs(_EXPERIMENT_OF[stage], Tag.BATCH_ID)
-    with connection.cursor(row_factory=class_row(_Recorded)) as cursor:
+    with connection.cursor(row_factory=class_row(_RecordedBatch)) as cursor:
         batches = cursor.execute(query("stages/recorded_runs"), {"stage": stage}).fetchall()
     known = {(str(batch.batch_id), utc_text(batch.completed_at)): batch for batch in batches}
     for run in runs:
@@ -120,23 +123,23 @@ def disagreements(
             yield Disagreement(Mismatch.UNREGISTERED, stage, batch.run_id, batch.batch_id, batch.batch_name)
 
 
-def _kind_of(run: Run, batch: _Recorded, tracking: Tracking) -> Mismatch | None:
+def _kind_of(run: Run, batch: _RecordedBatch, tracking: Tracking) -> Mismatch | None:
     run_id = run.info.run_id
     if run.info.status == "FINISHED":
-        is_another = batch.state == "finished" and batch.run_id != run_id
-        return Mismatch.SUPERSEDED if is_another else None
-    at_work = batch.state == "running" and run.data.tags.get(Tag.ATTEMPT) == str(batch.attempts)
-    if at_work or tracking.client.get_run(run_id).info.status != "RUNNING":
+        is_superseded = batch.state == "finished" and batch.run_id != run_id
+        return Mismatch.SUPERSEDED if is_superseded else None
+    is_running = batch.state == "running" and run.data.tags.get(Tag.ATTEMPT) == str(batch.attempts)
+    if is_running or tracking.client.get_run(run_id).info.status != "RUNNING":
         return None
     return Mismatch.ABANDONED
 
 
-def _is_registered(tracking: Tracking, batch: _Recorded) -> bool:
+def _is_registered(tracking: Tracking, batch: _RecordedBatch) -> bool:
     versions = versions_of(tracking, str(batch.run_id))
     return any(int(version.version) == batch.model_version for version in versions)
 
 
-def _mend(disagreement: Disagreement, tracking: Tracking, connection: psycopg.Connection[TupleRow]) -> None:
+def _repair(disagreement: Disagreement, tracking: Tracking, connection: psycopg.Connection[TupleRow]) -> None:
     match disagreement.kind:
         case Mismatch.MISSING | Mismatch.UNREGISTERED:
             connection.execute(
@@ -146,4 +149,4 @@ def _mend(disagreement: Disagreement, tracking: Tracking, connection: psycopg.Co
         case Mismatch.SUPERSEDED | Mismatch.ABANDONED:
             tracking.supersede(disagreement.run_id)
         case Mismatch.ORPHANED:
-            pass  # it may be another pipeline's: only a person can tell
+            pass  # the run may belong to another pipeline: only a person can decide

@@ -1,4 +1,4 @@
-"""One listener process: ears (listen), hands (the stage's worker), and a clean end on SIGTERM."""
+"""Run one listener process: the LISTEN task, the stage's worker, and an orderly shutdown on SIGTERM."""
 
 import asyncio
 import os
@@ -20,20 +20,19 @@ from shared.events import Channel, Stage
 logger = structlog.get_logger()
 
 _CHANNEL_OF = {Stage.SNAPSHOT: Channel.BATCH_COMPLETED, Stage.TRAINING: Channel.DATASET_READY}
-_LAST_WORDS_S = 5.0  # after the grace period: to record that the work is handed back
-MISSED_PINGS = (
-    3  # so many may be late or fail before a health check does, or the doctor calls the listener deaf
-)
+_SHUTDOWN_MARGIN_S = 5.0  # after the grace period: time to record that the batch is released
+# After this many late or failed pings the health check fails, and the doctor reports the listener as unresponsive.
+MISSED_PINGS = 3
 
 
 def run_listener(stage: Stage, conninfo: str, settings: Settings, *, with_parent: bool = False) -> None:
-    """Run until SIGTERM or SIGINT; work in progress is finished within the grace period or handed back.
+    """Run a listener until SIGTERM or SIGINT. Then finish the current work within the grace period, or release its batch.
 
     Args:
-        stage: what to do.
-        conninfo: how to connect, as the role of that stage.
+        stage: the stage to work for.
+        conninfo: the connection string, with the role of that stage.
         settings: the settings.
-        with_parent: also stop when standard input closes, which is how a started listener notices that its starter is gone.
+        with_parent: also stop when standard input closes, because the program that started the listener has then ended.
     """
     configure_third_parties()
     asyncio.run(_run(stage, conninfo, settings, with_parent=with_parent))
@@ -54,20 +53,20 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     if with_parent:
         stdin = sys.stdin.fileno()
 
-        def parent_gone() -> None:
+        def on_parent_end() -> None:
             loop.remove_reader(stdin)
-            request_stop("parent gone")
+            request_stop("parent ended")
 
-        loop.add_reader(stdin, parent_gone)
+        loop.add_reader(stdin, on_parent_end)
 
     timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
     logger.info("starting", pid=os.getpid())
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(handler_module(stage)))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    # the ears' heartbeat speaks for the hands too: the process ends with either
+    # The LISTEN task's heartbeat stands for the worker too: the process ends when either task ends.
     heartbeat = Heartbeat(stage, MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))
-    ears = asyncio.create_task(
+    listening = asyncio.create_task(
         listen(
             conninfo,
             [_CHANNEL_OF[stage]],
@@ -77,13 +76,13 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
             on_alive=heartbeat.beat,
         )
     )
-    hands = asyncio.create_task(StageWorker(stage, conninfo, settings, doorbell, stop).run())
+    working = asyncio.create_task(StageWorker(stage, conninfo, settings, doorbell, stop).run())
     try:
-        await asyncio.wait({ears, hands, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({listening, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
-            await asyncio.wait({hands}, timeout=settings.grace_period_s + _LAST_WORDS_S)
+            await asyncio.wait({working}, timeout=settings.grace_period_s + _SHUTDOWN_MARGIN_S)
     finally:
-        tasks = (warming, ears, hands, stopping)
+        tasks = (warming, listening, working, stopping)
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)

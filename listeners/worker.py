@@ -1,4 +1,4 @@
-"""A stage's worker: claim each batch that waits, have a child process work on it, record the outcome, until none waits."""
+"""Process the waiting batches of one stage: claim each batch, run the work in a child process, and record the outcome."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ _OUTAGE_RETRY_FIRST: Final = timedelta(seconds=0.25)
 
 
 class StageWorker:
-    """Works for one stage until `stop` is set; the doorbell says when to look."""
+    """The worker of one stage. It works until `stop` is set. The doorbell says when to look for batches."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class StageWorker:
         self._children = Children(Task(stage, conninfo, settings, self._handler))
 
     async def run(self) -> None:
-        """Look whenever the doorbell rings, a backed-off batch is due, or a batch of another worker may have become free."""
+        """Look for batches at each wake-up, when a delayed batch is due, and when another worker may have freed a batch."""
         look_again_in_s: float | None = None
         try:
             async with self._children:
@@ -57,28 +57,28 @@ class StageWorker:
                     wake = await self._doorbell.wait(look_again_in_s)
                     if wake is not None and not self._stop.is_set():
                         await self._reconcile()
-                        look_again_in_s = await self._work_until_none_waits(wake)
+                        look_again_in_s = await self._process_waiting_batches(wake)
         finally:
             await self._claims.close()
             await self._events.close()
 
     async def _reconcile(self) -> None:
-        """Mend what MLflow and PostgreSQL disagree on, once: before the first work, or later if MLflow is away."""
+        """Repair the differences between MLflow and PostgreSQL once, before the first work, or later if MLflow is unavailable."""
         if self._reconciler is None:
             return
         try:
-            async with self._children.at_work(self._reconciler) as child:
+            async with self._children.assigned_child(self._reconciler) as child:
                 await self._supervise(child)
             self._reconciler = None
         except OutageError as error:
             logger.warning("not reconciled with MLflow yet", error=str(error))
         except StageError as error:
-            # a defect: the next time would go no better, and the work can do without
+            # A defect: another try would fail too, and the stage can work without the repair.
             self._reconciler = None
             logger.error("not reconciled with MLflow", error=str(error))  # noqa: TRY400  the child logged the traceback
 
-    async def _work_until_none_waits(self, wake: WakeUp) -> float | None:
-        """Work through all that waits; returns in how many seconds to look again, None for not before the next ring."""
+    async def _process_waiting_batches(self, wake: WakeUp) -> float | None:
+        """Process every waiting batch. Return in how many seconds to look again, or None to wait for the next wake-up."""
         while not self._stop.is_set():
             claim = await self._claims.claim_next(wake, self._doorbell)
             if claim is None:
@@ -92,34 +92,37 @@ class StageWorker:
             stage=self._stage, batch_id=claim.batch.id, batch=claim.batch.name, attempt=claim.attempt
         )
         try:
-            async with self._children.at_work(self._handler, claim) as child:
+            async with self._children.assigned_child(self._handler, claim) as child:
                 log.info("claimed", wake=claim.wake)
                 self._events.started(claim)
                 result = await self._supervise(child, partial(self._claims.hold, claim))
                 if result is None:
                     await self._claims.release(claim)
-                    log.info("handed back", duration_s=round(time.monotonic() - started, 3))
-                    self._events.put_back(claim, "handed back at a stop")
+                    log.info("released", duration_s=round(time.monotonic() - started, 3))
+                    self._events.aborted(claim, "released at shutdown")
                     return
-                # at once: the next stage need not wait until this child is gone
+                # Record before the child has ended, so that the next stage does not wait for the end.
                 await self._claims.finish(claim, result)
             self._events.finished(claim, result)
             log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
         except FencedError as error:
             log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
-            self._events.put_back(claim, str(error))
+            self._events.aborted(claim, str(error))
         except OutageError as error:
-            self._events.put_back(claim, str(error))
+            self._events.aborted(claim, str(error))
             await self._postpone(claim, error, log)
         except StageError as error:
             log = log.bind(duration_s=round(time.monotonic() - started, 3))
             counts = await self._fail(claim, error, log)
-            (self._events.failed if counts else self._events.put_back)(claim, str(error))
+            (self._events.failed if counts else self._events.aborted)(claim, str(error))
 
     async def _supervise(
         self, child: Child, keep_claim: Callable[[], Awaitable[None]] | None = None
     ) -> dict[str, Any] | None:
-        """The child's result, or None when it had to be given up to a stop. Keeps the claim alive meanwhile."""
+        """Wait for the child, and keep the claim alive meanwhile.
+
+        Return the child's result, or None if the child did not finish within the grace period of a shutdown.
+        """
         work = asyncio.create_task(child.result())
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -136,24 +139,24 @@ class StageWorker:
             stop.cancel()
 
     async def _wait_for_any(self, work: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> None:
-        """Until the work is done, a stop is asked for, the claim is due to be proven, or the work connection says something.
+        """Wait until the work is done, a stop is requested, the claim is due for a check, or the work connection is readable.
 
-        An idle connection has but one thing to say as a rule: that it is lost, and the claim's lock with it.
+        As a rule, an idle connection becomes readable only when it is lost, and then the claim's lock is lost too.
         """
         lost = asyncio.Event()
         descriptor = self._claims.fileno()
         loop = asyncio.get_running_loop()
         if descriptor is not None:
             loop.add_reader(descriptor, lost.set)
-        losing = asyncio.create_task(lost.wait())
+        connection_loss = asyncio.create_task(lost.wait())
         try:
             await asyncio.wait(
-                {work, stop, losing},
+                {work, stop, connection_loss},
                 timeout=self._settings.ping_interval_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
-            losing.cancel()
+            connection_loss.cancel()
             if descriptor is not None:
                 loop.remove_reader(descriptor)
 
@@ -161,12 +164,12 @@ class StageWorker:
         longest = timedelta(seconds=self._settings.outage_retry_max_s)
         try:
             await self._claims.postpone(claim, str(outage), _OUTAGE_RETRY_FIRST, longest)
-            log.warning("waiting out an outage", error=str(outage))
+            log.warning("postponed by an outage", error=str(outage))
         except FencedError as fenced:
             log.warning("fenced", error=str(fenced))
 
     async def _fail(self, claim: Claim, error: StageError, log: Any) -> bool:
-        """Record a failure; False where the claim was lost by then, so that it does not count."""
+        """Record a failure of the batch. Return False if the claim was already lost: then the failure does not count."""
         failures = claim.failures + 1
         backoff = None
         if failures < self._settings.max_attempts:

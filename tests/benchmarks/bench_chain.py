@@ -91,5 +91,5 @@ def _claimed(connection: psycopg.Connection[TupleRow], stage: Stage, week: int) 
 
 
 async def _at_work(children: Children, handler: str, batch: job.Batch) -> dict[str, Any]:
-    async with children.at_work(handler, batch) as child:
+    async with children.assigned_child(handler, batch) as child:
         return await child.result()

@@ -386,7 +386,7 @@ def test_a_fenced_attempt_is_told_so_before_it_publishes(database, quick, script
     async def scenario():
         async with (
             Children(task) as children,
-            children.at_work(task.handler, claim_of(task.conninfo, batch_id, 99)) as child,
+            children.assigned_child(task.handler, claim_of(task.conninfo, batch_id, 99)) as child,
         ):
             await child.result()
 
@@ -403,7 +403,7 @@ def test_a_child_that_was_killed_while_it_waited_is_replaced(database, quick, sc
             waiting = await children._next
             waiting._process.kill()
             waiting._process.join()
-            async with children.at_work(task.handler, claim_of(task.conninfo, batch_id, 1)) as child:
+            async with children.assigned_child(task.handler, claim_of(task.conninfo, batch_id, 1)) as child:
                 return await child.result()
 
     assert asyncio.run(scenario()) == {"run_id": f"run-{batch_id}-1"}

@@ -197,7 +197,7 @@ def tell(settings):
 @pytest.mark.parametrize("stage", Stage)
 def test_an_attempt_that_starts_ends_in_one_of_three_ways(load_weeks, record_of, tell, events, stage):
     [batch_id] = load_weeks(1)
-    ways = [("put_back", "stopped"), ("failed", "no disk"), ("finished", {"run_id": "r"})]
+    ways = [("aborted", "stopped"), ("failed", "no disk"), ("finished", {"run_id": "r"})]
     for number, (way, argument) in enumerate(ways, 1):
         attempt = Claim(record_of(batch_id), number, 0, "notify")
         tell(stage, ("started", attempt), (way, attempt, argument))

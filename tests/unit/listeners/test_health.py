@@ -34,7 +34,7 @@ def test_it_is_not_alive_before_its_first_beat():
 
 
 def test_it_is_alive_until_the_heartbeat_is_overdue(clock):
-    Heartbeat("snapshot", good_for_s=24).beat()
+    Heartbeat("snapshot", valid_for_s=24).beat()
     clock(23)
     assert problem("snapshot") is None
     clock(34)
@@ -42,7 +42,7 @@ def test_it_is_alive_until_the_heartbeat_is_overdue(clock):
 
 
 def test_the_next_beat_makes_it_alive_again(clock):
-    heartbeat = Heartbeat("snapshot", good_for_s=24)
+    heartbeat = Heartbeat("snapshot", valid_for_s=24)
     heartbeat.beat()
     clock(100)
     heartbeat.beat()
@@ -50,7 +50,7 @@ def test_the_next_beat_makes_it_alive_again(clock):
 
 
 def test_it_is_not_alive_after_its_end():
-    heartbeat = Heartbeat("snapshot", good_for_s=24)
+    heartbeat = Heartbeat("snapshot", valid_for_s=24)
     heartbeat.beat()
     heartbeat.end()
     heartbeat.end()
@@ -58,13 +58,13 @@ def test_it_is_not_alive_after_its_end():
 
 
 def test_the_stages_do_not_speak_for_each_other():
-    Heartbeat("snapshot", good_for_s=24).beat()
+    Heartbeat("snapshot", valid_for_s=24).beat()
     assert problem("training")
 
 
 def test_a_listener_that_cannot_write_works_on(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    heartbeat = Heartbeat("snapshot", good_for_s=24)
+    heartbeat = Heartbeat("snapshot", valid_for_s=24)
     heartbeat.beat()
     heartbeat.end()
     assert problem("snapshot")
@@ -84,5 +84,5 @@ def test_the_command_says_it_with_its_exit_code():
     refused = check("snapshot")
     assert refused.returncode == 1
     assert "has not listened yet" in refused.stderr
-    Heartbeat("snapshot", good_for_s=60).beat()
+    Heartbeat("snapshot", valid_for_s=60).beat()
     assert check("snapshot").returncode == 0
