@@ -1,1 +1,1 @@
-"""What every part agrees on: settings, events, names, logs, errors and the one hash."""
+"""The parts that every other package uses: settings, events, MLflow names, logs, errors, and the hash that chooses rows."""

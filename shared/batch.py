@@ -1,4 +1,4 @@
-"""A batch, in the one shape that every part of the pipeline passes on."""
+"""Define a batch, in the one form that every part of the pipeline uses."""
 
 import hashlib
 import json
@@ -12,19 +12,20 @@ from shared.mlflow_names import Tag
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as the view `batches` has it.
+    """A batch, with the columns of the view `batches`.
 
     Attributes:
-        id: of the batch.
-        name: week_7, correction_1.
+        id: the number of the batch.
+        name: the name of the batch, for example week_7 or correction_1.
         status: running, completed or failed.
-        started_at: when this attempt at loading it was claimed; it does not change once the batch is complete.
-        completed_at: None until then.
-        total_rows: what `products` holds; 0 until the batch is complete.
-        week: the last week whose rows the batch holds; for a correction the week before it. None until it is complete.
-        seal: the digest of its history (db/sql/schema/040_hash_chain.sql), once it is complete.
+        started_at: when the current attempt to load the batch began. It does not change after the batch is complete.
+        completed_at: when the batch was completed, or None until then.
+        total_rows: the number of rows in `products` after the batch, or 0 until the batch is complete.
+        week: the last week that the batch contains; for a correction, the week before it. None until the batch is complete.
+        seal: the digest of the batch's history, chained to the seal of the batch before. None until the batch is complete.
+            It is defined in db/sql/schema/040_hash_chain.sql.
         source: what the first load recorded: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage.
-        metadata: what each step recorded.
+        metadata: what each step has recorded for the batch.
     """
 
     id: int
@@ -40,25 +41,25 @@ class Batch:
 
     @property
     def mlflow_tags(self) -> dict[str, str]:
-        """The tags that only this batch's runs carry.
+        """The MLflow tags that only the runs of this batch have.
 
-        The id alone would not do: ids begin at 1 again in a database that was made anew beside an MLflow that was kept.
+        The batch's id alone is not enough: if the database is created again and MLflow is kept, ids begin at 1 again.
         """
         completed_at = "" if self.completed_at is None else utc_text(self.completed_at)
         return {Tag.BATCH_ID: str(self.id), Tag.BATCH_COMPLETED_AT: completed_at}
 
     @property
     def source_tags(self) -> dict[str, str]:
-        """The tag of everything that depends on the source files alone: the fixed sets."""
+        """The MLflow tag of the datasets that depend only on the source files: the fixed holdout and test sets."""
         canonical = json.dumps(self.source, sort_keys=True).encode()
         return {Tag.SOURCE_SHA256: hashlib.sha256(canonical).hexdigest()}
 
     def result_of(self, stage: str) -> dict[str, Any]:
-        """What a stage has recorded for this batch; empty until the stage has finished."""
+        """Return the result that a stage recorded for this batch, or an empty dict until the stage has finished."""
         result: dict[str, Any] = self.metadata.get(stage, {}).get("result", {})
         return result
 
 
 def utc_text(moment: datetime) -> str:
-    """ISO 8601 in UTC with microseconds: tags hold moments in this form, and it sorts as they do."""
+    """Return a time as ISO 8601 text, in UTC with microseconds. Tags use this form, and these texts sort by time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,6 +1,7 @@
 """The 27 product type codes of the Rakuten France challenge.
 
-The challenge publishes codes only. Names are ours, read off the products; counts are those of the 84,916 training rows.
+The challenge publishes only the codes. The names are our own choice after a look at the products. The counts are those of the
+challenge's 84,916 training rows.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Category:
-    """A product type: its name and how many of the challenge's training rows carry it."""
+    """A product type: its name, and the number of the challenge's training rows that have it."""
 
     name: str
     training_rows: int
@@ -47,5 +48,5 @@ CATEGORIES: Final[dict[int, Category]] = {
 
 
 def category_name(code: int) -> str:
-    """The name of a code, or 'unknown' for one that the challenge does not have."""
+    """Return the name of a product type code, or 'unknown' if the challenge does not have this code."""
     return CATEGORIES[code].name if code in CATEGORIES else "unknown"

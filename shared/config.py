@@ -1,4 +1,4 @@
-"""One frozen settings object, read once at the entry point from the environment and `.env`, and passed down."""
+"""Read all settings from the environment and `.env` into one frozen object, once, at the entry point of a program."""
 
 import os
 from decimal import ROUND_FLOOR, Decimal
@@ -14,19 +14,19 @@ Percentage = Annotated[Decimal, Field(gt=0, le=100, decimal_places=2)]
 
 
 class Settings(BaseSettings):
-    """Every setting of the pipeline. Names are those of the environment variables, in lower case."""
+    """Every setting of the pipeline. A field has the name of its environment variable in lower case."""
 
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    postgres_host: str | None = Field(None, description="unset: the embedded PostgreSQL under STATE_PATH")
+    postgres_host: str | None = Field(None, description="if unset: the embedded PostgreSQL under STATE_PATH")
     postgres_port: int = Field(5432, ge=1, le=65535)
     postgres_db: str = "rakuten_db"
     postgres_user: str | None = None
     postgres_password: SecretStr | None = None
-    pg_bindir: Path | None = Field(None, description="PostgreSQL binaries for the embedded server")
+    pg_bindir: Path | None = Field(None, description="folder of the embedded PostgreSQL's programs")
 
     mlflow_tracking_uri: str | None = Field(
-        None, repr=False, description="unset: sqlite and local artifacts under STATE_PATH"
+        None, repr=False, description="if unset: sqlite and local artifacts under STATE_PATH"
     )
     mlflow_backend_store_uri: SecretStr | None = Field(None, description="for the MLflow server only")
     mlflow_artifact_root: str | None = Field(None, description="for the MLflow server only")
@@ -44,36 +44,38 @@ class Settings(BaseSettings):
     airflow_schedule: str = "0 0 * * 1"
 
     git_commit: str | None = Field(
-        None, description="recorded where there is no checkout to ask, as in an image"
+        None, description="recorded where there is no git checkout, as in an image"
     )
 
     openlineage_url: AnyHttpUrl | None = Field(
-        None, repr=False, description="where events go besides STATE_PATH/openlineage.jsonl"
+        None, repr=False, description="a server that also gets the events of STATE_PATH/openlineage.jsonl"
     )
-    openlineage_namespace: str = Field("rakuten", min_length=1, description="of the jobs in the events")
+    openlineage_namespace: str = Field("rakuten", min_length=1, description="namespace of the jobs")
     openlineage_api_key: SecretStr | None = None
     openlineage_disabled: bool = False
 
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: JSON unless on a terminal"
+        "auto", description="auto: text on a terminal, JSON elsewhere"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    poll_interval_s: float = Field(10.0, gt=0, description="how often a listener reads the tables unasked")
-    ping_interval_s: float = Field(5.0, gt=0, description="how often a listener proves that it is not deaf")
-    ping_deadline_s: float = Field(
-        3.0, gt=0, description="how long a ping may take before the connection is dropped"
+    poll_interval_s: float = Field(
+        10.0, gt=0, description="seconds between two reads of the tables, in case a notification was lost"
     )
-    max_attempts: int = Field(5, ge=1, description="failures of a stage on one batch before it gives up")
+    ping_interval_s: float = Field(5.0, gt=0, description="seconds between two checks of the connection")
+    ping_deadline_s: float = Field(
+        3.0, gt=0, description="longest time for a ping before the connection counts as lost"
+    )
+    max_attempts: int = Field(5, ge=1, description="failures after which a stage gives a batch up")
     retry_base_s: float = Field(
-        2.0, gt=0, description="delay after the first failure; it doubles with each further one"
+        2.0, gt=0, description="delay after the first failure; each further failure doubles it"
     )
     retry_max_s: float = Field(300.0, gt=0)
     outage_retry_max_s: float = Field(
-        5.0, gt=0, description="longest delay between attempts while MLflow, PostgreSQL or disk space is away"
+        5.0, gt=0, description="longest delay between attempts in an outage of MLflow, PostgreSQL or disk"
     )
     grace_period_s: float = Field(
-        20.0, ge=0, description="after SIGTERM: time to finish before the work is handed back"
+        20.0, ge=0, description="after SIGTERM: time to finish the work before its batch is released"
     )
 
     @field_validator("state_path", "data_path", mode="after")
@@ -89,60 +91,60 @@ class Settings(BaseSettings):
             raise ValueError("POSTGRES_HOST is set but POSTGRES_USER is not")
         return self
 
-    # the layout of STATE_PATH
+    # The properties below are the layout of STATE_PATH.
 
     @property
     def postgres_path(self) -> Path:
-        """The embedded PostgreSQL: data, password, log and lock."""
+        """The folder of the embedded PostgreSQL: its data, password, log and lock."""
         return self.state_path / "postgres"
 
     @property
     def mlflow_path(self) -> Path:
-        """MLflow's sqlite file and artifacts, where MLFLOW_TRACKING_URI names no server."""
+        """The folder of MLflow's sqlite file and artifacts. It is used if MLFLOW_TRACKING_URI is not set."""
         return self.state_path / "mlflow"
 
     @property
     def snapshots_path(self) -> Path:
-        """A copy of each dataset's parquet file."""
+        """The folder with a copy of each dataset's parquet file."""
         return self.state_path / "training_snapshots"
 
     @property
     def logs_path(self) -> Path:
-        """The log of each listener that a command has started."""
+        """The folder with the log of each listener that a command has started."""
         return self.state_path / "logs"
 
     @property
     def openlineage_path(self) -> Path:
-        """The OpenLineage events, one a line."""
+        """The file of the OpenLineage events, with one event per line."""
         return self.state_path / "openlineage.jsonl"
 
     @property
     def tracking_uri(self) -> str:
-        """Where MLflow is: MLFLOW_TRACKING_URI, or the sqlite file under STATE_PATH."""
+        """The address of MLflow: MLFLOW_TRACKING_URI, or the sqlite file under STATE_PATH."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.mlflow_path / 'mlflow.db'}"
 
     @property
     def last_week(self) -> int:
-        """The week that reaches MAX_PERCENTAGE; week 1 is the initial load."""
+        """The number of the week that reaches MAX_PERCENTAGE. Week 1 is the initial load."""
         increments = (self.max_percentage - self.initial_percentage) / self.increment_percentage
         return 1 + int(-((-increments).to_integral_value(ROUND_FLOOR)))
 
     def percentage_of(self, week: int) -> Decimal:
-        """What share of the training rows PostgreSQL holds at the end of a week, in percent."""
+        """Return the share of the training rows that PostgreSQL holds at the end of a week, in percent."""
         raised = self.initial_percentage + (week - 1) * self.increment_percentage
         return min(raised, self.max_percentage)
 
 
 def target_rows(total_rows: int, percentage: Decimal) -> int:
-    """floor(total x percentage / 100), exact: a float would lose a row at some percentages."""
+    """Return floor(total x percentage / 100), without floats: a float would lose a row at some percentages."""
     return int((total_rows * percentage / 100).to_integral_value(ROUND_FLOOR))
 
 
 def read_settings(**overrides: object) -> Settings:
-    """The settings from the environment and `.env`; `overrides` (by field name) win over both.
+    """Read the settings from the environment and `.env`. `overrides`, by field name, win over both.
 
     Raises:
-        BadInputError: a setting is malformed; the message names each variable and what is wrong.
+        BadInputError: a setting is malformed. The message names each such variable and its problem.
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
@@ -159,12 +161,15 @@ def read_settings(**overrides: object) -> Settings:
 
 
 def configure_third_parties() -> None:
-    """Settings that libraries read from the environment only.
+    """Set the settings that libraries read only from the environment, unless the user has set them.
 
-    No usage reports to their makers, no progress bars in logs. And MLflow's client gives up within seconds, not minutes: a
-    stage that fails on an outage is tried again soon, and a client that hangs in its own retries would learn late that the
-    server is back. Arrow uses malloc: its own allocator keeps twice the memory that a snapshot needs (docs/performance.md). Arrow
-    reads that once, when it is imported: a listener's children see it, which do the work.
+    Libraries send no usage reports to their makers and write no progress bars into logs.
+
+    MLflow's client gives up after seconds instead of minutes. A stage that fails in an outage is retried soon anyway. A client
+    with long retries of its own would notice late that the server is available again.
+
+    Arrow uses malloc, because Arrow's own allocator keeps twice the memory that a snapshot needs (docs/performance.md). Arrow
+    reads the setting only once, when it is imported. A listener's child processes do the work, and they see the setting.
     """
     for name, value in {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -181,7 +186,10 @@ def configure_third_parties() -> None:
 
 
 def environment_for(settings: Settings) -> dict[str, str]:
-    """The environment in which a child process reads just these settings, given a working directory without a `.env`."""
+    """Return the environment variables with which a child process reads exactly these settings.
+
+    The working directory of the child process must contain no `.env`.
+    """
     environment = dict(os.environ)
     for name in Settings.model_fields:
         value = getattr(settings, name)

@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-Every expected failure derives from `PipelineError` and says what happened, where, and what to do next.
-The command line prints it without a traceback and exits with its `exit_code`; anything else is a defect.
+Every expected failure is a `PipelineError`. It says what happened, where, and what to do next. The command line prints the
+error without a traceback and exits with the error's `exit_code`. Any other exception is a defect.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """An expected failure: what happened and, as `remedy`, what to do next."""
+    """An expected failure. The message says what happened, and `remedy` says what to do next."""
 
     exit_code = 1
 
@@ -24,14 +24,14 @@ class PipelineError(Exception):
 
 
 class BadInputError(PipelineError):
-    """The input is refused whole; nothing was written."""
+    """The whole input is rejected, and nothing was written."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing wrong with one source file. `line` is the physical line where the row begins, 1 is the header."""
+    """One problem in one source file. `line` is the physical line where the row begins; line 1 is the header."""
 
     file: str
     line: int | None
@@ -46,30 +46,30 @@ class Problem:
 
 
 class BadSourceError(BadInputError):
-    """The source files have problems; each one names file, line, value and remedy."""
+    """The source files have problems. Each problem names the file, the line, the value and a remedy."""
 
-    SHOWN: ClassVar = 20
+    MAX_SHOWN: ClassVar = 20
     OUTCOME: ClassVar = "in the source files; nothing was loaded"
-    LISTS_ALL: ClassVar = "rakuten data check"
+    COMMAND: ClassVar = "rakuten data check"  # lists all problems
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
-        lines = [f"  {problem}" for problem in self.problems[: self.SHOWN]]
-        if len(self.problems) > self.SHOWN:
-            lines.append(f"  ... and {len(self.problems) - self.SHOWN} more: `{self.LISTS_ALL}` lists all")
+        lines = [f"  {problem}" for problem in self.problems[: self.MAX_SHOWN]]
+        if len(self.problems) > self.MAX_SHOWN:
+            lines.append(f"  ... and {len(self.problems) - self.MAX_SHOWN} more: `{self.COMMAND}` lists all")
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         super().__init__("\n".join([f"{count} {self.OUTCOME}", *lines]))
 
 
 class BadCorrectionError(BadSourceError):
-    """A correction's file has problems; each one names file, line, value and remedy."""
+    """The file of a correction has problems. Each problem names the file, the line, the value and a remedy."""
 
     OUTCOME = "in the correction; nothing was changed"
-    LISTS_ALL = "rakuten correct --json"
+    COMMAND = "rakuten correct --json"
 
 
 class SourceChangedError(BadInputError):
-    """A source file or a setting that decides which rows are loaded differs from the first load's."""
+    """A source file, or a setting that decides which rows are loaded, has changed since the first load."""
 
 
 class DatabaseUnavailableError(PipelineError):
@@ -77,20 +77,20 @@ class DatabaseUnavailableError(PipelineError):
 
 
 class LoadError(PipelineError):
-    """A load could not be finished; its batch is marked 'failed' and holds no rows."""
+    """A load could not finish. Its batch has the status 'failed' and contains no rows."""
 
 
 class StageError(PipelineError):
-    """A stage could not finish a batch."""
+    """A stage could not finish its work on a batch."""
 
 
 class OutageError(StageError):
-    """Something that the stage stands on is away: PostgreSQL, MLflow, disk space. No fault of the batch; it is waited out."""
+    """PostgreSQL, MLflow or disk space is unavailable. The batch is not at fault. The stage retries until the outage ends."""
 
 
 class FencedError(StageError):
-    """Another worker has claimed this batch since: this one may neither record nor publish anything."""
+    """Another worker has claimed the batch since. This worker must neither record nor publish anything."""
 
 
 class VerificationError(StageError):
-    """What was built is not what was promised; it is not published."""
+    """A dataset, a model or a file is not what it should be, so it is neither published nor used."""

@@ -1,6 +1,6 @@
-"""The notifications: a doorbell each, parsed once at the edge into frozen, typed events.
+"""Parse notifications into frozen, typed events, once, where they enter the program.
 
-Any role can NOTIFY any channel, so a payload is a hint and never an order: whoever receives one re-reads the tables.
+Any role can NOTIFY any channel. So a payload is only a hint, never an order, and its receiver reads the tables again.
 """
 
 from enum import StrEnum
@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-# What PostgreSQL's bigint holds: no id or count of ours lies outside.
+# The positive values of PostgreSQL's bigint. Every id and count of the pipeline is one of them.
 PositiveBigint = Annotated[int, Field(ge=1, lt=2**63)]
-# MLflow's ids, and nothing that a terminal would obey: `rakuten events` prints it.
+# MLflow's run ids have only these characters. `rakuten events` prints the id, so it must not contain control characters.
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
@@ -32,15 +32,15 @@ class Channel(StrEnum):
 
 
 class Event(BaseModel):
-    """What every payload carries."""
+    """The fields that every payload has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    v: Annotated[int, Field(ge=1, le=1)]  # Literal[1] would take 1.0 and true
+    v: Annotated[int, Field(ge=1, le=1)]  # Literal[1] would also accept 1.0 and true
 
 
 class ProductsAudited(Event):
-    """One statement changed rows. `batch_id` is None for a change outside any batch."""
+    """One statement changed rows. `batch_id` is None if the change does not belong to a batch."""
 
     batch_id: PositiveBigint | None
     table: Literal["products", "labels"]
@@ -69,7 +69,7 @@ class ModelTrained(Event):
 
 
 class StageFailed(Event):
-    """A stage gave a batch up; `rakuten retry` revives it."""
+    """A stage gave up a batch. `rakuten retry` makes the stage try it again."""
 
     batch_id: PositiveBigint
     stage: Stage
@@ -86,14 +86,14 @@ _EVENT_OF: dict[Channel, type[Event]] = {
 
 
 class InvalidPayloadError(ValueError):
-    """A notification that no part of the pipeline sent."""
+    """A notification that no part of the pipeline would send."""
 
 
 def parse(channel: str, payload: str) -> Event:
-    """The event that a notification carries.
+    """Return the event that a notification contains.
 
     Raises:
-        InvalidPayloadError: not strict JSON of this channel's fields, another version, or an unknown channel.
+        InvalidPayloadError: the channel is unknown, or the payload is not strict JSON with the channel's fields and version.
     """
     try:
         return _EVENT_OF[Channel(channel)].model_validate_json(payload)

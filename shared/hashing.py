@@ -1,10 +1,11 @@
-"""The one hash behind every choice of rows: Spark's `xxhash64(seed, salt, value)`, shifted to 63 bits.
+"""Compute the hash that decides every choice of rows: Spark's `xxhash64(seed, salt, value)`, shifted to 63 bits.
 
-The sample order, the holdout and the oversampling draw each take the smallest keys of a hash of the product,
-so they depend on nothing but the seed and the ids: not on file order, library versions, partitioning or machine.
-Each has a salt of its own, so that the three choices are independent of each other.
+The sample order and the oversampling draw take the products with the smallest hashes of their ids. The holdout takes groups
+of products by the hash of their text. So the choices depend only on the seed and the products: not on file order, library
+versions, partitioning or machine. Each choice has its own salt, so that the three choices are independent of each other.
 
-Algorithm: XXH64 of the little-endian 8 bytes, chained from one value to the next as the seed, first seed 42
+Algorithm: XXH64 of the 8 bytes of an integer in little-endian order. The hash of one value is the seed for the next value, and
+the first seed is 42
 (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; Spark: `XXH64.hashLong`, `XxHash64Function`).
 """
 
@@ -33,7 +34,7 @@ _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
 
 
 class Salt(IntEnum):
-    """One per choice. Changing a value changes every dataset."""
+    """The salt of each choice of rows. Changing a value changes every dataset."""
 
     SAMPLE = 1
     HOLDOUT = 2
@@ -41,29 +42,29 @@ class Salt(IntEnum):
 
 
 def keys(values: npt.NDArray[np.int64], seed: int, salt: Salt) -> npt.NDArray[np.int64]:
-    """The 63-bit keys of integers.
+    """Return the 63-bit hash keys of integers.
 
     Args:
         values: shape (n,), int64.
         seed: RANDOM_SEED, a signed 64-bit integer.
-        salt: which choice the keys are for.
+        salt: the choice of rows that the keys are for.
 
     Returns:
         Shape (n,), int64, each in [0, 2**63): `xxhash64(seed, salt, value) >>> 1`.
     """
-    return (_hash_longs(np.ascontiguousarray(values, np.int64), _chain(seed, salt)) >> np.uint64(1)).astype(
-        np.int64
-    )
+    return (
+        _hash_longs(np.ascontiguousarray(values, np.int64), _salted_seed(seed, salt)) >> np.uint64(1)
+    ).astype(np.int64)
 
 
 def text_keys(texts: Iterable[str], seed: int, salt: Salt) -> npt.NDArray[np.int64]:
-    """The 63-bit keys of texts (their UTF-8 bytes), shape (n,), int64: `xxhash64(seed, salt, text) >>> 1`."""
-    chained = int(_chain(seed, salt))
+    """Return the 63-bit hash keys of texts (their UTF-8 bytes), shape (n,), int64: `xxhash64(seed, salt, text) >>> 1`."""
+    chained = int(_salted_seed(seed, salt))
     digest = xxhash.xxh64_intdigest
     return np.fromiter((digest(text.encode(), chained) >> 1 for text in texts), np.int64)
 
 
-def _chain(seed: int, salt: Salt) -> np.uint64:
+def _salted_seed(seed: int, salt: Salt) -> np.uint64:
     first = _hash_longs(np.array([seed], np.int64), np.uint64(_SPARK_SEED))[0]
     return np.uint64(_hash_longs(np.array([salt], np.int64), first)[0])
 
@@ -88,7 +89,7 @@ def sha256_of(path: Path) -> str:
 
 
 def require_sha256(path: Path, expected: str) -> None:
-    """Refuse a file that is not the one that was logged.
+    """Check that a file has the SHA-256 that its MLflow run recorded.
 
     Raises:
         VerificationError: the digests differ.

@@ -1,4 +1,4 @@
-"""Structured logs: JSON in a container, readable on a terminal, secrets censored in both."""
+"""Configure structured logs: JSON in a container, text on a terminal, and censored secrets in both."""
 
 import logging
 import re
@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
-# Up to the last '@': a password may hold one, and too much is censored rather than too little.
+# Match up to the last '@', because a password may contain one. It is better to censor too much than too little.
 _URL_PASSWORD = re.compile(r"(?P<before>://[^:/@\s]*:)\S+(?=@)")
 _DSN_PASSWORD = re.compile(r"(?P<before>password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 _SECRET_NAME = re.compile("password|secret", re.IGNORECASE)
@@ -16,12 +16,12 @@ _CENSORED = "***"
 
 
 def censor(text: str) -> str:
-    """The text without the passwords of URLs and connection strings in it."""
+    """Return the text with *** in place of each password in a URL or a connection string."""
     return _DSN_PASSWORD.sub(rf"\g<before>{_CENSORED}", _URL_PASSWORD.sub(rf"\g<before>{_CENSORED}", text))
 
 
 def printable(text: str) -> str:
-    """A text from outside, without what would steer a terminal."""
+    """Return a text from outside with ? in place of each unprintable character: such characters can control a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -30,7 +30,10 @@ def _censor_event(_logger: object, _method: str, event: MutableMapping[str, Any]
 
 
 def _censor_value(name: object, value: object) -> object:
-    """A value as it may be logged: what is no number, list or mapping becomes its text, as an error may quote a URL."""
+    """Return the value without secrets.
+
+    A value that is not a number, a list or a mapping becomes a text first, because an error may quote a URL with a password.
+    """
     if isinstance(name, str) and _SECRET_NAME.search(name):
         return _CENSORED
     match value:
@@ -51,25 +54,28 @@ _COMMON: Final[list[structlog.types.Processor]] = [
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
-    """One line an event to standard error, libraries' too; standard output belongs to the commands' results."""
+    """Write each log event as one line to standard error, also the events of libraries.
+
+    Standard output is for the results of commands.
+    """
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
         else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
-    # exceptions before censoring: a traceback quotes what failed
+    # format exceptions before censoring: a traceback may quote a secret
     finish: list[structlog.types.Processor] = [structlog.processors.format_exc_info, _censor_event, renderer]
     structlog.configure(
         processors=[*_COMMON, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    _adopt_library_logs(finish)
+    _redirect_library_logs(finish)
 
 
-def _adopt_library_logs(finish: list[structlog.types.Processor]) -> None:
-    """Send what libraries log and warn of through the same renderer, from warnings on."""
+def _redirect_library_logs(finish: list[structlog.types.Processor]) -> None:
+    """Send the log records of libraries, from WARNING on, and Python's warnings through the same renderer."""
     handler = logging.StreamHandler(sys.stderr)
     without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
@@ -81,6 +87,6 @@ def _adopt_library_logs(finish: list[structlog.types.Processor]) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
-    for name in list(root.manager.loggerDict):  # MLflow and others bring handlers of their own
+    for name in list(root.manager.loggerDict):  # MLflow and other libraries install their own handlers
         library = logging.getLogger(name)
         library.handlers, library.propagate = [], True

@@ -1,4 +1,4 @@
-"""What runs, artifacts, tags and metrics are called in MLflow."""
+"""Define the names in MLflow: experiments, runs, artifacts, tags and the registered model."""
 
 import re
 from typing import Final
@@ -13,7 +13,7 @@ HOLDOUT_SET: Final = "holdout_df"
 
 
 class Artifact:
-    """Artifacts of runs."""
+    """The artifacts that runs log."""
 
     CLASS_DISTRIBUTION: Final = "class_distribution.png"
     DATASET_STATS: Final = "dataset_stats.json"
@@ -21,21 +21,21 @@ class Artifact:
     CONFUSION_MATRIX: Final = "confusion_matrix.png"
     CLASSIFICATION_REPORT: Final = "classification_report.txt"
     HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
-    SUBMISSION: Final = "test_predictions.csv"  # the challenge's submission format
+    SUBMISSION: Final = "test_predictions.csv"  # in the challenge's submission format
     PROMOTION: Final = "promotion.json"
     MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
     ENVIRONMENT: Final = "environment.json"
 
 
 class Tag:
-    """Tags of runs and of model versions."""
+    """The tags of runs and of model versions."""
 
     BATCH_ID: Final = "batch_id"
     BATCH_COMPLETED_AT: Final = "batch_completed_at"
     BATCH_SEAL: Final = "batch_seal"
     SOURCE_SHA256: Final = "source_sha256"
     ATTEMPT: Final = "attempt"
-    DATASET_DIGEST: Final = "dataset_digest"  # of the content: listeners/snapshot/dataset_digest.py
+    DATASET_DIGEST: Final = "dataset_digest"  # digest of the content: listeners/snapshot/dataset_digest.py
     DATASET_SHA256: Final = "dataset_sha256"
     DATASET_NAME: Final = "dataset_name"
     DATASET_RUN_ID: Final = "dataset_run_id"
@@ -45,7 +45,7 @@ class Tag:
 
 
 def dataset_name(batch_name: str) -> str:
-    """`train_week_7` for week_7, `train_correction_2` for correction_2."""
+    """Return the name of a batch's dataset: `train_week_7` for week_7, `train_correction_2` for correction_2."""
     return f"train_{batch_name}"
 
 
@@ -57,11 +57,12 @@ _DATASET_NAME: Final = re.compile("[a-z0-9_]+", re.ASCII)
 
 
 def parquet_name(dataset: str) -> str:
-    """The file of a dataset.
+    """Return the name of a dataset's parquet file.
 
     Raises:
-        ValueError: the name could lead to another directory: it becomes part of a path, so it is not taken on trust.
+        ValueError: the dataset's name has a character that is not allowed. The name becomes part of a path, and a name with
+            a slash could lead to another directory.
     """
     if not _DATASET_NAME.fullmatch(dataset):
-        raise ValueError(f"{dataset!r} is no dataset's name")
+        raise ValueError(f"{dataset!r} is not a dataset's name: only a-z, 0-9 and _ are allowed")
     return f"{dataset}.parquet"

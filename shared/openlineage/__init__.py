@@ -1,1 +1,1 @@
-"""OpenLineage events of the load and the stages."""
+"""Create and send the OpenLineage events of the load and of both stages."""

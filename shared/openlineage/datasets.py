@@ -1,8 +1,8 @@
-"""The datasets that the events of the pipeline name, with their facets, in the classes of OpenLineage's client.
+"""Describe the datasets in the pipeline's OpenLineage events, with the classes of OpenLineage's client.
 
-Names follow OpenLineage's naming specification: `file` and a path, `postgres://host:port` and database.schema.table. It has
-none for MLflow: here that is `mlflow://` and what follows in the tracking URI, then experiment/run or models/name. No name and
-no address holds a login.
+Namespaces and names follow OpenLineage's naming specification: `file` and a path, or `postgres://host:port` and
+database.schema.table. The specification has no rule for MLflow. Here the namespace is `mlflow://` with the host, port and path
+of the tracking URI, and the name is experiment/run or models/name. No name and no address contains a login.
 """
 
 from collections.abc import Mapping
@@ -28,9 +28,8 @@ from shared.config import Settings
 from shared.mlflow_names import DATASET_EXPERIMENT, REGISTERED_MODEL, dataset_name, parquet_name
 from shared.openlineage.emitter import Transition
 
-_NOT_LOADED: Final = frozenset(
-    {"X_test.csv", "Y_test.csv"}
-)  # recorded as sources, and read by the snapshot only
+# The load records these source files, but only the snapshot stage reads them.
+_NOT_LOADED: Final = frozenset({"X_test.csv", "Y_test.csv"})
 
 _TEXTS: Final = ("designation", "description")
 _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -47,8 +46,8 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "labels": {"id": "bigint", "productid": "bigint", "prdtypecode": "integer"},
 }
-# which columns a source file gives to which table, unchanged
-_LOADED_AS_THEY_ARE: Final = {
+# The table into which each source file is loaded, and the columns that are copied unchanged.
+_LOADED_COLUMNS: Final = {
     "X_train.csv": ("products", ("productid", "imageid", *_TEXTS)),
     "Y_train.csv": ("labels", ("prdtypecode",)),
 }
@@ -63,25 +62,27 @@ _PARQUET: Final = {
 
 
 def of_load(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
-    """Source files, by their SHA-256, into the tables, by the batch's seal."""
+    """Return the inputs and outputs of a load: the source files and the tables.
+
+    The version of a file is its SHA-256. The version of a table is the batch's seal: a digest chained to the batch before.
+    """
     batch = transition.batch
     load = batch.metadata.get("load", {})
     digests = batch.metadata.get("source", {}).get("files", {})
     inputs, columns = [], {}
     for name in sorted(digests.keys() - _NOT_LOADED):
-        is_source = (
-            name in _LOADED_AS_THEY_ARE
-        )  # a correction's file may lie anywhere, and only its name is kept
+        # The file of a correction may be in any folder, and only its name is recorded.
+        is_source = name in _LOADED_COLUMNS
         path = LocalFileSystem(str(settings.data_path / name) if is_source else name)
         file = InputDataset(path.get_namespace(), path.get_name())
-        file.facets = _described("file", "file", "FILE", version=digests[name])
+        file.facets = _common_facets("file", "file", "FILE", version=digests[name])
         if is_source:
-            table, loaded = _LOADED_AS_THEY_ARE[name]
+            table, loaded = _LOADED_COLUMNS[name]
             file.facets["schema"] = _schema({column: _TABLES[table][column] for column in loaded})
             columns[table] = _column_lineage({column: (file, column) for column in loaded})
         inputs.append(file)
     outputs = []
-    for table, written in _written(load).items():
+    for table, written in _written_rows(load).items():
         output = OutputDataset(*_table(table, settings))
         output.facets = _table_facets(table, batch, settings)
         if table in columns:
@@ -92,15 +93,18 @@ def of_load(transition: Transition, settings: Settings) -> tuple[list[InputDatas
     return inputs, outputs
 
 
-def _written(load: Mapping[str, Any]) -> dict[str, int | None]:
-    """The rows written to each table: by a week, by a correction, or not yet known."""
+def _written_rows(load: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return how many rows a load or a correction wrote to each table, or None if this is not known yet."""
     if "inserted" in load:
         return {"products": load["inserted"] + load["updated"], "labels": load["labels"]}
     return {table: load.get(f"{table}_written") for table in _TABLES}
 
 
 def of_snapshot(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
-    """The tables, as the batch's seal vouches for them, into the dataset, by its SHA-256."""
+    """Return the inputs and output of a snapshot: the tables and the dataset.
+
+    The version of a table is the batch's seal. The version of the dataset is the SHA-256 of its file.
+    """
     batch, result = transition.batch, transition.result
     products, labels = (_table_read(table, batch, settings) for table in _TABLES)
     dataset = OutputDataset(*_dataset_name(batch, settings))
@@ -114,7 +118,7 @@ def of_snapshot(transition: Transition, settings: Settings) -> tuple[list[InputD
 
 
 def of_training(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
-    """The dataset into a version of the model."""
+    """Return the input and output of a training: the dataset, and the new version of the registered model."""
     batch, result = transition.batch, transition.result
     built = batch.result_of("snapshot")
     dataset = InputDataset(*_dataset_name(batch, settings))
@@ -123,21 +127,24 @@ def of_training(transition: Transition, settings: Settings) -> tuple[list[InputD
         dataset.inputFacets = _statistics_of_input(rows=built["total_rows"], files=1)
     version = str(result["model_version"]) if "model_version" in result else None
     model = OutputDataset(mlflow_namespace(settings.tracking_uri), f"models/{REGISTERED_MODEL}")
-    model.facets = _described("mlflow", model.namespace, "MODEL", version=version)
+    model.facets = _common_facets("mlflow", model.namespace, "MODEL", version=version)
     if version is not None:
-        model.facets["symlinks"] = _also_known_as(model, f"models:/{REGISTERED_MODEL}/{version}")
+        model.facets["symlinks"] = _mlflow_address(model, f"models:/{REGISTERED_MODEL}/{version}")
     return [dataset], [model]
 
 
 def mlflow_namespace(tracking_uri: str) -> str:
-    """`mlflow://` and the host, port and path of the tracking URI, without login and query."""
+    """Return `mlflow://` with the host, port and path of the tracking URI, without login and query."""
     parts = urlsplit(tracking_uri)
     port = f":{parts.port}" if parts.port else ""
     return f"mlflow://{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
 
 
 def _table(table: str, settings: Settings) -> tuple[str, str]:
-    """Namespace and name. The embedded server takes another port at each start; its name keeps the setting's."""
+    """Return the namespace and the name of a table.
+
+    The embedded server has a different port at each start. So the namespace always has the port from the settings.
+    """
     naming = Postgres(
         host=settings.postgres_host or "localhost",
         port=str(settings.postgres_port),
@@ -158,10 +165,10 @@ def _table_read(table: str, batch: Batch, settings: Settings) -> InputDataset:
 
 def _table_facets(table: str, batch: Batch, settings: Settings) -> dict[str, Any]:
     namespace, _name = _table(table, settings)
-    facets = _described("postgres", namespace, "TABLE", version=batch.seal)
+    facets = _common_facets("postgres", namespace, "TABLE", version=batch.seal)
     facets["schema"] = _schema(_TABLES[table])
     if table == "products" and batch.completed_at is not None:
-        facets["dataQualityMetrics"] = _quality(rows=batch.total_rows)
+        facets["dataQualityMetrics"] = _row_count(rows=batch.total_rows)
     return facets
 
 
@@ -170,20 +177,20 @@ def _dataset_name(batch: Batch, settings: Settings) -> tuple[str, str]:
 
 
 def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """What is known of a batch's dataset; `result` is what the snapshot stage recorded, empty until then."""
+    """Return the known facets of a batch's dataset. `result` is what the snapshot stage recorded; it is empty before that."""
     namespace, name = _dataset_name(batch, settings)
-    facets = _described("mlflow", namespace, "FILE", version=result.get("dataset_sha256"))
+    facets = _common_facets("mlflow", namespace, "FILE", version=result.get("dataset_sha256"))
     facets["schema"] = _schema(_PARQUET)
     if "total_rows" in result:
-        facets["dataQualityMetrics"] = _quality(rows=result["total_rows"])
+        facets["dataQualityMetrics"] = _row_count(rows=result["total_rows"])
     if "run_id" in result:
         artifact = f"runs:/{result['run_id']}/{parquet_name(dataset_name(batch.name))}"
-        facets["symlinks"] = _also_known_as(Dataset(namespace, name), artifact)
+        facets["symlinks"] = _mlflow_address(Dataset(namespace, name), artifact)
     return facets
 
 
-def _described(source: str, uri: str, kind: str, *, version: str | None) -> dict[str, Any]:
-    """The facets that every dataset has; a version as soon as there is one."""
+def _common_facets(source: str, uri: str, kind: str, *, version: str | None) -> dict[str, Any]:
+    """Return the facets that every dataset has. The version is included if it is known."""
     facets: dict[str, Any] = {
         "dataSource": datasource_dataset.DatasourceDatasetFacet(name=source, uri=uri),
         "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(kind),
@@ -216,7 +223,7 @@ def _column_lineage(
     )
 
 
-def _quality(*, rows: int) -> data_quality_metrics_dataset.DataQualityMetricsDatasetFacet:
+def _row_count(*, rows: int) -> data_quality_metrics_dataset.DataQualityMetricsDatasetFacet:
     return data_quality_metrics_dataset.DataQualityMetricsDatasetFacet(columnMetrics={}, rowCount=rows)
 
 
@@ -232,8 +239,8 @@ def _statistics_of_output(*, rows: int, files: int | None = None) -> dict[str, A
     return {"outputStatistics": facet}
 
 
-def _also_known_as(dataset: Dataset, uri: str) -> symlinks_dataset.SymlinksDatasetFacet:
-    """MLflow's own address of this very version."""
+def _mlflow_address(dataset: Dataset, uri: str) -> symlinks_dataset.SymlinksDatasetFacet:
+    """Return the facet that contains MLflow's own address of this version of the dataset or model."""
     return symlinks_dataset.SymlinksDatasetFacet(
         [symlinks_dataset.Identifier(dataset.namespace, uri, "LOCATION")]
     )

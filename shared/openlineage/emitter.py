@@ -1,7 +1,7 @@
-"""OpenLineage events: what becomes of each attempt at a batch, told to a file and, where there is one, to a server.
+"""Write OpenLineage events about each attempt at a batch to a file, and send them to a server if one is configured.
 
-Nothing depends on them, and nothing waits for them: what cannot be written or sent is logged once and given up. The client takes
-half a second to import, which is a thread's business too, begun as soon as somebody may emit.
+Nothing depends on the events, and nothing waits for them. An event that cannot be written or sent is dropped, and the problem
+is logged once. The import of OpenLineage's client takes half a second, so a thread imports it as soon as an Emitter exists.
 """
 
 import importlib
@@ -23,15 +23,15 @@ from shared.logs import censor
 
 logger = structlog.get_logger()
 
-_UNWRITTEN: Final = "an OpenLineage event could not be written"
-_WIRE: Final = "shared.openlineage.wire"  # all that imports the client
-_WRITE_TIMEOUT_S: Final = 15.0  # the client's import is part of the first write
+_WRITE_FAILED: Final = "an OpenLineage event could not be written"
+_WIRE: Final = "shared.openlineage.wire"  # the module that imports the client
+_WRITE_TIMEOUT_S: Final = 15.0  # the first write includes the import of the client
 _SEND_TIMEOUT_S: Final = 2.0
 _QUEUE_LENGTH: Final = 1000
 
 
 class JobName(StrEnum):
-    """The jobs, in the order in which each batch goes through them."""
+    """The three jobs, in the order in which each batch passes through them."""
 
     LOAD = "load"
     SNAPSHOT = "snapshot"
@@ -39,7 +39,7 @@ class JobName(StrEnum):
 
 
 class State(StrEnum):
-    """OpenLineage's names for what becomes of an attempt. FAIL counts as a failure; what is ABORTed is just taken up again."""
+    """OpenLineage's states of an attempt. FAIL counts as a failure of the batch; after ABORT the batch is tried again."""
 
     START = "START"
     COMPLETE = "COMPLETE"
@@ -49,17 +49,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """A job's attempt at a batch reaches a state.
+    """The moment when a job's attempt at a batch reaches a state.
 
     Attributes:
-        job: which of the three.
-        state: START, or how it ends.
-        at: when, with a time zone.
-        batch: as PostgreSQL knows it.
-        attempt: the stage's attempt number. A load has none: each claims its batch at another moment.
-        result: what a stage recorded, at COMPLETE.
-        error: why, at FAIL and ABORT.
-        server_version: of PostgreSQL, for a load.
+        job: load, snapshot or training.
+        state: START, or the state in which the attempt ends.
+        at: the time of the transition, with a time zone.
+        batch: the batch, as PostgreSQL has it.
+        attempt: the stage's attempt number. A load needs none, because each load claims its batch at a different time.
+        result: what a stage recorded, for COMPLETE.
+        error: the reason, for FAIL and ABORT.
+        server_version: the version of PostgreSQL, for a load.
     """
 
     job: JobName
@@ -73,21 +73,21 @@ class Transition:
 
 
 class Emitter:
-    """Tells transitions to the file and to the server, from threads of its own: no call waits or raises.
+    """A writer of events to the file and to the server. It works in its own threads: no call waits for them or raises.
 
-    Use it as a context manager: its end waits a while for the file to have everything, and briefly for the server.
+    Use it as a context manager. At its end, it waits up to half a minute for the file, and two seconds for the server.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.enabled = not settings.openlineage_disabled
         self._settings = settings
         self._path = settings.openlineage_path
-        self._told: set[str] = set()
-        self._is_torn = False
-        # daemons: what the file or the server does not take must not keep the process from ending
-        self._unwritten: queue.Queue[Transition | None] = queue.Queue(_QUEUE_LENGTH)
+        self._reported: set[str] = set()
+        self._is_cut_off = False
+        # Daemon threads, because a file or server that accepts no data must not keep the process from ending.
+        self._to_write: queue.Queue[Transition | None] = queue.Queue(_QUEUE_LENGTH)
         self._writer = threading.Thread(target=self._write_all, name="openlineage file", daemon=True)
-        self._unsent: queue.Queue[Any] = queue.Queue(_QUEUE_LENGTH)
+        self._to_send: queue.Queue[Any] = queue.Queue(_QUEUE_LENGTH)
         self._sender: threading.Thread | None = None
         if self.enabled:
             self._writer.start()
@@ -104,27 +104,27 @@ class Emitter:
     def emit(self, transition: Transition) -> None:
         if self.enabled:
             try:
-                self._unwritten.put_nowait(transition)
+                self._to_write.put_nowait(transition)
             except queue.Full as error:
-                self._tell_once(_UNWRITTEN, str(self._path), error)
+                self._warn_once(_WRITE_FAILED, str(self._path), error)
 
     def close(self) -> None:
-        """Wait until the file has what was emitted, but not forever, and for the server no longer than one answer may take."""
+        """Wait for the file to have every event, but not forever. Wait for the server only as long as one answer may take."""
         if self.enabled:
             with suppress(queue.Full):
-                self._unwritten.put(None, timeout=_WRITE_TIMEOUT_S)
+                self._to_write.put(None, timeout=_WRITE_TIMEOUT_S)
             self._writer.join(_WRITE_TIMEOUT_S)
             if self._writer.is_alive():
-                self._tell_once(_UNWRITTEN, str(self._path), TimeoutError("the file takes nothing"))
+                self._warn_once(_WRITE_FAILED, str(self._path), TimeoutError("the file accepts no data"))
         if self._sender is not None:
             with suppress(queue.Full):
-                self._unsent.put_nowait(None)
+                self._to_send.put_nowait(None)
             self._sender.join(_SEND_TIMEOUT_S)
 
     def _write_all(self) -> None:
-        with suppress(Exception):  # the first event says what is wrong, if there is one
+        with suppress(Exception):  # the first event will report the error
             importlib.import_module(_WIRE)
-        while (transition := self._unwritten.get()) is not None:
+        while (transition := self._to_write.get()) is not None:
             self._write(transition)
 
     def _write(self, transition: Transition) -> None:
@@ -132,41 +132,41 @@ class Emitter:
             wire = importlib.import_module(_WIRE)
             event = wire.run_event(transition, self._settings)
             self._append(wire.as_json(event))
-        except Exception as error:  # noqa: BLE001  whatever it is, the work goes on
-            self._tell_once(_UNWRITTEN, str(self._path), error)
+        except Exception as error:  # noqa: BLE001  the work goes on after any error
+            self._warn_once(_WRITE_FAILED, str(self._path), error)
             return
         if self._sender is not None:
-            with suppress(queue.Full):  # the server is away for long, and the file has it
-                self._unsent.put_nowait(event)
+            with suppress(queue.Full):  # the server is unavailable for long, and the file has the event
+                self._to_send.put_nowait(event)
 
     def _append(self, line: str) -> None:
-        """One write to a file opened for appending: lines of several processes never mix."""
+        """Append a line to the file with one write, so that lines of several processes never mix."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            # what there is of a line that was cut off stays a line of its own
-            content = ("\n" * self._is_torn + f"{line}\n").encode()
-            self._is_torn = os.write(file, content) != len(content)
-            if self._is_torn:
-                raise OSError("the disk is full: the last line is not whole")
+            # If the last line was cut off, start a new line, so that only the cut-off line is lost.
+            content = ("\n" * self._is_cut_off + f"{line}\n").encode()
+            self._is_cut_off = os.write(file, content) != len(content)
+            if self._is_cut_off:
+                raise OSError("the disk is full: the last line is incomplete")
         finally:
             os.close(file)
 
     def _send_all(self) -> None:
         url = censor(str(self._settings.openlineage_url))
         transport = None
-        while (event := self._unsent.get()) is not None:
+        while (event := self._to_send.get()) is not None:
             try:
                 transport = transport or importlib.import_module(_WIRE).transport(
                     self._settings, _SEND_TIMEOUT_S
                 )
                 transport.emit(event)
-                self._told.discard(url)
-            except Exception as error:  # noqa: BLE001  whatever it is, the next event may get through
-                self._tell_once("OpenLineage events do not reach the server; the file has them", url, error)
+                self._reported.discard(url)
+            except Exception as error:  # noqa: BLE001  after any error, the next event may succeed
+                self._warn_once("OpenLineage events do not reach the server; the file has them", url, error)
 
-    def _tell_once(self, trouble: str, where: str, error: Exception) -> None:
-        if where not in self._told:
-            self._told.add(where)
+    def _warn_once(self, problem: str, where: str, error: Exception) -> None:
+        if where not in self._reported:
+            self._reported.add(where)
             reason = censor(str(error)) or type(error).__name__
-            logger.warning(trouble, where=where, error=reason)
+            logger.warning(problem, where=where, error=reason)

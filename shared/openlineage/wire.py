@@ -1,4 +1,7 @@
-"""The events of the pipeline in the classes of OpenLineage's client, and the way to a server. Imported only to emit."""
+"""Build the pipeline's events with the classes of OpenLineage's client, and connect to a server.
+
+Only the emitter's threads import this module, because the import of the client takes half a second.
+"""
 
 import importlib.metadata
 from functools import cache
@@ -23,9 +26,9 @@ from shared.openlineage import datasets
 from shared.openlineage.emitter import JobName, Transition
 
 _PACKAGE: Final = "rakuten-pipeline"
-set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")  # it has to be a URI
+set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")  # the producer must be a URI
 
-_BATCH_JOB: Final = "batch"  # the parent of the three
+_BATCH_JOB: Final = "batch"  # the parent job of load, snapshot and training
 _DATASETS_OF: Final = {
     JobName.LOAD: datasets.of_load,
     JobName.SNAPSHOT: datasets.of_snapshot,
@@ -34,7 +37,7 @@ _DATASETS_OF: Final = {
 
 
 def run_event(transition: Transition, settings: Settings) -> RunEvent:
-    """The event of a transition, with what is known of its run, inputs and outputs by then."""
+    """Return the event for a transition, with everything known so far about its run, inputs and outputs."""
     inputs, outputs = _DATASETS_OF[transition.job](transition, settings)
     return RunEvent(
         eventTime=transition.at.isoformat(),
@@ -51,24 +54,26 @@ def run_event(transition: Transition, settings: Settings) -> RunEvent:
 
 
 def run_id(transition: Transition, settings: Settings) -> str:
-    """The same for every event of an attempt, whichever process emits it: the tables tell all that decides it.
+    """Return the run id of an attempt. The id is the same for every event of the attempt, in every process.
 
-    A UUIDv7, as the specification advises, by the client's rule for ids that several processes must agree on: the moment
-    (here, of the load's claim) and a hash of what sets this run apart from others of that moment.
+    The id depends only on values that the tables contain. It is a UUIDv7, as the specification advises. The client has a rule
+    for ids that several processes must agree on: such an id combines a time with a hash. Here the time is that of the load's
+    claim, and the hash is of the values that distinguish this run from other runs of the same time.
     """
     return _uuid(settings, transition.job, transition.batch, transition.attempt)
 
 
 def as_json(event: RunEvent) -> str:
-    """The event on one line."""
+    """Return the event as JSON on one line."""
     return Serde.to_json(event)
 
 
 def transport(settings: Settings, timeout_s: float) -> HttpTransport:
-    """The way to the server: one try an event, as the file misses none."""
+    """Return the connection to the server. It tries to send each event only once, because the file has all events."""
     url = str(settings.openlineage_url)
     config: dict[str, Any] = {
-        "url": url if url.endswith("/") else f"{url}/",  # or the endpoint would replace its path
+        # Without the last slash, the endpoint would replace the last part of the URL's path.
+        "url": url if url.endswith("/") else f"{url}/",
         "timeout": timeout_s,
         "retry": {"total": 0, "connect": 0, "read": 0},
     }
@@ -96,7 +101,7 @@ def _run_facets(transition: Transition, settings: Settings) -> dict[str, Any]:
 
 
 def _engine(transition: Transition) -> processing_engine_run.ProcessingEngineRunFacet:
-    """What does the heavy part of the job."""
+    """Return the facet with the program that does the heavy part of the job, and the program's version."""
     match transition.job:
         case JobName.LOAD:
             name, version = "PostgreSQL", transition.server_version
