@@ -1,6 +1,6 @@
 """Run the heavy work of a stage in a child process.
 
-So the listener's event loop stays responsive, and the operating system gets the memory back when the work is done.
+While a child works, the listener's event loop stays responsive. When the child ends, the operating system gets its memory back.
 
 A fork server imports the heavy libraries once, when the listener starts. Every child is forked from this server, and the next
 child is forked before there is work for it. So a wake-up waits neither for an import nor for a fork.
@@ -93,7 +93,7 @@ class Children:
 
 
 class Child:
-    """A child process that works on one batch and then ends. It is prepared before the batch is known."""
+    """A child process that works on one batch and then ends. It is started, with its libraries imported, before the batch is known."""
 
     def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("forkserver")

@@ -27,7 +27,7 @@ from shared.events import Stage
 
 logger = structlog.get_logger()
 
-# While another worker holds a batch, check this often whether that worker has died.
+# While another worker holds a batch, check at this interval whether that worker has died.
 _BUSY_INTERVAL_S: Final = 0.25
 # A statement here waits only for row locks, which are held for milliseconds. After this time the connection counts as lost.
 _STATEMENT_DEADLINE_S: Final = 15.0
@@ -106,7 +106,7 @@ class StageClaims:
     async def fail(self, claim: Claim, reason: str, backoff: timedelta | None) -> None:
         """Count a failure of the batch, and allow the next attempt after `backoff`.
 
-        With the backoff None, the batch is given up: no attempt follows until somebody runs `rakuten retry`.
+        If `backoff` is None, the batch is given up: no attempt follows until somebody runs `rakuten retry`.
         """
         await self._record("select fail_stage(%s, %s, %s, %s, %s)", claim, reason, backoff)
 

@@ -17,12 +17,12 @@ logger = structlog.get_logger()
 
 # More batches than ever wait at once. The limit keeps a flood of forged notifications from filling the memory.
 _MAX_REMEMBERED: Final = 1024
-# In this time at most one rejected notification is logged, with the count of the others, so that a flood does not fill the log.
+# At most one rejected notification per interval is logged, with the number of the others: a flood must not fill the log.
 _LOG_INTERVAL_S: Final = 10.0
 
 
 class Doorbell:
-    """A bell that wakes the worker once, however often it is rung. A malformed notification is only logged."""
+    """A signal that wakes the worker. Any number of rings wakes it once. A malformed notification is only logged."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()

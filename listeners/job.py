@@ -37,7 +37,7 @@ class Job(Task):
         """Ask PostgreSQL whether this attempt still holds its claim. Call this before anything is published.
 
         Raises:
-            FencedError: another worker has claimed the batch since, or the batch is finished.
+            FencedError: another worker has claimed the batch in the meantime, or the batch is finished.
         """
         with self._connected() as connection:
             row = connection.execute(

@@ -10,8 +10,8 @@ aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from
 - A connection to a frozen server never raises an error. So a ping with a deadline asks which channels the session listens on.
   The ping also finds a connected session that does not listen: after UNLISTEN, or behind a pooler that switched the server
   connection.
-- Up to Python 3.11, a cancellation is lost if it arrives together with a statement's answer. Check for it afterwards.
-- A notification that arrives with a statement's answer waits in psycopg2, unseen, until the next byte arrives. Fetch it there.
+- Up to Python 3.11, a cancellation is lost if it arrives together with a statement's answer. Check for one afterwards.
+- If a notification arrives with a statement's answer, aiopg does not see it before the next byte. Fetch it from psycopg2.
 - Subscribe first and look at the tables second. In the other order, a notification between the two steps is lost.
 """
 

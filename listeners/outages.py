@@ -1,4 +1,4 @@
-"""Tell an outage of a service from a failure of the batch.
+"""Distinguish an outage of a service from a failure of the batch.
 
 A stage retries until an outage has ended. A failure counts against the batch, and after MAX_ATTEMPTS failures the stage gives
 the batch up. Both the error and its causes are examined, because every library wraps the errors of the library below it.

@@ -63,7 +63,7 @@ class StageWorker:
             await self._events.close()
 
     async def _reconcile(self) -> None:
-        """Repair the differences between MLflow and PostgreSQL once, before the first work, or later if MLflow is unavailable."""
+        """Repair the differences between MLflow and PostgreSQL once, before the first work. Try later if MLflow is unavailable."""
         if self._reconciler is None:
             return
         try:

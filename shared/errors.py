@@ -89,7 +89,7 @@ class OutageError(StageError):
 
 
 class FencedError(StageError):
-    """Another worker has claimed the batch since. This worker must neither record nor publish anything."""
+    """Another worker has claimed the batch in the meantime. This worker must neither record nor publish anything."""
 
 
 class VerificationError(StageError):

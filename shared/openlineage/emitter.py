@@ -73,7 +73,7 @@ class Transition:
 
 
 class Emitter:
-    """A writer of events to the file and to the server. It works in its own threads: no call waits for them or raises.
+    """A writer of events to the file and to the server. It works in its own threads, so `emit` neither waits nor raises.
 
     Use it as a context manager. At its end, it waits up to half a minute for the file, and two seconds for the server.
     """

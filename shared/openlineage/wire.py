@@ -72,7 +72,7 @@ def transport(settings: Settings, timeout_s: float) -> HttpTransport:
     """Return the connection to the server. It tries to send each event only once, because the file has all events."""
     url = str(settings.openlineage_url)
     config: dict[str, Any] = {
-        # Without the last slash, the endpoint would replace the last part of the URL's path.
+        # Without the final slash, the endpoint would replace the last part of the URL's path.
         "url": url if url.endswith("/") else f"{url}/",
         "timeout": timeout_s,
         "retry": {"total": 0, "connect": 0, "read": 0},
