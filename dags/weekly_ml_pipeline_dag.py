@@ -82,7 +82,7 @@ def check_current_state() -> dict[str, Any]:
         plan = _plan(connection, training_set, get_current_context()["params"]["week"])
     log.info(
         f"{plan.batch_name} is next: {plan.new_rows} new rows raise PostgreSQL from {plan.first_rank} to {plan.end_rank} "
-        f"of {plan.total_rows} training rows ({plan.percentage:g} %)"
+        f"of {plan.total_rows} training rows ({float(plan.percentage):g} %)"
     )
     return {
         "batch_name": plan.batch_name,
@@ -167,7 +167,7 @@ def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
     sent_at = status["completed_at"].isoformat(timespec="milliseconds")
     log.info(f"batch_completed for batch {batch['batch_id']} was sent with its commit at {sent_at}")
     log.info(
-        f"{status['batch_name']}: {status['total_rows']} rows ({status['percentage']:g} %), "
+        f"{status['batch_name']}: {status['total_rows']} rows ({float(status['percentage']):g} %), "
         f"snapshot {status['snapshot_state']}, training {status['training_state']}"
     )
     for stage in Stage:
