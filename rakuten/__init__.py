@@ -1,1 +1,1 @@
-"""What a person types: the command line and the questions about the past."""
+"""The command line `rakuten`, and the queries about the past that its commands run."""

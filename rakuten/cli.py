@@ -1,4 +1,4 @@
-"""`rakuten`: the command line. Each command is a module of `rakuten/commands/`, imported when the command is called."""
+"""The command line `rakuten`. Each command is a module of `rakuten/commands/`, which is imported when the command is called."""
 
 import importlib
 import sys
@@ -12,31 +12,31 @@ from shared.config import configure_third_parties
 from shared.errors import PipelineError
 from shared.logs import censor, configure_logs
 
-# The first sentence of each command's help, stated here so that `rakuten --help` imports none of them.
+# The first sentence of each command's help. It is repeated here so that `rakuten --help` imports none of the commands.
 COMMANDS: Final = {
-    "demo": "Watch weeks of data arrive, become balanced datasets and become models, on an embedded PostgreSQL.",
-    "db": "The schema, and the embedded PostgreSQL.",
-    "data": "Make a synthetic data set, or check one.",
-    "load": "Raise PostgreSQL to the next percentage of the training rows: check, load, validate, complete.",
-    "correct": "Apply a file of corrections, all of it or nothing.",
-    "listen": "Run one of the long-running listeners.",
-    "status": "Show one line a week: what was loaded, and what each stage made of it.",
-    "doctor": "Name what is wrong, each with its remedy.",
-    "events": "Follow all channels: print every notification as it arrives, decoded.",
+    "demo": "Load weeks of data into an embedded PostgreSQL, and watch them become balanced datasets and models.",
+    "db": "Upgrade the schema, and start or stop the embedded PostgreSQL.",
+    "data": "Generate a synthetic data set, or check a data set.",
+    "load": "Load the next week's share of the training rows into PostgreSQL: check, load, validate, complete.",
+    "correct": "Apply all corrections of a file, or none of them.",
+    "listen": "Run one of the two long-running listeners.",
+    "status": "Show one line per week: the rows that were loaded, the dataset and the model.",
+    "doctor": "List the problems of the pipeline, each with its remedy.",
+    "events": "Print the notifications of all channels, decoded, as they arrive.",
     "retry": "Retry the stages that gave up on a batch.",
-    "diff": "Count what was added, changed and removed between two batches, by class.",
-    "taint": "List every dataset and model that ever contained a product, and what happened to it.",
-    "lineage": "Show where something comes from and what became of it: files, batches, dataset, model, versions.",
-    "verify": "Recompute the seals, and compare every run, file and model with its recorded digests.",
-    "reproduce": "Rebuild a dataset and its model from the audit trail, in a scratch directory.",
-    "prove": "Prove that a dataset holds a product, in how many copies, or verify such a proof.",
-    "champion": "Show which model is champion, and every move of the alias: when, by whom, why.",
+    "diff": "Count the products that were added, changed and removed between two batches, by class.",
+    "taint": "List every dataset and model that ever contained a product, and every change of the product.",
+    "lineage": "Show where a batch, dataset, model, product or file comes from, and what was built from it.",
+    "verify": "Recompute the hash chain of the batches, and compare every run, file and model with its recorded digests.",
+    "reproduce": "Rebuild a dataset and its model from the audit trail, and compare them with the recorded ones.",
+    "prove": "Prove that a dataset holds a product and how many copies of it, or verify such a proof.",
+    "champion": "Show which model is the champion, and every move of the alias: when, by whom, why.",
     "rollback": "Move the alias `champion` back to an earlier model.",
 }
 
 
 class _LazyCommand(TyperCommand):
-    """A command that is known by its name and help, and imported when it is called."""
+    """A command of which only the name and the help are known. Calling the command imports its module."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return load_command(str(self.name)).make_context(info_name, args, parent=parent, **extra)
@@ -53,7 +53,10 @@ class _LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Import a command's module. It has an `app` of several commands, or one function of the command's name."""
+    """Import the module of a command, and return the command.
+
+    The module has either an `app` with several subcommands, or one function that is named after the command.
+    """
     configure_third_parties()
     try:
         module = importlib.import_module(f"rakuten.commands.{name}")
@@ -73,12 +76,12 @@ app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False, pr
 
 @app.callback()
 def rakuten() -> None:
-    """Event-driven MLOps on PostgreSQL: a weekly load, an audit trail, balanced datasets, models."""
+    """Run an event-driven MLOps pipeline on PostgreSQL: a weekly load, an audit trail, balanced datasets, models."""
 
 
 def main() -> None:
-    """Run a command. The exit code is 2 for bad input and 1 for a failure; an expected failure prints no traceback."""
-    configure_logs("console", "WARNING")  # to standard error; `rakuten listen` configures its own
+    """Run a command. The exit code is 2 for bad input and 1 for a failure. An expected failure prints no traceback."""
+    configure_logs("console", "WARNING")  # to standard error; `rakuten listen` configures its own logs
     try:
         app()
     except PipelineError as error:
@@ -87,16 +90,17 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if (message := _expected(error)) is None:
+        if (message := _message_for(error)) is None:
             raise
         _print_error(message)
         sys.exit(1)
 
 
-def _expected(error: Exception) -> str | None:
-    """Explain an error of PostgreSQL or MLflow that a person can act on; None for a defect of ours.
+def _message_for(error: Exception) -> str | None:
+    """Return a message with a remedy for an error of PostgreSQL or MLflow, or None if our code has a defect.
 
-    A command that has not imported them cannot have met their errors, and need not wait for the import.
+    Check for an MLflow outage only if MLflow is already imported. Otherwise the error cannot come from MLflow, and the import
+    would only cost time.
     """
     import psycopg  # noqa: PLC0415
 
@@ -110,11 +114,11 @@ def _expected(error: Exception) -> str | None:
             return f"the connection to PostgreSQL was lost: {message}\n  remedy: repeat the command"
     if "mlflow" not in sys.modules:
         return None
-    from listeners.outages import outage_of  # noqa: PLC0415  it imports MLflow
+    from listeners.outages import outage_of  # noqa: PLC0415  this module imports MLflow
 
     if (outage := outage_of(error)) is None:
         return None
-    return f"{outage.message}\n  remedy: repeat the command when it is available; MLFLOW_TRACKING_URI says where MLflow is"
+    return f"{outage.message}\n  remedy: repeat the command later; MLFLOW_TRACKING_URI is MLflow's address"
 
 
 def _print_error(message: str) -> None:

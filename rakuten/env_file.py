@@ -1,7 +1,8 @@
-"""Fill `.env` with fresh secrets: `make env`. Standard library only, so that it runs before anything is installed.
+"""Fill `.env` with fresh secrets, for `make env`. The module uses the standard library only, as nothing is installed yet.
 
-`.env.example` lists the secrets as names without a value. What `.env` holds already is never changed, so that running it
-again after an upgrade adds what is new. Only GIT_COMMIT follows the checkout: the images, which have none, are built with it.
+`.env.example` lists the secrets as names without a value. A value that `.env` already holds is never changed. So running
+`make env` again after an upgrade adds only the new secrets. The one exception is GIT_COMMIT: it is set to the commit of the
+checkout on every run, because the images are built with this value and contain no checkout.
 """
 
 import base64
@@ -17,11 +18,11 @@ EXAMPLE: Final = Path(".env.example")
 _COMMIT: Final = re.compile(r"^#?GIT_COMMIT=.*$", re.MULTILINE)
 _SECRET: Final = re.compile(r"^([A-Z_]+)=$", re.MULTILINE)
 _FERNET_BYTES: Final = 32
-_SECRET_BYTES: Final = 48  # 64 characters: Airflow's JWT secret must not be shorter
+_SECRET_BYTES: Final = 48  # gives 64 characters; Airflow's JWT secret must not be shorter
 
 
-def filled(example: str, existing: str | None) -> tuple[str, list[str]]:
-    """The text of `.env`, and the names of the secrets that were made for it."""
+def fill_secrets(example: str, existing: str | None) -> tuple[str, list[str]]:
+    """Return the text of `.env` with a fresh value for each missing secret, and the names of these secrets."""
     wanted = _SECRET.findall(example)
     text = example if existing is None else existing
     missing = [name for name in wanted if not re.search(rf"^{name}=", text, re.MULTILINE)]
@@ -39,16 +40,19 @@ def filled(example: str, existing: str | None) -> tuple[str, list[str]]:
 
 
 def with_commit(text: str, commit: str) -> str:
-    """The text of `.env` with this commit in its line GIT_COMMIT."""
+    """Return the text of `.env` with `commit` as the value of GIT_COMMIT."""
     line = f"GIT_COMMIT={commit}"
     return _COMMIT.sub(line, text, count=1) if _COMMIT.search(text) else f"{text.rstrip()}\n{line}\n"
 
 
 def write(path: Path, example: Path = EXAMPLE, commit: str | None = None) -> list[str]:
-    """Fill in what `path` lacks, all or nothing, readable by nobody else; returns the names of the secrets made."""
+    """Write the missing secrets into `path`, and return their names.
+
+    The file is replaced as a whole or not at all, and only its owner can read it.
+    """
     existing = path.read_text(encoding="utf-8") if path.exists() else None
-    text, made = filled(example.read_text(encoding="utf-8"), existing)
-    # a temporary file is created with mode 0600
+    text, made = fill_secrets(example.read_text(encoding="utf-8"), existing)
+    # NamedTemporaryFile creates a file with mode 0600
     with NamedTemporaryFile(
         "w", dir=path.parent, prefix=f"{path.name}.", delete=False, encoding="utf-8"
     ) as new:
@@ -64,7 +68,7 @@ def _fresh(name: str) -> str:
 
 
 def _commit() -> str | None:
-    """The checkout's; None where this is no checkout, or there is no git."""
+    """Return the commit of the checkout, or None if this is not a checkout or git is not installed."""
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S607
     except (OSError, subprocess.CalledProcessError):

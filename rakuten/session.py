@@ -1,4 +1,4 @@
-"""What a command works with: the settings, the database, a connection as the role that the command needs, and MLflow."""
+"""The resources of a command: settings, database, MLflow, and a connection with the role that the command needs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """One command's settings, database and connection. MLflow is opened when it is first asked for."""
+    """The settings, database and connection of one command. MLflow is opened when the command first uses it."""
 
     settings: Settings
     database: Database
@@ -26,7 +26,7 @@ class Session:
 
     @cached_property
     def tracking(self) -> "Tracking":
-        """The MLflow that the settings name."""
+        """Open the MLflow that the settings name."""
         from listeners.tracking.runs import Tracking  # noqa: PLC0415  MLflow takes seconds to import
 
         return Tracking(self.settings)
@@ -39,13 +39,13 @@ def open_session(
     """Open the database for a command.
 
     Args:
-        command: its name, which psql then shows.
-        role: as whom to connect.
-        settings: read from the environment by default.
-        autocommit: False for the steps of a load, which commit by themselves.
+        command: name of the command. PostgreSQL shows it as the application name of the connection.
+        role: database role to connect with.
+        settings: settings to use. By default they are read from the environment.
+        autocommit: False for a load or a correction, whose steps commit their own transactions.
 
     Raises:
-        DatabaseUnavailableError: it cannot be started or reached.
+        DatabaseUnavailableError: PostgreSQL cannot be started or reached.
     """
     settings = settings or read_settings()
     with (

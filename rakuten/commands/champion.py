@@ -1,4 +1,4 @@
-"""`rakuten champion`: which model is champion, and how it came to that."""
+"""`rakuten champion`: show which model is the champion, and the history of the alias."""
 
 import json
 from typing import Annotated
@@ -15,11 +15,14 @@ from shared.config import read_settings
 from shared.logs import printable
 from shared.mlflow_names import REGISTERED_MODEL
 
-AsJson = Annotated[bool, typer.Option("--json", help="as JSON, times in UTC")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON; times are UTC")]
 
 
 def champion(as_json: AsJson = False) -> None:
-    """Who is champion, and every move of the alias: from where to where, when, by whom, why."""
+    """Show which model is the champion, and every move of the alias: when, by whom, why.
+
+    A move goes from one version of the model to another.
+    """
     tracking = Tracking(read_settings())
     holder, history = registry.champion(tracking), champion_history(tracking)
     version = None if holder is None else int(holder.version)
@@ -29,10 +32,10 @@ def champion(as_json: AsJson = False) -> None:
         return
     if history:
         wide_console().print(_table(history))
-    said = "nobody" if version is None else f"version {version}"
+    answer = "none" if version is None else f"version {version}"
     if history and version != history[-1].to_version:
-        said += ", moved by hand since"
-    typer.echo(f"champion of {REGISTERED_MODEL}: {said}")
+        answer += ", moved by hand since the last entry of the history"
+    typer.echo(f"champion of {REGISTERED_MODEL}: {answer}")
 
 
 def _table(history: list[Move]) -> Table:

@@ -1,4 +1,4 @@
-"""`rakuten correct`: change, delete or restore products, as a batch of their own."""
+"""`rakuten correct`: change, delete or restore products. The corrections of a file become a separate batch."""
 
 import json
 from dataclasses import asdict
@@ -18,8 +18,8 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE.csv",
-        help="productid, optional operation (update, delete or insert), and the columns to set: designation, description,"
-        " imageid, prdtypecode",
+        help="a CSV file with productid, an optional operation (update, delete or insert), and the columns to set:"
+        " designation, description, imageid, prdtypecode",
         exists=True,
         dir_okay=False,
         readable=True,
@@ -29,15 +29,19 @@ File = Annotated[
 
 def correct(
     file: File,
-    reason: str | None = typer.Option(None, help="why; it is kept with the batch"),
+    reason: str | None = typer.Option(None, help="why the products are corrected; stored with the batch"),
     check: bool = typer.Option(
-        False, "--check", help="change nothing; say what would be changed, or what is wrong"
+        False, "--check", help="change nothing; report what would be changed, or the problems"
     ),
     as_json: bool = typer.Option(
-        False, "--json", help="one JSON object; of a file that is refused, its problems"
+        False, "--json", help="print one JSON object; for a rejected file, its problems"
     ),
 ) -> None:
-    """Apply a file of corrections, all of it or nothing. The batch is audited, sealed and announced like a week's load."""
+    """Apply all corrections of a file, or none of them.
+
+    The corrections become a batch. PostgreSQL audits and seals this batch and notifies the listeners, as for a weekly load.
+    The seal is a digest chained to the batch before.
+    """
     with (
         open_session("correct", Role.LOADER, autocommit=False) as session,
         emit_load_events(session.connection, session.settings) as run,
@@ -45,7 +49,7 @@ def correct(
         try:
             result = apply(session.connection, session.settings, file, reason=reason, check=check)
             if result.batch_id is not None:
-                run.started(result.batch_id)  # and complete: it is one transaction
+                run.started(result.batch_id)  # the batch is already complete: one transaction does both
         except BadCorrectionError as error:
             if not as_json:
                 raise

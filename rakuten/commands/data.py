@@ -1,4 +1,4 @@
-"""`rakuten data`: make a synthetic data set, check one."""
+"""`rakuten data`: generate a synthetic data set, or check a data set."""
 
 import json
 from dataclasses import asdict
@@ -9,13 +9,13 @@ from rich.progress import Progress
 
 from shared.config import read_settings
 
-app = typer.Typer(help="Make a synthetic data set, check one.", no_args_is_help=True)
+app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no_args_is_help=True)
 
 
 @app.command()
 def generate(
-    rows: int = typer.Option(10_000, help="training rows; the challenge has 84,916"),
-    out: Path = typer.Option(..., help="a folder that holds no data set yet"),
+    rows: int = typer.Option(10_000, help="number of training rows; the challenge has 84,916"),
+    out: Path = typer.Option(..., help="output folder, which must not hold a data set yet"),
     seed: int = typer.Option(42, help="the same seed gives the same bytes"),
 ) -> None:
     """Write a synthetic data set in the challenge's format: X_train, Y_train, X_test and Y_test."""
@@ -34,10 +34,10 @@ def generate(
 
 @app.command()
 def check(
-    data: Path | None = typer.Option(None, help="the folder; DATA_PATH by default"),
-    as_json: bool = typer.Option(False, "--json", help="a JSON list of problems"),
+    data: Path | None = typer.Option(None, help="folder of the source files; by default DATA_PATH"),
+    as_json: bool = typer.Option(False, "--json", help="print a JSON list of problems"),
 ) -> None:
-    """Report every problem of the source files, with file, line, value and remedy. Exit code 2 if there is one."""
+    """Report every problem of the source files, with file, line, value and remedy. The exit code is 2 if there is one."""
     from db.source.training_set import check_source  # noqa: PLC0415
 
     directory = data or read_settings().data_path
@@ -50,7 +50,7 @@ def check(
         summary = (
             f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
             if problems
-            else "no problems: it can be loaded"
+            else "no problems: the files can be loaded"
         )
         typer.echo(f"{directory}: {summary}")
     if problems:

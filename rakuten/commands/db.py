@@ -1,4 +1,4 @@
-"""`rakuten db`: the schema, and the embedded PostgreSQL."""
+"""`rakuten db`: upgrade the schema, and start or stop the embedded PostgreSQL."""
 
 from urllib.parse import quote
 
@@ -8,12 +8,12 @@ from psycopg.conninfo import conninfo_to_dict
 from db.database import Database, Role, embedded_server, open_database, prepare_embedded
 from shared.config import read_settings
 
-app = typer.Typer(help="The schema, and the embedded PostgreSQL.", no_args_is_help=True)
+app = typer.Typer(help="Upgrade the schema, and start or stop the embedded PostgreSQL.", no_args_is_help=True)
 
 
 @app.command()
 def upgrade() -> None:
-    """Bring the schema to the newest version. Safe to run at any time, also twice at once."""
+    """Upgrade the schema to the newest version. This is safe at any time, even in two processes at once."""
     with open_database(read_settings()) as database:
         before, after = database.upgrade()
     typer.echo(f"schema {after}" + ("" if before == after else f" (was {before or 'empty'})"))
@@ -21,7 +21,7 @@ def upgrade() -> None:
 
 @app.command()
 def url(role: str = typer.Option("owner", help="owner, loader, snapshot, training or reader")) -> None:
-    """Print the connection URL, for psql: psql "$(rakuten db url)". It holds the password."""
+    """Print the connection URL for psql: psql "$(rakuten db url)". The URL contains the password."""
     try:
         name = Role[role.upper()]
     except KeyError:
@@ -36,7 +36,7 @@ def url(role: str = typer.Option("owner", help="owner, loader, snapshot, trainin
 
 @app.command()
 def start() -> None:
-    """Start the embedded PostgreSQL in the background, with the schema up to date."""
+    """Start the embedded PostgreSQL in the background, and upgrade its schema."""
     settings = read_settings()
     server = embedded_server(settings).start_in_background()
     prepare_embedded(settings, server)
@@ -50,11 +50,11 @@ def start() -> None:
 def stop() -> None:
     """Stop the embedded PostgreSQL."""
     stopped = embedded_server(read_settings()).stop_background()
-    typer.echo("stopped" if stopped else "it was not running")
+    typer.echo("stopped" if stopped else "the embedded PostgreSQL was not running")
 
 
 def url_of(conninfo: str) -> str:
-    """Write a connection string as a URL."""
+    """Return the URL that is equivalent to a connection string of key=value pairs."""
     parts = {key: quote(str(value), safe="") for key, value in conninfo_to_dict(conninfo).items()}
     credentials = parts["user"] + (f":{parts['password']}" if "password" in parts else "")
     return f"postgresql://{credentials}@{parts['host']}:{parts['port']}/{parts['dbname']}"

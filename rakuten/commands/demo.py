@@ -1,4 +1,4 @@
-"""`rakuten demo`: the whole pipeline on one machine, with the listeners as processes of their own."""
+"""`rakuten demo`: run the whole pipeline on one machine. Each listener is a separate process."""
 
 import shutil
 import subprocess
@@ -27,7 +27,7 @@ from shared.errors import BadInputError, BadSourceError, PipelineError
 from shared.events import Stage
 
 _DEFAULT_ROWS: Final = 10_000
-_LOOK_INTERVAL_S: Final = 0.2
+_POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 60.0
 
 _Processes: TypeAlias = Mapping[Stage, subprocess.Popen[bytes]]
@@ -37,11 +37,11 @@ def demo(
     data: Path | None = typer.Option(
         None, help="a folder with X_train.csv, Y_train.csv and X_test.csv; generated if not given"
     ),
-    weeks: int = typer.Option(3, min=1, help="how many weeks of data arrive"),
-    rows: int = typer.Option(_DEFAULT_ROWS, min=27, help="training rows to generate"),
-    keep: bool = typer.Option(False, "--keep", help="leave PostgreSQL running afterwards"),
+    weeks: int = typer.Option(3, min=1, help="number of weeks to load"),
+    rows: int = typer.Option(_DEFAULT_ROWS, min=27, help="number of training rows to generate"),
+    keep: bool = typer.Option(False, "--keep", help="keep PostgreSQL running afterwards"),
 ) -> None:
-    """Watch weeks of data arrive, become balanced datasets and become models, on an embedded PostgreSQL."""
+    """Load weeks of data into an embedded PostgreSQL, and watch them become balanced datasets and models."""
     console = wide_console()
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data, rows, console)
     if weeks > settings.last_week:
@@ -61,11 +61,14 @@ def demo(
                 _run_weeks(session, weeks, processes, console)
     if keep:
         embedded_server(settings).start_in_background()
-    _say_where_to_look(settings, keep, console)
+    _print_where_to_look(settings, keep, console)
 
 
 def _settings_for(settings: Settings, data: Path | None, rows: int, console: Console) -> Settings:
-    """The settings with the demo's data and, if STATE_PATH serves other data already, a state folder of its own."""
+    """Return the settings for the demo's data. Generate the data first if the caller names no folder.
+
+    If STATE_PATH already holds the state of other data, the demo gets a separate state folder.
+    """
     generated = settings.state_path / f"generated-{rows}"
     directory = (data or generated).absolute()
     if data is None and not (generated / X_TRAIN).exists():
@@ -84,14 +87,14 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
             recorded = recorded_source(session.connection)
         if recorded is not None and recorded["files"] != digests:
             own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
-            console.print(f"{settings.state_path} serves other data; this demo keeps its state in {own}")
+            console.print(f"{settings.state_path} belongs to other data; this demo keeps its state in {own}")
             settings = settings.model_copy(update={"state_path": own})
     return settings
 
 
 @contextmanager
 def _listeners(settings: Settings) -> Iterator[_Processes]:
-    """Both listeners, as containers would run them; a listener that ends early ends the demo."""
+    """Run both listeners as separate processes, as containers would, and terminate them at the end of the block."""
     logs = settings.logs_path
     logs.mkdir(parents=True, exist_ok=True)
     started: dict[Stage, subprocess.Popen[bytes]] = {}
@@ -115,11 +118,11 @@ def _listeners(settings: Settings) -> Iterator[_Processes]:
 
 
 def _wait_until_listening(session: Session, processes: _Processes, console: Console) -> None:
-    with console.status("two listeners start: importing MLflow and scikit-learn takes a while"):
+    with console.status("starting two listeners: importing MLflow and scikit-learn takes a while"):
         while not batches.listening_stages(session.connection) >= set(Stage):
             _raise_if_ended(session.settings, processes)
-            time.sleep(_LOOK_INTERVAL_S)
-    console.print(f"Two listeners are listening, logging to {session.settings.logs_path}")
+            time.sleep(_POLL_INTERVAL_S)
+    console.print(f"Two listeners are connected; their logs are in {session.settings.logs_path}")
 
 
 def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Console) -> None:
@@ -139,7 +142,7 @@ def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Con
                     break
                 _raise_if_given_up(rows, settings)
                 _raise_if_ended(settings, processes)
-                time.sleep(_LOOK_INTERVAL_S)
+                time.sleep(_POLL_INTERVAL_S)
 
 
 def _is_done(rows: list[dict[str, Any]], weeks: int) -> bool:
@@ -168,7 +171,7 @@ def _raise_if_ended(settings: Settings, processes: _Processes) -> None:
             )
 
 
-def _say_where_to_look(settings: Settings, keep: bool, console: Console) -> None:
+def _print_where_to_look(settings: Settings, keep: bool, console: Console) -> None:
     commands, state = Path(sys.executable).parent, settings.state_path
     rakuten = _short(commands / "rakuten")
     if state != read_settings().state_path:
@@ -191,5 +194,5 @@ def _say_where_to_look(settings: Settings, keep: bool, console: Console) -> None
 
 
 def _short(path: Path) -> str:
-    """As one would type it here."""
+    """Return a path as a person would type it in the current directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

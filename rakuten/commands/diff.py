@@ -1,4 +1,4 @@
-"""`rakuten diff`: what differs between two batches."""
+"""`rakuten diff`: show how the products differ between two batches."""
 
 import json
 from dataclasses import asdict
@@ -22,10 +22,10 @@ _CONTEXT: Final = 10
 def diff(
     earlier: str = typer.Argument(metavar="WEEK_A", help="week_3, 3 or correction_1"),
     later: str = typer.Argument(metavar="WEEK_B", help="week_7, 7 or correction_2"),
-    as_json: bool = typer.Option(False, "--json", help="one JSON object"),
-    listed: bool = typer.Option(False, "--list", help="every product, with what changed"),
+    as_json: bool = typer.Option(False, "--json", help="print one JSON object"),
+    listed: bool = typer.Option(False, "--list", help="also list each product that differs"),
 ) -> None:
-    """Count what was added, changed and removed between two batches, by class."""
+    """Count the products that were added, changed and removed between two batches, by class."""
     with open_session("diff") as session:
         batches = find_batch(session.connection, earlier), find_batch(session.connection, later)
         classes = diff_by_class(session.connection, *batches)
@@ -82,7 +82,10 @@ def _table(names: tuple[str, ...], classes: list[ClassDiff]) -> Table:
 
 
 def _line(product: ProductDiff) -> str:
-    """`~ 123: label 10 -> 40`. Of a text, what cannot be printed is escaped: it is to reach no terminal."""
+    """Return the line of one product, such as `~ 123: prdtypecode 10 -> 40`.
+
+    Control characters in texts are escaped, because none may reach a terminal.
+    """
     changes = ", ".join(
         f"{column} {_shown(old, new)} -> {_shown(new, old)}" for column, (old, new) in product.changes.items()
     )
@@ -90,13 +93,16 @@ def _line(product: ProductDiff) -> str:
     return f"{_SIGNS[product.change]} {product.productid}: {what}"
 
 
-def _shown(value: object, beside: object) -> str:
-    """A text from shortly before where it differs from the other one, and not longer than a line."""
+def _shown(value: object, other_value: object) -> str:
+    """Return a value for display. A long text is shortened to one line, which shows its first difference from `other_value`.
+
+    The line begins a few characters before the difference.
+    """
     if not isinstance(value, str):
         return "null" if value is None else str(value)
     begin = 0
-    if isinstance(beside, str) and len(value) > _TEXT_SHOWN:
-        begin = max(0, _first_difference(value, beside) - _CONTEXT)
+    if isinstance(other_value, str) and len(value) > _TEXT_SHOWN:
+        begin = max(0, _first_difference(value, other_value) - _CONTEXT)
     text = value[begin : begin + _TEXT_SHOWN]
     rest = "..." if begin + len(text) < len(value) else ""
     return f"{'...' if begin else ''}{text!r}{rest}"

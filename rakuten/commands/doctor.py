@@ -1,4 +1,4 @@
-"""`rakuten doctor`: what is wrong in PostgreSQL, in MLflow, and between the two."""
+"""`rakuten doctor`: list the problems in PostgreSQL and in MLflow, and the differences between the two."""
 
 import importlib.util
 import json
@@ -15,8 +15,11 @@ from shared.events import Stage
 Finding = dict[str, str]
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="a JSON list of findings")) -> None:
-    """Name what is wrong, each with its remedy. Exit code 1 if anything will not mend itself."""
+def doctor(as_json: bool = typer.Option(False, "--json", help="print a JSON list of findings")) -> None:
+    """List the problems of the pipeline, each with its remedy.
+
+    The exit code is 1 if there is an error. The pipeline does not recover from an error by itself.
+    """
     with open_session("doctor") as session:
         findings = _in_postgresql(session)
         if batches.stage_ledger(session.connection):
@@ -31,7 +34,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="a JSON list of fi
             )
             typer.echo(f"    remedy: {finding['remedy']}")
         if not findings:
-            typer.echo("all is well")
+            typer.echo("no problems found")
     if any(finding["severity"] == "error" for finding in findings):
         raise typer.Exit(1)
 
@@ -44,9 +47,9 @@ def _in_postgresql(session: Session) -> list[Finding]:
 
 def _in_mlflow(session: Session) -> Iterator[Finding]:
     if importlib.util.find_spec("mlflow") is None:
-        typer.echo("MLflow is not looked at: its client is not installed here (extra 'ml')", err=True)
+        typer.echo("MLflow was not checked: its client is not installed; install the extra 'ml'", err=True)
         return
-    # MLflow takes seconds to import: only this command of all pays for it
+    # MLflow takes seconds to import, so only a check of MLflow imports it
     from listeners import reconcile  # noqa: PLC0415
     from listeners.outages import outage_of  # noqa: PLC0415
 
@@ -70,5 +73,5 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
             if session.settings.mlflow_tracking_uri is None
             else "MLFLOW_TRACKING_URI",
             "detail": outage.message,
-            "remedy": "start it, or correct MLFLOW_TRACKING_URI; the listeners wait for it",
+            "remedy": "start MLflow, or correct MLFLOW_TRACKING_URI; the listeners wait until MLflow answers",
         }

@@ -1,4 +1,4 @@
-"""`rakuten events`: every notification as it arrives."""
+"""`rakuten events`: print every notification as it arrives."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from shared.events import Channel, InvalidPayloadError, parse
 
 
 def events() -> None:
-    """Follow all channels: every notification as it arrives, decoded. Ends with Ctrl-C."""
+    """Print the notifications of all channels, decoded, as they arrive. Ctrl-C ends the command."""
     settings = read_settings()
     timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
 
@@ -23,7 +23,7 @@ def events() -> None:
             typer.echo(f"{time.strftime('%H:%M:%S')}  {wake.channel:<17} {_decoded(wake)}")
 
     with open_database(settings) as database:
-        typer.echo(f"listening on {', '.join(Channel)}; Ctrl-C ends it", err=True)
+        typer.echo(f"listening on {', '.join(Channel)}; press Ctrl-C to end", err=True)
         conninfo = database.conninfo(Role.READER)
         asyncio.run(listen_forever(conninfo, Channel, timing, show, application="rakuten events"))
 

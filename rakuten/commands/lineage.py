@@ -1,4 +1,4 @@
-"""`rakuten lineage`: where something comes from, and what became of it."""
+"""`rakuten lineage`: show where something comes from, and what was built from it."""
 
 import json
 from typing import Final
@@ -11,7 +11,7 @@ from rakuten.provenance.lineage_tree import tree_of
 from rakuten.provenance.references import resolve
 from rakuten.session import open_session
 
-_UNFOLDED: Final = 10_000  # columns, where a program reads: a line of the tree stays one line
+_UNWRAPPED_WIDTH: Final = 10_000  # columns if the output is not a terminal, so that rich wraps no line
 
 
 def lineage(
@@ -20,11 +20,11 @@ def lineage(
         help="week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, rakuten_classifier@champion, "
         "a run id, product:123, or a file that a run has logged, such as test_predictions.csv",
     ),
-    as_json: bool = typer.Option(False, "--json", help="the same as one JSON document"),
+    as_json: bool = typer.Option(False, "--json", help="print the same as one JSON document"),
 ) -> None:
-    """Show where something comes from and what became of it: files, batches, dataset, model, versions.
+    """Show where a batch, dataset, model, product or file comes from, and what was built from it.
 
-    A bare number is a week if that week is loaded, and otherwise a product.
+    A bare number is a week if that week is loaded, and otherwise a productid.
     """
     with open_session("lineage") as session:
         reference = resolve(name, session.connection, session.tracking)
@@ -32,4 +32,4 @@ def lineage(
     if as_json:
         typer.echo(json.dumps(document, default=lambda moment: moment.isoformat(), indent=2))
     else:
-        wide_console(_UNFOLDED).print(tree_of(document))
+        wide_console(_UNWRAPPED_WIDTH).print(tree_of(document))

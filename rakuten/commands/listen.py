@@ -1,4 +1,4 @@
-"""`rakuten listen`: the two long-running listeners."""
+"""`rakuten listen`: run one of the two long-running listeners."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from shared.logs import configure_logs
 
 logger = structlog.get_logger()
 
-app = typer.Typer(help="The long-running listeners.", no_args_is_help=True)
+app = typer.Typer(help="Run one of the two long-running listeners.", no_args_is_help=True)
 
 WithParent = Annotated[
     bool, typer.Option("--with-parent", hidden=True, help="stop when standard input closes")
@@ -22,7 +22,7 @@ WithParent = Annotated[
 
 @app.command()
 def snapshot(with_parent: WithParent = False) -> None:
-    """Build and version a balanced dataset for each completed batch."""
+    """Build a balanced dataset for each completed batch, and version it in MLflow."""
     _listen(Stage.SNAPSHOT, Role.SNAPSHOT, with_parent)
 
 
@@ -37,5 +37,5 @@ def _listen(stage: Stage, role: Role, with_parent: bool) -> None:
     configure_logs(settings.log_format, settings.log_level)
     with open_database(settings) as database:
         if database.embedded is not None and database.embedded.owned:
-            logger.warning("PostgreSQL ends with this listener", remedy="rakuten db start keeps it running")
+            logger.warning("PostgreSQL stops with this listener", remedy="rakuten db start keeps it running")
         run_listener(stage, database.conninfo(role), settings, with_parent=with_parent)

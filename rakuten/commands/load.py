@@ -1,4 +1,4 @@
-"""`rakuten load`: what Airflow does each week, by hand."""
+"""`rakuten load`: load weeks by hand, with the same steps as the Airflow DAG."""
 
 import json
 from typing import Any
@@ -15,10 +15,13 @@ from shared.errors import BadInputError
 
 
 def load(
-    week: int | None = typer.Option(None, help="load up to this week; by default the next one only", min=1),
-    as_json: bool = typer.Option(False, "--json", help="one JSON object a week"),
+    week: int | None = typer.Option(None, help="load all weeks up to this; by default the next week", min=1),
+    as_json: bool = typer.Option(False, "--json", help="print one JSON object per week"),
 ) -> None:
-    """Raise PostgreSQL to the next percentage of the training rows: check, load, validate, complete."""
+    """Load the next week's share of the training rows into PostgreSQL: check, load, validate, complete.
+
+    Each week raises the percentage of the training rows that PostgreSQL holds.
+    """
     settings = read_settings()
     if week is not None and week > settings.last_week:
         raise BadInputError(

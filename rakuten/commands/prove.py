@@ -1,4 +1,7 @@
-"""`rakuten prove`: that a dataset holds a product, shortly enough to send to somebody who has neither."""
+"""`rakuten prove`: prove that a dataset holds a product.
+
+The proof is a short file. Its receiver can verify the proof without the dataset, the database or MLflow.
+"""
 
 import json
 import re
@@ -22,8 +25,8 @@ from shared.mlflow_names import Tag, dataset_name
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
-Productid = Annotated[int | None, typer.Option("--product", metavar="PRODUCTID", help="which product")]
-Dataset = Annotated[str | None, typer.Option(help="in which dataset: train_week_7, week_7 or 7")]
+Productid = Annotated[int | None, typer.Option("--product", metavar="PRODUCTID", help="the product")]
+Dataset = Annotated[str | None, typer.Option(help="the dataset: train_week_7, week_7 or 7")]
 ProofFile = Annotated[
     Path | None,
     typer.Option(
@@ -31,11 +34,11 @@ ProofFile = Annotated[
         metavar="PROOF.json",
         exists=True,
         dir_okay=False,
-        help="verify a proof instead, without database or MLflow",
+        help="verify this proof; needs neither the database nor MLflow",
     ),
 ]
 Digest = Annotated[
-    str | None, typer.Option(metavar="HEX", help="with --check: the digest to hold it against, not its own")
+    str | None, typer.Option(metavar="HEX", help="with --check: the digest to use, not the proof's own")
 ]
 
 
@@ -44,17 +47,20 @@ def prove(
     dataset: Dataset = None,
     check: ProofFile = None,
     digest: Digest = None,
-    as_json: bool = typer.Option(False, "--json", help="the proof itself, to be kept and checked"),
+    as_json: bool = typer.Option(False, "--json", help="print JSON: the proof, or with --check the result"),
 ) -> None:
-    """Prove that a dataset holds a product, in how many copies, or verify such a proof. Exit code 1 if it is not so."""
+    """Prove that a dataset holds a product and how many copies of it, or verify such a proof.
+
+    The exit code is 1 if the dataset does not hold the product, or if the proof is wrong.
+    """
     if check is not None:
         if product is not None or dataset is not None:
-            raise BadInputError("--check takes a proof, and no --product or --dataset")
+            raise BadInputError("--check cannot be combined with --product or --dataset")
         _check(check, digest, as_json=as_json)
         return
     if product is None or dataset is None or digest is not None:
         raise BadInputError(
-            "a proof is of a --product in a --dataset",
+            "a proof needs both --product and --dataset; --digest needs --check",
             remedy="rakuten prove --product P --dataset week_7, or --check PROOF.json [--digest HEX]",
         )
     with open_session("prove") as session:
@@ -63,17 +69,19 @@ def prove(
         typer.echo(proof.to_json())
         return
     _show(proof)
-    typer.echo(f"verified: it leads to the dataset_digest of run {run_id}, {proof.dataset_digest}")
+    typer.echo(f"verified: the proof leads to the dataset_digest of run {run_id}, {proof.dataset_digest}")
 
 
 def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
-    """The proof, verified against the digest that the dataset's run carries, and that run's id.
+    """Return a verified proof that the dataset holds the product, and the id of the dataset's run.
+
+    The proof is verified against the digest in the run's tag.
 
     Raises:
         PipelineError: the batch has no dataset, or its dataset does not hold the product.
-        VerificationError: the file in MLflow is not the dataset that its run says.
+        VerificationError: the digest of the file in MLflow differs from the digest in the run's tag.
     """
-    # MLflow and scikit-learn take seconds to import: checking a proof needs neither
+    # MLflow and scikit-learn take seconds to import, and --check needs neither
     from listeners.training.dataset import fetch  # noqa: PLC0415
 
     batch = find_batch(session.connection, dataset)
@@ -86,7 +94,7 @@ def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         proof = prove_in(fetch(session.tracking, run, Path(scratch)), productid)
     if proof is None:
-        raise _absence(session.connection, batch, productid)
+        raise _absence_error(session.connection, batch, productid)
     recorded = run.data.tags.get(Tag.DATASET_DIGEST, "none")
     if not proof.verify(recorded):
         raise VerificationError(
@@ -96,14 +104,14 @@ def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
     return proof, run_id
 
 
-def _absence(connection: psycopg.Connection[TupleRow], batch: Batch, productid: int) -> PipelineError:
-    """Why the dataset of a batch does not hold a product."""
+def _absence_error(connection: psycopg.Connection[TupleRow], batch: Batch, productid: int) -> PipelineError:
+    """Return an error that says why the dataset of a batch does not hold a product."""
     row = connection.execute(
         query("provenance/product_in_batch"), {"batch_id": batch.id, "productid": productid}
     ).fetchone()
     match row:
         case ("holdout", _, _, _):
-            reason = "it is in the holdout, which models are evaluated on and never trained with"
+            reason = "it is in the holdout: models are evaluated on it, and never trained on it"
         case ("train", None, _, _):
             reason = "it had no label"
         case ("train", _, _, _):
@@ -125,26 +133,29 @@ def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
     against = proof.dataset_digest if digest is None else digest.strip().lower()
     if not _DIGEST.fullmatch(against):
         raise BadInputError(
-            f"{digest!r} is no digest", remedy="it is 64 hexadecimal digits: a run's tag dataset_digest"
+            f"{digest!r} is not a digest", remedy="give 64 hexadecimal digits: a run's tag dataset_digest"
         )
     verified = proof.verify(against)
     if as_json:
         row = proof.row
-        said = {"productid": row.productid, "prdtypecode": row.prdtypecode, "copies": proof.copies}
-        typer.echo(json.dumps({"verified": verified, "dataset_digest": against, **said}, indent=2))
+        facts = {"productid": row.productid, "prdtypecode": row.prdtypecode, "copies": proof.copies}
+        typer.echo(json.dumps({"verified": verified, "dataset_digest": against, **facts}, indent=2))
     elif verified:
         _show(proof)
-        typer.echo(f"verified: it leads to the digest {against}")
+        typer.echo(f"verified: the proof leads to the digest {against}")
         if digest is None:
-            typer.echo(f"which is the proof's own: is it the tag dataset_digest of {proof.dataset}'s run?")
+            typer.echo(f"the digest is the proof's own: compare it with the tag of {proof.dataset}'s run")
     else:
-        typer.echo(f"not verified: no dataset of the digest {against} holds this row in this place")
+        typer.echo(f"not verified: no dataset with the digest {against} holds this row at this position")
     if not verified:
         raise typer.Exit(1)
 
 
 def _show(proof: Proof) -> None:
-    """The product's row and where it stands. Texts are escaped: a null is not '', and no text steers the terminal."""
+    """Print the product's row and its position in the dataset.
+
+    Texts are quoted and escaped. So null differs from an empty text, and no text can send control codes to the terminal.
+    """
     row, code = proof.row, proof.row.prdtypecode
     size = next(entry.products for entry in proof.classes if entry.prdtypecode == code)
     copies = "1 copy" if proof.copies == 1 else f"{proof.copies:,} copies"

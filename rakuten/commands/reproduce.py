@@ -1,4 +1,4 @@
-"""`rakuten reproduce`: build it again, and compare."""
+"""`rakuten reproduce`: rebuild a dataset and its model, and compare them with the recorded ones."""
 
 import json
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from rakuten.provenance.reproduce import reproduce as verdicts
 from rakuten.session import open_session
 from shared.errors import BadInputError
 
-What = Annotated[
+Name = Annotated[
     str,
     typer.Argument(
         metavar="X", help="a batch (week_7), a model's URI (models:/rakuten_classifier/3) or a run id"
@@ -22,16 +22,19 @@ What = Annotated[
 
 
 def reproduce(
-    what: What, as_json: bool = typer.Option(False, "--json", help="a JSON list of verdicts")
+    name: Name, as_json: bool = typer.Option(False, "--json", help="print a JSON list of verdicts")
 ) -> None:
-    """Rebuild a dataset and its model from the audit trail, in a scratch place. Exit code 1 if anything comes out different."""
+    """Rebuild a dataset and its model from the audit trail, and compare them with the recorded ones.
+
+    The rebuild happens in a temporary directory. The exit code is 1 if anything differs.
+    """
     console, progress = Console(highlight=False), Console(stderr=True)
     with open_session("reproduce") as session:
         tracking = session.tracking
-        found = resolve(what, session.connection, tracking)
+        found = resolve(name, session.connection, tracking)
         if found.batch_id is None or found.batch_name is None or found.dataset_run_id is None:
             raise BadInputError(
-                f"{what} has no dataset to reproduce", remedy="rakuten status shows which batches have one"
+                f"{name} has no dataset to reproduce", remedy="rakuten status shows which batches have one"
             )
         runs = (
             tracking.run(found.dataset_run_id),

@@ -1,4 +1,4 @@
-"""`rakuten retry`: try again what a stage has given up."""
+"""`rakuten retry`: retry the stages that gave up on a batch."""
 
 import typer
 
@@ -9,12 +9,12 @@ from shared.errors import BadInputError
 
 
 def retry(
-    week: int | None = typer.Option(None, help="the batch of this week only", min=1),
+    week: int | None = typer.Option(None, help="retry only the batch of this week", min=1),
     batch: str | None = typer.Option(
-        None, metavar="NAME", help="this batch only (correction_1); by default every one that was given up"
+        None, metavar="NAME", help="retry only this batch (correction_1); by default retry all batches"
     ),
 ) -> None:
-    """Revive the stages that gave a batch up."""
+    """Retry the stages that gave up on a batch."""
     batch = f"week_{week}" if week is not None else batch
     revived = 0
     with open_session("retry") as session:
@@ -22,12 +22,12 @@ def retry(
             if batch in {None, batch_name}:
                 with session.database.connect(Role[stage.upper()], "rakuten retry") as connection:
                     was_given_up = batches.retry_stage(connection, batch_id, stage)
-                if was_given_up:  # and not revived by somebody else meanwhile
+                if was_given_up:  # False if another process has revived the stage meanwhile
                     revived += 1
                     typer.echo(f"{batch_name}: {stage} will be tried again")
     if batch is not None and not revived:
         raise BadInputError(
-            f"{batch} has no stage that was given up", remedy="rakuten status shows the state of each"
+            f"{batch} has no stage that was given up", remedy="rakuten status shows the state of each batch"
         )
     if not revived:
-        typer.echo("nothing was given up")
+        typer.echo("no stage has given up")

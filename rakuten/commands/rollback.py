@@ -1,4 +1,4 @@
-"""`rakuten rollback`: take the champion back to an earlier model."""
+"""`rakuten rollback`: move the champion back to an earlier model."""
 
 import getpass
 import os
@@ -10,16 +10,19 @@ from db.database import Role
 from listeners.promotion.rollback import roll_back
 from rakuten.session import open_session
 
-Reason = Annotated[str, typer.Option(help="why; it is kept in the history, for everybody to read")]
+Reason = Annotated[str, typer.Option(help="why; stored in the history, where everybody can read it")]
 Version = Annotated[
     int | None,
-    typer.Option(min=1, help="the version to go to; by default the champion before the present one"),
+    typer.Option(min=1, help="the version to make champion; by default the previous champion"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="as JSON, times in UTC")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON; times are UTC")]
 
 
 def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> None:
-    """Move the alias `champion` back. The model that it leaves does not come back by itself; later ones are compared with the new champion."""
+    """Move the alias `champion` back to an earlier model.
+
+    After a rollback, the rejected model is never promoted automatically. Later models are compared with the new champion.
+    """
     with open_session("rollback", Role.TRAINING) as session:
         move = roll_back(session.tracking, session.connection, to, reason=reason, by=_user())
     if as_json:
@@ -31,5 +34,5 @@ def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> Non
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # the user of a container may have no name
         return f"uid {os.getuid()}"

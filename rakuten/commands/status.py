@@ -1,4 +1,4 @@
-"""`rakuten status`: what the pipeline has done and does."""
+"""`rakuten status`: show what the pipeline has done and is doing, week by week."""
 
 import json
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from rakuten.session import open_session
 
 
 def status(
-    as_json: bool = typer.Option(False, "--json", help="all columns of the view, as JSON"),
+    as_json: bool = typer.Option(False, "--json", help="print all columns of the view, as JSON"),
     ledger: bool = typer.Option(
         False,
         "--ledger",
-        help="the view stage_ledger instead: what woke each stage, and how long each step took",
+        help="show the view stage_ledger: what woke each stage, and how long each step took",
     ),
 ) -> None:
-    """One line a week: what was loaded, and what each stage made of it."""
+    """Show one line per week: the rows that were loaded, the dataset and the model."""
     with open_session("status") as session:
         rows = (batches.stage_ledger if ledger else batches.pipeline_status)(session.connection)
     if as_json:
         typer.echo(json.dumps(rows, default=_plain, indent=2))
     elif not rows:
-        typer.echo("nothing is loaded yet: rakuten load, or rakuten demo")
+        typer.echo("nothing is loaded yet; start with rakuten load or rakuten demo")
     elif ledger:
         wide_console().print(ledger_table(rows))
     else:
@@ -55,7 +55,7 @@ _COLUMNS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def status_table(rows: list[dict[str, Any]]) -> Table:
-    """Show the columns that people look at, newest week last. Times are seconds since the batch was completed."""
+    """Return a table of the main columns, newest week last. Times are seconds since the batch was completed."""
     table = Table(
         caption="s: seconds since the load's commit; F1: weighted, on the holdout, with its 95 % interval"
     )
@@ -67,9 +67,9 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> Table:
-    """How each stage came to its work. Times are seconds; what was repeated shows its latest attempt."""
+    """Return a table of what woke each stage, and how long each step took. Times are seconds, of the latest attempt."""
     table = Table(
-        caption="to wake: since the batch was ready. Whatever woke the stage but a notification is a catch-up."
+        caption="to wake: since the batch was ready. Every wake other than notify is a catch-up, without a notification."
     )
     for heading in ("week", "stage", "state", "wake"):
         table.add_column(heading, no_wrap=True)
@@ -91,7 +91,7 @@ def ledger_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _plain(value: object) -> object:
-    """Moments as ISO 8601, numerics as numbers."""
+    """Return a moment as ISO 8601 text and a numeric as a float, which JSON can hold."""
     return value.isoformat() if hasattr(value, "isoformat") else float(str(value))
 
 

@@ -1,4 +1,4 @@
-"""`rakuten taint`: which datasets and models ever contained a product."""
+"""`rakuten taint`: list the datasets and models that ever contained a product."""
 
 import json
 from dataclasses import asdict
@@ -15,9 +15,9 @@ from rakuten.session import open_session
 
 def taint(
     productid: int = typer.Argument(metavar="PRODUCTID", min=0, max=10**18 - 1),
-    as_json: bool = typer.Option(False, "--json", help="one JSON object, with every completed batch"),
+    as_json: bool = typer.Option(False, "--json", help="print one JSON object, with every completed batch"),
 ) -> None:
-    """List every dataset and model that ever contained a product, and what happened to it."""
+    """List every dataset and model that ever contained a product, and every change of the product."""
     with open_session("taint") as session:
         found = lookup.taint(session.connection, session.settings, productid)
     if as_json:
@@ -35,30 +35,28 @@ def taint(
     if found.in_holdout_df:
         typer.echo("it is in the holdout: no model was trained on it, each was evaluated on it (holdout_df)")
     elif found.held_out:
-        typer.echo("it is held out since: no later dataset holds it")
+        typer.echo("it has been held out since: no later dataset contains it")
 
 
 def _line(entry: dict[str, Any], productid: int) -> str:
-    """One change: when, in which batch, what, by whom, and what it made of the product."""
+    """Return the line of one change: when, in which batch, what, by whom, and the new state of the product."""
     batch = entry["batch_name"] or "no batch yet"
     if entry["outside_any_batch"]:
         batch = f"outside any batch, first in {batch}"
-    made = ""
+    state = ""
     if entry["operation_type"] != "DELETE" and entry["table_name"] == "products":
         title = clip(entry["designation"])
-        made = (
-            f": {entry['split']}, {title!r}"  # what cannot be printed is escaped: it is to reach no terminal
-        )
+        state = f": {entry['split']}, {title!r}"  # control characters are escaped: none may reach a terminal
     elif entry["operation_type"] != "DELETE":
-        made = f": {entry['prdtypecode']}"
+        state = f": {entry['prdtypecode']}"
     what = f"{entry['operation_type']} {entry['table_name']}"
     who = f"{entry['changed_by']} ({entry['application']})"
     renamed = "" if entry["productid"] == productid else f", as product {entry['productid']}"
-    return f"{entry['operation_date']:%Y-%m-%d %H:%M:%S}  {batch}: {what} by {who}{renamed}{made}"
+    return f"{entry['operation_date']:%Y-%m-%d %H:%M:%S}  {batch}: {what} by {who}{renamed}{state}"
 
 
 def _table(tainted: list[lookup.TaintedBatch], productid: int) -> Table:
-    table = Table(title="trained on it", caption="a run that is missing is still to be made")
+    table = Table(title="trained on it", caption="an empty cell: this run does not exist yet")
     for heading in ("batch", "dataset run", "model run", "model version"):
         table.add_column(heading, no_wrap=True)
     for batch in tainted:

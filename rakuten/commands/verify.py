@@ -1,4 +1,4 @@
-"""`rakuten verify`: is everything still what it was?"""
+"""`rakuten verify`: check that no batch, run, file or model was changed."""
 
 import json
 from dataclasses import asdict
@@ -7,17 +7,20 @@ import typer
 from rich.console import Console
 
 from rakuten.provenance.verify import Check
-from rakuten.provenance.verify import verify as look
+from rakuten.provenance.verify import verify as run_checks
 from rakuten.session import open_session
 
-_HINT = "rakuten reproduce BATCH builds it again from the audit trail; rakuten lineage BATCH shows what came of it"
+_HINT = "rakuten reproduce BATCH rebuilds it from the audit trail; rakuten lineage BATCH shows what was built from it"
 
 
-def verify(as_json: bool = typer.Option(False, "--json", help="a JSON list of checks")) -> None:
-    """Recompute the seals, and hold every run, file and model against its digests. Exit code 1 if anything was changed."""
+def verify(as_json: bool = typer.Option(False, "--json", help="print a JSON list of checks")) -> None:
+    """Recompute the hash chain of the batches, and compare every run, file and model with its recorded digests.
+
+    A batch's link in the chain is its seal: a digest chained to the batch before. The exit code is 1 if anything was changed.
+    """
     checks: list[Check] = []
-    with open_session("verify") as session, Console(stderr=True).status("the seals") as status:
-        for check in look(session.connection, session.tracking, session.settings.snapshots_path):
+    with open_session("verify") as session, Console(stderr=True).status("checking the seals") as status:
+        for check in run_checks(session.connection, session.tracking, session.settings.snapshots_path):
             status.update(f"{check.batch_name} {check.subject}")
             checks.append(check)
     changed = [check for check in checks if check.problem is not None and check.certain]
@@ -35,7 +38,7 @@ def verify(as_json: bool = typer.Option(False, "--json", help="a JSON list of ch
             )
         else:
             batches = len({check.batch_name for check in checks if check.subject == "seal"})
-            untold = f"; of {len(unknown)} nothing can be told" if unknown else ""
-            typer.echo(f"{len(checks):,} checks of {batches} batches: nothing was changed{untold}")
+            undecided = f"; {len(unknown)} could not be decided" if unknown else ""
+            typer.echo(f"{len(checks):,} checks of {batches} batches: nothing was changed{undecided}")
     if changed:
         raise typer.Exit(1)

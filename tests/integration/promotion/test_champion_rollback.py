@@ -138,7 +138,7 @@ def test_the_readme_s_examples_work(models, three_champions, rakuten):
 
 
 def test_the_commands_say_what_is_wrong(models, rakuten):
-    assert rakuten("champion").output == "champion of rakuten_classifier: nobody\n"
+    assert rakuten("champion").output == "champion of rakuten_classifier: none\n"
     assert rakuten("rollback").exit_code == 2
     assert "--reason" in rakuten("rollback").output
     assert isinstance(rakuten("rollback", "--reason", " ").exception, BadInputError)

@@ -293,4 +293,4 @@ def test_a_command_that_needs_mlflow_says_that_it_is_away(rakuten, command, monk
     assert ended.value.code == 1
     assert said.startswith("error: MLflow ")
     assert "Connection refused" in said
-    assert "remedy: repeat the command when it is available; MLFLOW_TRACKING_URI" in said
+    assert "remedy: repeat the command later; MLFLOW_TRACKING_URI" in said

@@ -78,7 +78,7 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     copies = sum(other == row for other in rows(2))
     assert printed.exit_code == 0, printed.exception
     assert f"train_week_2 holds product {row['productid']} in {copies} cop" in printed.output
-    assert f"verified: it leads to the dataset_digest of run {datasets[1]}, {digest}\n" in printed.output
+    assert f"verified: the proof leads to the dataset_digest of run {datasets[1]}, {digest}\n" in printed.output
 
     path = tmp_path / "proof.json"
     path.write_text(rakuten("prove", "--product", row["productid"], "--dataset", "2", "--json").output)
@@ -86,8 +86,8 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     checked = rakuten("prove", "--check", path)
     assert checked.exit_code == 0
-    assert f"verified: it leads to the digest {digest}\n" in checked.output
-    assert "is it the tag dataset_digest of train_week_2's run?" in checked.output
+    assert f"verified: the proof leads to the digest {digest}\n" in checked.output
+    assert "compare it with the tag of train_week_2's run" in checked.output
     document = json.loads(rakuten("prove", "--check", path, "--digest", digest, "--json").output)
     assert document == {
         "verified": True,
@@ -151,7 +151,7 @@ def test_a_product_that_is_not_there_is_explained(datasets, rakuten, rows, one_p
     later = min({row["productid"] for row in rows(2)} - {row["productid"] for row in rows(1)})
     assert said(held_out, 1) == (
         f"train_week_1 does not hold product {held_out}: "
-        "it is in the holdout, which models are evaluated on and never trained with"
+        "it is in the holdout: models are evaluated on it, and never trained on it"
     )
     assert said(later, 1).endswith("it was not there yet: it came with week_2")
     assert said(-5, 1).endswith("it was never loaded")

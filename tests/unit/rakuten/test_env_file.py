@@ -10,7 +10,7 @@ import sys
 import pytest
 from repository import ROOT
 
-from rakuten.env_file import filled, with_commit, write
+from rakuten.env_file import fill_secrets, with_commit, write
 from shared.config import read_settings
 
 EXAMPLE = ROOT / ".env.example"
@@ -63,7 +63,7 @@ def test_a_second_time_changes_nothing(tmp_path):
 
 def test_what_is_there_stays_and_what_is_missing_is_added():
     existing = "RANDOM_SEED=7\nA_PASSWORD=mine\nB_PASSWORD=\nOTHER="
-    text, names = filled("#RANDOM_SEED=42\nA_PASSWORD=\nB_PASSWORD=\nC_PASSWORD=\n", existing)
+    text, names = fill_secrets("#RANDOM_SEED=42\nA_PASSWORD=\nB_PASSWORD=\nC_PASSWORD=\n", existing)
     assert names == ["B_PASSWORD", "C_PASSWORD"]
     found = values(text)
     assert (found["RANDOM_SEED"], found["A_PASSWORD"], found["OTHER"]) == ("7", "mine", "")
