@@ -1,1 +1,1 @@
-"""Questions about the past: what came from what, is it unchanged, can it be built again."""
+"""Queries about the past: what was built from what, whether it is unchanged, and whether it can be rebuilt."""

@@ -1,4 +1,4 @@
-"""What differs between the products of two batches, as each of them left them."""
+"""Find the differences between the products of two batches. Each batch is read as of its completion."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,7 +9,7 @@ from db.batches import Connection
 from db.sql import query
 from shared.batch import Batch
 
-# what may differ, and the columns that say it
+# each aspect of a product that can differ, and the columns of this aspect
 ASPECTS: Final = {
     "text": ("designation", "description"),
     "image": ("imageid", "image_path"),
@@ -20,9 +20,10 @@ ASPECTS: Final = {
 
 @dataclass(frozen=True)
 class ClassDiff:
-    """How many products of one class were added, changed and removed, and what was changed of them.
+    """The numbers of products of one class that were added, changed and removed between two batches.
 
-    A product that got another class counts there. `prdtypecode` is None for products without a label.
+    `text`, `image`, `label` and `split` count the products in which this aspect was changed. A product that was moved to
+    another class counts in its new class. `prdtypecode` is None for products without a label.
     """
 
     prdtypecode: int | None
@@ -37,7 +38,10 @@ class ClassDiff:
 
 @dataclass(frozen=True)
 class ProductDiff:
-    """One product. `changes` holds old and new value by column; it is empty for one that was added or removed."""
+    """One product that differs between two batches.
+
+    `changes` maps each changed column to its old and its new value. It is empty for a product that was added or removed.
+    """
 
     productid: int
     change: str
@@ -47,14 +51,14 @@ class ProductDiff:
 
 
 def diff_by_class(connection: Connection, earlier: Batch, later: Batch) -> list[ClassDiff]:
-    """What differs from `earlier` to `later`, for each class where anything does; costs two as-of reads."""
+    """Return the differences from `earlier` to `later`, for each class that has any. The query costs two as-of reads."""
     parameters = {"earlier": earlier.id, "later": later.id}
     with connection.cursor(row_factory=class_row(ClassDiff)) as cursor:
         return cursor.execute(query("provenance/diff_by_class"), parameters).fetchall()
 
 
 def diff_of_products(connection: Connection, earlier: Batch, later: Batch) -> list[ProductDiff]:
-    """Every product that differs: those added, changed and removed, each by productid."""
+    """Return every product that differs: first those added, then those changed, then those removed, each by productid."""
     parameters = {"earlier": earlier.id, "later": later.id}
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         rows = cursor.execute(query("provenance/diff_of_products"), parameters)

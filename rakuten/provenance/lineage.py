@@ -1,7 +1,7 @@
-"""Where a batch, dataset, model, product or file comes from, and what became of it: one document for people and programs.
+"""Collect where a batch, dataset, model, product or file comes from, and what was built from it, in one document.
 
-PostgreSQL says what should be there, MLflow what is. What is not there (a stage that has not come to it, a run that was
-deleted, a server that does not answer) is part of the answer.
+The document is for people and for programs. PostgreSQL knows which runs should exist, and MLflow knows which runs do exist.
+The document also lists what is missing: a stage that has not run yet, a run that was deleted, an MLflow that is unavailable.
 """
 
 from collections.abc import Callable
@@ -45,12 +45,13 @@ _T = TypeVar("_T")
 
 
 def lineage(reference: Reference, connection: Connection, tracking: Tracking) -> Document:
-    """The lineage of what was asked for. Its keys do not change; further ones may come.
+    """Return the lineage of `reference` as a document. Its keys are stable; later versions may only add keys.
 
-    `reference` is what was asked for, `source` what the first load came from, `batches` what it is made of, oldest first,
-    the last with its `dataset`, and that with its `model`. For a product, `batches` are those whose datasets hold it, each
-    with its dataset, and `product` has its history. `later` names the batches that build on the last one. `mlflow` says why
-    MLflow could not be asked. What does not apply is null or empty.
+    `source` describes the source files of the first load. `batches` lists the batch of the reference and all batches before
+    it, oldest first. The last batch has its `dataset`, and the dataset has its `model`. `later` names the batches that build
+    on the last one. For a product, `batches` lists every batch whose dataset contains the product, each with its dataset, and
+    `product` contains the history of the product. `mlflow` says why MLflow could not be queried. A key that does not apply is
+    null or empty.
     """
     chain = rows(connection, query("provenance/batch_chain"))
     mlflow = _Mlflow(tracking)
@@ -71,10 +72,10 @@ def lineage(reference: Reference, connection: Connection, tracking: Tracking) ->
             (number for number, row in enumerate(chain) if row["batch_id"] == reference.batch_id), None
         )
         if place is None:
-            source, batches = None, [_batch(_foreign(reference, mlflow), None, mlflow)]
+            source, batches = None, [_batch(_unknown_batch(reference, mlflow), None, mlflow)]
         else:
-            asked = _with_its_runs(chain[place], reference)
-            batches = [*(_batch(row, source) for row in chain[:place]), _batch(asked, source, mlflow)]
+            requested = _with_requested_runs(chain[place], reference)
+            batches = [*(_batch(row, source) for row in chain[:place]), _batch(requested, source, mlflow)]
             later = [row["batch_name"] for row in chain[place + 1 :]]
     return {
         "reference": asdict(reference),
@@ -82,7 +83,7 @@ def lineage(reference: Reference, connection: Connection, tracking: Tracking) ->
         "product": product,
         "batches": batches,
         "later": later,
-        "mlflow": mlflow.trouble,
+        "mlflow": mlflow.problem,
     }
 
 
@@ -91,8 +92,8 @@ def _files(source: Document | None) -> list[Document]:
     return [{"name": name, "sha256": files[name]} for name in sorted(files)]
 
 
-def _with_its_runs(row: Document, reference: Reference) -> Document:
-    """The batch with the runs that were asked for, where they are not those on record."""
+def _with_requested_runs(row: Document, reference: Reference) -> Document:
+    """Return the batch with the runs of the reference, if they differ from the runs that PostgreSQL has recorded."""
     changed = dict(row)
     for result, run_id in (
         ("snapshot_result", reference.dataset_run_id),
@@ -103,8 +104,8 @@ def _with_its_runs(row: Document, reference: Reference) -> Document:
     return changed
 
 
-def _foreign(reference: Reference, mlflow: "_Mlflow") -> Document:
-    """A batch that only MLflow knows, as its runs describe it."""
+def _unknown_batch(reference: Reference, mlflow: "_Mlflow") -> Document:
+    """Return a batch that only MLflow knows, as the tags of its runs describe it."""
     run = mlflow.run(reference.model_run_id) or mlflow.run(reference.dataset_run_id)
     tags = {} if run is None else run.data.tags
     name = "" if run is None else run.info.run_name
@@ -120,7 +121,10 @@ def _foreign(reference: Reference, mlflow: "_Mlflow") -> Document:
 
 
 def _batch(row: Document, source: Document | None, mlflow: "_Mlflow | None" = None) -> Document:
-    """A batch, and, where MLflow is given to ask, its dataset and model. `files` are those that no earlier load had."""
+    """Return the document of a batch, and with `mlflow` also its dataset and model.
+
+    `files` lists the files of the batch that are not in `source`, the files of the first load.
+    """
     return {
         **{name: row.get(name) for name in _BATCH},
         "known": row.get("known", True),
@@ -164,27 +168,27 @@ def _model(row: Document, mlflow: "_Mlflow") -> Document:
 
 
 class _Mlflow:
-    """What MLflow has of runs and versions. It is not asked again once it was unavailable."""
+    """A reader of the runs and model versions in MLflow. After the first outage it sends no more requests."""
 
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
         self._runs: dict[str, Run | None] = {}
-        self.trouble: str | None = None
+        self.problem: str | None = None
 
     def run(self, run_id: str | None) -> Run | None:
-        """The run, deleted or not; None where there is no such run."""
+        """Return a run, even a deleted one. None means that MLflow has no such run, or is unavailable."""
         if run_id is None:
             return None
         if run_id not in self._runs:
-            self._runs[run_id] = self._ask(partial(self._tracking.run_if_any, run_id), None)
+            self._runs[run_id] = self._call(partial(self._tracking.run_if_any, run_id), None)
         return self._runs[run_id]
 
     def status(self, run_id: str | None) -> str | None:
-        """MLflow's own status of a run, or DELETED, SUPERSEDED, MISSING; UNKNOWN where MLflow is unavailable."""
+        """Return MLflow's status of a run, or DELETED, SUPERSEDED or MISSING. UNKNOWN means that MLflow is unavailable."""
         if run_id is None:
             return None
         run = self.run(run_id)
-        if self.trouble is not None:
+        if self.problem is not None:
             return "UNKNOWN"
         if run is None:
             return "MISSING"
@@ -193,14 +197,14 @@ class _Mlflow:
         return "SUPERSEDED" if Tag.SUPERSEDED in run.data.tags else str(run.info.status)
 
     def versions(self, run_id: str | None) -> list[Document]:
-        """The registered versions of a run's model, with their aliases."""
+        """Return the registered versions of a run's model, with their aliases."""
         client = self._tracking.client
         versions: list[ModelVersion] = []
         if run_id is not None:
-            versions = self._ask(partial(versions_of, self._tracking, run_id), [])
+            versions = self._call(partial(versions_of, self._tracking, run_id), [])
         aliases: dict[str, str] = {}
         if versions:
-            aliases = self._ask(lambda: client.get_registered_model(REGISTERED_MODEL).aliases, {})
+            aliases = self._call(lambda: client.get_registered_model(REGISTERED_MODEL).aliases, {})
         return [
             {
                 "name": REGISTERED_MODEL,
@@ -210,13 +214,13 @@ class _Mlflow:
             for version in versions
         ]
 
-    def _ask(self, question: Callable[[], _T], otherwise: _T) -> _T:
-        if self.trouble is not None:
-            return otherwise
+    def _call(self, request: Callable[[], _T], default: _T) -> _T:
+        if self.problem is not None:
+            return default
         try:
-            return question()
+            return request()
         except Exception as error:
             if (outage := outage_of(error)) is None:
                 raise
-            self.trouble = outage.message
-            return otherwise
+            self.problem = outage.message
+            return default

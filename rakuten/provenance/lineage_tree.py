@@ -1,4 +1,4 @@
-"""A lineage for the eye: a tree from the source files down to the versions of the model."""
+"""Draw a lineage as a tree, from the source files down to the versions of the model."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ from rakuten.provenance.references import ReferenceKind
 from shared.logs import printable
 
 _DIGEST_SHOWN = 12
-_HERE = "  [bold cyan]◀[/bold cyan]"
-_NOT_THERE = {
+_MARK = "  [bold cyan]◀[/bold cyan]"
+_MISSING_RUNS = {
     "MISSING": "MLflow has no such run",
     "DELETED": "deleted in MLflow",
-    "SUPERSEDED": "superseded: another run counts",
-    "UNKNOWN": "MLflow does not answer",
+    "SUPERSEDED": "superseded: another run is the recorded one",
+    "UNKNOWN": "MLflow is unavailable",
 }
-_UNFINISHED = {"waiting": "not there yet", "running": "at work", "failed": "given up"}
+_UNFINISHED_STAGES = {"waiting": "not built yet", "running": "running", "failed": "given up"}
 
 
 def tree_of(document: dict[str, Any]) -> Tree:
-    """The document of `rakuten.provenance.lineage.lineage` as a tree; what was asked for is marked."""
+    """Return the document of `rakuten.provenance.lineage.lineage` as a tree. A mark shows the thing that was asked for."""
     reference, product = document["reference"], document["product"]
     if product is not None:
-        tree = Tree(f"product {product['productid']}{_HERE}")
+        tree = Tree(f"product {product['productid']}{_MARK}")
         _add_history(tree, product["history"])
-        held = document["batches"]
-        node = tree.add(f"in {_counted(len(held), 'dataset')}")
+        batches = document["batches"]
+        node = tree.add(f"in {_counted(len(batches), 'dataset')}")
     else:
         tree = node = Tree(_source(document["source"]))
         for file in (document["source"] or {}).get("files", []):
@@ -36,7 +36,7 @@ def tree_of(document: dict[str, Any]) -> Tree:
     if document["later"]:
         tree.add(f"{', '.join(document['later'])}  [dim]build on it[/dim]")
     if document["mlflow"]:
-        tree.add(f"[red]{_said(document['mlflow'])}[/red]")
+        tree.add(f"[red]{_escaped(document['mlflow'])}[/red]")
     return tree
 
 
@@ -47,7 +47,7 @@ def _source(source: dict[str, Any] | None) -> str:
 
 
 def _file(file: dict[str, Any]) -> str:
-    return f"{_said(file['name'])}  [dim]sha256 {_short(file['sha256'])}[/dim]"
+    return f"{_escaped(file['name'])}  [dim]sha256 {_short(file['sha256'])}[/dim]"
 
 
 def _add_history(tree: Tree, history: list[dict[str, Any]]) -> None:
@@ -59,35 +59,35 @@ def _add_history(tree: Tree, history: list[dict[str, Any]]) -> None:
         what = (
             f"label {entry['prdtypecode']}"
             if entry["table_name"] == "labels"
-            else f"{entry['split']}: {_said(entry['designation'] or '')}"
+            else f"{entry['split']}: {_escaped(entry['designation'] or '')}"
         )
-        who = _said(f"{entry['changed_by']} ({entry['application'] or 'unnamed program'})")
+        who = _escaped(f"{entry['changed_by']} ({entry['application'] or 'unnamed program'})")
         node.add(f"{_moment(entry['operation_date'])} {entry['operation_type']} {where} by {who}: {what}")
 
 
 def _add_batch(tree: Tree, batch: dict[str, Any], reference: dict[str, Any]) -> None:
     mark = reference["kind"] == ReferenceKind.BATCH and batch["batch_id"] == reference["batch_id"]
-    node = tree.add(_line(batch["batch_name"] or "?", _of_batch(batch), mark=mark))
+    node = tree.add(_line(batch["batch_name"] or "?", _batch_facts(batch), mark=mark))
     for file in batch["files"]:
         node.add(_file(file))
     if batch["dataset"] is not None:
         _add_dataset(node, batch["dataset"], reference)
 
 
-def _of_batch(batch: dict[str, Any]) -> list[str]:
-    """What a batch brought, who brought it, when, and what vouches for it."""
+def _batch_facts(batch: dict[str, Any]) -> list[str]:
+    """Return what a batch loaded, when, who loaded it, and its seal: a digest chained to the batch before."""
     facts = []
     if batch["new_rows"] is not None:
         facts.append(_counted(batch["new_rows"], "new row"))
     if batch["corrections"] is not None:
-        reason = f" “{_said(batch['reason'])}”" if batch["reason"] else ""
+        reason = f" “{_escaped(batch['reason'])}”" if batch["reason"] else ""
         facts.append(_counted(batch["corrections"], "correction") + reason)
     if batch["changes_outside"]:
         facts.append(f"{_counted(batch['changes_outside'], 'change')} from outside any batch")
     if batch["completed_at"] is not None:
         facts.append(_moment(batch["completed_at"]))
     if batch["loaded_by"]:
-        facts.append(_said(f"by {batch['loaded_by']} ({batch['application'] or 'unnamed program'})"))
+        facts.append(_escaped(f"by {batch['loaded_by']} ({batch['application'] or 'unnamed program'})"))
     if batch["seal"]:
         facts.append(f"seal {_short(batch['seal'])}")
     if not batch["known"]:
@@ -100,10 +100,10 @@ def _add_dataset(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any])
     if dataset["rows"] is not None:
         facts.append(_counted(dataset["rows"], "row"))
     facts += [f"{name} {_short(dataset[name])}" for name in ("sha256", "digest") if dataset[name]]
-    facts += _run(dataset)
+    facts += _run_facts(dataset)
     node = tree.add(_line(dataset["name"], facts, mark=reference["kind"] == ReferenceKind.DATASET))
     if reference["kind"] == ReferenceKind.FILE and reference["run_id"] == dataset["run_id"]:
-        node.add(_asked_file(reference))
+        node.add(_requested_file(reference))
     if dataset["run_id"] is not None or dataset["model"]["run_id"] is not None:
         _add_model(node, dataset, reference)
 
@@ -116,45 +116,45 @@ def _add_model(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any]) -
         facts.append(f"F1 {scores['f1_score']:.3f} ({interval})")
     if "accuracy" in scores:
         facts.append(f"accuracy {scores['accuracy']:.3f}")
-    facts += _run(model)
+    facts += _run_facts(model)
     if model["dataset_run_id"] not in {None, dataset["run_id"]}:
         facts.append(f"trained from run {model['dataset_run_id']}")
     node = tree.add(_line(model["name"], facts, mark=reference["kind"] == ReferenceKind.MODEL))
     for version in model["versions"]:
-        aliases = "".join(f" [bold green]@{_said(alias)}[/bold green]" for alias in version["aliases"])
+        aliases = "".join(f" [bold green]@{_escaped(alias)}[/bold green]" for alias in version["aliases"])
         node.add(f"{version['name']} version {version['version']}{aliases}")
     if model["state"] == "finished" and not model["versions"]:
         node.add("[red]not in the registry[/red]")
     if reference["kind"] == ReferenceKind.FILE and reference["run_id"] == model["run_id"]:
-        node.add(_asked_file(reference))
+        node.add(_requested_file(reference))
 
 
-def _run(step: dict[str, Any]) -> list[str]:
-    """The run, and why it is not there if it is not."""
+def _run_facts(step: dict[str, Any]) -> list[str]:
+    """Return the id of the run, and, if the run is missing or unfinished, the reason."""
     facts = []
     if step["run_id"] is not None:
         facts.append(f"run {step['run_id']}")
     status = step["run_status"]
-    if status in _NOT_THERE:
-        facts.append(f"[red]{_NOT_THERE[status]}[/red]")
+    if status in _MISSING_RUNS:
+        facts.append(f"[red]{_MISSING_RUNS[status]}[/red]")
     elif status not in {None, "FINISHED"}:
         facts.append(f"[red]{status}[/red]")
-    if step["state"] in _UNFINISHED:
-        reason = f": {_said(step['error'])}" if step["error"] else ""
-        facts.append(f"[yellow]{_UNFINISHED[step['state']]}{reason}[/yellow]")
+    if step["state"] in _UNFINISHED_STAGES:
+        reason = f": {_escaped(step['error'])}" if step["error"] else ""
+        facts.append(f"[yellow]{_UNFINISHED_STAGES[step['state']]}{reason}[/yellow]")
     return facts
 
 
-def _asked_file(reference: dict[str, Any]) -> str:
+def _requested_file(reference: dict[str, Any]) -> str:
     also = f", also in {', '.join(reference['also_in'])}" if reference["also_in"] else ""
-    return f"{_said(reference['artifact'])}  [dim]sha256 {_short(reference['sha256'])}{also}[/dim]{_HERE}"
+    return f"{_escaped(reference['artifact'])}  [dim]sha256 {_short(reference['sha256'])}{also}[/dim]{_MARK}"
 
 
 def _line(name: str, facts: list[str], *, mark: bool) -> str:
-    return f"[bold]{_said(name)}[/bold]  [dim]{', '.join(facts)}[/dim]{_HERE if mark else ''}"
+    return f"[bold]{_escaped(name)}[/bold]  [dim]{', '.join(facts)}[/dim]{_MARK if mark else ''}"
 
 
-def _said(text: str) -> str:
+def _escaped(text: str) -> str:
     return escape(printable(text))
 
 
@@ -167,5 +167,5 @@ def _short(digest: str) -> str:
 
 
 def _moment(moment: Any) -> str:
-    """In UTC to the second, whether PostgreSQL gave it or a tag of MLflow's."""
+    """Return a time in UTC, to the second. The time comes from PostgreSQL or from a tag in MLflow."""
     return str(moment)[:19].replace("T", " ")

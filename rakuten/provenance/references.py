@@ -1,4 +1,7 @@
-"""What people call things: week_7, train_week_7, rakuten_classifier@champion, a run id, a productid, a file. What is meant?"""
+"""Find the batch, dataset, model, product or file that a name means.
+
+Examples of names: week_7, train_week_7, rakuten_classifier@champion, a run id, a productid, the path of a file.
+"""
 
 import json
 import re
@@ -49,21 +52,21 @@ class ReferenceKind(StrEnum):
 
 @dataclass(frozen=True)
 class Reference:
-    """What a text means. A batch, dataset, model or file belongs to one batch; a product belongs to any number.
+    """The thing that a name means. A dataset, model or file belongs to one batch; a product belongs to any number of batches.
 
     Attributes:
-        text: as it was given.
-        kind: of the thing that was named.
-        batch_id: None for a product, and for a run of a batch that this database does not know.
-        batch_name: the same.
-        dataset_run_id: None as long as there is no dataset.
-        model_run_id: None as long as there is no model.
-        model_version: of rakuten_classifier; None as long as it is not registered.
-        productid: of a product.
-        run_id: of the run that was named, or that logged the file; the batch may have another one on record by now.
-        artifact: where that run has the file.
-        sha256: of the file.
-        also_in: further runs that logged a file of these bytes.
+        text: the name, as the user typed it.
+        kind: the kind of the thing.
+        batch_id: id of its batch. None for a product, and for a run of a batch that this database does not know.
+        batch_name: name of its batch. None in the same cases as `batch_id`.
+        dataset_run_id: run of the batch's dataset. None until the dataset is built.
+        model_run_id: run of the batch's model. None until the model is trained.
+        model_version: version of the model in the registry. None until the model is registered.
+        productid: productid of a product. None for every other kind.
+        run_id: the run that was named, or that logged the file. PostgreSQL may have recorded another run of the batch since.
+        artifact: path of the file among the artifacts of that run.
+        sha256: SHA-256 of the file.
+        also_in: ids of the other runs that logged a file with the same bytes.
     """
 
     text: str
@@ -81,18 +84,18 @@ class Reference:
 
 
 def resolve(text: str, connection: Connection, tracking: Tracking) -> Reference:
-    """What `text` means.
+    """Return the thing that `text` means.
 
-    A bare number is a week if that week is loaded, and otherwise a product; `product:7` is always a product. Names are tried
-    before files: `./week_7` is a file.
+    A bare number is a week if that week is loaded, and a productid otherwise. `product:7` is always a product. Other names
+    have priority over files: `week_7` is a batch, and `./week_7` is a file.
 
     Args:
-        text: as a person types it.
-        connection: of a role that may read the products' history.
-        tracking: asked only for what PostgreSQL cannot tell: models, runs, files.
+        text: a name, as a person types it.
+        connection: connection with a role that may read the history of the products.
+        tracking: MLflow. It is queried only for models, runs and files, which PostgreSQL does not know.
 
     Raises:
-        BadInputError: nothing is known by that name.
+        BadInputError: nothing has this name.
     """
     if found := _PRODUCT.fullmatch(text):
         return _product(text, int(found[1]), connection)
@@ -102,9 +105,9 @@ def resolve(text: str, connection: Connection, tracking: Tracking) -> Reference:
         kind = {"train_": ReferenceKind.DATASET, "model_": ReferenceKind.MODEL}.get(
             found[1], ReferenceKind.BATCH
         )
-        return _of_batch(Reference(text, kind), find_batch(connection, text))
+        return _with_batch(Reference(text, kind), find_batch(connection, text))
     if (run := _named_run(text, tracking)) is not None:
-        return _of_run(text, run, connection, tracking)
+        return _reference_to_run(text, run, connection, tracking)
     return _file(text, connection, tracking)
 
 
@@ -119,7 +122,7 @@ def _product(text: str, productid: int, connection: Connection) -> Reference:
 
 def _number(text: str, connection: Connection) -> Reference:
     try:
-        return _of_batch(Reference(text, ReferenceKind.BATCH), find_batch(connection, text))
+        return _with_batch(Reference(text, ReferenceKind.BATCH), find_batch(connection, text))
     except BadInputError as no_week:
         try:
             return _product(text, int(text), connection)
@@ -130,8 +133,8 @@ def _number(text: str, connection: Connection) -> Reference:
             ) from None
 
 
-def _of_batch(reference: Reference, batch: Batch) -> Reference:
-    """The reference with what PostgreSQL has recorded of the batch."""
+def _with_batch(reference: Reference, batch: Batch) -> Reference:
+    """Return the reference with the batch, and with the runs that PostgreSQL has recorded for the batch."""
     dataset, model = batch.result_of("snapshot"), batch.result_of("training")
     return replace(
         reference,
@@ -143,8 +146,8 @@ def _of_batch(reference: Reference, batch: Batch) -> Reference:
     )
 
 
-def _of_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> Reference:
-    """A run as MLflow has it, with the rest of its batch as PostgreSQL has it."""
+def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> Reference:
+    """Return a reference to a run in MLflow. The other run of its batch comes from PostgreSQL."""
     tags, run_id = run.data.tags, run.info.run_id
     batch = _batch_of(run, connection)
     if batch is None and Tag.BATCH_ID not in tags:
@@ -154,7 +157,7 @@ def _of_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> 
         )
     reference = Reference(text, ReferenceKind.DATASET, run_id=run_id)
     if batch is not None:
-        reference = _of_batch(reference, batch)
+        reference = _with_batch(reference, batch)
     if Tag.DATASET_RUN_ID not in tags and run_id != reference.model_run_id:
         return replace(reference, dataset_run_id=run_id)
     return replace(
@@ -167,9 +170,10 @@ def _of_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> 
 
 
 def _batch_of(run: Run, connection: Connection) -> Batch | None:
-    """The batch of a run: the one that has it on record, or else the one that its tags name.
+    """Return the batch that has recorded the run, or else the batch that the run's tags name.
 
-    The moment belongs to the name: ids begin at 1 in another database too. Tags can be removed, and changed to anything.
+    The tags must name both the id and the completion time of the batch, because ids begin at 1 in every database. Tags can be
+    removed, or changed to any text.
     """
     completed_at = None
     with suppress(KeyError, ValueError):
@@ -182,20 +186,20 @@ def _batch_of(run: Run, connection: Connection) -> Batch | None:
 
 
 def _named_run(text: str, tracking: Tracking) -> Run | None:
-    """Return the run that a run id or a model's URI names; None where the text is neither."""
-    question = _question(text, tracking.client)
-    if question is None:
+    """Return the run that a run id or a model's URI names, or None if the text is neither."""
+    request = _run_request(text, tracking.client)
+    if request is None:
         return None
-    if (run := if_known(question)) is None:
+    if (run := if_known(request)) is None:
         raise BadInputError(
-            f"MLflow knows no {text}",
-            remedy="rakuten status --json has the runs; is MLFLOW_TRACKING_URI the listeners'?",
+            f"MLflow does not know {text}",
+            remedy="rakuten status --json lists the runs; MLFLOW_TRACKING_URI must be that of the listeners",
         )
     return run
 
 
-def _question(text: str, client: MlflowClient) -> Callable[[], Run] | None:
-    """Return the call that asks MLflow for the run of a text; None where the text names no run."""
+def _run_request(text: str, client: MlflowClient) -> Callable[[], Run] | None:
+    """Return the function that reads the named run from MLflow, or None if the text names no run."""
     if found := _LOGGED_MODEL.fullmatch(text):
         model_id = found[1]
         return lambda: client.get_run(str(client.get_logged_model(model_id).source_run_id))
@@ -218,11 +222,11 @@ def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
     if not found:
         raise BadInputError(
             f"no run has logged {path.name} with these bytes (SHA-256 {sha256})",
-            remedy="was it changed since, or is MLFLOW_TRACKING_URI another than the listeners'?",
+            remedy="give an unchanged copy of a logged file; MLFLOW_TRACKING_URI must be that of the listeners",
         )
     run, artifact = found[-1]
     return replace(
-        _of_run(text, run, connection, tracking),
+        _reference_to_run(text, run, connection, tracking),
         kind=ReferenceKind.FILE,
         artifact=artifact,
         sha256=sha256,
@@ -231,7 +235,7 @@ def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
 
 
 def _runs_that_logged(sha256: str, tracking: Tracking) -> Iterator[tuple[Run, str]]:
-    """Each finished run that has a file of these bytes, and where: by its manifest, or, where it has none, by its files."""
+    """Yield each finished run whose manifest lists a file with this SHA-256, and the path of that file."""
     runs = (
         run for kind in (MODEL_EXPERIMENT, DATASET_EXPERIMENT) for run in tracking.runs(kind, Tag.BATCH_ID)
     )
@@ -242,7 +246,7 @@ def _runs_that_logged(sha256: str, tracking: Tracking) -> Iterator[tuple[Run, st
             try:
                 manifest = tracking.download(run, Artifact.MANIFEST, Path(scratch)).read_bytes()
             except StageError:
-                continue  # somebody has deleted it: rakuten verify reports that
+                continue  # the manifest was deleted: rakuten verify reports that
         digests = json.loads(manifest)["artifacts"]
         artifact = next((path for path, digest in digests.items() if digest == sha256), None)
         if artifact is not None:

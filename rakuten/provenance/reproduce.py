@@ -1,6 +1,6 @@
-"""Build a dataset and its model once more, from the audit trail alone, and compare: bytes, metrics, parameters.
+"""Rebuild a dataset and its model from the audit trail alone, and compare bytes, metrics and parameters with the first run.
 
-Nothing is published and nothing is read but what a stranger to the first run has: the history in PostgreSQL, the recorded seed,
+Nothing is published. The rebuild uses no output of the first run. It reads only the history in PostgreSQL, the recorded seed
 and the holdout set, which depends on the source files alone.
 """
 
@@ -29,14 +29,14 @@ from shared.errors import StageError
 from shared.hashing import sha256_of
 from shared.mlflow_names import HOLDOUT_SET, Artifact, Tag, dataset_name, parquet_name
 
-_CHANGED: Final = "data: changed in MLflow; rakuten verify says what was"
+_CHANGED: Final = "data: changed in MLflow; rakuten verify lists the changes"
 _APPLICATION: Final = "rakuten reproduce"
 _DIFFERENCES_SHOWN: Final = 8
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One step: whether it came out the same, what was compared, and, where it did not, the likely cause."""
+    """The result of one step: whether the rebuilt part is the same, what was compared, and the likely cause of a difference."""
 
     step: str
     same: bool
@@ -45,7 +45,7 @@ class Verdict:
 
 
 class Reproduction:
-    """One batch, to be built again in `directory`."""
+    """The rebuild of one batch's dataset and model in `directory`."""
 
     def __init__(
         self,
@@ -61,11 +61,14 @@ class Reproduction:
         self._batch_id, self._batch_name = batch
         self._directory = directory
         self._sealed = True
-        # whether `dataset` has built what nothing says is another one
+        # True once the rebuilt digest equals the recorded one, or none was recorded
         self.is_rebuilt = False
 
     def dataset(self, run: Run) -> Iterator[Verdict]:
-        """Check the trail up to the batch, then build its dataset and compare it with the recorded run's, byte for byte."""
+        """Check the audit trail up to the batch, then rebuild its dataset and compare it with the recorded one, byte for byte.
+
+        Yield a verdict after each step.
+        """
         yield self._seals()
         path = self._rebuilt
         try:
@@ -76,28 +79,31 @@ class Reproduction:
             return
         then, now = run.data.tags.get(Tag.DATASET_SHA256), sha256_of(path)
         self.is_rebuilt = then in {None, now}
-        yield self._as_tagged("dataset", run, Tag.DATASET_SHA256, now, f"{path.stat().st_size:,} bytes")
-        yield self._logged(run, then or now)
+        yield self._check_tag("dataset", run, Tag.DATASET_SHA256, now, f"{path.stat().st_size:,} bytes")
+        yield self._logged_file(run, then or now)
 
     def model(self, dataset: Run, run: Run) -> Iterator[Verdict]:
-        """Train from the rebuilt dataset and compare every metric and every parameter with the recorded run's."""
+        """Train a model from the rebuilt dataset, and compare every metric and parameter with those of the recorded run."""
         seed = self._seed(run)
         data = read_training_data(self._rebuilt)
         classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
         try:
             holdout = read_frame(self._holdout(dataset, run))
         except StageError as error:
-            yield _unread("metrics", error)
+            yield _unreadable("metrics", error)
         else:
             truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
             metrics = evaluate(truth, classifier.predict(holdout), seed=seed)
             what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
             yield self._compared("metrics", run, dict(run.data.metrics), metrics, what)
         now = model.parameters_sha256(classifier)
-        yield self._as_tagged("parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients")
+        yield self._check_tag("parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients")
 
     def _seals(self) -> Verdict:
-        """Of the batch and of all before it: its rows came with any of them."""
+        """Check the seals of this batch and of all batches before it, because its rows can come from any of them.
+
+        A seal is a digest chained to the batch before.
+        """
         with connect(self._conninfo, _APPLICATION, autocommit=True) as connection:
             checks = verify_batches(connection)
         names = [check.batch_name for check in checks]
@@ -108,13 +114,13 @@ class Reproduction:
             return Verdict("audit trail", True, f"{len(checks)} seals up to {self._batch_name}")
         return Verdict("audit trail", False, f"{broken.batch_name}: {broken.problem}", "data")
 
-    def _logged(self, run: Run, expected: str) -> Verdict:
-        """The dataset's file in MLflow. No library or setting explains a difference here."""
+    def _logged_file(self, run: Run, expected: str) -> Verdict:
+        """Compare the dataset's file in MLflow with its digest. No library or setting can explain a difference here."""
         step, name = "file in MLflow", self._rebuilt.name
         try:
             found = sha256_of(self._tracking.download(run, name, self._scratch("logged")))
         except StageError as error:
-            return _unread(step, error)
+            return _unreadable(step, error)
         if found != expected:
             return Verdict(step, False, f"SHA-256 was {expected}, is {found}", _CHANGED)
         return Verdict(step, True, name)
@@ -122,18 +128,18 @@ class Reproduction:
     def _holdout(self, dataset: Run, run: Run) -> Path:
         source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
         if source is None:
-            raise StageError(f"neither run has a tag {Tag.SOURCE_SHA256} to find its holdout by")
+            raise StageError(f"the holdout cannot be found: neither run has the tag {Tag.SOURCE_SHA256}")
         held_out = find_dataset(self._tracking, HOLDOUT_SET, **{Tag.SOURCE_SHA256: source})
         return fetch(self._tracking, held_out, self._scratch("holdout"))
 
     def _seed(self, run: Run) -> int:
-        """As the run says, or, where somebody has made it say nothing, as the settings say."""
+        """Return the seed in the run's params, or the seed in the settings if somebody has removed or damaged that param."""
         with suppress(KeyError, ValueError):
             return int(run.data.params["random_seed"])
         return self._settings.random_seed
 
-    def _as_tagged(self, step: str, run: Run, tag: str, now: str, what: str) -> Verdict:
-        """A digest beside the one that the run is tagged with."""
+    def _check_tag(self, step: str, run: Run, tag: str, now: str, what: str) -> Verdict:
+        """Compare a digest with the digest in the run's tag."""
         if (then := run.data.tags.get(tag)) is None:
             return Verdict(step, False, f"its run has no tag {tag} to compare with", _CHANGED)
         return self._compared(step, run, {"SHA-256": then}, {"SHA-256": now}, what)
@@ -146,21 +152,21 @@ class Reproduction:
         return Verdict(step, False, f"{len(differing)} differ: {shown}", self._cause(run))
 
     def _cause(self, run: Run) -> str:
-        """The most likely one, by what is known to differ from the first time."""
+        """Return the most likely cause of a difference: what is known to have changed since the run."""
         if not self._sealed:
             return "data: the audit trail was changed"
         try:
             path = self._tracking.download(run, Artifact.ENVIRONMENT, self._scratch("environment"))
             then = json.loads(path.read_text(encoding="utf-8"))
         except (StageError, ValueError):
-            return "unknown: the run does not say in which environment it was made"
-        said, recorded = run.data.params.get("random_seed"), then.get("settings", {}).get("random_seed")
-        if recorded is not None and said != str(recorded):
-            return f"data: the run's param random_seed is {said}, its {Artifact.ENVIRONMENT} says {recorded}"
+            return "unknown: the run has no readable record of its environment"
+        param, recorded = run.data.params.get("random_seed"), then.get("settings", {}).get("random_seed")
+        if recorded is not None and param != str(recorded):
+            return f"data: the run's param random_seed is {param}, its {Artifact.ENVIRONMENT} says {recorded}"
         now = json.loads(json.dumps(environment(self._settings)))
         changed = differences(then, now)
         if not changed:
-            return "none that is recorded: the same code, libraries, seed and platform"
+            return "unknown: code, libraries, seed and platform are the same as recorded"
         more = len(changed) - _DIFFERENCES_SHOWN
         return "; ".join(changed[:_DIFFERENCES_SHOWN] + ([f"and {more} more"] if more > 0 else []))
 
@@ -174,8 +180,8 @@ class Reproduction:
         return directory
 
 
-def _unread(step: str, error: StageError) -> Verdict:
-    """Something in MLflow is not what it was; raises the error if it is just that MLflow is away."""
+def _unreadable(step: str, error: StageError) -> Verdict:
+    """Return the verdict for a file that MLflow cannot deliver. Raise the error again if MLflow is unavailable."""
     if outage_of(error) is not None:
         raise error
     return Verdict(step, False, error.message, _CHANGED)
@@ -188,14 +194,14 @@ def reproduce(
     batch: tuple[int, str],
     runs: tuple[Run, Run | None],
 ) -> Iterator[Verdict]:
-    """Rebuild a batch's dataset and, if it has one, its model, in a scratch place; a verdict for each step as it is done.
+    """Rebuild a batch's dataset and its model, if it has one, in a temporary directory. Yield a verdict after each step.
 
     Args:
-        conninfo: of a role that may read the history.
+        conninfo: connection string of a role that may read the history.
         tracking: MLflow, which is only read.
-        settings: the settings now, for naming what has changed.
-        batch: its id and name.
-        runs: the dataset's and the model's, as recorded.
+        settings: present settings. Their differences from the recorded ones are reported as a likely cause.
+        batch: id and name of the batch.
+        runs: recorded run of the dataset, and recorded run of the model or None.
     """
     dataset, trained = runs
     with TemporaryDirectory(prefix="rakuten-") as scratch:
@@ -204,4 +210,4 @@ def reproduce(
         if trained is not None and reproduction.is_rebuilt:
             yield from reproduction.model(dataset, trained)
         elif trained is not None:
-            yield Verdict("model", False, "not trained: its dataset came out different", "its dataset")
+            yield Verdict("model", False, "not trained: the rebuilt dataset differs", "its dataset")

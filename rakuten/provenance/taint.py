@@ -1,7 +1,7 @@
-"""Which datasets and models ever contained a product: to be known when it has to be erased, or was wrong.
+"""Find the datasets and models that ever contained a product, for example because the product must be erased or was wrong.
 
-Named are the runs that count, those that PostgreSQL has on record. A run that another attempt superseded is kept by MLflow all
-the same; its tag `batch_id` says of which batch it was.
+The result names the runs that PostgreSQL has recorded. MLflow also keeps runs that another attempt superseded. The tag
+`batch_id` of such a run names its batch.
 """
 
 from collections import defaultdict
@@ -20,9 +20,10 @@ from shared.errors import BadInputError
 
 @dataclass(frozen=True)
 class TaintedBatch:
-    """A completed batch, and what came of it.
+    """A completed batch, with its dataset and model.
 
-    `in_dataset`: the product was trained on, with a label, as of this batch; `productids`: under which productid.
+    `in_dataset` is True if the batch's dataset contains the product, with a label and for training. `productids` are the
+    productids under which the dataset contains it.
     """
 
     batch_id: int
@@ -39,11 +40,12 @@ class Taint:
     """Everything that contained a product.
 
     Attributes:
-        productid: of the product.
-        held_out: whether it ever was of split 'holdout', which no dataset holds from then on.
-        in_holdout_df: whether it comes so from the source file: then every model was evaluated on it, also before its week.
-        in_test_df: whether it is one of the challenge's test products, which are never loaded.
-        history: everything that happened to it and its label (db/sql/queries/history_of_product.sql), oldest first.
+        productid: productid of the product.
+        held_out: True if the product was ever in the split 'holdout'. From then on no dataset contains it.
+        in_holdout_df: True if the source file already puts the product into the holdout. Then every model was evaluated on
+            the product, even before its week was loaded.
+        in_test_df: True if it is one of the challenge's test products, which are never loaded.
+        history: every change of the product and its label (db/sql/queries/provenance/history_of_product.sql), oldest first.
         batches: every completed batch, oldest first.
     """
 
@@ -56,16 +58,17 @@ class Taint:
 
 
 def taint(connection: Connection, settings: Settings, productid: int) -> Taint:
-    """Look a product up in the whole history, also one that was deleted or got another productid.
+    """Look up a product in the whole history, even if it was deleted or its productid was changed.
 
     Args:
-        connection: of a role that may read the history.
-        settings: where the source files are, which tell of a product that is not loaded whether a fixed set holds it.
-        productid: of the product.
+        connection: connection with a role that may read the history.
+        settings: settings with the folder of the source files. If the product was never loaded, these files say whether the
+            holdout or test set contains it.
+        productid: productid of the product.
 
     Raises:
-        BadInputError: it never existed.
-        BadSourceError: it is not loaded, and the source files cannot be read.
+        BadInputError: the product never existed.
+        BadSourceError: the product is not loaded, and the source files cannot be read.
     """
     parameters = {"productid": productid}
     known = rows(connection, query("provenance/holdout_of_product"), parameters)
@@ -94,13 +97,17 @@ def taint(connection: Connection, settings: Settings, productid: int) -> Taint:
 
 
 def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> tuple[bool, bool]:
-    """Whether holdout_df and test_df hold a product that was never loaded; raises BadInputError where neither does."""
+    """Tell whether holdout_df and whether test_df contains a product that was never loaded.
+
+    Raises:
+        BadInputError: neither contains the product, or the source files are not those of the first load.
+    """
     unknown = f"no product {productid} was ever loaded"
     recorded = recorded_source(connection)
     if recorded is None or recorded["files"] != fingerprints(settings.data_path):
         raise BadInputError(
-            f"{unknown}; whether a fixed set holds it is not known",
-            remedy="set DATA_PATH to the source files of the first load: they say which products the fixed sets hold",
+            f"{unknown}; it is unknown whether holdout_df or test_df contains it",
+            remedy="set DATA_PATH to the source files of the first load, which define holdout_df and test_df",
         )
     training = read_training_set(settings.data_path, recorded["random_seed"], recorded["holdout_percentage"])
     in_order = training.table["productid"].to_numpy()[training.order]
@@ -109,7 +116,7 @@ def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> t
     in_test = productid in set(read_test_set(settings.data_path)["productid"].to_pylist())
     if not in_holdout and not in_test:
         raise BadInputError(
-            f"{unknown}, and no fixed set holds it",
-            remedy="a later week brings it" if ranks else "productids are those of X_train.csv",
+            f"{unknown}, and neither holdout_df nor test_df contains it",
+            remedy="a later week will load it" if ranks else "productids are those of X_train.csv",
         )
     return in_holdout, in_test

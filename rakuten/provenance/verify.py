@@ -1,7 +1,8 @@
-"""Is everything still what it was? The seals of the batches, the runs in MLflow, their files, the models' descent, the champions.
+"""Check that nothing was changed: the batches, their runs in MLflow, the files and inputs of the runs, and the champions.
 
-PostgreSQL and MLflow each keep digests of what the other holds: a batch's seal is a tag of its runs, and a run's record and
-manifest are kept with the batch. So neither can be changed alone, and what does not match is named.
+Each batch has a seal: a digest chained to the batch before. PostgreSQL and MLflow each keep digests of the other's content.
+The runs of a batch have its seal as a tag, and the batch keeps the digests of each run's record and manifest. So a change in
+only one of the two is detected and reported.
 """
 
 import json
@@ -34,14 +35,15 @@ from shared.mlflow_names import (
     parquet_name,
 )
 
-_UNREADABLE: Final = "it cannot be read"
+_UNREADABLE: Final = "the file cannot be read"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `problem` is None where it is as it was; `certain` is False where nothing could tell.
+    """The result of one check.
 
-    `batch_name` is empty where it belongs to no batch alone.
+    `problem` is None if nothing was changed. `certain` is False if the check could not decide whether something was changed.
+    `batch_name` is empty if the subject does not belong to a single batch.
     """
 
     batch_name: str
@@ -51,15 +53,15 @@ class Check:
 
 
 def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapshots: Path) -> Iterator[Check]:
-    """Look at everything, oldest batch first.
+    """Check every batch, run, file, model and champion, and yield each result, oldest batch first.
 
     Args:
-        connection: of a role that may read the history.
+        connection: connection with a role that may read the history.
         tracking: MLflow, which is only read.
-        snapshots: the folder of the copies of the datasets, which may be missing.
+        snapshots: folder with local copies of the datasets. It may be missing.
 
     Raises:
-        OutageError: MLflow or the disk is away; that is no finding.
+        OutageError: MLflow or the disk is unavailable. An outage does not mean that something was changed.
     """
     yield from verify_batches(connection)
     stages = rows(connection, query("provenance/recorded_results"))
@@ -71,13 +73,13 @@ def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapsho
 
 
 def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
-    """A check of each completed batch's seal, in the order of the chain."""
+    """Return one check for each completed batch's seal, in the order of the hash chain."""
     rows = connection.execute("select batch_name, problem from verify_seals()").fetchall()
     return [Check(name, "seal", problem) for name, problem in rows]
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
-    """The run of one finished stage: its record, its batch, its files, and what it was made from."""
+    """Check the run of one finished stage: its record, its batch, its files and its inputs."""
     result, name = recorded["result"], recorded["batch_name"]
     subject = f"{recorded['stage']} run {result['run_id']}"
     run = tracking.valid_run(result["run_id"])
@@ -89,7 +91,7 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
     yield Check(name, f"{subject}, batch", _differs("the seal of its batch", seal, recorded["seal"]))
     yield from _verify_files(tracking, run, result, name, subject)
     if recorded["stage"] == "training":
-        yield from _verify_descent(tracking, run, recorded, name, subject)
+        yield from _verify_inputs(tracking, run, recorded, name, subject)
     else:
         copy = snapshots / parquet_name(str(run.info.run_name))
         if copy.exists():
@@ -98,12 +100,12 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
 
 
 def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
-    """The test and holdout sets: each once, and recorded alike by every batch."""
+    """Check the test and holdout sets once each, and check that every batch has recorded the same runs for them."""
     first: dict[str, dict[str, Any]] = {}
     for recorded in stages:
         for name, record in recorded["result"].get("fixed_sets", {}).items():
             if record != first.setdefault(name, record):
-                problem = f"it records {name} as run {record['run_id']}, and batches before as run {first[name]['run_id']}"
+                problem = f"it records {name} as run {record['run_id']}, but earlier batches as run {first[name]['run_id']}"
                 yield Check(recorded["batch_name"], f"record of {name}", problem)
     for name, record in first.items():
         subject = f"{name} run {record['run_id']}"
@@ -116,22 +118,25 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
 
 
 def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tracking) -> Iterator[Check]:
-    """Finished runs of batches that PostgreSQL does not know: were its last batches taken away?
+    """Report finished runs of batches that PostgreSQL does not know: somebody may have deleted its last batches.
 
-    Runs that are older than its first batch are no sign of it: MLflow may have been kept when the database was made anew.
+    A run that is older than the first batch proves nothing. MLflow may have been kept when the database was created again.
     """
     sealed = connection.execute(query("provenance/sealed_batches")).fetchall()
-    seals, began = {seal for seal, _ in sealed}, min((utc_text(moment) for _, moment in sealed), default="")
+    seals, first = {seal for seal, _ in sealed}, min((utc_text(moment) for _, moment in sealed), default="")
     for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
         for run in tracking.runs(experiment, Tag.BATCH_SEAL):
             if run.info.status == "FINISHED" and run.data.tags[Tag.BATCH_SEAL] not in seals:
                 name, moment = str(run.info.run_name), run.data.tags.get(Tag.BATCH_COMPLETED_AT, "")
                 problem = "PostgreSQL has no completed batch with its seal"
-                yield Check(name, f"run {run.info.run_id}", problem, certain=bool(began) and moment >= began)
+                yield Check(name, f"run {run.info.run_id}", problem, certain=bool(first) and moment >= first)
 
 
 def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
-    """The history of the alias: each move holds the digest of the one before, and PostgreSQL knows who was promoted."""
+    """Check the history of the alias `champion`.
+
+    Each move must hold the digest of the move before. Each promotion that PostgreSQL has recorded must be in the history.
+    """
     subject = f"champions of {REGISTERED_MODEL}"
     try:
         moves = champion_history(tracking)
@@ -144,12 +149,12 @@ def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Itera
             "", f"{subject}, move {move.number}", _differs("the move before", move.before_sha256, before)
         )
         before = move.sha256()
-    entered = {move.to_version for move in moves}
+    versions = {move.to_version for move in moves}
     for recorded in stages:
         result = recorded["result"]
         if result.get("champion"):
-            missing = result["model_version"] not in entered
-            problem = f"the promotion of version {result['model_version']} is gone" if missing else None
+            missing = result["model_version"] not in versions
+            problem = f"the promotion of version {result['model_version']} is missing" if missing else None
             yield Check(recorded["batch_name"], subject, problem)
 
 
@@ -161,11 +166,11 @@ def _record_problem(run: Run, record: Mapping[str, Any]) -> str | None:
 def _verify_files(
     tracking: Tracking, run: Run, record: Mapping[str, Any], batch_name: str, subject: str
 ) -> Iterator[Check]:
-    """Every file of the run against the manifest, and the manifest against PostgreSQL."""
+    """Compare every file of the run with the manifest, and the manifest with PostgreSQL."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         directory = Path(scratch)
-        # the verdict on a model comes after its run is finished, and so is in no manifest
-        promised = {
+        # the promotion decision is written after the run is finished, so no manifest lists it
+        recorded_digests = {
             name: record[key]
             for name, key in (
                 (Artifact.MANIFEST, "manifest_sha256"),
@@ -173,14 +178,14 @@ def _verify_files(
             )
             if record.get(key) is not None
         }
-        for name, sha256 in promised.items():
+        for name, sha256 in recorded_digests.items():
             yield Check(
                 batch_name, f"{subject}, {name}", _file_problem(tracking, run, name, directory, sha256)
             )
         try:
             manifest = json.loads((directory / Artifact.MANIFEST).read_text(encoding="utf-8"))["artifacts"]
         except (OSError, ValueError, KeyError):
-            return  # it is named already
+            return  # the check above has reported the manifest
         for name, sha256 in manifest.items():
             yield Check(
                 batch_name, f"{subject}, {name}", _file_problem(tracking, run, name, directory, sha256)
@@ -197,7 +202,7 @@ def _file_problem(tracking: Tracking, run: Run, name: str, directory: Path, sha2
 
 
 def _file(tracking: Tracking, run: Run, path: str, directory: Path) -> Path:
-    """One file of a run; those of its model lie where the model does."""
+    """Download one file of a run, and return its path. MLflow stores the files of a model with the model, not with the run."""
     inside = path.removeprefix(f"{Artifact.MODEL}/")
     if inside == path:
         return tracking.download(run, path, directory)
@@ -207,16 +212,16 @@ def _file(tracking: Tracking, run: Run, path: str, directory: Path) -> Path:
     return model / inside
 
 
-def _verify_descent(
+def _verify_inputs(
     tracking: Tracking, run: Run, recorded: Mapping[str, Any], batch_name: str, subject: str
 ) -> Iterator[Check]:
-    """Whether the model was trained from the dataset that is on record for its batch, and is registered as recorded.
+    """Check that the model was trained from the recorded dataset of its batch, and is registered as recorded.
 
-    The dataset's run may have been lost and made again, so its bytes count and not its run id.
+    The dataset's run may have been lost and rebuilt. So the check compares the SHA-256 of the dataset, not its run id.
     """
     dataset, tags = recorded["dataset"], run.data.tags
     if dataset is None:
-        yield Check(batch_name, f"{subject}, dataset", "its dataset is being built again", certain=False)
+        yield Check(batch_name, f"{subject}, dataset", "its dataset is being rebuilt", certain=False)
     else:
         sha256 = tags.get(Tag.DATASET_SHA256)
         problem = _differs("its dataset's SHA-256", sha256, dataset["dataset_sha256"])

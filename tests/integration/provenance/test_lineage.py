@@ -122,10 +122,10 @@ def test_a_product_whose_number_is_a_week_is_named_in_full(found, built, server)
         ("week_9", "there is no batch 'week_9'"),
         ("99", "neither a week that is loaded nor a product"),
         ("product:99", "no product 99 was ever loaded"),
-        ("models:/rakuten_classifier/9", "MLflow knows no models:/rakuten_classifier/9"),
-        ("rakuten_classifier@best", "MLflow knows no rakuten_classifier@best"),
-        ("models:/m-0123", "MLflow knows no models:/m-0123"),
-        ("0" * 31 + "f", "MLflow knows no"),
+        ("models:/rakuten_classifier/9", "MLflow does not know models:/rakuten_classifier/9"),
+        ("rakuten_classifier@best", "MLflow does not know rakuten_classifier@best"),
+        ("models:/m-0123", "MLflow does not know models:/m-0123"),
+        ("0" * 31 + "f", "MLflow does not know"),
         ("weak_7", "nothing is known by the name 'weak_7'"),
         ("unlogged.csv", "no run has logged unlogged.csv with these bytes"),
     ],
@@ -182,7 +182,7 @@ def test_a_stage_that_is_not_done_is_shown_as_such(asked):
     document, tree = asked("week_3")
     dataset = document["batches"][-1]["dataset"]
     assert (dataset["state"], dataset["run_id"], dataset["run_status"]) == ("waiting", None, None)
-    assert "train_week_3  not there yet" in tree
+    assert "train_week_3  not built yet" in tree
 
 
 def test_a_stage_that_was_given_up_says_why(asked):
@@ -194,7 +194,7 @@ def test_runs_that_were_deleted_or_superseded_are_shown_as_such(asked):
     dataset = document["batches"][-1]["dataset"]
     assert (dataset["run_status"], dataset["model"]["run_status"]) == ("DELETED", "SUPERSEDED")
     assert "deleted in MLflow" in tree
-    assert "superseded: another run counts" in tree
+    assert "superseded: another run is the recorded one" in tree
 
 
 def test_a_run_that_is_gone_for_good_is_shown_as_such(asked):

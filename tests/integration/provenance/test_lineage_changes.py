@@ -66,7 +66,7 @@ def test_a_correction_is_a_batch_with_a_file_and_a_reason(database, settings, lo
     )
     assert [entry["name"] for entry in correction["files"]] == ["titles.csv"]
     assert document["later"] == ["week_2"]
-    for words in ("1 correction “it was wrong”", "titles.csv", "train_correction_1  not there yet"):
+    for words in ("1 correction “it was wrong”", "titles.csv", "train_correction_1  not built yet"):
         assert words in tree
 
 

@@ -78,7 +78,9 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     copies = sum(other == row for other in rows(2))
     assert printed.exit_code == 0, printed.exception
     assert f"train_week_2 holds product {row['productid']} in {copies} cop" in printed.output
-    assert f"verified: the proof leads to the dataset_digest of run {datasets[1]}, {digest}\n" in printed.output
+    assert (
+        f"verified: the proof leads to the dataset_digest of run {datasets[1]}, {digest}\n" in printed.output
+    )
 
     path = tmp_path / "proof.json"
     path.write_text(rakuten("prove", "--product", row["productid"], "--dataset", "2", "--json").output)

@@ -302,7 +302,7 @@ def test_a_product_that_is_not_loaded_is_looked_up_in_the_fixed_sets(
     assert "test products (test_df)" in output
 
     waiting = set(training_set.table["productid"].to_pylist()) - loaded - held_out
-    assert "a later week brings it" in str(rakuten("taint", next(iter(waiting))).exception)
+    assert "a later week will load it" in str(rakuten("taint", next(iter(waiting))).exception)
     monkeypatch.setenv("DATA_PATH", str(tmp_path))
     assert "set DATA_PATH" in str(rakuten("taint", later).exception)
 
