@@ -1,4 +1,4 @@
-# Every target does its own set-up: a fresh machine needs python3 (>= 3.11), make and pip.
+# Each target installs what it needs. A fresh machine needs only python3 (3.11 to 3.13), make and pip.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -32,39 +32,39 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	$(INSTALL) --editable '.[$(DEMO_EXTRAS),airflow]' --group dev
 	@touch $@ $(VENV)/.demo
 
-env: ## Fill .env with fresh secrets, for docker compose; of what is there only GIT_COMMIT is changed
+env: ## Add missing secrets to .env, for docker compose; of the existing values only GIT_COMMIT changes
 	@$(PYTHON) -m rakuten.env_file
 	@mkdir -p data/raw
 
-demo: $(VENV)/.demo ## Three weeks of data to models, on an embedded PostgreSQL (DATA=dir WEEKS=n ROWS=n)
+demo: $(VENV)/.demo ## Load three weeks into an embedded PostgreSQL, and build datasets and models (DATA=dir WEEKS=n ROWS=n)
 	$(BIN)/rakuten demo $(if $(DATA),--data "$(DATA)") $(if $(WEEKS),--weeks $(WEEKS)) $(if $(ROWS),--rows $(ROWS))
 
-test: $(VENV)/.dev ## All tests, on an embedded PostgreSQL (TESTS=tests/unit for a part)
+test: $(VENV)/.dev ## Run all tests on an embedded PostgreSQL (TESTS=tests/unit for a part of them)
 	$(BIN)/pytest $(TESTS)
 
-test-compose: $(VENV)/.dev ## The whole system in containers, end to end; needs Docker, builds the images
+test-compose: $(VENV)/.dev ## Build the images and test the whole system in containers; needs Docker
 	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose.py
 
-chaos: $(VENV)/.dev ## Break everything on purpose, more than 200 times, with a live scoreboard; about an hour
+chaos: $(VENV)/.dev ## Inject more than 200 faults into the running pipeline, with a live scoreboard; about an hour
 	$(BIN)/python tests/chaos/run.py
 
-fuzz: $(VENV)/.dev ## More than 100,000 random inputs for the CSV reader, the load and the payloads; about 20 minutes
+fuzz: $(VENV)/.dev ## Test the CSV reader, the load and the payloads with more than 100,000 random inputs; about 20 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz
 
-check: $(VENV)/.dev ## Format, lint (Python and SQL), types, import contracts, containers
+check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contracts and container files
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/mypy dags/weekly_ml_pipeline_dag.py
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint db/migrations db/sql
-	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint */Dockerfile && echo 'hadolint: no complaints'; \
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint */Dockerfile && echo 'hadolint: no problems'; \
 	else echo 'hadolint: skipped, it has no wheel for this platform'; fi
 	@if docker compose version >/dev/null 2>&1; then mkdir -p build && $(BIN)/python -m rakuten.env_file build/compose.env && \
 	docker compose --env-file build/compose.env config --quiet && echo 'docker-compose.yml: valid'; \
-	else echo 'docker-compose.yml: skipped, docker compose is not here'; fi
+	else echo 'docker-compose.yml: skipped, docker compose is not installed'; fi
 
-format: $(VENV)/.dev ## Format and fix what can be fixed
+format: $(VENV)/.dev ## Format the code, and fix what the linters can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 	$(BIN)/sqlfluff fix --quiet db/migrations db/sql
@@ -73,10 +73,10 @@ $(VENV)/.rivals: $(VENV)/.dev
 	$(INSTALL) --group rivals
 	@touch $@
 
-bench: $(VENV)/.rivals ## Benchmarks: ours beside the usual way, as ratios
+bench: $(VENV)/.rivals ## Compare the speed of this pipeline with the usual way, as ratios
 	$(BIN)/python tests/benchmarks/run.py
 
-growth: $(VENV)/.dev ## Cost against rows, from a tenth to ten times the challenge, as a table and a figure in build/
+growth: $(VENV)/.dev ## Measure the cost for a tenth to ten times the challenge's rows; table and figure in build/
 	@mkdir -p build
 	$(BIN)/python tests/benchmarks/growth.py --json build/growth.json --chart build/growth.png
 
@@ -84,12 +84,12 @@ $(VENV)/.audit: pyproject.toml constraints.txt | $(BIN)/uv
 	$(INSTALL) --group audit
 	@touch $@
 
-audit: $(VENV)/.audit ## Known vulnerabilities of what constraints.txt pins; needs the network
+audit: $(VENV)/.audit ## List known vulnerabilities of the packages in constraints.txt; needs the network
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
-constraints: $(BIN)/uv ## Resolve constraints.txt again
+constraints: $(BIN)/uv ## Resolve all dependencies again, and write constraints.txt
 	$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --group rivals --group audit --no-emit-index-url --upgrade pyproject.toml --output-file constraints.txt
 
-clean: ## Remove what the pipeline made (data/raw is kept)
+clean: ## Remove everything that the pipeline wrote to data/ (data/raw is kept)
 	$(BIN)/rakuten db stop || true
 	rm -rf data/postgres data/mlflow data/training_snapshots data/openlineage.jsonl data/generated-* data/logs data/demo-*

@@ -1,26 +1,26 @@
 """Load the next week's training rows into PostgreSQL.
 
-Each run raises PostgreSQL by one week: to the next percentage of the training rows, or to the first one.
-Airflow does nothing else. When a batch completes, PostgreSQL notifies the listeners, and they build the dataset and the model.
+Each run loads one week: it raises PostgreSQL to the first or the next percentage of the training rows. Airflow does nothing
+else. When a batch completes, PostgreSQL notifies the listeners, and they build the dataset and the model.
 
 | what | where to look |
 |---|---|
 | rows, percentage, batch id, seconds | the log of each task, and its XCom |
-| every batch so far, and what the listeners made of it | `select * from pipeline_status`, or `rakuten status` |
+| every batch so far, with its dataset and model | `select * from pipeline_status`, or `rakuten status` |
 | why a batch failed | the task's log, or `load_error` in `pipeline_status` |
 
-**Un-pausing loads a week at once.** Airflow then runs the last scheduled moment that was missed, although `catchup` is off.
-That is intended: a run loads *the next week*, whatever its logical date, so the first run after un-pausing loads week 1, or
-whichever is next. Weeks that were missed while the DAG was paused are not made up for; trigger a run for each to hurry.
+**Un-pausing loads one week immediately.** Airflow then starts a run for the last scheduled time that was missed, although
+`catchup` is off. This is intended: each run loads *the next week* that is not loaded yet, whatever the logical date of the run.
+Airflow does not make up for other runs that it missed while the DAG was paused. To catch up faster, trigger a run per week.
 
-**A week by hand.** Trigger with `week`: the next week is loaded, a complete one is skipped, a later one is refused.
+**A week by hand.** Trigger a run with `week`: it loads the next week, skips a complete week, and rejects a later week.
 
 **At the end** (`MAX_PERCENTAGE` is loaded) every run skips.
 
-**After a failure.** Each task retries, and each can be repeated at any point: rows arrive all or none, once. Bad input (source
-files, settings, parameters) fails at once, as no retry can mend it. A batch that fails its validation fails at once, too: put
-right what the log names, then clear `load_increment` with its downstream tasks, which takes the same batch up again (or trigger
-a new run, which does the same). Clearing a run from `check_current_state` on is the same as a new run: it loads the next week.
+**After a failure.** Each task retries, and you can repeat each task at any time: it writes all its rows once, or none. Bad input
+(source files, settings, parameters) fails immediately, because a retry cannot correct it. A failed validation also fails
+immediately. Correct what the log names, then clear `load_increment` with its downstream tasks, or trigger a new run: both resume
+the same batch. Clearing a run from `check_current_state` on is the same as a new run: it loads the next week.
 """
 
 import logging
@@ -54,28 +54,28 @@ if TYPE_CHECKING:
     from db.load.writing import Connection
     from db.source.training_set import TrainingSet
 
-# ruff: noqa: G004, PLC0415  log lines read best as one sentence; a DAG file is parsed often, so tasks import what they need
+# ruff: noqa: G004, PLC0415  an f-string keeps a log line readable; Airflow parses this file often, so tasks import their modules
 
 log = logging.getLogger(__name__)
 
 _quoted = partial(quote, safe="")
 
-settings: Final = read_settings()  # once per parse; every task is parsed in a process of its own
+settings: Final = read_settings()  # once per parse; Airflow parses the file again in each task's process
 
 products = Asset(
     name="rakuten_products",
     uri=f"postgres://{_quoted(settings.postgres_host or 'localhost')}:{settings.postgres_port}"
     f"/{_quoted(settings.postgres_db)}/public/products",
-    extra={"meaning": "the training rows in PostgreSQL; one event a completed batch"},
+    extra={"meaning": "the training rows in PostgreSQL; one event per completed batch"},
 )
 
 
 @task(task_display_name="Check the current state")
 def check_current_state() -> dict[str, Any]:
-    """Reads and checks the source files, and finds the week to load.
+    """Read and check the source files, and find the week to load.
 
-    **Skips** the run when everything is loaded, or the week asked for is complete.
-    **Fails without retrying** when the source files are malformed or have changed, or when the week asked for is not the next.
+    The task **skips** the run if everything is loaded, or if the requested week is complete.
+    It **fails without a retry** if the source files are malformed or have changed, or if the requested week is not the next.
     """
     with _loader() as connection:
         training_set = _read_training_set()
@@ -94,14 +94,14 @@ def check_current_state() -> dict[str, Any]:
 
 @task(task_display_name="Load the week's rows")
 def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
-    """Claims the batch in `data_loads` and sends the week's new rows, all in one transaction.
+    """Claim the batch in `data_loads` and send the week's new rows, all in one transaction.
 
-    Repeating it is safe: rows that are there already are left alone, and a batch that is complete is **skipped**.
+    Repeating the task is safe: it does not change rows that are already loaded, and it **skips** a complete batch.
     """
     from db.load import steps
 
     with _loader() as connection, _reported(connection) as run:
-        # The plan is made again, not handed over: it vouches for the files that are read here.
+        # Make the plan again instead of passing it on: it must be checked against the files that this task reads.
         training_set = _read_training_set()
         plan = _plan(connection, training_set, batch["week"])
         result = steps.load_increment(connection, plan, training_set, on_claim=run.started)
@@ -114,18 +114,18 @@ def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_display_name="Validate what was loaded")
 def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
-    """Compares what `products` and `labels` hold with what the batch promised.
+    """Compare the rows of `products` and `labels` with the rows that the batch should have loaded.
 
-    **Fails without retrying** when they differ; the batch is then 'failed', and nobody builds a dataset from it. Put right
-    what the log names, then clear `load_increment` with its downstream tasks.
+    The task **fails without a retry** if they differ. The batch is then 'failed', and no listener builds a dataset from it.
+    Correct what the log names, then clear `load_increment` with its downstream tasks.
     """
     from db.load import steps
 
     with _step_of(batch) as connection:
         counts = steps.validate_data_load(connection, batch["batch_id"])
     log.info(
-        f"batch {batch['batch_id']} ({batch['batch_name']}) is as promised: {counts['held_rows']} of {batch['target_rows']} "
-        f"rows held, {counts['deleted_rows']} deleted on record, {counts['excess_rows']} beyond, "
+        f"batch {batch['batch_id']} ({batch['batch_name']}) is valid: {counts['held_rows']} of {batch['target_rows']} "
+        f"rows loaded, {counts['deleted_rows']} deleted as recorded, {counts['excess_rows']} from later weeks, "
         f"{counts['unlabelled_rows']} without a label; products holds {counts['total_rows']} rows ({batch['percentage']:g} %)"
     )
     return {**batch, "total_rows": counts["total_rows"]}
@@ -133,9 +133,9 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_display_name="Complete the batch", outlets=[products])
 def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
-    """Seals the batch. In the same commit PostgreSQL notifies the listeners, on the channel `batch_completed`.
+    """Seal the batch with a digest chained to the batch before. PostgreSQL notifies the listeners in the same commit.
 
-    Repeating it is safe: a complete batch stays as it is, and is announced once.
+    The channel is `batch_completed`. Repeating the task is safe: a complete batch does not change, and is announced once.
     """
     from db.load import steps
 
@@ -152,9 +152,9 @@ def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_display_name="Report the notification")
 def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
-    """Reports what was sent, who heard it and what waits. PostgreSQL has sent it already, with the batch's commit.
+    """Report the notification that PostgreSQL sent with the batch's commit, the connected listeners and the waiting batches.
 
-    A listener that is not connected is a warning, not a failure: it reads what waits for it when it starts.
+    A listener that is not connected causes a warning, not a failure: it reads the waiting batches when it starts.
     """
     from db import batches
 
@@ -176,13 +176,13 @@ def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
         if stage in listening:
             log.info(f"the {stage} listener is connected")
         else:
-            log.warning(f"no {stage} listener is connected: it takes up what waits when it starts")
+            log.warning(f"no {stage} listener is connected: it reads the waiting batches when it starts")
     return {"batch_id": batch["batch_id"], "listening": sorted(listening), "pending": pending}
 
 
 @contextmanager
 def _loader() -> Iterator["Connection"]:
-    """A connection that may load, and nothing else. The audit trail keeps the task's name."""
+    """Connect as the role that may only load. The audit trail records the name of the task."""
     from db.database import Role, open_database
 
     with open_database(settings) as database, database.connect(Role.LOADER, _application()) as connection:
@@ -191,7 +191,7 @@ def _loader() -> Iterator["Connection"]:
 
 @contextmanager
 def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator["LoadRun"]:
-    """OpenLineage events of the steps in the block: the tables say how far the batch is, so each task tells its part."""
+    """Send the OpenLineage events of the steps in the block. The tables hold the progress, so each task reports its own part."""
     from db.load.openlineage_events import emit_load_events
 
     with emit_load_events(connection, settings, batch_id) as run:
@@ -209,11 +209,11 @@ def _read_training_set() -> "TrainingSet":
 
 
 def _plan(connection: "Connection", training_set: "TrainingSet", week: int | None) -> "LoadPlan":
-    """The plan of the next week, which is to be `week` unless that is None.
+    """Return the plan of the next week. If `week` is given, it must be the next week.
 
     Raises:
-        AirflowSkipException: nothing is left to load, or that week is complete.
-        BadInputError: that week is not next.
+        AirflowSkipException: nothing is left to load, or `week` is complete.
+        BadInputError: `week` is after the next week.
     """
     from db.load import steps
 
@@ -249,15 +249,15 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
             raise AirflowSkipException(f"{batch['batch_name']} is complete and does not change") from error
         if status == "failed":
             raise AirflowFailException(
-                f"{error}\n  in Airflow: clear load_increment with its downstream tasks; it takes batch "
-                f"{batch['batch_id']} up again"
+                f"{error}\n  in Airflow: clear load_increment with its downstream tasks, which resumes batch "
+                f"{batch['batch_id']}"
             ) from error
         raise
 
 
 @dag(
     dag_id="weekly_ml_pipeline",
-    description="Raises PostgreSQL to the next percentage of the training rows; the listeners do the rest",
+    description="Loads the next week into PostgreSQL; the listeners then build the dataset and the model",
     doc_md=__doc__,
     schedule=settings.airflow_schedule,
     start_date=datetime(2026, 1, 5, tzinfo=UTC),
@@ -271,7 +271,7 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
             minimum=1,
             maximum=settings.last_week,
             title="Week",
-            description="Leave empty to load the next week. A week that is complete is skipped; only the next can be loaded.",
+            description="Leave empty to load the next week. A complete week is skipped, and a later week is rejected.",
         )
     },
     default_args={
@@ -281,13 +281,13 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
         "retry_exponential_backoff": 2,
         "max_retry_delay": timedelta(minutes=10),
         "retry_policy": ExceptionRetryPolicy(
-            [RetryRule(BadInputError, RetryAction.FAIL, reason="bad input: no retry can mend it")]
+            [RetryRule(BadInputError, RetryAction.FAIL, reason="bad input: a retry cannot correct it")]
         ),
         "execution_timeout": timedelta(hours=1),
     },
 )
 def weekly_ml_pipeline() -> None:
-    batch: Any = check_current_state()  # here the promise of a value, in the next task the value
+    batch: Any = check_current_state()  # here a reference to the result; the next task receives its value
     batch = load_increment(batch)
     batch = validate_data_load(batch)
     batch = complete_batch(batch)
@@ -296,5 +296,5 @@ def weekly_ml_pipeline() -> None:
 
 pipeline = weekly_ml_pipeline()
 for operator in pipeline.tasks:
-    # else the UI shows what is indented as code; only a mapped task's is read-only, and none is mapped
+    # Otherwise the UI shows indented text as code. Only a mapped task has a read-only doc_md, and no task here is mapped.
     operator.doc_md = cleandoc(operator.doc_md or "")  # type: ignore[misc]

@@ -217,7 +217,7 @@ def test_the_loaded_products_are_an_asset_without_credentials(dag):
 
 
 def test_the_ui_explains_the_dag_and_each_task(dag):
-    assert "Un-pausing loads a week at once" in dag["doc_md"]
+    assert "Un-pausing loads one week immediately" in dag["doc_md"]
     assert dag["description"]
     assert dag["tags"]
     for task in dag["tasks"].values():
@@ -264,7 +264,7 @@ def test_each_run_loads_the_next_week_and_wakes_the_listener(database, run, batc
     for said in (
         "week_2 is next: 18 new rows raise PostgreSQL from 240 to 258 of 600 training rows (43 %)",
         "batch 2 (week_2): 18 rows sent, 18 products and 18 labels written in ",
-        "batch 2 (week_2) is as promised: 258 of 258 rows held",
+        "batch 2 (week_2) is valid: 258 of 258 rows loaded",
         "batch 2 (week_2) is complete: 18 new rows, 258 in all (43 %)",
         "batch_completed for batch 2 was sent with its commit at ",
         "week_2: 258 rows (43 %), snapshot waiting, training waiting",
