@@ -10,7 +10,7 @@ else. When a batch completes, PostgreSQL notifies the listeners, and they build 
 | why a batch failed | the task's log, or `load_error` in `pipeline_status` |
 
 **Un-pausing loads one week immediately.** Airflow then starts a run for the last scheduled time that was missed, although
-`catchup` is off. This is intended: each run loads *the next week* that is not loaded yet, whatever the logical date of the run.
+`catchup` is off. This is intended: each run loads *the next week* that is not loaded yet. The logical date does not matter.
 Airflow does not make up for other runs that it missed while the DAG was paused. To catch up faster, trigger a run per week.
 
 **A week by hand.** Trigger a run with `week`: it loads the next week, skips a complete week, and rejects a later week.

@@ -99,8 +99,8 @@ def main() -> None:
 def _message_for(error: Exception) -> str | None:
     """Return a message with a remedy for an error of PostgreSQL or MLflow, or None if our code has a defect.
 
-    Check for an MLflow outage only if MLflow is already imported. Otherwise the error cannot come from MLflow, and the import
-    would only cost time.
+    The function checks for an MLflow outage only if MLflow is already imported. Otherwise the error cannot come from MLflow,
+    and the import would only cost time.
     """
     import psycopg  # noqa: PLC0415
 

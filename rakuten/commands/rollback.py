@@ -21,7 +21,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON; times are UTC"
 def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> None:
     """Move the alias `champion` back to an earlier model.
 
-    After a rollback, the rejected model is never promoted automatically. Later models are compared with the new champion.
+    After a rollback, the rejected model and any retraining of its batch are never promoted automatically. Later models are
+    compared with the new champion.
     """
     with open_session("rollback", Role.TRAINING) as session:
         move = roll_back(session.tracking, session.connection, to, reason=reason, by=_user())

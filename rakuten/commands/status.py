@@ -104,7 +104,7 @@ def _seconds(value: float | None, digits: int) -> str:
 
 
 def _state(state: str) -> str:
-    return {"waiting": "...", "running": "at work", "failed": "[red]failed[/red]"}.get(state, "")
+    return {"waiting": "...", "running": "running", "failed": "[red]failed[/red]"}.get(state, "")
 
 
 def _interval(row: dict[str, Any]) -> str:

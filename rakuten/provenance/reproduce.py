@@ -1,6 +1,6 @@
 """Rebuild a dataset and its model from the audit trail alone, and compare bytes, metrics and parameters with the first run.
 
-Nothing is published. The rebuild uses no output of the first run. It reads only the history in PostgreSQL, the recorded seed
+Nothing is published. The rebuild needs no file of the first run. It reads only the history in PostgreSQL, the recorded seed
 and the holdout set, which depends on the source files alone.
 """
 
