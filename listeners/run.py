@@ -14,7 +14,7 @@ from listeners.health import Heartbeat
 from listeners.job import handler_module
 from listeners.listen import Timing, listen
 from listeners.worker import StageWorker
-from shared.config import Settings, configure_third_parties
+from shared.config import Settings
 from shared.events import Channel, Stage
 
 logger = structlog.get_logger()
@@ -34,7 +34,6 @@ def run_listener(stage: Stage, conninfo: str, settings: Settings, *, with_parent
         settings: the settings.
         with_parent: also stop when standard input closes, because the program that started the listener has then ended.
     """
-    configure_third_parties()
     asyncio.run(_run(stage, conninfo, settings, with_parent=with_parent))
 
 

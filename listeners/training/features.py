@@ -157,12 +157,6 @@ def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
     return MergedFeatures(merged, rank[group], 1 / np.sqrt(sizes[group]))
 
 
-def drop_vocabulary_caches(union: FeatureUnion) -> None:
-    """Delete the dictionaries that vectorizers build from their terms, so that the union is cheap to serialise."""
-    for _name, reader in union.transformer_list:
-        vars(reader.named_steps["tfidf"]).pop("vocabulary_", None)
-
-
 @dataclass(frozen=True)
 class _Counts:
     """How often each text has each term.

@@ -4,7 +4,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import mlflow.sklearn
 import numpy as np
 import pandas as pd
 from mlflow.entities import Run
@@ -19,6 +18,7 @@ from listeners.training import model
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
 from listeners.training.evaluate import evaluate, report
 from listeners.training.plots import confusion_figure
+from listeners.training.serialise import log_model
 from shared.mlflow_names import (
     HOLDOUT_SET,
     MODEL_EXPERIMENT,
@@ -83,7 +83,7 @@ def _publish(tracking: Tracking, job: Job, name: str) -> Run:
         classifier = _fit(run, job, dataset, data)
         _evaluate(run, classifier, holdout, seed=job.settings.random_seed)
         _predict_test(run, classifier, test)
-        model_uri = _log_model(run, classifier)
+        model_uri = log_model(run.run_id, classifier)
         run.values(tags={Tag.MODEL_URI: model_uri, Tag.MODEL_SHA256: model.parameters_sha256(classifier)})
         run.logged_model(model_uri)
     return tracking.client.get_run(run.run_id)
@@ -130,20 +130,3 @@ def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) ->
         classifier.predict(test), index=test["source_index"].to_numpy(), name="prdtypecode"
     )
     run.text(Artifact.SUBMISSION, submission.to_csv())
-
-
-def _log_model(run: Publication, classifier: Pipeline) -> str:
-    """Log the model and return its URI. The model is in the skops format, which loads only the types of a short list."""
-    # With this call, MLflow stores the model with the experiment's artifacts; otherwise in ./mlruns of the default experiment.
-    mlflow.set_experiment(MODEL_EXPERIMENT)
-    info = mlflow.sklearn.log_model(
-        model.without_caches(classifier),
-        name=Artifact.MODEL,
-        run_id=run.run_id,
-        serialization_format="skops",
-        skops_trusted_types=list(model.SKOPS_TRUSTED_TYPES),
-        signature=model.signature(),
-        input_example=model.input_example(),
-        pip_requirements=list(model.PIP_REQUIREMENTS),
-    )
-    return str(info.model_uri)

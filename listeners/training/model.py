@@ -6,7 +6,6 @@ blocks, classifier and hyperparameters is in `tests/benchmarks/model_comparison.
 """
 
 import hashlib
-import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -14,8 +13,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -24,31 +21,10 @@ from sklearn.svm import LinearSVC
 from listeners.training.features import (
     MergedFeatures,
     TfidfBlock,
-    drop_vocabulary_caches,
     fit_features,
     merge_equal_columns,
 )
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
-
-# skops must load these parts of the text cleaner; its own list of trusted types covers the rest of scikit-learn. None of these
-# types lets a model file choose a method to call or an expression to evaluate (tests/security/test_models.py).
-SKOPS_TRUSTED_TYPES: Final = (
-    "builtins.dict",
-    "functools.partial",
-    "html.unescape",
-    "numpy.dtype",
-    "numpy.vectorize",
-    "operator.itemgetter",
-    "pandas.DataFrame",
-    "re.sub",
-    "sklearn.feature_extraction.text.strip_accents_unicode",
-)
-
-# A prediction needs these packages; MLflow adds itself to the list.
-PIP_REQUIREMENTS: Final = tuple(
-    f"{name}=={importlib.metadata.version(name)}"
-    for name in ("numpy", "pandas", "scikit-learn", "scipy", "skops")
-)
 
 
 @dataclass(frozen=True)
@@ -175,29 +151,6 @@ def parameters_sha256(classifier: Pipeline) -> str:
     for parameter in (machine.classes_, machine.coef_, machine.intercept_):
         digest.update(np.ascontiguousarray(parameter).tobytes())
     return digest.hexdigest()
-
-
-def without_caches(classifier: Pipeline) -> Pipeline:
-    """Return the same model without caches from its use: skops cannot write ufuncs, and needs much space for dictionaries."""
-    cleaner, (name, union), *rest = classifier.steps
-    drop_vocabulary_caches(union)
-    return Pipeline([(cleaner[0], text_cleaner()), (name, union), *rest])
-
-
-def signature() -> ModelSignature:
-    """Return the model's signature: its text columns, each of which may hold nulls or be missing, and its output."""
-    inputs = Schema([ColSpec(DataType.string, name, required=False) for name in TEXT_COLUMNS])
-    return ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.int64), (-1,))]))
-
-
-def input_example() -> pd.DataFrame:
-    """Return two example products, one of them without a description."""
-    return pd.DataFrame(
-        {
-            "designation": ["Piscine gonflable ronde 3 m", "Le Petit Prince - Édition de poche"],
-            "description": ["<p>Piscine d&#39;&eacute;t&eacute; pour le jardin</p>", None],
-        }
-    )
 
 
 def _blocks(hyperparameters: Hyperparameters) -> list[TfidfBlock]:

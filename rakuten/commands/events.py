@@ -1,7 +1,6 @@
 """`rakuten events`: print every notification as it arrives."""
 
 import asyncio
-import re
 import time
 
 import typer
@@ -11,6 +10,7 @@ from listeners.listen import Timing, WakeSource, WakeUp
 from listeners.listen import listen as listen_forever
 from shared.config import read_settings
 from shared.events import Channel, InvalidPayloadError, parse
+from shared.logs import printable
 
 
 def events() -> None:
@@ -32,6 +32,5 @@ def _decoded(wake: WakeUp) -> str:
     try:
         event = parse(wake.channel, wake.payload)
     except InvalidPayloadError as error:
-        printable = re.sub(r"[^\x20-\x7e]", "?", wake.payload[:120])
-        return f"not from the pipeline ({error}): {printable}"
+        return f"not from the pipeline ({error}): {printable(wake.payload[:120])}"
     return " ".join(f"{name}={value}" for name, value in event.model_dump(exclude={"v"}).items())

@@ -94,7 +94,7 @@ def parse_anything(_channel: str, payload: str):
 )
 def test_no_notification_controls_the_terminal_of_rakuten_events(protected, monkeypatch, wake):
     if not protected:
-        monkeypatch.setattr("rakuten.commands.events.re", SimpleNamespace(sub=lambda _, __, text: text))
+        monkeypatch.setattr("rakuten.commands.events.printable", lambda text: text)
         monkeypatch.setattr("rakuten.commands.events.parse", parse_anything)
     assert (ESCAPE in _decoded(wake)) is not protected
 

@@ -23,14 +23,15 @@ from skops_files import called, defaultdict, estimator, file_of, methodcaller, p
 from db.database import Role
 from listeners.promotion import choose_champion
 from listeners.tracking.runs import Tracking
-from listeners.training import handle, model
+from listeners.training import model
 from listeners.training.dataset import fetch, read_frame
+from listeners.training.serialise import SKOPS_TRUSTED_TYPES, log_model
 from shared.config import read_settings
 from shared.errors import StageError, VerificationError
 from shared.hashing import sha256_of
 from shared.mlflow_names import CHAMPION, DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL, Tag
 
-TRUSTED = list(model.SKOPS_TRUSTED_TYPES)
+TRUSTED = list(SKOPS_TRUSTED_TYPES)
 PRODUCTS = pd.DataFrame({"designation": ["piscine", "roman"], "description": [None, None]})
 
 
@@ -134,10 +135,10 @@ def run(tracking):
 
 def test_a_model_is_logged_without_a_pickle(tracking, classifier, run, protected, monkeypatch, tmp_path):
     if not protected:
-        log_model = mlflow.sklearn.log_model
+        log_safely = mlflow.sklearn.log_model
         pickled = {"serialization_format": "cloudpickle", "skops_trusted_types": None}
-        monkeypatch.setattr(mlflow.sklearn, "log_model", lambda *a, **k: log_model(*a, **k | pickled))
-    uri = handle._log_model(SimpleNamespace(run_id=run.info.run_id), classifier)
+        monkeypatch.setattr(mlflow.sklearn, "log_model", lambda *a, **k: log_safely(*a, **k | pickled))
+    uri = log_model(run.info.run_id, classifier)
     files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path))).rglob("*")
     pickles = [path.name for path in files if path.is_file() and path.read_bytes()[:1] == pickle.PROTO]
     assert (pickles == ["model.pkl"]) is not protected

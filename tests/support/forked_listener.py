@@ -8,6 +8,7 @@ import light_handler
 
 from listeners.run import run_listener
 from listeners.worker import StageWorker
+from shared.config import configure_third_parties
 from shared.logs import configure_logs
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -47,6 +48,7 @@ def _listen(stage, conninfo, settings, log, address):
         initialise(self, *arguments, **options | {"handler": light_handler.__name__})
 
     StageWorker.__init__ = with_light_handler
+    configure_third_parties()
     configure_logs("json", "INFO")
     run_listener(stage, conninfo, settings)
 

@@ -9,7 +9,7 @@ from breakpoints import LISTENER_PID, Boundary, pause_loop_at
 from db.database import Role, open_database
 from listeners.run import run_listener
 from listeners.worker import StageWorker
-from shared.config import read_settings
+from shared.config import configure_third_parties, read_settings
 from shared.events import Stage
 from shared.logs import configure_logs
 
@@ -44,6 +44,7 @@ if __name__ == "__main__":
     fake_clock.patch()
     pause_in_the_parent()
     settings = read_settings()
+    configure_third_parties()
     configure_logs(settings.log_format, settings.log_level)
     with open_database(settings) as database:
         run_listener(stage, database.conninfo(Role[stage.upper()]), settings)

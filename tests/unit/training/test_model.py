@@ -13,10 +13,12 @@ from sklearn.pipeline import FeatureUnion
 from sklearn.svm import LinearSVC
 
 from listeners.training.model import (
-    PIP_REQUIREMENTS,
-    SKOPS_TRUSTED_TYPES,
     Hyperparameters,
     fit,
+)
+from listeners.training.serialise import (
+    PIP_REQUIREMENTS,
+    SKOPS_TRUSTED_TYPES,
     input_example,
     signature,
     without_caches,
