@@ -15,8 +15,6 @@ $$;
 -- `severity` is 'error' if the problem does not go away by itself, and 'warning' if it may, or if somebody should know of it.
 -- `patience` is how long a batch may wait or a load may run without a finding. A stage may take twelve times as long.
 -- `unresponsive_after` is how long a listening connection may be silent without a finding. A listener pings every few seconds.
--- The function is dropped first, because `create or replace` cannot rename a parameter (earlier: `deaf_after`).
-drop function if exists pipeline_doctor(interval, interval);
 create or replace function pipeline_doctor(
     patience interval default '5 minutes', unresponsive_after interval default '30 seconds'
 ) returns table (severity text, finding text, subject text, detail text, remedy text)
