@@ -1,12 +1,12 @@
 """Move the alias `champion`, one process at a time, and keep a history of every move.
 
-The history lives in MLflow, like the alias. Each move is a tag of the registered model, such as `champion_history.0007`. These
-tags outlive all runs and versions, and MLflow shows them on the model's page. Each move has its own tag, as a tag holds only
-5,000 characters: the database column is that wide, although MLflow's own check accepts longer values.
+The history lives in MLflow, like the alias. Each move is a tag of the registered model, such as `champion_history.0007`. A
+tag stays when runs or versions are deleted, and MLflow shows it on the model's page. Each move has its own tag, as a tag holds
+only 5,000 characters: the column in MLflow's database is that wide, although MLflow's own check accepts longer values.
 
-Alias and tag are two separate writes. A move is first written as pending, then the alias moves, then the move is marked as made.
-If a process stops in between, the next process completes the pending move if the alias has moved, and deletes it otherwise.
-If no move in the history explains where the alias is, the next process records a move by hand.
+Alias and tag are two separate writes. A move is first written as pending. Then the alias moves, and the move is marked as made.
+If a process stops in between, the next process completes the pending move if the alias has moved, and deletes the move
+otherwise. If the alias is not where the last move left it, a person has moved it, and the next process records a move by hand.
 """
 
 import hashlib
@@ -28,13 +28,14 @@ from shared.errors import StageError
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
 _TAG: Final = "champion_history."
-# A tag holds 5,000 characters. JSON may need six of them for one character of the reason; the rest of a move needs about 400.
+# Maximum length of a reason, so that a move fits into an MLflow tag of 5,000 characters. JSON may need six characters for one
+# character of the reason (\u0001), and about 400 for the other fields of the move.
 REASON_LENGTH: Final = 700
 _UNRECORDED: Final = "moved outside of rakuten, or before this history began"
 
 
 class MoveKind(StrEnum):
-    """What moved the alias: a promotion by the training stage, `rakuten rollback`, or a person in MLflow (by hand)."""
+    """What moved the alias `champion`: the training stage (promotion), `rakuten rollback`, or a person in MLflow (by hand)."""
 
     PROMOTION = "promotion"
     ROLLBACK = "rollback"
@@ -42,7 +43,7 @@ class MoveKind(StrEnum):
 
 
 class Move(BaseModel):
-    """One move of the alias `champion`.
+    """One move of the alias `champion` from one model version to another.
 
     Attributes:
         number: position of the move in the history, from 1.
@@ -50,13 +51,13 @@ class Move(BaseModel):
         kind: promotion, rollback or by hand.
         from_version: the champion before the move; None if there was no champion.
         to_version: the champion after the move; None if the alias was deleted.
-        run_id: id of the run that made the champion after the move.
-        batch_completed_at: time at which the batch of this champion was completed; "" if the model belongs to no batch.
-        reason: the result of the comparison for a promotion; the person's reason for a rollback.
-        by: name of the promoted run, or the person who rolled back.
-        made: False while the move is pending.
-        before_sha256: SHA-256 of the stored move before this one; "" for the first move. So a changed or deleted move breaks
-            the hash chain, except for the last move.
+        run_id: id of the MLflow run that trained the champion after the move.
+        batch_completed_at: time at which the batch of `to_version` was completed; "" if this model belongs to no batch.
+        reason: for a promotion, the result of the comparison; for a rollback, the reason that the person gave.
+        by: for a promotion, the name of the promoted run; for a rollback, the person; for a move by hand, "unknown".
+        made: False while the move is pending: it is written, but the alias may not have moved yet.
+        before_sha256: SHA-256 of the stored move before this one; "" for the first move. The moves form a hash chain: if a
+            move is changed or deleted, the hash in the next move no longer matches. Only the last move has no next move.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,12 +81,12 @@ class Move(BaseModel):
 class AliasState:
     """The champions and the withdrawn models that result from a history of moves.
 
-    A move to a model withdraws the champions of later batches: going back from week 9 to week 7 rejects week 8 as well. If the
-    alias was deleted, the state is empty again.
+    A move to a model withdraws every earlier champion whose batch is later than the batch of this model: a rollback from week 9
+    to week 7 withdraws the champion of week 8 as well. A move that deletes the alias empties both lists.
 
     Attributes:
-        champions: the versions that were champion and are not withdrawn, each with its batch's completion time; the present
-            champion is last.
+        champions: the versions that are or were champion and are not withdrawn, each with its batch's completion time; the
+            present champion is last.
         withdrawn: the withdrawn versions, each with its batch's completion time.
     """
 
@@ -103,15 +104,15 @@ class AliasState:
             if moment > move.batch_completed_at:
                 self.withdrawn[version] = self.champions.pop(version)
         self.withdrawn.pop(move.to_version, None)
-        self.champions.pop(move.to_version, None)  # move the version to the end
+        self.champions.pop(move.to_version, None)  # so that the next line adds it at the end
         self.champions[move.to_version] = move.batch_completed_at
 
 
 class ChampionAlias:
-    """The alias and its history, for the process that holds the lock.
+    """The alias `champion` and its history, for the one process that holds the lock on the alias.
 
     Attributes:
-        champion: the version that has the alias, or None.
+        champion: the model version that has the alias, or None if the alias does not exist.
         history: every move of the alias, oldest first.
         interrupted: True if another process moved the alias and stopped before it marked the move as made.
     """
@@ -181,21 +182,21 @@ class ChampionAlias:
 
 @contextmanager
 def champion_alias(tracking: Tracking, connection: psycopg.Connection[TupleRow]) -> Iterator[ChampionAlias]:
-    """Lock the alias and yield it with its history. Other processes that want to move the alias wait for the lock.
+    """Lock the alias `champion` and yield it with its history. Other processes that want to move it wait for the lock.
 
     Args:
         tracking: access to MLflow.
-        connection: a connection in autocommit mode, with any role; it holds the lock in PostgreSQL.
+        connection: a connection to PostgreSQL in autocommit mode, with any role; the lock is an advisory lock of its session.
     """
     with advisory_lock(connection, Lock.CHAMPION):
         yield ChampionAlias(tracking)
 
 
 def champion_history(tracking: Tracking) -> list[Move]:
-    """Return every move of the alias that was made, oldest first.
+    """Return every move of the alias `champion`, oldest first, without a pending move.
 
     Raises:
-        StageError: somebody has changed a move in MLflow, and it can no longer be parsed.
+        StageError: somebody has changed a move's tag in MLflow, and the tag can no longer be parsed.
     """
     history, _pending = _read_history(tracking)
     return history
@@ -206,7 +207,7 @@ def _tag(move: Move) -> str:
 
 
 def _read_history(tracking: Tracking) -> tuple[list[Move], Move | None]:
-    """Return the moves that were made, oldest first, and the pending move, or None if no move is pending."""
+    """Return (completed moves, oldest first; the pending move, or None if no move is pending)."""
     model = if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL))
     tags = {} if model is None else model.tags
     moves = sorted(
@@ -222,6 +223,6 @@ def _parse(name: str, value: str) -> Move:
         return Move.model_validate_json(value)
     except ValidationError as error:
         raise StageError(
-            f"the tag {name} of {REGISTERED_MODEL} is not what rakuten wrote: {error.errors()[0]['msg']}",
-            remedy="correct the tag in MLflow, or delete it; the history then no longer has this move of the champion",
+            f"the tag {name} of {REGISTERED_MODEL} was changed, it is not what rakuten wrote: {error.errors()[0]['msg']}",
+            remedy="correct the tag in MLflow, or delete it: without the tag, the history lacks this move of the champion",
         ) from error

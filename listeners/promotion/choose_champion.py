@@ -1,17 +1,18 @@
-"""Promote a new model: move the alias `champion` to it unless it is significantly worse, and keep the verdict on its run.
+"""Promote a new model: move the alias `champion` to it unless it is significantly worse, and log the verdict to its run.
 
-A comparison with the champion alone is not enough. Each promotion may lose a little, too little to be significant, and a long
-chain of such losses has no limit. So the new model, the challenger, is also compared with the best champion: the model with the
-best F1 among all that were champion and were not withdrawn since.
+A comparison with the champion alone is not enough. Each new champion may be a little worse than the last one, too little to be
+significant, and many such losses add up without a limit. So the new model, the challenger, is also compared with the best
+champion: the model with the best F1 among the present and all earlier champions that were not withdrawn by a rollback.
 
-The best of k equally good models has been lucky, and an equally good challenger would look worse. So in this comparison only a
-p-value below 0.05 / k counts (Bonferroni: all k comparisons together err as often as one). The champion then never falls
-further below the best champion than such a test can detect, however long the chain is.
+The model with the best F1 of k equally good models has that F1 by luck, and an equally good challenger looks worse than it. So
+in this comparison a p-value is significant only below 0.05 / k (Bonferroni: k comparisons together are wrong as often as one).
+The champion then never falls further below the best champion than this test can detect, however many promotions there are.
 
-The evidence is in `tests/benchmarks/promotion_simulation.py`, for a holdout of 1,165 rows, and of 8,490 rows in parentheses.
-Equally good challengers are rejected in 6.8 (8.5) of 100 weeks if they are compared with the champion alone. With both
-comparisons they are rejected in 6.8 (12.8) weeks, and without the division by k in 17.8 (18.5). If each challenger is worse
-than the last by 0.003, the champion has lost 0.0244 (0.0047) after 20 weeks with one comparison, and 0.0229 (0.0024) with both.
+The evidence is `tests/benchmarks/promotion_simulation.py`. The numbers are for a holdout of 1,165 rows, and in parentheses for
+8,490 rows. Equally good challengers are rejected in 6.8 (8.5) of 100 weeks if they are compared with the champion alone, in
+6.8 (12.8) weeks with both comparisons, and in 17.8 (18.5) weeks with both but without the division by k. If the F1 of each
+challenger is 0.003 below the F1 of the challenger before, the champion loses 0.0244 (0.0047) in 20 weeks with the first
+comparison alone, and 0.0229 (0.0024) with both.
 """
 
 from dataclasses import asdict
@@ -44,20 +45,20 @@ def ensure_promoted(
     *,
     seed: int,
 ) -> bool:
-    """Compare the challenger with the present champion, and move the alias to the challenger unless it is worse.
+    """Compare the challenger with the present champion, and make it the champion unless it is significantly worse.
 
-    One lock covers the comparison and the move. So no two challengers are compared with the same champion, and the alias never
-    moves to a model that was not compared with the champion it replaces. A withdrawn model is not promoted again, and neither
-    is another model of its batch or of an earlier batch: a repeated attempt does not undo a rollback.
+    The comparison and the move of the alias happen under one lock. So every model is compared with the very champion that it
+    replaces, even if two workers promote at once. A rollback withdraws models. A withdrawn model is not promoted again, and
+    neither is another model of the same or an earlier batch: a repeated attempt does not undo the rollback.
 
     Returns:
         True if the challenger is the champion afterwards.
     """
     with champion_alias(tracking, connection) as alias:
         if alias.champion is not None and int(alias.champion.version) == int(version.version):
-            return True  # an earlier attempt has already promoted it
+            return True  # an earlier attempt of this job has already promoted the challenger
         if int(version.version) in alias.state.withdrawn | alias.state.champions:
-            return False  # it was champion before; its run keeps the verdict that promoted it
+            return False  # the challenger was champion before: keep the verdict in its run, and do not promote it again
         verdict = _verdict(tracking, challenger, alias, seed)
         tracking.client.log_dict(challenger.info.run_id, verdict, Artifact.PROMOTION)
         if verdict["promote"]:
@@ -66,7 +67,7 @@ def ensure_promoted(
 
 
 def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int) -> dict[str, Any]:
-    """Return the content of promotion.json. It has at least the keys `promote` and `reason`."""
+    """Decide about the challenger. Return the content of promotion.json, with at least the keys `promote` and `reason`."""
     if alias.champion is None:
         return {"promote": True, "reason": "there is no champion yet"}
     against = {"champion_version": int(alias.champion.version)}
@@ -88,9 +89,10 @@ def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: in
 
 
 def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
-    """Return why a rollback keeps the challenger out, or None if no rollback does.
+    """Return the reason if an earlier rollback forbids the promotion of the challenger, and None otherwise.
 
-    The challenger's batch decides, not its version: if a run is lost, the model is trained again and gets another version.
+    A rollback forbids every model of a withdrawn model's batch or of an earlier batch. The batch is compared, not the version:
+    if a model's run is lost, the batch is trained again, and its new model has another version.
     """
     moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
     withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]
@@ -100,7 +102,7 @@ def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
 def _against_champion(
     tracking: Tracking, challenger: Run, holder: ModelVersion, seed: int
 ) -> Comparison | str:
-    """Return the comparison with the champion, or the reason why they cannot be compared."""
+    """Compare the challenger with the champion, the version `holder`, or return the reason why they cannot be compared."""
     run = _run_of(tracking, holder)
     rival = None if run is None else _predictions_if_any(tracking, run)
     if run is None or rival is None:
@@ -117,7 +119,11 @@ def _against_champion(
 def _against_best(
     tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int
 ) -> tuple[Comparison, int, int] | None:
-    """Return (comparison, version, number of candidates) for the best champion so far, or None if the champion is the best."""
+    """Compare the challenger with the best of all champions that were not withdrawn.
+
+    Return (comparison, version of the best champion, number of champions it was chosen from). Return None if the best champion
+    is the present one, or if no comparison is possible.
+    """
     state = alias.state.champions
     versions = {move.run_id: move.to_version for move in alias.history if move.to_version in state}
     runs = tracking.client.search_runs(
@@ -131,14 +137,14 @@ def _against_best(
     best = runs[0]
     rival = _predictions_if_any(tracking, best)
     if rival is None:
-        return None  # somebody has deleted the predictions; the comparison with the champion remains
+        return None  # somebody has deleted its predictions: the present champion alone decides
     comparison = _comparison(_predictions(tracking, challenger), rival, seed, SIGNIFICANCE / len(runs))
     version = versions[best.info.run_id]
     return None if comparison is None or version is None else (comparison, version, len(runs))
 
 
 def _comparison(own: pd.DataFrame, rival: pd.DataFrame, seed: int, significance: float) -> Comparison | None:
-    """Compare two models' predictions of the holdout; return None if the two are not for the same rows."""
+    """Compare two models by their predictions of the holdout. Return None if they have predicted different holdout rows."""
     if not own[_KEYS].equals(rival[_KEYS]):
         return None
     truth, own_codes, rival_codes = (
@@ -148,19 +154,22 @@ def _comparison(own: pd.DataFrame, rival: pd.DataFrame, seed: int, significance:
 
 
 def _run_of(tracking: Tracking, version: ModelVersion) -> Run | None:
-    """Return the run that made a model version, or None if the version has no run or its run was purged."""
+    """Return the MLflow run that trained a model version, or None if the version names no run or the run was purged."""
     return tracking.run_if_any(str(version.run_id)) if version.run_id else None
 
 
 def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
-    """Return the SHA-256 of promotion.json for PostgreSQL to keep; None if a person made it champion without a verdict."""
+    """Return the SHA-256 of a run's promotion.json, which PostgreSQL keeps.
+
+    Return None if the run has no such file: a person has made its model champion before the training stage compared the model.
+    """
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         path = _artifact_if_any(tracking, run, Artifact.PROMOTION, Path(scratch))
         return None if path is None else sha256_of(path)
 
 
 def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
-    """Return a model's predictions of the holdout like `_predictions`, or None if the run has no predictions."""
+    """Return the predictions of the holdout by a run's model like `_predictions`, or None if the run has no such artifact."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         path = _artifact_if_any(tracking, run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch))
         return None if path is None else pd.read_parquet(path)
@@ -169,7 +178,7 @@ def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
 def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Path) -> Path | None:
     """Download an artifact of a run, or return None if the run has no such artifact.
 
-    If MLflow is unavailable, raise the outage, so that the stage waits: an outage must not look like a missing artifact.
+    If MLflow is unavailable, raise the outage: the stage then waits for MLflow, and no artifact is mistaken for missing.
     """
     try:
         return tracking.download(run, artifact, directory)
@@ -180,6 +189,6 @@ def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Pat
 
 
 def _predictions(tracking: Tracking, run: Run) -> pd.DataFrame:
-    """Return a model's predictions of the holdout, with the columns productid, prdtypecode and prediction, int64."""
+    """Return the predictions of the holdout by a run's model: int64 columns productid, prdtypecode (true) and prediction."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         return pd.read_parquet(tracking.download(run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch)))

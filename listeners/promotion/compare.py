@@ -1,10 +1,10 @@
 """Decide whether a new model, the challenger, may replace the champion.
 
-A higher F1 alone proves little: on a holdout of 1,165 rows, the difference of two independent scores has a standard error of
-0.0128, and weekly scores drop by noise alone. A comparison on the same rows, row by row, reduces the error to 0.0033.
+A higher F1 alone proves little. On two different holdouts of 1,165 rows, the difference of two F1 scores has a standard error
+of 0.0128, so a score may drop by chance. If both models predict the same rows and are compared row by row, the error is 0.0033.
 
-A small class hardly changes the weighted F1: a model may lose all 76 rows of a class, of 8,490, and lose only 0.009. So each
-class is also tested alone, and a large, significant loss in one class blocks the promotion.
+A small class hardly changes the weighted F1: a model that gets all 76 rows of one class wrong, in a holdout of 8,490 rows,
+loses only 0.009. So each class is also tested alone, and a large, significant loss in one class blocks the promotion.
 """
 
 import math
@@ -21,20 +21,21 @@ _Floats: TypeAlias = npt.NDArray[np.float64]
 _Counts: TypeAlias = npt.NDArray[np.int64]
 
 SIGNIFICANCE: Final = 0.05
-# Retraining improves some classes and worsens others. A smaller loss of F1 in one class does not block a model as good overall.
+# Loss of F1 in one class that never blocks a promotion. Retraining improves some classes and worsens others, so a model that is
+# as good overall may lose this much in one class.
 TOLERATED_LOSS: Final = 0.05
 
 
 @dataclass(frozen=True)
 class ClassComparison:
-    """The comparison of challenger and champion in one class of the holdout.
+    """The comparison of challenger and champion on the holdout rows of one product class.
 
     Attributes:
-        prdtypecode: code of the class.
+        prdtypecode: code of the product class.
         rows: number of holdout rows of this class.
         champion_f1: the champion's F1 in this class.
         challenger_f1: the challenger's F1 in this class.
-        p_value: one-sided p-value, adjusted for the number of classes; small if the challenger is worse.
+        p_value: one-sided p-value of the F1 difference, adjusted for the number of classes; small if the challenger is worse.
     """
 
     prdtypecode: int
@@ -46,19 +47,20 @@ class ClassComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of a challenger with the champion on the same rows.
+    """The comparison of a challenger with a champion on the same holdout rows.
 
     Attributes:
         difference: weighted F1 of the challenger minus weighted F1 of the champion.
-        ci_low: lower end of the difference's interval, which leaves out `significance` at each end (0.05: a 90 % interval).
-        ci_high: upper end of the interval, and so the one-sided bound behind the decision.
+        ci_low: lower end of the difference's confidence interval. The interval leaves out a share of `significance` at each
+            end: for example, 0.05 gives a 90 % interval.
+        ci_high: upper end of this interval. If it is below 0, the challenger is significantly worse.
         p_value: one-sided p-value of the difference; small if the challenger is worse.
-        significance: a p-value below this limit is significant.
+        significance: the challenger is significantly worse if a p-value is below this limit.
         n_rows: number of compared rows.
         promote: True if the challenger may replace the champion.
         reason: one sentence for people that explains the decision.
-        blocked_by: codes of the classes that block the promotion.
-        classes: the comparison in every class that has rows, ascending by code.
+        blocked_by: codes of the product classes in which the challenger is so much worse that they block the promotion.
+        classes: the comparison in every product class that has holdout rows, ascending by code.
     """
 
     difference: float
@@ -82,22 +84,25 @@ def compare(
     significance: float = SIGNIFICANCE,
     n_resamples: int = 2000,
 ) -> Comparison:
-    """Compare two models row by row: their weighted F1 by a bootstrap, their F1 in each class by a permutation test.
+    """Compare two models on the same rows: their weighted F1 by a bootstrap, their F1 in each class by a permutation test.
 
-    The challenger wins unless it is significantly worse. It was trained on more data, newer categories and the latest
-    corrections, so keeping the old model needs the proof. If a new model needed a significant gain, the champion would never
-    change, because three per cent more rows rarely gain more than the noise.
+    The challenger may replace the champion unless it is significantly worse. The challenger was trained on more data, newer
+    categories and the latest corrections, so evidence is needed to keep the old model. If a new model instead needed to be
+    significantly better, the champion would never change: a week adds three per cent more rows, which rarely gain more than
+    the noise.
 
-    Algorithm: resample rows, each with both predictions, and recompute the difference (Koehn 2004, "Statistical significance
-    tests for machine translation evaluation"). Rows with the same true code and the same two predictions are alike. So one
-    multinomial draw over the distinct triples of codes stands for a resample of the rows. `_class_p_values` tests the classes.
+    Algorithm: resample rows, each with both predictions, and recompute the difference of the weighted F1 (Koehn 2004,
+    "Statistical significance tests for machine translation evaluation"). Rows with the same triple (true code, challenger's
+    prediction, champion's prediction) are alike. So one multinomial draw over the distinct triples replaces a resample of the
+    rows. `_class_p_values` tests each class.
 
     Args:
         y_true: prdtypecode of each row, shape (n,), int64, n > 0.
         challenger_pred: predictions of the new model for the same rows, shape (n,), int64.
         champion_pred: predictions of the present champion for the same rows, shape (n,), int64.
         seed: seed of the random draws.
-        significance: share of equally good challengers that may be rejected for their weighted F1, and again for their classes.
+        significance: share of equally good challengers that the test of the weighted F1 may reject by chance. The tests of the
+            classes together may reject as many again.
         n_resamples: minimum number of bootstrap resamples, and of permutations.
 
     Raises:
@@ -106,7 +111,8 @@ def compare(
     codes, triples, counts = _distinct_triples(y_true, challenger_pred, champion_pred)
     true, challenger, champion = np.eye(len(codes))[triples.T]
     random = np.random.default_rng(seed)
-    n_resamples = max(n_resamples, math.ceil(2 / significance))  # with fewer, no p-value is small enough
+    # The smallest possible p-value is 1 / (n_resamples + 1). It must be below `significance`.
+    n_resamples = max(n_resamples, math.ceil(2 / significance))
     draws = random.multinomial(counts.sum(), counts / counts.sum(), size=n_resamples)
     resampled = _weighted_difference(true, challenger, champion, draws)
     [difference] = _weighted_difference(true, challenger, champion, counts[np.newaxis]).tolist()
@@ -153,48 +159,55 @@ def _explain(entry: ClassComparison) -> str:
 def _class_p_values(
     true: _Floats, challenger: _Floats, champion: _Floats, counts: _Counts, swapped: _Counts
 ) -> _Floats:
-    """Return the one-sided p-value of each class's F1 difference, shape (K,), adjusted to hold for all classes at once.
+    """Return the one-sided p-value of each class's F1 difference, shape (K,), adjusted for testing all K classes at once.
 
-    If the models were equally good, swapping their two predictions of a row would change nothing. So each permutation swaps
-    each row with probability 1/2 (approximate randomization: Noreen 1989; Yeh 2000, "More accurate tests for the statistical
-    significance of result differences"). The test is exact for any number of rows, so even the smallest class can be tested.
+    If the models are equally good, it does not matter which of the two made which prediction of a row. So each permutation
+    swaps the two predictions of each row with probability 1/2 (approximate randomization: Noreen 1989; Yeh 2000, "More accurate
+    tests for the statistical significance of result differences"). The test is exact for any number of rows, so even the
+    smallest class can be tested.
 
-    Each class is compared with the worst class of each permutation, in units of the class's own spread (single-step max-T:
-    Westfall & Young 1993, "Resampling-Based Multiple Testing"). So 27 classes reject no more models by chance than one class.
+    The F1 differences of each class are divided by their standard deviation. Then each class's observed difference is compared
+    with the lowest difference of any class in each permutation (single-step max-T: Westfall & Young 1993, "Resampling-Based
+    Multiple Testing"). So the tests of 27 classes together reject no more models by chance than the test of one class.
 
-    In a simulation with the challenge's classes, the test rejects 0 to 6 of 100 equally good models. In a class of 76 rows, it
-    always finds a loss of 40 %, and finds a loss of 20 % in 7 of 10 trials (tests/benchmarks/promotion_simulation.py).
+    In a simulation with the class sizes of the Rakuten challenge, the test rejects 0 to 6 of 100 equally good models. If a
+    model loses 40 % of a class of 76 rows, the test always detects the loss. If the model loses 20 %, the test detects the loss
+    in 7 of 10 trials (tests/benchmarks/promotion_simulation.py).
 
     Args:
-        true: one-hot true codes of the distinct triples, shape (t, K).
-        challenger: one-hot codes that the challenger predicted, shape (t, K).
-        champion: one-hot codes that the champion predicted, shape (t, K).
-        counts: number of rows of each triple, shape (t,).
-        swapped: number of these rows whose predictions are swapped, shape (permutations, t).
+        true: one-hot true codes of the distinct triples (true code, challenger's and champion's prediction), shape (t, K).
+        challenger: one-hot codes that the challenger predicted for the triples, shape (t, K).
+        champion: one-hot codes that the champion predicted for the triples, shape (t, K).
+        counts: number of holdout rows with each triple, shape (t,).
+        swapped: how many of these rows have their predictions swapped in each permutation, shape (permutations, t).
     """
     kept = counts - swapped
     differences = _f1(true, (challenger, kept), (champion, swapped)) - _f1(
         true, (challenger, swapped), (champion, kept)
     )
     spread = differences.std(axis=0)
-    spread[spread == 0] = np.inf  # the models agree on this class
+    spread[spread == 0] = np.inf  # no swap changes this class's F1; its observed difference is 0
     observed = (_f1(true, (challenger, counts)) - _f1(true, (champion, counts))) / spread
     return _p_values((differences / spread).min(axis=1)[:, np.newaxis] <= observed)
 
 
 def _p_values(as_extreme: npt.NDArray[np.bool_]) -> _Floats:
-    """Return p-values: the share of draws that are at least as extreme as the observed difference.
+    """Return p-values: for each column, the share of random draws (rows) that are as extreme as the observed difference.
 
-    The observed difference counts as one more draw, so that no p-value is 0 (Davison & Hinkley 1997, 4.2).
+    `as_extreme` tells this for each draw. The observed difference counts as one more draw, so that no p-value is 0 (Davison &
+    Hinkley 1997, section 4.2).
     """
     return np.asarray((1 + as_extreme.sum(axis=0)) / (1 + len(as_extreme)), np.float64)
 
 
 def _distinct_triples(*columns: Codes) -> tuple[Codes, npt.NDArray[np.intp], _Counts]:
-    """Return the codes, shape (K,), the distinct triples as indices of codes, shape (t, 3), and their counts, shape (t,)."""
+    """Return the distinct triples that the three columns of codes form row by row, and how often each triple occurs.
+
+    Return (all codes, shape (K,); the triples as indices of these codes, shape (t, 3); their numbers of rows, shape (t,)).
+    """
     if len({len(column) for column in columns}) != 1 or not len(columns[0]):
         raise ValueError(
-            f"need as many predictions as true codes, and at least one: {[len(column) for column in columns]}"
+            f"the columns of true and predicted codes are empty or differ in length: {[len(column) for column in columns]}"
         )
     codes, classes = np.unique(np.column_stack(columns), return_inverse=True)
     triples, counts = np.unique(classes.reshape(-1, len(columns)), axis=0, return_counts=True)
@@ -202,18 +215,23 @@ def _distinct_triples(*columns: Codes) -> tuple[Codes, npt.NDArray[np.intp], _Co
 
 
 def _weighted_difference(true: _Floats, challenger: _Floats, champion: _Floats, counts: _Counts) -> _Floats:
-    """Return the challenger's weighted F1 minus the champion's, shape (b,); triples occur `counts` times, shape (b, t)."""
+    """Return the challenger's weighted F1 minus the champion's for b resamples of the rows, shape (b,).
+
+    `counts` says how often each triple occurs in each resample, shape (b, t). The other arguments are as in `_class_p_values`.
+    """
     differences = _f1(true, (challenger, counts)) - _f1(true, (champion, counts))
     return np.asarray((differences * (counts @ true)).sum(axis=1) / counts.sum(axis=1), np.float64)
 
 
 def _f1(true: _Floats, *predictions: tuple[_Floats, _Counts]) -> _Floats:
-    """Return the F1 of each class, shape (..., K): 2 hits / (rows + predictions), or 0 if both are 0, as in scikit-learn.
+    """Return the F1 of each class, shape (..., K): 2 * hits / (true rows + predicted rows).
+
+    As in scikit-learn, the F1 of a class is 0 if the class has neither true rows nor predicted rows.
 
     Args:
         true: one-hot true codes, shape (t, K).
-        *predictions: pairs of predicted one-hot codes, shape (t, K), and how often each occurs, shape (..., t). Two pairs stand
-            for one model that has predictions of both models.
+        *predictions: pairs of predicted one-hot codes, shape (t, K), and how often each occurs, shape (..., t). Two pairs give
+            the F1 of a mixed model: some of its predictions come from the challenger, the others from the champion.
     """
     hits = sum(counts @ (true * predicted) for predicted, counts in predictions)
     total = np.asarray(sum(counts @ (true + predicted) for predicted, counts in predictions), np.float64)

@@ -1,4 +1,4 @@
-"""Roll back: a person moves the alias `champion` to an earlier model and gives a reason."""
+"""Roll back the champion: a person moves the MLflow alias `champion` to another, usually earlier, model and gives a reason."""
 
 import psycopg
 from mlflow.entities.model_registry import ModelVersion
@@ -9,7 +9,7 @@ from listeners.tracking.runs import Tracking, if_known
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import REGISTERED_MODEL
 
-_SHOW_HISTORY = "rakuten champion shows who was champion when"
+_SHOW_HISTORY = "`rakuten champion` lists all champions"
 
 
 def roll_back(
@@ -20,29 +20,29 @@ def roll_back(
     reason: str,
     by: str,
 ) -> Move:
-    """Move the alias `champion` to a version, by default to the previous champion.
+    """Move the alias `champion` to a model version, by default to the previous champion.
 
-    Later models are compared with the new champion. Champions of later batches are withdrawn, and `ensure_promoted` does not
-    promote them again.
+    Models that are trained afterwards are compared with this version. Every champion whose batch is later than the batch of
+    this version is withdrawn, and `ensure_promoted` does not promote it again.
 
     Args:
         tracking: access to MLflow.
-        connection: a connection in autocommit mode; it holds the lock.
+        connection: a connection to PostgreSQL in autocommit mode; it holds the lock on the alias while the alias moves.
         to_version: a model version that exists; None for the previous champion.
         reason: reason for the rollback, 1 to `REASON_LENGTH` characters.
         by: the person who rolls back.
 
     Raises:
         BadInputError: the version does not exist or is champion already, or the reason is empty or too long.
-        PipelineError: there is no previous champion, or the last move was interrupted and has only now been completed.
+        PipelineError: there is no previous champion, or the last move was interrupted, and this call has completed it instead.
     """
     if not (reason := reason.strip()) or len(reason) > REASON_LENGTH:
-        raise BadInputError(f"a reason has 1 to {REASON_LENGTH} characters, this one has {len(reason)}")
+        raise BadInputError(f"the reason has {len(reason)} characters; it must have 1 to {REASON_LENGTH}")
     with champion_alias(tracking, connection) as alias:
         if alias.interrupted:
             raise PipelineError(
-                f"the last move was interrupted and has now been completed: version {alias.history[-1].to_version} is champion",
-                remedy=f"{_SHOW_HISTORY}; run this command again to roll back further",
+                f"completed an earlier, interrupted move: version {alias.history[-1].to_version} is champion",
+                remedy=f"{_SHOW_HISTORY}; to move the champion again, repeat the command",
             )
         version = _version(tracking, _previous_champion(alias) if to_version is None else to_version)
         if alias.champion is not None and int(alias.champion.version) == int(version.version):
@@ -54,8 +54,8 @@ def _previous_champion(alias: ChampionAlias) -> int:
     champions = list(alias.state.champions)
     if len(champions) < 2:  # noqa: PLR2004  the present one and one before
         raise PipelineError(
-            "there is no champion before the present one",
-            remedy="name a version: rakuten rollback --to VERSION",
+            "there is no champion before the present one, so a rollback needs a version",
+            remedy="name the version to roll back to: `rakuten rollback --to VERSION`",
         )
     return champions[-2]
 
@@ -64,7 +64,7 @@ def _version(tracking: Tracking, number: int) -> ModelVersion:
     version = if_known(lambda: tracking.client.get_model_version(REGISTERED_MODEL, str(number)))
     if version is None:
         raise BadInputError(
-            f"{REGISTERED_MODEL} has no version {number}",
-            remedy=f"name one that exists with --to; {_SHOW_HISTORY}",
+            f"the model {REGISTERED_MODEL} has no version {number}",
+            remedy=f"pass an existing version to --to; {_SHOW_HISTORY}",
         )
     return version

@@ -1,9 +1,10 @@
 """Balance classes by random oversampling that depends only on the seed and the productids of the rows.
 
-imbalanced-learn's `RandomOverSampler` draws by position: for the same rows in another order, only 78 % of the copies are the
-same. Here each class of n rows grows to M rows, the size of the largest class. Each row gets floor(M / n) copies, and the
-M mod n rows with the smallest hash get one more. So every original is kept, every class has exactly M rows, and the copies are
-spread evenly. Any machine and any partitioning of the rows picks the same rows.
+imbalanced-learn's `RandomOverSampler` draws rows by position: if the same rows are in another order, only 78 % of its copies
+stay the same. This module grows each class of n rows to M rows, the size of the largest class. Each row occurs floor(M / n)
+times, and the M mod n rows with the smallest hash of seed and productid occur once more. So every original row is kept, every
+class has exactly M rows, and the copies are spread evenly. The order and the partitioning of the rows do not matter, nor does
+the machine.
 """
 
 from typing import Any
@@ -18,12 +19,12 @@ from shared.hashing import Salt, keys
 def multiplicities(
     productids: npt.NDArray[np.int64], labels: npt.NDArray[np.int32], random_seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return how many copies of each row the balanced dataset holds, shape (rows,), int64; the row order does not matter."""
+    """Return how often each row occurs in the balanced dataset, at least once, shape (rows,), int64."""
     classes, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if not len(classes):
         return np.empty(0, np.int64)
     largest = counts.max()
-    # Sort rows by class, then by (hash key, productid). The rank within the class decides which rows get an extra copy.
+    # Sort rows by class, then by (hash key, productid). In each class, the rows with the lowest ranks get an extra copy.
     order = np.lexsort((productids, keys(productids, random_seed, Salt.OVERSAMPLING), class_of))
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     rank = np.empty(len(labels), np.int64)
@@ -33,13 +34,13 @@ def multiplicities(
 
 
 class HashOverSampler(BaseOverSampler):  # type: ignore[misc]
-    """An imbalanced-learn sampler that raises every class to the size of the largest class, by the rule of this module.
+    """An imbalanced-learn sampler that repeats rows, as `multiplicities` says, until all classes are as large as the largest.
 
     `fit_resample(X, y)` takes productids as X, shape (rows, 1), int64, and labels as y, shape (rows,). In the result, the
     copies of a row are adjacent, and the rows keep their order.
 
     Attributes:
-        sample_indices_: index of the original of each balanced row, shape (rows of the balanced set,), int64.
+        sample_indices_: for each row of the result, the index of its original in X, shape (rows of the result,), int64.
     """
 
     def __init__(self, *, random_seed: int = 42) -> None:

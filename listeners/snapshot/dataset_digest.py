@@ -1,15 +1,16 @@
 """Compute the digest of a dataset's content, and make short proofs that a dataset holds a product.
 
-The SHA-256 of a parquet file changes with the program that wrote it. This digest changes only with the content: the order of
-rows, the row groups and the compression do not matter. Anybody can compute the digest from this definition:
+The SHA-256 of a parquet file depends on the program that wrote the file. This digest depends only on the content, not on the
+order of rows, the row groups or the compression. Anybody can compute the digest from this definition:
 
 - A row is encoded column by column: the length of the value in 4 bytes, then the value. A null has length -1 and no value.
-  Texts are UTF-8, numbers have 8 bytes, all is big-endian. (PostgreSQL's binary COPY encodes bigint and text in this way.)
-- A class is a Merkle tree (RFC 9162). A tree's entry is the SHA-256 of a row, then its number of copies in 8 bytes. Entries are
-  sorted by productid, and by SHA-256 if a product has several different rows.
-- The digest is the SHA-256 of the list of classes, ascending by code. Each class is listed by its code, its number of products
-  and its number of rows, in 8 bytes each, and by the root of its tree.
-- A hash input begins with a byte for its kind: 0 is a tree's entry, 1 a tree's node, 2 a row, 3 the list of classes.
+  Texts are UTF-8. Numbers have 8 bytes. Numbers and lengths are big-endian. (PostgreSQL's binary COPY encodes bigint and text
+  in this way.)
+- Each product class has a Merkle tree (RFC 9162). An entry of the tree is the SHA-256 of a row, then the row's number of copies
+  in 8 bytes. Entries are sorted by productid, and by SHA-256 if a product has several different rows.
+- The digest is the SHA-256 of the list of classes, ascending by code. An entry of the list is the class's code, its number of
+  distinct rows and its number of rows with all copies, in 8 bytes each, then the root of its tree.
+- Each hash input begins with a byte for its kind: 0 is a tree's entry, 1 a tree's node, 2 a row, 3 the list of classes.
 """
 
 import struct
@@ -41,7 +42,7 @@ _Sha256 = Annotated[bytes, Field(min_length=32, max_length=32)]
 
 
 class _Record(BaseModel):
-    """A pydantic model whose hashes are bytes in Python and hexadecimal digits in JSON."""
+    """A pydantic base model whose hashes are bytes in Python and hexadecimal digits in JSON."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex"
@@ -63,7 +64,7 @@ class ProductRow(_Record):
 
 
 class ClassIdentity(_Record):
-    """One class of a dataset: its number of distinct products, of rows with all copies, and the root of its Merkle tree."""
+    """One product class: its code, its numbers of distinct rows and of rows with all copies, and its Merkle tree's root."""
 
     prdtypecode: _Bigint
     products: _Positive
@@ -72,7 +73,7 @@ class ClassIdentity(_Record):
 
 
 class DatasetIdentity(_Record):
-    """The classes of a dataset, ascending by code. They determine the dataset's digest."""
+    """The product classes of a dataset, ascending by code. The dataset's digest is computed from them alone."""
 
     classes: tuple[ClassIdentity, ...]
 
@@ -83,16 +84,16 @@ class DatasetIdentity(_Record):
 
 
 class Proof(_Record):
-    """A proof that a dataset holds a row in exactly this number of copies, in log2(products) + classes hashes.
+    """A proof that a dataset holds a row in exactly this number of copies. It has log2(products) + classes hashes.
 
     Attributes:
-        dataset: name of the dataset, for people; the proof does not cover the name.
-        dataset_digest: digest that the dataset had when the proof was made. `verify` takes a digest from another source.
-        row: the row of the product.
+        dataset: name of the dataset, for information only: the proof does not prove the name.
+        dataset_digest: the dataset's digest when the proof was made. `verify` does not trust it: the caller passes a digest.
+        row: the row whose presence is proved.
         copies: number of copies of the row in the dataset.
-        index: position of the row among the products of its class, from 0.
-        path: audit path in the Merkle tree of the class, from the leaf up.
-        classes: all classes of the dataset.
+        index: position of the row among the entries of its class's Merkle tree, from 0.
+        path: sibling hashes in this tree, from the leaf up to the root (audit path).
+        classes: all product classes of the dataset.
     """
 
     dataset: str
@@ -104,7 +105,7 @@ class Proof(_Record):
     classes: tuple[ClassIdentity, ...]
 
     def verify(self, digest: str) -> bool:
-        """Tell whether the dataset with this digest holds the row in exactly this number of copies."""
+        """Tell whether the dataset with the digest `digest` holds `row` in exactly `copies` copies."""
         leaf = leaf_hash(_entry(self.row.sha256(), self.copies))
         return _digest(self.classes) == digest and any(
             root_from_path(leaf, self.index, entry.products, self.path) == entry.root
@@ -124,8 +125,8 @@ class Proof(_Record):
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise BadInputError(
-                f"not a proof: {where + ': ' if where else ''}{first['msg']}",
-                remedy="make one with rakuten prove --product P --dataset D --json",
+                f"the JSON is not a proof: {where + ': ' if where else ''}{first['msg']}",
+                remedy="make a proof with `rakuten prove --product P --dataset D --json`",
             ) from None
 
 
@@ -136,8 +137,8 @@ _COUNTED_ROW: Final = np.dtype([("code", "i8"), ("productid", "i8"), ("hash", "V
 class _Rows:
     """The distinct rows of a dataset, sorted by prdtypecode, productid and the row's SHA-256.
 
-    A row takes only 56 bytes, as there may be millions. All arrays have shape (distinct rows,). An element of `hashes` has
-    32 bytes (V32); the other arrays are int64.
+    Only 56 bytes of each row are kept, as there may be millions. All arrays have shape (distinct rows,). An element of `hashes`
+    is the 32 bytes of a SHA-256 (V32); the other arrays are int64.
     """
 
     codes: npt.NDArray[np.int64]
@@ -146,13 +147,13 @@ class _Rows:
     copies: npt.NDArray[np.int64]
 
     def classes(self) -> Iterator[slice]:
-        """Yield one slice of rows for each class, ascending by code."""
+        """Yield one slice of row positions for each product class, ascending by code."""
         ends = np.flatnonzero(np.diff(self.codes)) + 1
         bounds = [0, *ends.tolist(), len(self.codes)]
         return (slice(first, end) for first, end in pairwise(bounds) if first < end)
 
     def leaves(self, rows: slice) -> list[bytes]:
-        """Return the leaf hashes of the Merkle tree of one class."""
+        """Return the leaf hashes of one class's Merkle tree; `rows` is the slice of this class from `classes`."""
         entries = zip(self.hashes[rows].tolist(), self.copies[rows].tolist(), strict=True)
         return [leaf_hash(_entry(row_hash, copies)) for row_hash, copies in entries]
 
@@ -166,7 +167,7 @@ class _Rows:
 
 
 def identity_of(path: Path) -> DatasetIdentity:
-    """Return the classes and the digest of a parquet file with the columns of `ProductRow`, read by row group."""
+    """Compute the identity of a dataset: read its parquet file, with the columns of `ProductRow`, one row group at a time."""
     dataset = _count_rows(path)
     return DatasetIdentity(
         classes=tuple(dataset.identify(rows, dataset.leaves(rows)) for rows in dataset.classes())
@@ -174,7 +175,7 @@ def identity_of(path: Path) -> DatasetIdentity:
 
 
 def prove(path: Path, productid: int) -> Proof | None:
-    """Return a proof that a dataset holds a product, or None if the dataset does not hold the product."""
+    """Return a proof that the dataset in a parquet file holds a product, or None if the dataset does not hold it."""
     dataset = _count_rows(path)
     found = np.flatnonzero(dataset.productids == productid)
     if not len(found):
@@ -223,7 +224,7 @@ def _encode_value(value: int | str | None) -> bytes:
 
 
 def _count_rows(path: Path) -> _Rows:
-    """Count the copies of each row in a parquet file. Memory holds one row group, and adjacent copies are hashed only once."""
+    """Count the copies of each row in a parquet file. Memory holds one row group; adjacent copies are hashed only once."""
     columns = list(ProductRow.model_fields)
     texts = [name for name, field in ProductRow.model_fields.items() if field.annotation == str | None]
     parts = [np.empty(0, _COUNTED_ROW)]
@@ -242,7 +243,7 @@ def _count_rows(path: Path) -> _Rows:
 
 
 def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
-    """Sort the rows, and add up the counts of a row whose copies were counted in several places."""
+    """Sort rows of dtype `_COUNTED_ROW`, and merge equal rows: their numbers of copies are added up."""
     words = np.ascontiguousarray(counted["hash"]).view(">u8").reshape(-1, 4)
     order = np.lexsort((*words.T[::-1], counted["productid"], counted["code"]))
     counted, words = counted[order], words[order]
@@ -260,7 +261,7 @@ def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
 
 
 def _run_starts(rows: pa.Table) -> npt.NDArray[np.intp]:
-    """Return the positions of the rows that are not a copy of the row before."""
+    """Return the positions of the rows that differ from the row before them. The first row is one of them."""
     begins = np.ones(rows.num_rows, np.bool_)
     begins[1:] = False
     for column in rows.combine_chunks().columns:
@@ -271,7 +272,7 @@ def _run_starts(rows: pa.Table) -> npt.NDArray[np.intp]:
 
 
 def _encode_rows(rows: pa.Table) -> list[bytes]:
-    """Return the bytes that `ProductRow.sha256` hashes, for all rows at once."""
+    """Encode all rows of a table at once: return, for each row, the bytes that `ProductRow.sha256` hashes."""
     parts: list[Any] = [_ROW]
     for column in rows.combine_chunks().columns:
         values = column.combine_chunks()

@@ -1,8 +1,8 @@
-"""Find the dataset of an earlier batch to build on, if only new products were added since.
+"""Find the newest earlier dataset, so that a new dataset can reuse its rows, if only new products were added since then.
 
-A week's rows are last week's rows, followed by the new rows: the permutation of the source fixes this order. So last week's
-file holds all rows except the new rows, and PostgreSQL has recorded its digest. If rows were corrected or deleted, or changed
-in any other way, the whole batch is read from PostgreSQL.
+The weekly loads take products from the source in a fixed permuted order, so a week's rows are last week's rows followed by the
+new rows. Last week's dataset file then holds all rows except the new ones, and PostgreSQL has recorded the SHA-256 of the file.
+If rows were corrected, deleted or changed in any other way, the whole batch is read from PostgreSQL instead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,13 +21,14 @@ from shared.mlflow_names import dataset_name, parquet_name
 
 @dataclass(frozen=True)
 class EarlierDataset:
-    """The dataset of an earlier batch. A later dataset can be built on it, and then begins with the same rows.
+    """The dataset of an earlier batch, for a later dataset that begins with the same rows.
 
     Attributes:
         path: parquet file of the earlier dataset.
-        held_out: number of products that its batch held out.
-        history_range: the range of history ids that were added since: above `products_after` up to `products_up_to`, and above
-            `labels_after` up to `labels_up_to`.
+        held_out: number of products that the batch of the earlier dataset held out.
+        history_range: limits of the history ids that were added after the earlier batch, up to the later batch. In
+            products_history, they are above `products_after`, up to `products_up_to`; in labels_history, they are above
+            `labels_after`, up to `labels_up_to`.
     """
 
     path: Path
@@ -35,19 +36,21 @@ class EarlierDataset:
     history_range: Mapping[str, int]
 
     def rows(self) -> Iterator[pa.Table]:
-        """Yield the distinct rows of the earlier dataset in their total order, as tables of `SCHEMA`."""
+        """Yield the distinct rows of the earlier dataset in the order of its file, as tables of `SCHEMA`."""
         return distinct_rows(self.path)
 
 
 def find_earlier_dataset(
     connection: psycopg.Connection[TupleRow], batch_id: int, directory: Path
 ) -> EarlierDataset | None:
-    """Return the newest dataset before a batch, or None if rows were changed or removed since, or its file is missing.
+    """Return the newest dataset before a batch, for a new dataset to begin with its rows.
+
+    Return None if there is none, if rows were changed or removed since that dataset, or if its file is missing or was changed.
 
     Args:
         connection: a connection with a role that may read the history.
         batch_id: id of a completed batch.
-        directory: directory with the copies of datasets. A file is used only if its SHA-256 is the recorded SHA-256.
+        directory: local directory with copies of the published datasets. A file is used only if PostgreSQL has its SHA-256.
     """
     recorded = connection.execute(query("snapshot/earlier_dataset"), {"batch_id": batch_id}).fetchone()
     if recorded is None:

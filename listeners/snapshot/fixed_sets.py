@@ -1,4 +1,4 @@
-"""Publish the two sets that never change, once each: the challenge's test products and the labelled holdout."""
+"""Publish two sets of products, which never change, to MLflow once each: the challenge's test set and the labelled holdout."""
 
 from pathlib import Path
 
@@ -22,15 +22,16 @@ _NAMES = (TEST_SET, HOLDOUT_SET)
 def ensure_fixed_sets(
     tracking: Tracking, connection: psycopg.Connection[TupleRow], job: Job
 ) -> dict[str, str]:
-    """Publish test_df and holdout_df to MLflow if the sets of this source are missing there.
+    """Publish test_df and holdout_df to MLflow, unless MLflow already has these sets from the same source files.
 
-    A lock lets only one worker at a time publish them, whichever batches the workers build.
+    A lock lets only one worker at a time publish them, even if the workers build datasets of different batches.
 
     Returns:
-        The run id of each set, by name.
+        The MLflow run id of each of the two sets, by name of the set.
 
     Raises:
-        SourceChangedError: the source files differ from those of the first load; a holdout drawn from them could leak.
+        SourceChangedError: the source files differ from those of the first load. A holdout that is drawn from changed files
+            could contain products that are trained on.
     """
     runs = _find_published(tracking, job)
     if len(runs) < len(_NAMES):
@@ -42,12 +43,12 @@ def ensure_fixed_sets(
 
 
 def recorded_fixed_sets(tracking: Tracking, run_ids: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Return the run id and the digests of each fixed set, by name, for PostgreSQL to keep."""
+    """Return what PostgreSQL keeps of test_df and holdout_df, by name: the MLflow run id and the digests of the run."""
     return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in run_ids.items()}
 
 
 def _find_published(tracking: Tracking, job: Job) -> dict[str, str]:
-    """Return the run id of each fixed set that MLflow already has, by name."""
+    """Return the run ids of test_df and holdout_df in MLflow, by name. A set that is not published yet is left out."""
     runs = {name: tracking.finished_run(DATASET_EXPERIMENT, name, **job.batch.source_tags) for name in _NAMES}
     return {name: run.info.run_id for name, run in runs.items() if run is not None}
 
@@ -66,7 +67,7 @@ def _publish_missing(tracking: Tracking, job: Job) -> None:
 
 
 def _test_set(directory: Path) -> pa.Table:
-    """Return X_test.csv in file order; `source_index` is the row index that a submission to the challenge must contain."""
+    """Return the products of X_test.csv in file order. `source_index` is the row index that a submission must contain."""
     table = read_test_set(directory)
     columns = {"source_index": table["index"]}
     columns |= {name: table[name] for name in SCHEMA.names if name in table.column_names}

@@ -1,4 +1,4 @@
-"""Run the snapshot stage in order: publish the fixed sets, read the batch, balance, write, verify and publish its dataset."""
+"""Run the snapshot stage: publish the test set and the holdout, then build, verify and publish the dataset of a batch."""
 
 import shutil
 from pathlib import Path
@@ -32,11 +32,13 @@ logger = structlog.get_logger()
 
 
 def handle(job: Job) -> dict[str, Any]:
-    """Build and publish the dataset of one batch, or adopt the dataset that an earlier attempt has published.
+    """Build and publish the dataset of one batch, or reuse the dataset that an earlier attempt at this job has published.
+
+    Return what PostgreSQL records about the dataset: its run id, sizes and digests.
 
     Raises:
         SourceChangedError: the settings differ from those of the first load.
-        StageError: the batch has no training rows, or some must be held out, or the written file fails verification.
+        StageError: the batch has no training rows, or some of them must be held out, or the written file fails verification.
     """
     batch = job.batch
     require_unchanged_settings(batch.source, job.settings)
@@ -72,7 +74,7 @@ def _publish(
         path = run.scratch / parquet_name(name)
         earlier = find_earlier_dataset(connection, batch.id, job.settings.snapshots_path)
         logger.info("building", dataset=name, built_on=earlier.path.stem if earlier else None)
-        # The two connections need no common snapshot: the history up to a batch's watermark never changes.
+        # `reader` need not share a transaction snapshot with `connection`: the history of a completed batch never changes.
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
             stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
         _log(run, job, path, stats)
@@ -87,27 +89,28 @@ def build(
     path: Path,
     earlier: EarlierDataset | None = None,
 ) -> dict[str, Any]:
-    """Write a batch's balanced parquet file from the audit trail, verify it, and return the content of dataset_stats.json.
+    """Write a batch's balanced parquet file from the history tables, verify it, and return the file's statistics.
 
-    Only the batch and the seed decide the bytes of the file, so the file can be rebuilt at any time. Memory holds a few numbers
-    for each row of the batch, and one row group. The directory of `path` needs free space for the uncompressed training rows.
+    The bytes of the file depend only on the batch and the seed, so the file can be rebuilt at any time. Memory holds a few
+    numbers for each row of the batch, and one row group. The directory of `path` needs free space for the uncompressed training
+    rows.
 
     Args:
         connection: a connection with a role that may read the history.
         batch_id: id of a completed batch.
         random_seed: seed of the draw that decides which rows get an extra copy.
         path: the file to write.
-        earlier: a dataset that holds all rows except the newest. PostgreSQL then sends only those: less work, same bytes.
+        earlier: an earlier dataset with which this one begins. PostgreSQL then sends only the new rows; the file is the same.
 
     Raises:
         StageError: the batch has no training rows.
-        VerificationError: the written file does not match the batch.
+        VerificationError: the written file does not hold exactly the rows of the batch, or its classes differ in size.
     """
     with TemporaryDirectory(dir=path.parent, prefix="rows-") as scratch:
         scratch_path = Path(scratch) / "rows.arrow"
         rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier)
         if not len(rows.productids):
-            raise StageError(f"batch {batch_id} holds no labelled training rows")
+            raise StageError(f"batch {batch_id} has no labelled training rows, so no dataset can be built")
         copies = HashOverSampler(random_seed=random_seed).count_copies(rows.productids, rows.labels)
         write_balanced(path, rows.chunks(), copies)
     balanced = verify_balanced(path, rows.productids, rows.labels, rows.holdout)
@@ -154,9 +157,10 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
 
 
 def _keep_copy(path: Path, directory: Path) -> None:
-    """Copy a dataset to a local directory, for people and for the next week's dataset; training reads from MLflow.
+    """Copy a dataset file to a local directory, where people find it and where the next week's dataset is built from it.
 
-    The copy is written under another name and then renamed, so that no reader sees half a file.
+    Training does not read this copy, but the file in MLflow. The copy is written under another name and then renamed, so that
+    no reader sees half a file.
     """
     directory.mkdir(parents=True, exist_ok=True)
     partial = directory / f".{path.name}.partial"

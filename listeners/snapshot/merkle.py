@@ -2,7 +2,7 @@
 
 Leaves and nodes are hashed with different prefixes, so that nobody can present a leaf as a node, or a node as a leaf. The RFC
 splits a tree of n leaves at the largest power of two below n. This module builds the same tree level by level: it pairs
-neighbours, and moves an odd last hash up unchanged.
+neighbours, and if a level has an odd number of hashes, its last hash moves up unchanged.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ def leaf_hash(entry: bytes) -> bytes:
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:
-    """Return the root of a tree from the hashes of its leaves; the root of an empty tree is the SHA-256 of zero bytes."""
+    """Compute the root of a Merkle tree from its leaf hashes. The root of an empty tree is the SHA-256 of an empty input."""
     return _levels(leaves)[-1][0] if leaves else sha256().digest()
 
 
 def audit_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the sibling hashes on the path from a leaf to the root: at most ceil(log2(n)) hashes (section 2.1.3.1)."""
+    """Return the sibling hashes on the path from a leaf to the root: at most ceil(log2(n)) hashes (RFC 9162, 2.1.3.1)."""
     path = []
     for level in _levels(leaves)[:-1]:
         if (sibling := index ^ 1) < len(level):
@@ -33,7 +33,9 @@ def audit_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """Return the root that an audit path leads to, or None if the path has the wrong length for the leaf (section 2.1.3.2).
+    """Compute the root of a Merkle tree from one leaf and its audit path (RFC 9162, section 2.1.3.2).
+
+    Return None if the tree has no leaf at `index`, or if the path has the wrong length for this leaf.
 
     Args:
         leaf: hash of the leaf.
@@ -45,7 +47,7 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
         return None
     siblings, last, node = iter(path), size - 1, leaf
     while last:
-        if index % 2 or index < last:  # otherwise an odd last hash, which moves up unchanged
+        if index % 2 or index < last:  # otherwise the node has no sibling and moves up unchanged
             if (sibling := next(siblings, None)) is None:
                 return None
             node = _node_hash(sibling, node) if index % 2 else _node_hash(node, sibling)
@@ -54,7 +56,7 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
 
 
 def _levels(leaves: Sequence[bytes]) -> list[Sequence[bytes]]:
-    """Return the hashes of each level of the tree, from the leaves up to the root."""
+    """Return the hashes of each level of the Merkle tree, from the leaves up to the root."""
     levels = [leaves]
     while len(below := levels[-1]) > 1:
         pairs = zip(below[::2], below[1::2], strict=False)

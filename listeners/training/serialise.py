@@ -1,4 +1,7 @@
-"""Serialise a fitted model and log it to MLflow. The skops format holds no code, unlike pickle: loading a model file runs none."""
+"""Serialise a fitted model and log it to MLflow, in the skops format.
+
+Unlike a pickle file, a skops file contains no code, so nobody can run code on a machine by giving it a model file to load.
+"""
 
 import importlib.metadata
 from typing import Final
