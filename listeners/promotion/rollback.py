@@ -9,7 +9,7 @@ from listeners.tracking.runs import Tracking, if_known
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import REGISTERED_MODEL
 
-_SHOW_HISTORY = "`rakuten champion` lists all champions"
+_SHOW_HISTORY = "`rakuten champion` shows all champions and when they were promoted"
 
 
 def roll_back(

@@ -25,7 +25,7 @@ def require_no_leak(connection: psycopg.Connection[TupleRow], batch_id: int) -> 
     ).fetchall()
     if unchecked and (due := due_for_holdout(connection, product_texts(unchecked))):
         raise StageError(
-            f"{len(due)} training products of batch {batch_id}, for example {due[0]}, are near-duplicates of held-out products or"
-            " were held out before. The batch was completed without rakuten, which would have held them out",
+            f"{len(due)} training products of batch {batch_id} are near-duplicates of held-out products or were held out before"
+            f" (the first is productid {due[0]}). The batch was completed without rakuten, which would have held them out",
             remedy="run `rakuten load` or `rakuten correct`: it holds these products out. This batch gets no dataset",
         )

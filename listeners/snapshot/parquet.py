@@ -1,8 +1,8 @@
-"""Write the parquet file of a balanced dataset so that copies cost almost nothing, verify it, and read it without the copies.
+"""Write, verify and read the parquet file of a balanced dataset, which repeats rows so that all classes have equal size.
 
-Copies of a row are adjacent. Each row group holds the copies of one chunk of products, and stores each text once in a
-dictionary. Numbers get no dictionary: a number that repeats the number before it costs less than a dictionary index. Ordinary
-parquet readers see all balanced rows. The file is about as large as a file of the distinct rows. Memory holds one row group.
+The file is about as large as a file of the distinct rows: copies of a row are adjacent, and each row group stores each text
+once in a dictionary. Numbers get no dictionary: a repetition of the number before takes less space than a dictionary index.
+Any parquet reader sees all rows with their copies; `distinct_rows` reads them without the copies. Memory holds one row group.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,9 +32,11 @@ _OPTIONS: Final = {
     "compression": "zstd",
     "compression_level": 1,
     "use_dictionary": list(_TEXT_COLUMNS),
-    "dictionary_pagesize_limit": 1 << 30,  # never fall back to writing every copy of a text
-    "write_statistics": ["productid", "imageid", "prdtypecode"],  # no reader selects a range of texts
-    "store_schema": False,  # readers then see texts, not the dictionary type of the table that was written
+    # A dictionary above this limit (bytes) would be given up, and every copy of a text would be written.
+    "dictionary_pagesize_limit": 1 << 30,
+    # Statistics (minimum and maximum) of the text columns would help no reader: none selects a range of texts.
+    "write_statistics": ["productid", "imageid", "prdtypecode"],
+    "store_schema": False,  # so that readers see plain text columns, not the dictionary type of `_WRITE_SCHEMA`
 }
 _WRITE_SCHEMA: Final = pa.schema(
     [
@@ -45,15 +47,15 @@ _WRITE_SCHEMA: Final = pa.schema(
 
 
 def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[np.int64]) -> None:
-    """Write each row of the chunks to a parquet file as many times as `copies` says.
+    """Write a balanced parquet file: each row of `chunks` as many times as `copies` says.
 
     Args:
         path: the file to write; an existing file is replaced.
-        chunks: tables of `SCHEMA`; each table becomes one row group.
-        copies: number of copies of each row, in the order of the rows, shape (rows of all chunks,), int64.
+        chunks: tables of `SCHEMA` with distinct rows; each table becomes one row group, with all copies of its rows.
+        copies: number of times to write each row, in the order of the chunks' rows, shape (rows of all chunks,), int64.
 
     Raises:
-        VerificationError: the number of rows differs from the length of `copies`.
+        VerificationError: the chunks have more or fewer rows than `copies` has elements.
     """
     first = 0
     with pq.ParquetWriter(path, _WRITE_SCHEMA, **_OPTIONS) as writer:
@@ -63,14 +65,14 @@ def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[n
             if len(repeat) != chunk.num_rows:
                 break
             rows = pa.array(np.repeat(np.arange(chunk.num_rows, dtype=np.int32), repeat))
-            # No variable holds the repeated rows: they would stay in memory while the next row group is made.
+            # The repeated rows get no variable, which would keep them in memory while the next row group is made.
             writer.write_table(_repeat_rows(chunk, rows), row_group_size=max(1, len(rows)))
     if first != len(copies):
         raise VerificationError(f"{path.name}: {len(copies)} numbers of copies for {first} rows or more")
 
 
 def _repeat_rows(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
-    """Return `chunk.take(rows)`, without copying any text that goes into a dictionary."""
+    """Return `chunk.take(rows)` with the types of `_WRITE_SCHEMA`; a text is not repeated, only its dictionary index."""
     columns = []
     for name in SCHEMA.names:
         values = chunk[name].combine_chunks()
@@ -83,7 +85,7 @@ def _repeat_rows(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
 
 
 def distinct_rows(path: Path) -> Iterator[pa.Table]:
-    """Yield the rows of a file from `write_balanced` without their copies, one table of `SCHEMA` for each row group."""
+    """Yield each distinct row of a balanced file once, as one table of `SCHEMA` for each row group."""
     with pq.ParquetFile(path, read_dictionary=list(_TEXT_COLUMNS)) as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False)
@@ -91,7 +93,7 @@ def distinct_rows(path: Path) -> Iterator[pa.Table]:
 
 
 def last_productid(path: Path) -> int:
-    """Return the productid of the last row in a file from `write_balanced`."""
+    """Return the productid of the last row of a balanced file."""
     with pq.ParquetFile(path) as file:
         last = _read_ids(file, file.num_row_groups - 1)
     return int(last["productid"][-1].as_py())
@@ -103,16 +105,19 @@ def verify_balanced(
     labels: npt.NDArray[np.int32],
     holdout: npt.NDArray[np.int64],
 ) -> dict[int, int]:
-    """Read a balanced file row group by row group, compare it with the batch, and return the number of rows of each class.
+    """Check that a balanced file holds exactly the training rows of its batch, and return the number of rows of each class.
+
+    The number of rows counts all copies. Memory holds one row group of the file at a time.
 
     Args:
-        path: a file from `write_balanced`.
+        path: a file that `write_balanced` wrote.
         productids: productids of the batch's training rows, shape (rows,).
         labels: classes of the training rows, shape (rows,).
         holdout: productids that must not occur in the file, shape (held-out products,).
 
     Raises:
-        VerificationError: the classes differ in size, or a row is missing, unknown, mislabelled or held out.
+        VerificationError: the classes differ in size, or the file lacks a product of the batch, or has a product that is not in
+            the batch, has another class there, or is held out.
     """
     order = np.argsort(productids)
     known, classes = productids[order], labels[order]
@@ -127,7 +132,7 @@ def verify_balanced(
     if not copies.all():
         raise _wrong_rows(path)
     if np.isin(known, holdout).any():
-        raise VerificationError(f"{path.name} holds products of the holdout")
+        raise VerificationError(f"{path.name} contains products of the holdout")
     return _class_sizes(path, classes, copies)
 
 
@@ -136,14 +141,14 @@ def _read_ids(file: pq.ParquetFile, group: int) -> pa.Table:
 
 
 def _runs(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Return productid, class and length of each run of equal rows."""
+    """Return three arrays for the runs of adjacent rows with equal productid and class: productid, class, number of rows."""
     starts = _run_starts(rows)
     ids, codes = rows["productid"].to_numpy()[starts], rows["prdtypecode"].to_numpy()[starts]
     return ids, codes, np.diff(starts, append=rows.num_rows)
 
 
 def _run_starts(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the positions at which a new product or class begins."""
+    """Return the positions of the rows whose productid or class differs from the row before, and the first position."""
     ids, codes = rows["productid"].to_numpy(), rows["prdtypecode"].to_numpy()
     return np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (codes[1:] != codes[:-1])])
 
@@ -153,7 +158,7 @@ def _class_sizes(path: Path, classes: npt.NDArray[np.int32], copies: npt.NDArray
     counts = np.bincount(class_of, copies).astype(np.int64)
     if len(set(counts.tolist())) > 1:
         raise VerificationError(
-            f"{path.name} is not balanced: classes of {counts.min()} to {counts.max()} rows"
+            f"{path.name} is not balanced: its classes have {counts.min()} to {counts.max()} rows"
         )
     return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 

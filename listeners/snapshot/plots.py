@@ -1,4 +1,4 @@
-"""Draw the class distribution before and after balancing."""
+"""Draw the number of rows of each product class, before and after a dataset is balanced."""
 
 from matplotlib.figure import Figure
 
@@ -8,9 +8,9 @@ _SOURCE_COLOUR, _BALANCED_COLOUR = "#1f6f8b", "#d8e3e7"
 
 
 def class_distribution(title: str, source: dict[int, int], balanced: dict[int, int]) -> Figure:
-    """Draw two horizontal bars per class: its rows in PostgreSQL over its rows in the dataset.
+    """Draw two horizontal bars for each product class: its training rows in PostgreSQL, in front of its rows in the dataset.
 
-    The largest class is on top. Each class is labelled with its name and its code.
+    The class with the most rows in PostgreSQL is at the top. Each class is labelled with its name and its code.
 
     Args:
         title: title of the figure.

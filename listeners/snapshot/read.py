@@ -1,8 +1,8 @@
-"""Read a batch's rows from PostgreSQL once, and keep its training rows in a temporary file beside the dataset.
+"""Read a batch's rows from PostgreSQL once, and keep its training rows in a temporary file until the dataset is written.
 
-The number of copies of a row is known only after all rows have been read. Reading the temporary file takes a tenth of the time
-of a second query to PostgreSQL. Memory holds one chunk of rows, and 20 bytes for each row of the batch. Rows that are in an
-earlier dataset already are read from that dataset's file.
+The dataset repeats rows, and how often it repeats a row is known only after all rows have been read. So the rows are needed
+twice: reading them from the temporary file takes a tenth of the time of a second query to PostgreSQL. Memory holds one chunk of
+rows, and 20 bytes for each row of the batch. If an earlier dataset holds the first rows, they are read from its file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,10 +27,10 @@ class BatchRows:
     """The rows of a batch: productids and classes in memory, complete training rows in a file.
 
     Attributes:
-        productids: productids of the training rows in their total order, shape (training rows,), int64.
+        productids: productids of the training rows in the order of the dataset, shape (training rows,), int64.
         labels: classes of the training rows in the same order, shape (training rows,), int32.
-        holdout: productids of the held-out products that PostgreSQL sent, shape (held-out products,), int64.
-        held_out: number of all products that the batch holds out.
+        holdout: productids of the held-out products, without those of an earlier dataset's batch, int64.
+        held_out: number of all products that the batch holds out, with those of an earlier dataset's batch.
         path: file with the complete training rows in the same order, as an Arrow stream of chunks.
     """
 
@@ -41,7 +41,7 @@ class BatchRows:
     path: Path
 
     def chunks(self) -> Iterator[pa.Table]:
-        """Yield the training rows from the file, one table of `rows_per_chunk` rows at a time, with the columns of `SCHEMA`."""
+        """Yield the training rows from the file, one chunk at a time, as tables with the columns of `SCHEMA`."""
         with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
             for batch in stream:
                 yield pa.Table.from_batches([batch])
@@ -70,7 +70,7 @@ def read_batch(
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
         for chunk in _rechunk(training_rows(), rows_per_chunk):
             stream.write_table(chunk)
-            # np.array copies the column: a view would keep all columns of ADBC's record batch in memory
+            # np.array copies the column. A view of the column would keep all columns of the chunk in memory.
             productids.append(np.array(chunk["productid"]))
             labels.append(np.array(chunk["prdtypecode"]))
     held_out = np.concatenate(holdout)
@@ -86,21 +86,22 @@ def read_batch(
 def stream_rows(
     connection: ArrowConnection, batch_id: int, earlier: EarlierDataset | None = None
 ) -> Iterator[pa.Table]:
-    """Yield the rows of a batch in their total order, as tables of any size; after an earlier dataset, only the added rows.
+    """Yield the rows of a batch from PostgreSQL in the order of the dataset, as tables of any size.
 
-    The tables have the columns of `SCHEMA` and the column `held_out`. Held-out rows come last, without their texts.
+    If an earlier dataset is given, yield only the rows that were added since that dataset. The tables have the columns of
+    `SCHEMA` and the column `held_out`. Held-out rows come last, and their texts are null.
     """
     if earlier:
         batches = connection.read(query("snapshot/added_rows"), earlier.history_range)
     else:
         batches = connection.read(query("snapshot/batch_rows"), {"batch_id": batch_id})
     for batch in batches:
-        # the cast drops ADBC's metadata, and fails if a column has another type
+        # The cast drops the metadata that ADBC adds, and fails if a column cannot have the type in `_READ_SCHEMA`.
         yield pa.Table.from_batches([batch]).cast(_READ_SCHEMA)
 
 
 def _rechunk(parts: Iterable[pa.Table], rows_per_chunk: int) -> Iterator[pa.Table]:
-    """Yield the same rows as contiguous tables of `rows_per_chunk` rows; the last table may be smaller."""
+    """Yield the rows of tables of any size as tables of `rows_per_chunk` rows; the last table may be smaller."""
     kept = SCHEMA.empty_table()
     for part in parts:
         kept = pa.concat_tables([kept, part])

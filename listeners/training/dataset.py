@@ -1,4 +1,4 @@
-"""Fetch the datasets of the training stage from MLflow, check their digests, and count the copies of each product."""
+"""Download the datasets that training needs from MLflow, check their SHA-256, and count the copies of each product."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from shared.mlflow_names import DATASET_EXPERIMENT, Tag, parquet_name
 class TrainingData:
     """The distinct products of a dataset, sorted by productid, and how many copies of each product the dataset holds.
 
-    `products` has the columns designation and description; `labels` and `multiplicities` are int64 of shape (products,).
+    `products` has the columns designation and description. `labels` has the class of each product, and `multiplicities` the
+    number of its copies, both int64 of shape (products,).
     """
 
     products: pd.DataFrame
@@ -32,7 +33,7 @@ class TrainingData:
 
 
 def find_dataset(tracking: Tracking, name: str, **tags: str) -> Run:
-    """Return the finished run that holds a dataset.
+    """Return the finished MLflow run of a dataset, by the name of the run and its tags.
 
     Raises:
         StageError: MLflow has no finished run with this name and these tags.
@@ -40,8 +41,8 @@ def find_dataset(tracking: Tracking, name: str, **tags: str) -> Run:
     run = tracking.finished_run(DATASET_EXPERIMENT, name, **tags)
     if run is None:
         raise StageError(
-            f"MLflow holds no finished run {name} in {DATASET_EXPERIMENT}",
-            remedy="check that MLFLOW_TRACKING_URI is the snapshot listener's; if so, the run was deleted from MLflow",
+            f"MLflow has no finished run {name} in the experiment {DATASET_EXPERIMENT}",
+            remedy="give this process the snapshot listener's MLFLOW_TRACKING_URI; if it is the same, the run was deleted",
         )
     return run
 
@@ -51,12 +52,12 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
 
     Raises:
         StageError: the file cannot be downloaded.
-        VerificationError: the file is not the file that was logged, or the run has lost the tag with the file's SHA-256.
+        VerificationError: the file has another SHA-256 than the run's tag says, or the run no longer has this tag.
     """
     if (expected := run.data.tags.get(Tag.DATASET_SHA256)) is None:
         raise VerificationError(
-            f"run {run.info.run_id} has no tag {Tag.DATASET_SHA256}: its file cannot be checked",
-            remedy="rakuten verify names what was changed; rakuten reproduce rebuilds the dataset",
+            f"run {run.info.run_id} has no tag {Tag.DATASET_SHA256}, so its dataset file cannot be checked",
+            remedy="`rakuten verify` shows what was changed in MLflow; `rakuten reproduce` rebuilds the dataset",
         )
     path = tracking.download(run, parquet_name(run.info.run_name), directory)
     require_sha256(path, expected)
@@ -64,9 +65,9 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
 
 
 def read_training_data(path: Path) -> TrainingData:
-    """Read a dataset and collapse its copies: memory holds each text once, however often the dataset repeats the text."""
+    """Read the parquet file of a balanced dataset, and return each product once with its number of copies."""
     texts = list(TEXT_COLUMNS)
-    # read_dictionary keeps each distinct text once per row group while the file is read
+    # With read_dictionary, memory holds each distinct text once for each row group, not once for each copy.
     dataset = pq.read_table(path, columns=["productid", *texts, "prdtypecode"], read_dictionary=texts)
     rows, copies = distinct_products(dataset)
     return TrainingData(
@@ -77,6 +78,6 @@ def read_training_data(path: Path) -> TrainingData:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read a fixed set, the holdout or the test set, without any change."""
+    """Read the parquet file of the holdout or of the test set, with all its rows and columns."""
     frame: Any = pq.read_table(path).to_pandas()
     return pd.DataFrame(frame)

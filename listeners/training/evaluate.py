@@ -19,7 +19,7 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
     """Return the metrics of a classifier, with confidence intervals, for MLflow.
 
     The intervals are percentiles of a bootstrap over rows (Efron & Tibshirani 1993, chapter 13). Every metric is a function of
-    the confusion matrix. To resample n rows, one multinomial draw of the matrix's cells is enough; the rows are not needed.
+    the confusion matrix. So a resample of n rows needs only one multinomial draw of n counts over the matrix's cells.
 
     Args:
         y_true: prdtypecode of each row, shape (n,), int64, n > 0.
@@ -28,9 +28,9 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
         n_resamples: number of bootstrap resamples.
 
     Returns:
-        `accuracy`, `f1_score`, `precision`, `recall` (the last three weighted by support) and `f1_macro`, each also with
-        `_ci_low` and `_ci_high` (95 %), and `f1_class_{code}` for every code in either array. As in scikit-learn, a macro
-        average covers the codes that occur, and a ratio with an empty denominator counts as 0.
+        `accuracy`, `f1_score`, `precision`, `recall` (the last three weighted by support) and `f1_macro`; for each of these,
+        the ends of its 95 % interval, such as `accuracy_ci_low` and `accuracy_ci_high`; and `f1_class_{code}` for every code in
+        `y_true` or `y_pred`. As in scikit-learn, `f1_macro` is the mean over these codes, and 0 / 0 counts as 0.
     """
     codes = np.union1d(y_true, y_pred)
     confusion = confusion_counts(y_true, y_pred, codes).astype(np.float64)
@@ -45,7 +45,7 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
 
 
 def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
-    """Return the metrics, computed by scikit-learn: anybody who scores the model again gets the same values, bit for bit."""
+    """Compute the five overall metrics with scikit-learn, so that anybody can reproduce the same values, bit for bit."""
     weighted = {"average": "weighted", "zero_division": 0.0}
     return {
         "accuracy": float(accuracy_score(y_true, y_pred)),
@@ -57,13 +57,16 @@ def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
 
 
 def confusion_counts(y_true: Codes, y_pred: Codes, codes: Codes) -> Codes:
-    """Return how many rows of each true code (first axis) got each predicted code, shape (K, K), for sorted `codes`, (K,)."""
+    """Return the confusion matrix, shape (K, K): the number of rows for each true code (row) and predicted code (column).
+
+    `codes` are all K codes that occur, ascending.
+    """
     cells = np.searchsorted(codes, y_true) * len(codes) + np.searchsorted(codes, y_pred)
     return np.bincount(cells, minlength=len(codes) ** 2).reshape(len(codes), len(codes))
 
 
 def report(y_true: Codes, y_pred: Codes) -> str:
-    """Return scikit-learn's classification report with the names of the categories; a ratio with an empty denominator is 0."""
+    """Return scikit-learn's classification report as text, with the code and name of each category; 0 / 0 counts as 0."""
     codes = np.union1d(y_true, y_pred).tolist()
     names = [f"{code} {category_name(code)}" for code in codes]
     text: str = classification_report(
@@ -79,7 +82,7 @@ def _resample(confusion: _Floats, seed: int, n_resamples: int) -> _Floats:
 
 
 def _per_class(confusion: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
-    """Return precision, recall, F1 and support of each class, shape (..., K), from matrices (..., K true, K predicted)."""
+    """Return (precision, recall, F1, support), each of shape (..., K), from confusion matrices of shape (..., K, K)."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     return (
@@ -91,7 +94,7 @@ def _per_class(confusion: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
 
 
 def _overall(confusion: _Floats) -> Mapping[str, _Floats]:
-    """Return the five overall metrics, shape (...), from confusion matrices of shape (..., K, K)."""
+    """Return the five overall metrics by name, an array of shape (...) each, from confusion matrices of shape (..., K, K)."""
     precision, recall, f1, support = _per_class(confusion)
     n_rows = support.sum(axis=-1)
     occurs = support + confusion.sum(axis=-2) > 0

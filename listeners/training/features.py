@@ -1,8 +1,9 @@
-"""Fit the TF-IDF features of an oversampled corpus, using only its distinct rows.
+"""Fit the TF-IDF features of an oversampled dataset, using only its distinct rows.
 
-A balanced dataset repeats each product up to dozens of times. This module counts every distinct text once, and weights the
-document frequencies by the number of copies. The vocabulary and the idf are the same as with all copies, bit for bit, and take
-a fraction of the time. Without the weights, the model would be a different model.
+A balanced dataset repeats products, some of them dozens of times. This module counts the terms of each product once, and
+multiplies by the number of copies where documents are counted. So the vocabulary and the idf are the same, bit for bit, as if
+all copies were counted, and take a fraction of the time. Without the multiplication, the vocabulary and the idf would change,
+and so would the model.
 
 The result consists of ordinary scikit-learn objects, so a prediction does not need this module.
 """
@@ -29,7 +30,10 @@ _Ranks: TypeAlias = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class TfidfBlock:
-    """One TF-IDF block: the column that it reads, and its vectorizer. All blocks have unit norm, and so equal weight."""
+    """One group of TF-IDF features (block): the text column that it reads, and its vectorizer.
+
+    Each vectorizer scales its part of a row to length 1, so all blocks have equal weight.
+    """
 
     name: str
     column: str
@@ -37,13 +41,13 @@ class TfidfBlock:
 
 
 def distinct_products(dataset: pa.Table) -> tuple[pa.Table, _Ints]:
-    """Return the distinct rows of an oversampled dataset, and the number of copies of each row.
+    """Return each product of an oversampled dataset once, and how many copies of it the dataset holds.
 
     Args:
         dataset: shape (n, any), with an integer column `productid`; rows with the same productid are copies.
 
     Returns:
-        The first row of each product, sorted by productid, and the number of its copies, shape (n_distinct,), int64.
+        The first row of each product, sorted by productid, and the number of rows of each product, shape (n_distinct,), int64.
     """
     _, first, copies = np.unique(dataset["productid"].to_numpy(), return_index=True, return_counts=True)
     return dataset.take(first), copies
@@ -54,15 +58,15 @@ def fit_features(
     multiplicities: _Ints,
     blocks: Sequence[TfidfBlock],
 ) -> tuple[FeatureUnion, sparse.csr_array]:
-    """Fit each block on its column, and join the features of all blocks side by side.
+    """Fit each block's vectorizer on the text column of the block, and join the features of all blocks side by side.
 
     Args:
-        texts: distinct rows, shape (n, any), `str`, no nulls.
+        texts: distinct rows with the columns of the blocks, shape (n, any), `str`, no nulls.
         multiplicities: number of copies of each row, shape (n,), int64, at least 1.
         blocks: at least one block; the vectorizers are not fitted yet, and are fitted in place.
 
     Returns:
-        The fitted union, and the features of `texts`, shape (n, n_features), float64.
+        (the blocks as one fitted transformer, the features of `texts`, shape (n, n_features), float64).
     """
     matrices = [fit_tfidf(block.vectorizer, texts[block.column].tolist(), multiplicities) for block in blocks]
     union = FeatureUnion([(block.name, _reader(block)) for block in blocks])
@@ -79,19 +83,19 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
     """Fit `vectorizer` in place, as its own `fit` would if each text were repeated as often as `multiplicities` says.
 
     Args:
-        vectorizer: analyzer 'word' with ngram_range (1, 1) or (1, 2) and tokens of word characters, or analyzer
-            'char_wb'; an integer min_df, the default max_df and no fixed vocabulary.
-        texts: shape (n,), without NUL characters: PostgreSQL rejects them, and numpy's strings lose them.
+        vectorizer: a vectorizer with analyzer 'char_wb', or with analyzer 'word', ngram_range (1, 1) or (1, 2) and tokens of
+            word characters. It has an integer min_df, the default max_df and no fixed vocabulary.
+        texts: shape (n,), without NUL characters: PostgreSQL rejects them, and numpy drops them at the end of a string.
         multiplicities: number of copies of each text, shape (n,), int64, at least 1.
 
     Returns:
-        The result of `vectorizer.transform(texts)`: shape (n, n_features), float64.
+        The features of `texts`, as `vectorizer.transform(texts)` would return them: shape (n, n_features), float64.
 
     Raises:
-        ValueError: the analyzer or ngram_range is another one, a text holds a NUL character, or no term is frequent enough.
+        ValueError: the analyzer or ngram_range is not supported, a text holds a NUL character, or no term reaches min_df.
     """
     if any("\x00" in text for text in texts):
-        raise ValueError("a text holds a NUL character")
+        raise ValueError("a text holds a NUL character (\\x00): remove it before fitting")
     counts = _count(vectorizer, texts)
     copies = np.repeat(multiplicities, np.diff(counts.matrix.indptr))
     document_frequency = np.bincount(counts.matrix.indices, copies, counts.matrix.shape[1])
@@ -101,7 +105,8 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
         term_frequency = np.bincount(
             counts.matrix.indices, copies * counts.matrix.data, counts.matrix.shape[1]
         )
-        # CountVectorizer sorts the same numbers in the same way, so it keeps the same terms if several tie at the limit.
+        # CountVectorizer sorts the same frequencies with the same function. So if several terms are equally frequent, both keep
+        # the same ones.
         kept = np.sort(kept[np.argsort(-term_frequency[kept])[:limit]])
     if not len(kept):
         raise ValueError(
@@ -110,21 +115,21 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
 
     transformer = TfidfTransformer(norm=vectorizer.norm, sublinear_tf=vectorizer.sublinear_tf)
     transformer.idf_ = np.log((multiplicities.sum() + 1) / (document_frequency[kept] + 1)) + 1
-    # A fitted TfidfVectorizer consists of its vocabulary and its idf. The terms go into an array, which skops writes as one
-    # file; a dictionary would cost 1 kB per term. scikit-learn builds the dictionary from the array when `idf_` is set here,
-    # and again when a loaded model is first used.
+    # A TfidfVectorizer is fitted when it has a vocabulary and an idf. The vocabulary is given as an array of terms, which skops
+    # writes as one file; a dictionary would take 1 kB per term in the model file. scikit-learn needs the dictionary, and builds
+    # it from the array: here when `idf_` is set, and again when a loaded model is first used.
     vectorizer.vocabulary = np.array(list(counts.terms(kept)))
     vectorizer.idf_ = transformer.idf_
     return transformer.transform(counts.matrix[:, kept], copy=False)
 
 
 class MergedFeatures(NamedTuple):
-    """Features of n rows in which one column replaces each group of equal columns: p columns become m columns.
+    """The result of `merge_equal_columns`: each group of equal columns is one column, so p columns have become m columns.
 
     Attributes:
         matrix: the merged features, shape (n, m), float64, m <= p.
-        column: index of the merged column that replaces each original column, shape (p,), int64.
-        scale: factor from the merged column's coefficient to the original column's coefficient, shape (p,), float64.
+        column: for each original column, the index of the merged column that replaces it, shape (p,), int64.
+        scale: for each original column, its coefficient divided by the merged column's coefficient, shape (p,), float64.
     """
 
     matrix: sparse.csr_array
@@ -133,17 +138,19 @@ class MergedFeatures(NamedTuple):
 
 
 def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
-    """Merge equal columns of the features. The problem of a linear model gets smaller, and its solution stays the same.
+    """Merge equal columns of the features, so that a linear model is fitted faster and stays the same model.
 
-    The n-grams of a rare word occur in the same rows, equally often, and so have equal columns. A linear model with an L2
-    penalty uses only the inner products of rows. If a column x occurs g times, the single column sqrt(g) x gives the same inner
-    products. Its coefficient v stands for g coefficients v / sqrt(g), whose squares have the same sum.
+    The n-grams of a rare word often occur in the same rows, equally often, and then have equal columns. A linear model with an
+    L2 penalty depends only on the inner products of rows. If a column x occurs g times, the single column sqrt(g) x gives the
+    same inner products. A coefficient v of the single column stands for g coefficients v / sqrt(g) of the original columns; the
+    sum of their squares, the L2 penalty, is the same.
 
     Args:
         features: shape (n, p), float64.
     """
-    # Equal columns have equal projections, because their terms are added in the same order. Different columns can share both
-    # projections only if they differ by no more than rounding.
+    # To find equal columns fast, compare their projections onto two random directions. Equal columns have exactly equal
+    # projections, because the products are added in the same order. Columns that differ by more than rounding errors do not
+    # have both projections in common.
     directions = np.random.default_rng(0).standard_normal((features.shape[0], 2))
     projections = (features.T @ directions).view(np.complex128).ravel()
     _, first, group, sizes = np.unique(
@@ -159,11 +166,11 @@ def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
 
 @dataclass(frozen=True)
 class _Counts:
-    """How often each text has each term.
+    """How often each term (a word, a pair of words or a character n-gram) occurs in each text.
 
     Attributes:
         matrix: the counts, shape (n_texts, n_terms), float64, with the terms in string order.
-        terms: a function that returns the terms of the given columns.
+        terms: a function that takes indices of columns and returns the terms of these columns.
     """
 
     matrix: sparse.csr_array
@@ -172,12 +179,12 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """Texts that are split into tokens.
+    """Texts that are split into tokens. A token is one occurrence of a word in a text.
 
     Attributes:
-        words: the distinct words, in string order.
-        ranks: position of every token in `words`, text after text, shape (n_tokens,), int32.
-        rows: index of the text that holds each token, shape (n_tokens,), int32.
+        words: the distinct words of all texts, in string order.
+        ranks: for each token, the position of its word in `words`, shape (n_tokens,), int32, text after text.
+        rows: for each token, the index of its text, shape (n_tokens,), int32.
         n_texts: number of texts, including texts without a token.
     """
 
@@ -202,7 +209,7 @@ def _count(vectorizer: TfidfVectorizer, texts: Sequence[str]) -> _Counts:
 
 
 def _tokenise(texts: Sequence[str], split: Callable[[str], list[str]]) -> _Tokens:
-    """Split each text into words, and replace each word by its rank in the string order of all words."""
+    """Split each text into words, and represent each word by its position in the sorted list of all distinct words."""
     code_of: defaultdict[str, int] = defaultdict()
     code_of.default_factory = code_of.__len__
     codes, lengths = array("i"), []
@@ -220,7 +227,8 @@ def _tokenise(texts: Sequence[str], split: Callable[[str], list[str]]) -> _Token
 def _count_words(tokens: _Tokens, longest: int) -> _Counts:
     """Count words and, if `longest` is 2, pairs of adjacent words.
 
-    A word of rank a has the key a * radix. A pair of words of ranks a and b has the key a * radix + 1 + b. The keys sort in the
+    Each term has an integer key, as sorting integers is faster than sorting strings. A word of rank a has the key a * radix; a
+    pair of words of ranks a and b has the key a * radix + 1 + b, where radix is the number of words plus 1. The keys have the
     same order as the strings, because the space between two words sorts before every word character.
     """
     words, radix = tokens.words, len(tokens.words) + 1
@@ -230,7 +238,8 @@ def _count_words(tokens: _Tokens, longest: int) -> _Counts:
         first = np.flatnonzero(rows[1:] == rows[:-1])
         keys = np.concatenate([keys, keys[first] + 1 + ranks[first + 1]])
         rows = np.concatenate([rows, rows[first]])
-    # np.unique would sort all keys. With a hash table, only the distinct keys are sorted, in a twentieth of the time.
+    # np.unique would sort all keys. pd.factorize uses a hash table, so that only the distinct keys need sorting: this takes a
+    # twentieth of the time.
     codes, distinct = pd.factorize(keys)
     order = np.argsort(distinct)
     columns = np.empty(len(order), np.int32)
@@ -245,7 +254,7 @@ def _count_words(tokens: _Tokens, longest: int) -> _Counts:
 
 
 def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
-    """Count 'char_wb' n-grams. They never cross a word boundary, so each distinct word is split only once."""
+    """Count the character n-grams of the analyzer 'char_wb'. They lie within one word, so each distinct word is split once."""
     shape = tokens.n_texts, len(tokens.words)
     if not tokens.words:
         return _Counts(sparse.csr_array(shape), lambda _: [])
@@ -257,5 +266,5 @@ def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
 
 
 def _count_matrix(rows: _Ranks, columns: _Ranks, shape: tuple[int, int]) -> sparse.csr_array:
-    """Return the number of times that each (row, column) pair occurs, as a matrix in canonical format, float64."""
+    """Count how often each pair (row, column) occurs. Return the counts as a sparse matrix without duplicates, float64."""
     return sparse.csr_array(sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape))

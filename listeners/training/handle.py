@@ -1,4 +1,4 @@
-"""Run the training stage in order: fetch the datasets, fit, evaluate, publish, register, compare with the champion, promote."""
+"""Run the training stage: fit a model on a batch's dataset, evaluate, publish and register it, then decide on its promotion."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,10 +34,12 @@ _RECORDED_METRICS = ("f1_score", "f1_score_ci_low", "f1_score_ci_high", "f1_macr
 
 
 def handle(job: Job) -> dict[str, Any]:
-    """Train and publish the model of one batch, or adopt the model that an earlier attempt has published.
+    """Train and publish the model of one batch, or reuse the model that an earlier attempt at this job has published.
+
+    Register the model and decide whether it becomes the champion. Return what PostgreSQL records about the model.
 
     Raises:
-        StageError: the dataset is missing, or its file is not the file that was logged.
+        StageError: the dataset is missing in MLflow, or its file there is not the file that the snapshot stage logged.
     """
     tracking = Tracking(job.settings)
     name = model_run_name(job.batch.name)
@@ -112,7 +114,7 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
 
 
 def _evaluate(run: Publication, classifier: Pipeline, holdout: pd.DataFrame, *, seed: int) -> None:
-    """Log the model's scores on the holdout, and its predictions: a later comparison pairs the predictions row by row."""
+    """Log the model's scores on the holdout, and its predictions, which a later comparison of two models needs row by row."""
     truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
     prediction = classifier.predict(holdout)
     run.values(metrics=evaluate(truth, prediction, seed=seed))
@@ -125,7 +127,10 @@ def _evaluate(run: Publication, classifier: Pipeline, holdout: pd.DataFrame, *, 
 
 
 def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) -> None:
-    """Log the challenge's submission: predictions of the test set, as an unnamed index column and the column prdtypecode."""
+    """Log the model's predictions of the test set as a CSV file that can be submitted to the Rakuten challenge.
+
+    The file has an index column without a name and the column prdtypecode.
+    """
     submission = pd.Series(
         classifier.predict(test), index=test["source_index"].to_numpy(), name="prdtypecode"
     )

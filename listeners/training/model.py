@@ -29,10 +29,11 @@ from listeners.training.text import TEXT_COLUMNS, text_cleaner
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """All choices that define the model; the seed and the data are not among them.
+    """All choices that define the model, except the seed and the data.
 
-    On a whole dataset, a larger `svm_tol` saves no time, and a smaller `svm_tol` gains no score. `max_features` limits the size
-    of each block and so of the model: each term takes 216 bytes for its 27 coefficients, and 4 bytes per character.
+    For a dataset with all products, a larger `svm_tol` saves no time, and a smaller `svm_tol` gives no higher score.
+    `max_features` limits the number of terms in each TF-IDF block and so the size of the model: each term takes 216 bytes for
+    its 27 coefficients (one for each class), and 4 bytes for each of its characters.
     """
 
     svm_c: float = 0.2
@@ -61,9 +62,9 @@ def fit(
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> Pipeline:
-    """Fit a model on distinct products. Its features and its objective are the same as with all copies of the products.
+    """Fit a model on distinct products, with the same features and objective as if all copies of the products were given.
 
-    k copies of a row have k times the hinge loss of one row, so a sample weight of k replaces the copies.
+    k copies of a row add k times the loss of one row to the objective, so one row with a sample weight of k replaces them.
     Equal arguments give equal coefficients, bit for bit, on one machine.
 
     Args:
@@ -81,11 +82,11 @@ def fit(
     """
     if not len(products) == len(labels) == len(multiplicities):
         raise ValueError(
-            f"{len(products)} products need as many labels and multiplicities, not {len(labels)}, {len(multiplicities)}"
+            f"lengths differ: {len(products)} products, {len(labels)} labels, {len(multiplicities)} multiplicities"
         )
     union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters)
     merged = merge_equal_columns(features)
-    del features  # they take as much memory as all other data
+    del features  # free the original features: they take as much memory as all other data
     classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
     return assemble(union, classifier)
 
@@ -96,10 +97,10 @@ def vectorise(
     *,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> tuple[FeatureUnion, sparse.csr_array]:
-    """Clean the texts and compute their features. This is the first part of `fit`, which explains the arguments.
+    """Clean the texts and compute their TF-IDF features: the first part of `fit`, where the arguments are explained.
 
     Returns:
-        The fitted union, and the features, shape (n, n_features), float64.
+        (the fitted transformer from clean texts to features, the features, shape (n, n_features), float64).
     """
     return fit_features(text_cleaner().transform(products), multiplicities, _blocks(hyperparameters))
 
@@ -112,10 +113,10 @@ def fit_classifier(
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> LinearSVC:
-    """Fit the classifier to the features of n rows. This is the last part of `fit`, which explains the arguments.
+    """Fit the classifier to merged features: the last part of `fit`, where the other arguments are explained.
 
     Returns:
-        A classifier for the original features, as they were before equal columns were merged.
+        A classifier for the original features, before `merge_equal_columns`: a prediction need not merge columns.
     """
     classifier = linear_svc(seed, hyperparameters)
     classifier.fit(features.matrix, labels, sample_weight=multiplicities)
@@ -125,7 +126,7 @@ def fit_classifier(
 
 
 def linear_svc(seed: int, hyperparameters: Hyperparameters = DEFAULTS) -> LinearSVC:
-    """Return the classifier, not fitted yet."""
+    """Return a linear support vector classifier with these hyperparameters, not fitted yet."""
     return LinearSVC(
         C=hyperparameters.svm_c,
         loss=hyperparameters.svm_loss,
@@ -136,12 +137,12 @@ def linear_svc(seed: int, hyperparameters: Hyperparameters = DEFAULTS) -> Linear
 
 
 def assemble(union: FeatureUnion, classifier: LinearSVC) -> Pipeline:
-    """Return one model that consists of the fitted parts and the text cleaner."""
+    """Join the text cleaner, the fitted feature transformer and the fitted classifier into one scikit-learn pipeline."""
     return Pipeline([("clean", text_cleaner()), ("features", union), ("classifier", classifier)])
 
 
 def parameters_sha256(classifier: Pipeline) -> str:
-    """Return the SHA-256 of everything that fitting has determined: the terms, their weights and the coefficients."""
+    """Return the SHA-256 of what a model has learned: terms, idf weights, class codes, coefficients and intercepts."""
     digest = hashlib.sha256()
     for _name, reader in classifier.named_steps["features"].transformer_list:
         vectorizer = reader.named_steps["tfidf"]

@@ -1,4 +1,4 @@
-"""Draw figures for MLflow. The module does not use pyplot, which needs a display and keeps global state after a run."""
+"""Draw figures for MLflow. The module does not use pyplot, which keeps global state and may need a display."""
 
 from typing import Final
 
@@ -9,25 +9,25 @@ from matplotlib.figure import Figure
 from listeners.training.evaluate import confusion_counts
 from shared.categories import category_name
 
-# Smaller values are shown only by colour: hundreds of numbers would hide the important ones.
+# Cells below this percentage get a colour but no number: hundreds of small numbers would hide the important ones.
 _MIN_SHOWN_PERCENT: Final = 1.5
-_MIN_WHITE_TEXT_PERCENT: Final = 55  # from here on, the colour map is too dark for black text
+_MIN_WHITE_TEXT_PERCENT: Final = 55  # above this percentage, a cell is too dark for black text
 
 
 def confusion_figure(y_true: npt.NDArray[np.int64], y_pred: npt.NDArray[np.int64]) -> Figure:
-    """Draw the confusion matrix, with each row in per cent of its true class.
+    """Draw the confusion matrix. Each row is a true class, and its cells are percentages of this class's rows.
 
     Args:
         y_true: prdtypecode of each row, shape (n,), int64, n > 0.
         y_pred: predicted prdtypecode of each row, shape (n,), int64.
 
     Returns:
-        A figure for `mlflow.log_figure`; a code that is predicted but never true has an empty row.
+        A figure for MLflow. If a code is predicted but is never the true code, its row has only zeros.
     """
     codes = np.union1d(y_true, y_pred)
     counts = confusion_counts(y_true, y_pred, codes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(5.0, 3.2 + 0.42 * len(codes))  # inches: a cell has room for "100", a label for one line
+    side = max(5.0, 3.2 + 0.42 * len(codes))  # in inches; a cell then has room for the text "100"
     figure = Figure(figsize=(side + 3, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)

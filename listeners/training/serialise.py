@@ -1,6 +1,6 @@
 """Serialise a fitted model and log it to MLflow, in the skops format.
 
-Unlike a pickle file, a skops file contains no code, so nobody can run code on a machine by giving it a model file to load.
+Unlike a pickle file, a skops file contains no code of its own: whoever loads a model file does not run code from the file.
 """
 
 import importlib.metadata
@@ -16,8 +16,9 @@ from sklearn.pipeline import Pipeline
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 from shared.mlflow_names import MODEL_EXPERIMENT, Artifact
 
-# skops must load these parts of the text cleaner; its own list of trusted types covers the rest of scikit-learn. None of these
-# types lets a model file choose a method to call or an expression to evaluate (tests/security/test_models.py).
+# Types and functions in a model that skops does not trust by default, but must trust to load the model. skops trusts the other
+# types in the model by default. None of the types below lets a model file choose a method to call or an expression to evaluate
+# (tests/security/test_models.py).
 SKOPS_TRUSTED_TYPES: Final = (
     "builtins.dict",
     "functools.partial",
@@ -30,7 +31,7 @@ SKOPS_TRUSTED_TYPES: Final = (
     "sklearn.feature_extraction.text.strip_accents_unicode",
 )
 
-# A prediction needs these packages; MLflow adds itself to the list.
+# Packages that a prediction needs, for the model's requirements in MLflow. MLflow adds itself to them.
 PIP_REQUIREMENTS: Final = tuple(
     f"{name}=={importlib.metadata.version(name)}"
     for name in ("numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -38,8 +39,12 @@ PIP_REQUIREMENTS: Final = tuple(
 
 
 def log_model(run_id: str, classifier: Pipeline) -> str:
-    """Log the model and return its URI. The model is in the skops format, which loads only the types of a short list."""
-    # With this call, MLflow stores the model with the experiment's artifacts; otherwise in ./mlruns of the default experiment.
+    """Log the model to its MLflow run in the skops format, and return the model's URI.
+
+    skops loads a model only if all its types are on skops' own list of trusted types or in `SKOPS_TRUSTED_TYPES`.
+    """
+    # After this call, MLflow stores the model with the artifacts of this experiment. Without the call, MLflow would store the
+    # model in the default experiment, in ./mlruns.
     mlflow.set_experiment(MODEL_EXPERIMENT)
     info = mlflow.sklearn.log_model(
         without_caches(classifier),
@@ -55,7 +60,11 @@ def log_model(run_id: str, classifier: Pipeline) -> str:
 
 
 def without_caches(classifier: Pipeline) -> Pipeline:
-    """Return the same model without caches from its use: skops cannot write ufuncs, and needs much space for dictionaries."""
+    """Return the same model without what its parts have cached during use, so that skops can write it to a small file.
+
+    In the text cleaner, np.vectorize has cached ufuncs, which skops cannot write. Each TfidfVectorizer has cached its
+    vocabulary as a dictionary, which would take much space in the file.
+    """
     cleaner, (name, union), *rest = classifier.steps
     for _name, reader in union.transformer_list:
         vars(reader.named_steps["tfidf"]).pop("vocabulary_", None)
@@ -63,13 +72,13 @@ def without_caches(classifier: Pipeline) -> Pipeline:
 
 
 def signature() -> ModelSignature:
-    """Return the model's signature: its text columns, each of which may hold nulls or be missing, and its output."""
+    """Return the model's MLflow signature. Input: the text columns, all optional. Output: one int64 code for each row."""
     inputs = Schema([ColSpec(DataType.string, name, required=False) for name in TEXT_COLUMNS])
     return ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.int64), (-1,))]))
 
 
 def input_example() -> pd.DataFrame:
-    """Return two example products, one of them without a description."""
+    """Return two example products for MLflow to log with the model, one of them without a description."""
     return pd.DataFrame(
         {
             "designation": ["Piscine gonflable ronde 3 m", "Le Petit Prince - Édition de poche"],

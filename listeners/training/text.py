@@ -1,7 +1,7 @@
-"""Clean texts with a scikit-learn pipeline that consists only of library functions.
+"""Clean texts with a scikit-learn pipeline that consists only of classes and functions of other libraries.
 
-The cleaner is part of every registered model. If it contained a class or function of this package, a colleague could load a
-model only with this package installed, and an old model only with the package version of that time.
+The cleaner is part of every registered model. If the cleaner contained a class or function of this package, a model could be
+loaded only where this package is installed, and an old model only with the package's version of that time.
 """
 
 import html
@@ -19,31 +19,32 @@ from sklearn.preprocessing import FunctionTransformer
 
 TEXT_COLUMNS: Final = ("designation", "description")
 
-# A character reference with more digits than Python converts to an integer: html.unescape raises ValueError for it.
+# An HTML character reference (such as &#233;) with more than 4,300 digits. Python does not convert so many digits to an
+# integer, so html.unescape would raise ValueError.
 _OVERLONG_REFERENCE: Final = r"&#[0-9]{4301,};?"
-# An HTML tag or comment. "<3" and "a < b" are text, and do not match.
+# An HTML tag or comment. Texts such as "<3" and "a < b" do not match.
 _TAG: Final = r"(?is)<(?:!--.*?--|/?[a-z][^<>]*)>"
 
 
 def text_cleaner() -> Pipeline:
-    """Return a pipeline that cleans `TEXT_COLUMNS`; the pipeline needs no fit.
+    """Return a pipeline that cleans the texts in `TEXT_COLUMNS`. It can be used without a call of `fit`.
 
-    Its `transform` takes a DataFrame of shape (n, any), n > 0, and returns a DataFrame of shape (n, 2) with texts, never null.
-    It unescapes HTML, removes HTML tags and folds accents (NFKD, without combining marks). Nulls (None, NaN, NA) and missing
-    columns become ''; other columns are ignored. The vectorizers change texts to lower case. They must do so after the accents
-    are folded, because NFKD makes capitals: "™" becomes "TM".
+    The pipeline's `transform` takes a DataFrame of shape (n, any), n > 0, and returns one of shape (n, 2) with texts, never
+    null. The pipeline unescapes HTML, removes HTML tags and removes accents (NFKD, without combining marks). Nulls (None, NaN,
+    NA) and missing columns become ''; other columns are ignored. The pipeline does not change texts to lower case: that must
+    happen after NFKD, which makes capitals ("™" becomes "TM"), so the vectorizers do it later.
     """
     columns = list(TEXT_COLUMNS)
     no_texts = pd.DataFrame("", index=[0], columns=columns, dtype="str")
     steps = {
         "select": FunctionTransformer(pd.DataFrame, kw_args={"columns": columns}),
-        # Convert each column alone: pandas does not convert a whole frame with several kinds of null.
+        # Split the frame into columns: pandas cannot convert a whole frame with several kinds of null to text.
         "columns": FunctionTransformer(dict),
         "as_text": FunctionTransformer(pd.DataFrame, kw_args={"dtype": "str"}),
         "fill_nulls": SimpleImputer(
             missing_values=np.nan, strategy="constant", fill_value="", keep_empty_features=True
         ).fit(no_texts),
-        # Unescape twice: some sellers escaped text that was already escaped, such as "&amp;eacute;".
+        # Unescape twice: some sellers escaped texts that were already escaped: "é" became "&amp;eacute;".
         "drop_endless": _for_each_text(partial(re.sub, _OVERLONG_REFERENCE, " ")),
         "unescape": _for_each_text(html.unescape),
         "drop_endless_again": _for_each_text(partial(re.sub, _OVERLONG_REFERENCE, " ")),
@@ -56,6 +57,6 @@ def text_cleaner() -> Pipeline:
 
 
 def _for_each_text(function: Callable[..., str]) -> FunctionTransformer:
-    # np.vectorize is needed because skops can serialise neither a lambda nor an unbound method. operator.methodcaller is no
-    # alternative: as a trusted type, it would let a model file call any method, including DataFrame.eval.
+    # np.vectorize is used because skops can serialise it, but can serialise neither a lambda nor an unbound method. skops can
+    # serialise operator.methodcaller as well, but to trust it would let a model file call any method, even DataFrame.eval.
     return FunctionTransformer(np.vectorize(function, otypes=[object]))
