@@ -207,7 +207,7 @@ def _distinct_triples(*columns: Codes) -> tuple[Codes, npt.NDArray[np.intp], _Co
     """
     if len({len(column) for column in columns}) != 1 or not len(columns[0]):
         raise ValueError(
-            f"the columns of true and predicted codes are empty or differ in length: {[len(column) for column in columns]}"
+            f"need as many predictions as true codes, and at least one; the lengths are {[len(column) for column in columns]}"
         )
     codes, classes = np.unique(np.column_stack(columns), return_inverse=True)
     triples, counts = np.unique(classes.reshape(-1, len(columns)), axis=0, return_counts=True)

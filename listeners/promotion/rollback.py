@@ -37,7 +37,7 @@ def roll_back(
         PipelineError: there is no previous champion, or the last move was interrupted, and this call has completed it instead.
     """
     if not (reason := reason.strip()) or len(reason) > REASON_LENGTH:
-        raise BadInputError(f"the reason has {len(reason)} characters; it must have 1 to {REASON_LENGTH}")
+        raise BadInputError(f"a reason must have 1 to {REASON_LENGTH} characters, this one has {len(reason)}")
     with champion_alias(tracking, connection) as alias:
         if alias.interrupted:
             raise PipelineError(

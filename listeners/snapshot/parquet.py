@@ -158,7 +158,7 @@ def _class_sizes(path: Path, classes: npt.NDArray[np.int32], copies: npt.NDArray
     counts = np.bincount(class_of, copies).astype(np.int64)
     if len(set(counts.tolist())) > 1:
         raise VerificationError(
-            f"{path.name} is not balanced: its classes have {counts.min()} to {counts.max()} rows"
+            f"{path.name} is not balanced: classes of {counts.min()} to {counts.max()} rows differ in size"
         )
     return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 

@@ -82,7 +82,7 @@ def fit(
     """
     if not len(products) == len(labels) == len(multiplicities):
         raise ValueError(
-            f"lengths differ: {len(products)} products, {len(labels)} labels, {len(multiplicities)} multiplicities"
+            f"{len(products)} products need as many labels (got {len(labels)}) and multiplicities (got {len(multiplicities)})"
         )
     union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters)
     merged = merge_equal_columns(features)
