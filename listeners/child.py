@@ -1,11 +1,13 @@
-"""Run the heavy work of a stage in a child process.
+"""Run the heavy work of a stage (snapshot or training) in a child process.
 
-While a child works, the listener's event loop stays responsive. When the child ends, the operating system gets its memory back.
+While a child works, the listener's event loop stays responsive. When the child ends, the operating system frees the memory that
+the child has used.
 
 A fork server imports the heavy libraries once, when the listener starts. Every child is forked from this server, and the next
-child is forked before there is work for it. So a wake-up waits neither for an import nor for a fork.
+child is forked before there is work for it. So a new batch waits neither for an import nor for a fork.
 
-A child ends itself when its parent dies. By then PostgreSQL has freed the claim, and another worker may have claimed the batch.
+A child ends itself when its parent, the listener, dies. PostgreSQL then frees the listener's claim, and another worker may
+claim the batch.
 """
 
 import asyncio
@@ -33,9 +35,10 @@ from shared.logs import censor, configure_logs
 logger = structlog.get_logger()
 
 RECONCILE = "listeners.reconcile"
-# Imported by name, and only in the child: the listener itself does not need MLflow and starts faster without it.
+# The module listeners.outages imports MLflow. Only the child imports this module, by its name: the listener itself does not
+# need MLflow and starts faster without it.
 _OUTAGES = "listeners.outages"
-# Public modules that matplotlib and MLflow import only when they are first used.
+# Matplotlib and MLflow import these modules only at the first use. The fork server imports them at once, so no child has to.
 _LAZY_MODULES = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
 _ORPHANED = 70  # exit code (EX_SOFTWARE) of a child whose parent has died
 _TERMINATION_S = 5.0
@@ -82,7 +85,7 @@ class Children:
         try:
             yield child
         finally:
-            # Fork only now: an earlier fork would take the processor from the child that has just started to work.
+            # Fork the next child only after the work: an earlier fork would take processor time from the child that works.
             self._next = asyncio.create_task(self._start())
             await child.end()
 
@@ -93,7 +96,10 @@ class Children:
 
 
 class Child:
-    """A child process that works on one batch and then ends. It is started, with its libraries imported, before the batch is known."""
+    """A child process that runs one handler, usually for a batch, and then ends.
+
+    The process is started and has its libraries imported before there is work for it, so that the work can begin at once.
+    """
 
     def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -108,7 +114,7 @@ class Child:
         self._child_end.close()
 
     async def end(self) -> None:
-        """Wait for the child to end if it has sent its result, and terminate it otherwise."""
+        """End the child: if it has sent its result, wait until it exits by itself; otherwise terminate it."""
         if self._has_answered:
             await asyncio.to_thread(self._process.join, _TERMINATION_S)
         if self._process.is_alive():
@@ -121,7 +127,7 @@ class Child:
         self._process.close()
 
     def submit(self, handler: str, claim: Claim | None) -> bool:
-        """Send the handler and the claim to the child. Return False if the child was killed while it waited."""
+        """Send the handler's module name and the claim to the child. Return False if the child died before that."""
         try:
             self._pipe.send((handler, claim))
         except BrokenPipeError:
@@ -133,7 +139,7 @@ class Child:
 
         Raises:
             OutageError: a service that the handler needs is unavailable.
-            StageError: the handler failed, or the child process died. The message says which, and why.
+            StageError: the handler failed, or the child process died. The message says which of the two happened, and why.
         """
         await _wait_until_readable(self._pipe)
         try:
@@ -165,9 +171,9 @@ def _exit_reason(code: int | None) -> str:
 
 
 def _run(pipe: Connection, task: Task) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and child; the parent ends the child
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    gc.freeze()  # keep inherited memory shared: a garbage collection would write to every page
+    gc.freeze()  # a garbage collection would write to, and so copy, every page shared with the fork server
     configure_logs(task.settings.log_format, task.settings.log_level)
     structlog.contextvars.bind_contextvars(stage=task.stage)
     for module in (task.handler, _OUTAGES):
@@ -181,7 +187,7 @@ def _run(pipe: Connection, task: Task) -> None:
     has_work.set()
     pipe.send(_outcome(_assigned_task(task, handler, claim)))
     sys.stderr.flush()
-    os._exit(0)  # skip the teardown of the heavy libraries: the parent would wait for it
+    os._exit(0)  # skip the teardown of the heavy libraries, for which the parent would have to wait
 
 
 def _assigned_task(task: Task, handler: str, claim: Claim | None) -> Task:
@@ -211,7 +217,8 @@ def _outcome(task: Task) -> dict[str, Any] | StageError:
 def _end_with_parent(pipe: Connection, has_work: threading.Event) -> None:
     """End this process when its parent dies, even by kill -9.
 
-    The parent writes to the pipe only once. After that, the pipe becomes readable only when the parent's end of it is closed.
+    The parent writes to the pipe only once, to send the work. After that, the pipe becomes readable only when the parent's end
+    of the pipe is closed. The operating system closes that end when the parent dies.
     """
     has_work.wait()
     try:

@@ -1,8 +1,9 @@
 """Claim batches for one stage in PostgreSQL, keep the claims, and record the outcomes.
 
-PostgreSQL decides which worker holds a batch (db/sql/schema/060_stage_claims.sql). The worker holds a session advisory lock.
-PostgreSQL releases the lock when the worker's connection ends. Each claim also has an attempt number. PostgreSQL accepts an
-outcome only from the newest attempt, so a worker that comes back too late changes nothing. Any number of replicas may run.
+PostgreSQL decides which worker holds a batch (db/sql/schema/060_stage_claims.sql). A worker that has claimed a batch holds a
+session advisory lock. PostgreSQL releases the lock when the worker's connection ends. Each claim also has an attempt number.
+PostgreSQL accepts an outcome only from the newest attempt. So a worker that has lost its claim changes nothing, and any number
+of workers can run for one stage.
 """
 
 import asyncio
@@ -27,14 +28,19 @@ from shared.events import Stage
 
 logger = structlog.get_logger()
 
-# While another worker holds a batch, check at this interval whether that worker has died.
+# While another worker holds a batch, look at this interval whether the batch is free again because that worker has died.
 _BUSY_INTERVAL_S: Final = 0.25
-# A statement here waits only for row locks, which are held for milliseconds. After this time the connection counts as lost.
+# The statements of this module wait only for row locks, which are held for milliseconds. If a statement has no answer after
+# this time, the connection counts as lost.
 _STATEMENT_DEADLINE_S: Final = 15.0
 
 
 class Claim(NamedTuple):
-    """A batch that this worker holds, with the attempt number of the claim. `wake` says what woke the worker for this batch."""
+    """A batch that this worker has claimed.
+
+    `attempt` is the number of the claim, `failures` counts the earlier failures of the batch, and `wake` is the WakeSource
+    that led to the claim, for example `notify`.
+    """
 
     batch: Batch
     attempt: int
@@ -43,7 +49,7 @@ class Claim(NamedTuple):
 
 
 class StageClaims:
-    """The claims of one worker, on a separate connection. The worker connects again whenever this connection is lost."""
+    """The claims of one worker. They use a connection of their own, not the LISTEN connection, and reconnect if it is lost."""
 
     def __init__(self, stage: Stage, conninfo: str) -> None:
         self._stage = stage
@@ -52,7 +58,7 @@ class StageClaims:
         self._session: psycopg.AsyncConnection[Any] | None = None
 
     async def claim_next(self, wake: WakeUp, doorbell: Doorbell) -> Claim | None:
-        """Claim the oldest batch that is ready and that no other worker holds. Return None if there is none."""
+        """Claim the oldest batch that waits for this stage and that no other worker holds. Return None if there is none."""
         parameters = {
             "stage": self._stage,
             "worker": self._worker,
@@ -69,9 +75,10 @@ class StageClaims:
         return Claim(batch, attempt, failures, wake_source)
 
     async def next_look_in_s(self) -> float | None:
-        """Return in how many seconds to look for a batch again, or None if no batch waits.
+        """Return after how many seconds the worker should look for a batch again, or None if no batch waits.
 
-        A batch that failed is due when its backoff ends. A batch that another worker holds is checked again soon.
+        A batch that failed is due when its backoff ends. If another worker holds a batch, the next look is after
+        _BUSY_INTERVAL_S, because that worker may die.
         """
         [(due_in_s, held_by_another)] = await self._retrying_query(
             query("stages/next_look"), {"stage": self._stage}
@@ -79,7 +86,7 @@ class StageClaims:
         return _BUSY_INTERVAL_S if held_by_another else due_in_s
 
     async def hold(self, claim: Claim) -> None:
-        """Check that the claim is still valid, and take its lock again if the connection that held the lock was lost.
+        """Check that the claim is still valid. If the connection that held the claim's lock was lost, take the lock again.
 
         Raises:
             FencedError: another worker has claimed the batch.
@@ -89,7 +96,7 @@ class StageClaims:
             raise FencedError(f"another worker has claimed batch {claim.batch.id}")
 
     async def finish(self, claim: Claim, result: dict[str, Any]) -> None:
-        """Record the result and notify the next stage."""
+        """Record the stage's result for the batch. PostgreSQL then sends the notification dataset_ready or model_trained."""
         await self._record("select finish_stage(%s, %s, %s, %s)", claim, Jsonb(result))
 
     async def release(self, claim: Claim) -> None:
@@ -97,9 +104,9 @@ class StageClaims:
         await self._record("select release_stage(%s, %s, %s)", claim)
 
     async def postpone(self, claim: Claim, reason: str, first: timedelta, longest: timedelta) -> None:
-        """Return the batch to the queue until the outage may have ended.
+        """Return the batch to the queue because of an outage. No worker claims the batch before a delay has passed.
 
-        The delay until the next attempt doubles with each attempt, from `first` up to `longest`.
+        The delay doubles with each outage in a row, from `first` up to `longest`.
         """
         await self._record("select postpone_stage(%s, %s, %s, %s, %s, %s)", claim, reason, first, longest)
 
@@ -115,7 +122,7 @@ class StageClaims:
             await self._session.close()
 
     def fileno(self) -> int | None:
-        """Return the file descriptor of the connection, or None if there is no connection.
+        """Return the file descriptor of the connection that holds the claims' locks, or None if there is no connection.
 
         The descriptor becomes readable when the connection is lost.
         """
@@ -134,8 +141,8 @@ class StageClaims:
     async def _retrying_query(self, statement: str, parameters: Any) -> list[Any]:
         """Run a statement that is safe to repeat, and repeat it each time the connection is lost.
 
-        Recording an outcome is safe to repeat. If PostgreSQL committed the first run and only its answer was lost, the batch
-        has a new state, and PostgreSQL rejects the second run.
+        To record an outcome is safe to repeat. Suppose that PostgreSQL committed the first run and only the answer was lost.
+        Then the batch has a new state, and PostgreSQL rejects the second run, so nothing is recorded twice.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception(_is_lost_connection), wait=BACKOFF, before_sleep=_log_retry
@@ -159,7 +166,7 @@ class StageClaims:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Tell whether the connection broke or could not be made. A statement that PostgreSQL rejects is not repeated."""
+    """Return True if the connection broke or could not be made, and False if PostgreSQL rejected the statement."""
     return isinstance(error, psycopg.OperationalError) and not isinstance(
         error, psycopg.errors.ObjectNotInPrerequisiteState
     )
@@ -167,4 +174,4 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    logger.warning("work connection lost", error=str(error).strip(), attempt=state.attempt_number)
+    logger.warning("lost the connection for claims", error=str(error).strip(), attempt=state.attempt_number)

@@ -1,6 +1,7 @@
 """Pass wake-ups from a listener's LISTEN task to its worker.
 
-Several wake-ups count as one until the worker looks for batches. The doorbell remembers when each batch was first notified.
+All wake-ups that arrive before the worker looks for batches count as one. The doorbell also remembers when the first
+notification of each batch arrived.
 """
 
 import asyncio
@@ -15,14 +16,16 @@ from shared.events import InvalidPayloadError, parse
 
 logger = structlog.get_logger()
 
-# More batches than ever wait at once. The limit keeps a flood of forged notifications from filling the memory.
+# This number is larger than the number of batches that ever wait at once. The limit keeps a flood of forged notifications from
+# filling the memory.
 _MAX_REMEMBERED: Final = 1024
-# At most one rejected notification per interval is logged, with the number of the others: a flood must not fill the log.
+# Log at most one rejected notification per interval, so that a flood cannot fill the log. The log line also says how many
+# notifications were rejected since the line before.
 _LOG_INTERVAL_S: Final = 10.0
 
 
 class Doorbell:
-    """A signal that wakes the worker. Any number of rings wakes it once. A malformed notification is only logged."""
+    """A signal that wakes the worker. Several calls of `ring` wake it only once. A malformed notification is only logged."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
@@ -39,13 +42,13 @@ class Doorbell:
         self._rung.set()
 
     def interrupt(self) -> None:
-        """End the worker's wait although there is no new work, because the process is to stop."""
+        """End the worker's wait although there is no new work, because the process was asked to stop."""
         self._rung.set()
 
     async def wait(self, timeout_s: float | None) -> WakeUp | None:
-        """Wait for a wake-up, and return the first one since the last wait.
+        """Wait for a wake-up. If several have arrived since the last call, return the first of them.
 
-        Return a wake-up with the source RETRY after `timeout_s`, and None after `interrupt`.
+        If none arrives within `timeout_s`, return a wake-up with the source RETRY. If `interrupt` ends the wait, return None.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -57,16 +60,16 @@ class Doorbell:
         return wake
 
     def notified(self) -> dict[int, float]:
-        """Return how many seconds ago each batch was first notified, by batch id. Forgotten batches are left out."""
+        """Return, by batch id, how many seconds ago the first notification of each batch arrived that is not forgotten."""
         now = time.monotonic()
         return {batch_id: now - at for batch_id, at in self._notified.items()}
 
     def forget(self, batch_id: int) -> None:
-        """Forget the notification of a batch that was claimed, so that its next notification counts as the first again."""
+        """Forget when a claimed batch was first notified. The next notification of the batch then counts as the first."""
         self._notified.pop(batch_id, None)
 
     def _remember(self, wake: WakeUp) -> bool:
-        """Remember when a notification's batch was first notified. Return False if the notification is malformed."""
+        """Remember the time of a batch's first notification. Return False if the notification is malformed."""
         try:
             event = parse(wake.channel, wake.payload)
         except InvalidPayloadError as error:
@@ -80,7 +83,7 @@ class Doorbell:
         return True
 
     def _reject(self, wake: WakeUp, error: InvalidPayloadError) -> None:
-        """Log a rejected notification, with the number of rejected notifications since the last log line."""
+        """Count a rejected notification. Log it with the count, unless the last such log line was just written."""
         self._rejected += 1
         if (now := time.monotonic()) < self._next_log_at:
             return

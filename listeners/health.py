@@ -2,11 +2,12 @@
 
     python -m listeners.health snapshot      exit code 0: it makes progress; 1: it does not, and the output says why
 
-The listener sets the file's modification time into the future: until then the listener counts as alive. So the check needs no
-settings. The check imports no heavy library, because a container runs it all the time.
+The listener sets the file's modification time to a time in the future. Until that time, the listener counts as alive. So the
+check needs no settings, such as the ping interval. The check imports no heavy library, because a container runs it every few
+seconds.
 
-The file is in the temporary folder (TMPDIR). Replicas on one machine need separate folders. Otherwise they share one file, and
-the check cannot tell which replica is alive.
+The file is in the temporary folder (TMPDIR). Two listeners of one stage on one machine need separate temporary folders.
+Otherwise they share one file, and the check cannot tell which of them is alive.
 """
 
 import os
@@ -25,9 +26,9 @@ class Heartbeat:
         self._valid_for_s = valid_for_s
 
     def beat(self) -> None:
-        """Mark the listener as alive for another `valid_for_s` seconds.
+        """Mark the listener as alive for the next `valid_for_s` seconds.
 
-        A failed write does not stop the listener. The check then reports the listener as overdue.
+        If the file cannot be written, the listener goes on. The health check then reports that the heartbeat is overdue.
         """
         until = time.time() + self._valid_for_s
         with suppress(OSError):
@@ -40,7 +41,7 @@ class Heartbeat:
 
 
 def problem(stage: str) -> str | None:
-    """Return why the listener of this stage does not count as alive, or None if it does."""
+    """Return why the listener of this stage does not count as alive, or None if it counts as alive."""
     try:
         until = _path(stage).stat().st_mtime
     except OSError:

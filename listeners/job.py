@@ -1,4 +1,4 @@
-"""Describe the work of a child process: a task for a stage, in most cases with a batch."""
+"""Define what a listener hands to a child process: a `Task` for a stage, or a `Job`, which is a task for one batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,7 +34,7 @@ class Job(Task):
     attempt: int
 
     def require_claim(self) -> None:
-        """Ask PostgreSQL whether this attempt still holds its claim. Call this before anything is published.
+        """Ask PostgreSQL whether this attempt still holds its claim on the batch. Call this before anything is published.
 
         Raises:
             FencedError: another worker has claimed the batch in the meantime, or the batch is finished.
@@ -50,13 +50,14 @@ class Job(Task):
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[TupleRow]]:
-        """Connect, and retry while PostgreSQL is unavailable: a restart of the server must not waste minutes of work."""
+        """Connect to PostgreSQL, and retry while it is unavailable: its restart must not waste minutes of finished work."""
         with ExitStack() as stack:
             retrying = Retrying(retry=retry_if_exception_type(DatabaseUnavailableError), wait=BACKOFF)
             yield retrying(lambda: stack.enter_context(connect(self.conninfo, f"rakuten {self.stage} fence")))
 
 
-# A handler does a task and returns the result to record. The result is JSON; for a batch it contains at least `run_id`.
+# A handler runs a task and returns a result that can be written as JSON. PostgreSQL records the result for a batch, which
+# contains at least `run_id`.
 Handler = Callable[[Any], dict[str, Any]]
 
 

@@ -1,7 +1,7 @@
-"""Receive notifications as long as the process lives, and notice within seconds when the connection delivers no more of them.
+"""Receive notifications as long as the process lives, and notice within seconds if the connection no longer delivers them.
 
-The tables are the truth. This loop says only *when* to look at the tables, never what to do. It wakes the worker at the start,
-after a reconnect, for every notification and, in case a notification was lost, at a regular interval.
+Only the tables say which batches wait. This module says only *when* to look at the tables, never what to do. It wakes the
+worker at the start, after a reconnect, for every notification and, in case a notification was lost, at a regular interval.
 
 aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from a listener that hung:
 - Keep one `notifies.get()` task until it returns. If `wait_for` cancels the task, the notification that the task holds is lost.
@@ -10,9 +10,11 @@ aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from
 - A connection to a frozen server never raises an error. So a ping with a deadline asks which channels the session listens on.
   The ping also finds a connected session that does not listen: after UNLISTEN, or behind a pooler that switched the server
   connection.
-- Up to Python 3.11, a cancellation is lost if it arrives together with a statement's answer. Check for one afterwards.
-- If a notification arrives with a statement's answer, aiopg does not see it before the next byte. Fetch it from psycopg2.
-- Subscribe first and look at the tables second. In the other order, a notification between the two steps is lost.
+- Up to Python 3.11, the cancellation of a task is lost if it arrives together with a statement's answer. So check after each
+  statement whether the task was cancelled.
+- If a notification arrives together with a statement's answer, aiopg does not notice it until PostgreSQL sends more data. So
+  fetch such notifications from psycopg2.
+- Run LISTEN first and look at the tables second. In the other order, a notification between the two steps is lost.
 """
 
 import asyncio
@@ -35,7 +37,7 @@ logger = structlog.get_logger()
 
 
 class WakeSource(StrEnum):
-    """The reason why a listener looks at the tables."""
+    """The reason why a listener looks for waiting batches in the tables."""
 
     START = "start"
     RECONNECT = "reconnect"
@@ -46,9 +48,10 @@ class WakeSource(StrEnum):
 
 @dataclass(frozen=True)
 class WakeUp:
-    """A reason to look at the tables now.
+    """A reason to look for waiting batches in the tables now.
 
-    `at` is a time of time.monotonic(). A notification adds its channel and its payload, which is not parsed yet.
+    `at` is the time when the reason arose, from time.monotonic(). Only a notification has a `channel` and a `payload`, which is
+    not parsed yet.
     """
 
     source: WakeSource
@@ -59,7 +62,7 @@ class WakeUp:
 
 @dataclass(frozen=True)
 class Timing:
-    """The seconds between two pings, until a ping counts as failed, and between two polls of the tables."""
+    """Three times in seconds: between two pings, until a ping without an answer fails, and between two polls of the tables."""
 
     ping_interval_s: float
     ping_deadline_s: float
@@ -67,7 +70,7 @@ class Timing:
 
 
 class ConnectionLostError(Exception):
-    """The LISTEN connection is closed or frozen, or the session no longer listens."""
+    """The LISTEN connection is closed or frozen, or its session no longer listens on every channel."""
 
 
 _RETRYABLE = (psycopg2.Error, ConnectionLostError, TimeoutError, OSError)
@@ -82,14 +85,14 @@ async def listen(
     application: str,
     on_alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Call `on_wake_up` for each reason to look at the tables, until cancelled. Reconnect whenever the connection is lost.
+    """Call `on_wake_up` for each reason to look at the tables, until the task is cancelled. Reconnect after a lost connection.
 
     Args:
         conninfo: a libpq connection string.
         channels: the channels to LISTEN on.
-        timing: intervals and deadlines.
+        timing: the intervals of pings and polls, and the deadline of a ping.
         on_wake_up: called on the event loop, so it must return at once.
-        application: the application_name that psql shows.
+        application: the application_name of the connection, which pg_stat_activity shows.
         on_alive: called each time the connection has proven that it listens.
     """
     channels = sorted(channels)
@@ -117,7 +120,7 @@ async def _subscribed(conninfo: str, channels: list[str], timing: Timing) -> Asy
 
 
 async def _connect_and_subscribe(conninfo: str, channels: list[str], timing: Timing) -> Any:
-    """Connect and LISTEN as one step for the backoff: a standby server accepts the connection but rejects LISTEN."""
+    """Connect and LISTEN. The caller retries both together: a standby server accepts the connection but rejects LISTEN."""
     connection = await _connect(conninfo)
     try:
         await _subscribe(connection, channels, timing)
@@ -156,7 +159,7 @@ async def _translate_cancellation() -> AsyncIterator[None]:
             raise
         raise ConnectionLostError("the server cancelled a statement of the LISTEN connection") from error
     if task is not None and task.cancelling():
-        # aiopg calls wait_for, which up to Python 3.11 loses a cancellation that arrives together with the answer
+        # Raise it here: aiopg calls wait_for, which up to Python 3.11 loses a cancellation that arrives with the answer
         raise asyncio.CancelledError
 
 
@@ -199,13 +202,16 @@ async def _relay(
 
 
 def _queued(notifies: Any) -> Iterator[Any]:
-    """Yield the notifications that are already queued. In a flood, a task and a timer for each would cost too much."""
+    """Yield the notifications that are already queued.
+
+    Waiting for each one with a timeout would create a task and a timer per notification. In a flood this would cost too much.
+    """
     while not notifies.empty():
         yield notifies.get_nowait()
 
 
 async def _ping(connection: Any, channels: list[str], timing: Timing) -> list[Any]:
-    """Check that the session still listens on the channels. Return the notifications that arrived with the answer."""
+    """Check that the session still listens on the channels. Return the notifications that arrived with PostgreSQL's answer."""
     async with _translate_cancellation(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
         await cursor.execute("select pg_listening_channels()")
         listening = {name for (name,) in await cursor.fetchall()}
@@ -213,7 +219,7 @@ async def _ping(connection: Any, channels: list[str], timing: Timing) -> list[An
         raise ConnectionLostError(
             f"the session no longer listens on {', '.join(sorted(set(channels) - listening))}"
         )
-    # psycopg2 has read these notifications from the socket already, so aiopg would not notice them
+    # psycopg2 may have read notifications from the socket together with the answer; aiopg would not notice these
     connection.raw.poll()
     arrived, connection.raw.notifies[:] = list(connection.raw.notifies), []
     return arrived

@@ -1,6 +1,6 @@
 """Emit the OpenLineage events of a stage's worker.
 
-The emitter writes the events in a thread, so neither the event loop nor the work waits for them.
+The emitter writes the events in a thread, so neither the listener's event loop nor the work on a batch waits for them.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from shared.openlineage.emitter import Emitter, JobName, State, Transition
 class StageEvents:
     """The OpenLineage events of a stage: START when a batch is claimed, and one event for the outcome of the attempt.
 
-    No call waits or raises.
+    Only `close` waits. No method raises an error.
     """
 
     def __init__(self, stage: Stage, settings: Settings) -> None:
@@ -35,11 +35,11 @@ class StageEvents:
         self._emit(State.FAIL, claim, error=reason)
 
     def aborted(self, claim: Claim, reason: str) -> None:
-        """Report an attempt that ended without a failure of the batch. Another attempt follows or has already started."""
+        """Report an attempt that ended but does not count as a failure. Another attempt follows or has already started."""
         self._emit(State.ABORT, claim, error=reason)
 
     async def close(self) -> None:
-        """Wait until every event is written."""
+        """Wait until the emitter has written the events, but at most as long as `Emitter.close` waits."""
         await asyncio.to_thread(self._emitter.close)
 
     def _emit(

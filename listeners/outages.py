@@ -1,7 +1,8 @@
 """Distinguish an outage of a service from a failure of the batch.
 
-A stage retries until an outage has ended. A failure counts against the batch, and after MAX_ATTEMPTS failures the stage gives
-the batch up. Both the error and its causes are examined, because every library wraps the errors of the library below it.
+During an outage, a stage retries until the service is available again. A failure counts against the batch, and after
+MAX_ATTEMPTS failures the stage gives the batch up. Both an error and its causes are examined, because libraries wrap the errors
+of the libraries that they use.
 """
 
 import errno
@@ -22,7 +23,7 @@ _UNAVAILABLE: Final = frozenset({"TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED"
 
 
 def outage_of(error: BaseException) -> OutageError | None:
-    """Return the outage that caused an error, or None if the error would occur again with every service available."""
+    """Return the outage that caused an error, or None if the error would occur even with every service available."""
     for link in _error_and_causes(error):
         if (service := _unavailable_service(link)) is not None:
             return OutageError(f"{service}: {censor(str(link)).strip() or type(link).__name__}")
@@ -32,8 +33,8 @@ def outage_of(error: BaseException) -> OutageError | None:
 def _error_and_causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the error, then its cause, then the cause of the cause, and so on.
 
-    Some libraries raise without `from`. So the error that was being handled counts as the cause, except for a PipelineError:
-    our own code always names the cause with `from`.
+    Some libraries raise an error without `from`. Then the error that was being handled at that moment counts as the cause. This
+    does not apply to a PipelineError, because our own code always names the cause with `from`.
     """
     link: BaseException | None = error
     while link is not None:
@@ -43,10 +44,10 @@ def _error_and_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _unavailable_service(error: BaseException) -> str | None:
-    """Return what is unavailable, as the beginning of a message, or None if this error shows no outage."""
+    """Return which service is unavailable, as the beginning of a message, or None if this error is no sign of an outage."""
     match error:
         case psycopg.errors.ProgramLimitExceeded():
-            service = None  # an operational error, but the statement would exceed PostgreSQL's limit again
+            service = None  # no outage: a second try would exceed the same limit of PostgreSQL again
         case DatabaseUnavailableError() | psycopg.OperationalError():
             service = "PostgreSQL is unavailable"
         case requests.HTTPError(response=requests.Response(status_code=status)):
@@ -69,9 +70,10 @@ def _is_server_error(status: int) -> bool:
 
 
 def _is_mlflow_outage(error: MlflowException) -> bool:
-    """Tell whether an MLflow error shows an outage of the server.
+    """Tell whether an MLflow error is the sign of an outage of the MLflow server.
 
-    MLflow also uses INTERNAL_ERROR for errors inside the client. So this code counts only if a request to the server failed.
+    MLflow uses the error code INTERNAL_ERROR for errors inside its client too. So INTERNAL_ERROR counts as an outage only if a
+    request to the server failed.
     """
     if error.error_code in _UNAVAILABLE:
         return True

@@ -72,15 +72,14 @@ class _RecordedBatch:
 
 
 def handle(task: Task) -> dict[str, Any]:
-    """Repair every difference that can be repaired. Return how many differences of each kind were found."""
+    """Repair the differences between MLflow and PostgreSQL, except orphaned runs. Return how many of each kind were found."""
     tracking = Tracking(task.settings)
     found: dict[str, int] = {}
     with connect(task.conninfo, f"rakuten {task.stage} reconcile", autocommit=True) as connection:
         for disagreement in disagreements(tracking, connection, task.stage):
             found[disagreement.kind] = found.get(disagreement.kind, 0) + 1
-            if (
-                disagreement.kind is not Mismatch.ORPHANED
-            ):  # these are only counted: there may be many, at every start
+            # Orphaned runs are only counted: there may be many, and every start of a listener would log all of them.
+            if disagreement.kind is not Mismatch.ORPHANED:
                 logger.warning(
                     "repairing a difference between MLflow and PostgreSQL",
                     finding=disagreement.kind,
@@ -101,7 +100,8 @@ def disagreements(
     """Yield each run on which MLflow and PostgreSQL differ. The result is correct even while workers are busy.
 
     MLflow is read first and PostgreSQL second. If MLflow has an unfinished run, and PostgreSQL then says that the run's attempt
-    is over, no worker will finish the run. Such a run is read again, because it may have finished between the two reads.
+    is over, no worker will finish the run. Before such a run is yielded, it is read from MLflow again, because it may have
+    finished between the two reads.
     """
     runs = tracking.runs(_EXPERIMENT_OF[stage], Tag.BATCH_ID)
     with connection.cursor(row_factory=class_row(_RecordedBatch)) as cursor:
@@ -149,4 +149,4 @@ def _repair(disagreement: Disagreement, tracking: Tracking, connection: psycopg.
         case Mismatch.SUPERSEDED | Mismatch.ABANDONED:
             tracking.supersede(disagreement.run_id)
         case Mismatch.ORPHANED:
-            pass  # the run may belong to another pipeline: only a person can decide
+            pass  # the run may belong to another pipeline: only a person can decide whether to delete it

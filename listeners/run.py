@@ -20,8 +20,8 @@ from shared.events import Channel, Stage
 logger = structlog.get_logger()
 
 _CHANNEL_OF = {Stage.SNAPSHOT: Channel.BATCH_COMPLETED, Stage.TRAINING: Channel.DATASET_READY}
-_SHUTDOWN_MARGIN_S = 5.0  # after the grace period: time to record that the batch is released
-# After this many late or failed pings the health check fails, and the doctor reports the listener as unresponsive.
+_SHUTDOWN_MARGIN_S = 5.0  # time after the grace period in which to record that the batch is released
+# After this many late or failed pings, the health check fails, and `rakuten doctor` reports the listener as unresponsive.
 MISSED_PINGS = 3
 
 
@@ -30,7 +30,7 @@ def run_listener(stage: Stage, conninfo: str, settings: Settings, *, with_parent
 
     Args:
         stage: the stage to work for.
-        conninfo: the connection string, with the role of that stage.
+        conninfo: the connection string, with the PostgreSQL role of that stage.
         settings: the settings.
         with_parent: also stop when standard input closes, because the program that started the listener has then ended.
     """
@@ -63,7 +63,7 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(handler_module(stage)))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    # The LISTEN task's heartbeat stands for the worker too: the process ends when either task ends.
+    # Only the LISTEN task writes the heartbeat. It also shows that the worker runs: the process ends when either task ends.
     heartbeat = Heartbeat(stage, MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))
     listening = asyncio.create_task(
         listen(

@@ -25,7 +25,7 @@ _OUTAGE_RETRY_FIRST: Final = timedelta(seconds=0.25)
 
 
 class StageWorker:
-    """The worker of one stage. It works until `stop` is set. The doorbell says when to look for batches."""
+    """The worker of one stage. It works until the event `stop` is set. The doorbell tells it when to look for batches."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class StageWorker:
             await self._events.close()
 
     async def _reconcile(self) -> None:
-        """Repair the differences between MLflow and PostgreSQL once, before the first work. Try later if MLflow is unavailable."""
+        """Repair the differences between MLflow and PostgreSQL once, before the first batch. In an outage, try again later."""
         if self._reconciler is None:
             return
         try:
@@ -71,14 +71,14 @@ class StageWorker:
                 await self._supervise(child)
             self._reconciler = None
         except OutageError as error:
-            logger.warning("not reconciled with MLflow yet", error=str(error))
+            logger.warning("reconciliation with MLflow postponed: outage", error=str(error))
         except StageError as error:
-            # A defect: another try would fail too, and the stage can work without the repair.
+            # Do not try again: this is a defect, so another try would fail too, and the stage can work without the repair.
             self._reconciler = None
-            logger.error("not reconciled with MLflow", error=str(error))  # noqa: TRY400  the child logged the traceback
+            logger.error("reconciliation with MLflow failed", error=str(error))  # noqa: TRY400  the child logged the traceback
 
     async def _process_waiting_batches(self, wake: WakeUp) -> float | None:
-        """Process every waiting batch. Return in how many seconds to look again, or None to wait for the next wake-up."""
+        """Process every waiting batch. Return after how many seconds to look again, or None to wait for the next wake-up."""
         while not self._stop.is_set():
             claim = await self._claims.claim_next(wake, self._doorbell)
             if claim is None:
@@ -101,7 +101,7 @@ class StageWorker:
                     log.info("released", duration_s=round(time.monotonic() - started, 3))
                     self._events.aborted(claim, "released at shutdown")
                     return
-                # Record before the child has ended, so that the next stage does not wait for the end.
+                # Record the result before the child process has ended, so that the next stage need not wait for that end.
                 await self._claims.finish(claim, result)
             self._events.finished(claim, result)
             log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
@@ -119,7 +119,7 @@ class StageWorker:
     async def _supervise(
         self, child: Child, keep_claim: Callable[[], Awaitable[None]] | None = None
     ) -> dict[str, Any] | None:
-        """Wait for the child, and keep the claim alive meanwhile.
+        """Wait for the child's result. Meanwhile, call `keep_claim` at regular intervals to check the claim.
 
         Return the child's result, or None if the child did not finish within the grace period of a shutdown.
         """
@@ -139,9 +139,10 @@ class StageWorker:
             stop.cancel()
 
     async def _wait_for_any(self, work: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> None:
-        """Wait until the work is done, a stop is requested, the claim is due for a check, or the work connection is readable.
+        """Wait until the work is done, a stop is requested, the claim must be checked, or the claims' connection is readable.
 
-        As a rule, an idle connection becomes readable only when it is lost, and then the claim's lock is lost too.
+        An idle connection normally becomes readable only when it is lost. PostgreSQL then releases the claim's lock, so the
+        claim must be checked at once.
         """
         lost = asyncio.Event()
         descriptor = self._claims.fileno()
@@ -164,7 +165,7 @@ class StageWorker:
         longest = timedelta(seconds=self._settings.outage_retry_max_s)
         try:
             await self._claims.postpone(claim, str(outage), _OUTAGE_RETRY_FIRST, longest)
-            log.warning("postponed by an outage", error=str(outage))
+            log.warning("batch postponed: a service is unavailable", error=str(outage))
         except FencedError as fenced:
             log.warning("fenced", error=str(fenced))
 

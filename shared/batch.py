@@ -1,4 +1,4 @@
-"""Define a batch, in the one form that every part of the pipeline uses."""
+"""Define the class `Batch`, with which every part of the pipeline represents a batch."""
 
 import hashlib
 import json
@@ -21,11 +21,13 @@ class Batch:
         started_at: when the current attempt to load the batch began. It does not change after the batch is complete.
         completed_at: when the batch was completed, or None until then.
         total_rows: the number of rows in `products` after the batch, or 0 until the batch is complete.
-        week: the last week that the batch contains; for a correction, the week before it. None until the batch is complete.
-        seal: the digest of the batch's history, chained to the seal of the batch before. None until the batch is complete.
-            It is defined in db/sql/schema/040_hash_chain.sql.
-        source: what the first load recorded: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage.
-        metadata: what each step has recorded for the batch.
+        week: the last week whose rows are loaded after the batch, for example 7 for week_7 and for a correction after week_7.
+            None until the batch is complete.
+        seal: a digest of the batch's changes and of the previous batch's seal. None until the batch is complete. The seal is
+            defined in db/sql/schema/040_hash_chain.sql.
+        source: what the first load recorded about the source files: `files` (SHA-256 by name), total_rows, random_seed,
+            holdout_percentage.
+        metadata: what each step has recorded for the batch, by step, for example under `load` or `snapshot`.
     """
 
     id: int
@@ -50,7 +52,7 @@ class Batch:
 
     @property
     def source_tags(self) -> dict[str, str]:
-        """The MLflow tag of the datasets that depend only on the source files: the fixed holdout and test sets."""
+        """The MLflow tag of the holdout and test datasets: a digest of `source`, on which alone these datasets depend."""
         canonical = json.dumps(self.source, sort_keys=True).encode()
         return {Tag.SOURCE_SHA256: hashlib.sha256(canonical).hexdigest()}
 
@@ -61,5 +63,5 @@ class Batch:
 
 
 def utc_text(moment: datetime) -> str:
-    """Return a time as ISO 8601 text, in UTC with microseconds. Tags use this form, and these texts sort by time."""
+    """Return a time as ISO 8601 text, in UTC with microseconds, for MLflow tags. Such texts sort in the order of time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

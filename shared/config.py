@@ -91,7 +91,7 @@ class Settings(BaseSettings):
             raise ValueError("POSTGRES_HOST is set but POSTGRES_USER is not")
         return self
 
-    # The properties below are the layout of STATE_PATH.
+    # The next five properties are the files and folders in the folder STATE_PATH.
 
     @property
     def postgres_path(self) -> Path:
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
 
     @property
     def logs_path(self) -> Path:
-        """The folder with the log of each listener that a command has started."""
+        """The folder with the log of each listener that a `rakuten` command has started."""
         return self.state_path / "logs"
 
     @property
@@ -125,7 +125,7 @@ class Settings(BaseSettings):
 
     @property
     def last_week(self) -> int:
-        """The number of the week that reaches MAX_PERCENTAGE. Week 1 is the initial load."""
+        """The number of the first week that loads MAX_PERCENTAGE of the training rows. Week 1 is the initial load."""
         increments = (self.max_percentage - self.initial_percentage) / self.increment_percentage
         return 1 + int(-((-increments).to_integral_value(ROUND_FLOOR)))
 
@@ -136,15 +136,15 @@ class Settings(BaseSettings):
 
 
 def target_rows(total_rows: int, percentage: Decimal) -> int:
-    """Return floor(total x percentage / 100), without floats: a float would lose a row at some percentages."""
+    """Return floor(total x percentage / 100). Float arithmetic is avoided: it would lose a row at some percentages."""
     return int((total_rows * percentage / 100).to_integral_value(ROUND_FLOOR))
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Read the settings from the environment and `.env`. `overrides`, by field name, win over both.
+    """Read the settings from the environment and `.env`. A value in `overrides`, by field name, replaces what they contain.
 
     Raises:
-        BadInputError: a setting is malformed. The message names each such variable and its problem.
+        BadInputError: a setting is malformed. The message names each malformed setting and its problem.
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
@@ -161,15 +161,16 @@ def read_settings(**overrides: object) -> Settings:
 
 
 def configure_third_parties() -> None:
-    """Set the settings that libraries read only from the environment, unless the user has set them.
+    """Set the environment variables that configure other libraries, except those that the user has set.
 
-    Libraries send no usage reports to their makers and write no progress bars into logs.
+    With these variables, the libraries send no usage reports to their makers and write no progress bars into logs.
 
     MLflow's client gives up after seconds instead of minutes. A stage that fails in an outage is retried soon anyway. A client
     with long retries of its own would notice late that the server is available again.
 
     Arrow uses malloc, because Arrow's own allocator keeps twice the memory that a snapshot needs (docs/performance.md). Arrow
-    reads the setting only once, when it is imported. A listener's child processes do the work, and they see the setting.
+    reads its variable only once, when Arrow is imported. A listener's child processes do the work, and they inherit the
+    variable before they import Arrow.
     """
     for name, value in {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -188,7 +189,8 @@ def configure_third_parties() -> None:
 def environment_for(settings: Settings) -> dict[str, str]:
     """Return the environment variables with which a child process reads exactly these settings.
 
-    The working directory of the child process must contain no `.env`.
+    The working directory of the child process must contain no `.env`: the child would read from it what these settings leave
+    unset.
     """
     environment = dict(os.environ)
     for name in Settings.model_fields:

@@ -24,14 +24,14 @@ class PipelineError(Exception):
 
 
 class BadInputError(PipelineError):
-    """The whole input is rejected, and nothing was written."""
+    """The input, for example a file or a setting, is rejected as a whole. Nothing was written."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One problem in one source file. `line` is the physical line where the row begins; line 1 is the header."""
+    """One problem in one source file. `line` is the line of the file where the CSV row begins; the header is line 1."""
 
     file: str
     line: int | None
@@ -77,7 +77,7 @@ class DatabaseUnavailableError(PipelineError):
 
 
 class LoadError(PipelineError):
-    """A load could not finish. Its batch has the status 'failed' and contains no rows."""
+    """A load or a correction could not finish: another one is running, PostgreSQL reported an error, or the rows are wrong."""
 
 
 class StageError(PipelineError):
@@ -89,8 +89,8 @@ class OutageError(StageError):
 
 
 class FencedError(StageError):
-    """Another worker has claimed the batch in the meantime. This worker must neither record nor publish anything."""
+    """This worker has lost its claim on the batch, usually to another worker. It must neither record nor publish anything."""
 
 
 class VerificationError(StageError):
-    """A dataset, a model or a file is not what it should be, so it is neither published nor used."""
+    """A dataset, a model or a file failed a check, for example of its SHA-256, so it is neither published nor used."""

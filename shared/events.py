@@ -1,6 +1,6 @@
-"""Parse notifications into frozen, typed events, once, where they enter the program.
+"""Parse each PostgreSQL notification once, when it is received, into a frozen and typed event.
 
-Any role can NOTIFY any channel. So a payload is only a hint, never an order, and its receiver reads the tables again.
+Any role can NOTIFY any channel. So a payload is only a hint, never an order. The receiver reads the tables to learn what to do.
 """
 
 from enum import StrEnum
@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-# The positive values of PostgreSQL's bigint. Every id and count of the pipeline is one of them.
+# The positive values of PostgreSQL's type bigint. Every id and count in a notification is in this range.
 PositiveBigint = Annotated[int, Field(ge=1, lt=2**63)]
-# MLflow's run ids have only these characters. `rakuten events` prints the id, so it must not contain control characters.
+# MLflow's run ids have only these characters. `rakuten events` prints run ids, so they must not contain control characters.
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
@@ -22,7 +22,7 @@ class Stage(StrEnum):
 
 
 class Channel(StrEnum):
-    """The NOTIFY channels."""
+    """The PostgreSQL channels on which the pipeline sends notifications."""
 
     PRODUCTS_AUDITED = "products_audited"
     BATCH_COMPLETED = "batch_completed"
@@ -32,15 +32,15 @@ class Channel(StrEnum):
 
 
 class Event(BaseModel):
-    """The fields that every payload has."""
+    """The fields that the payload of every notification has: only `v`, the version of the payload's format."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    v: Annotated[int, Field(ge=1, le=1)]  # Literal[1] would also accept 1.0 and true
+    v: Annotated[int, Field(ge=1, le=1)]  # not Literal[1], which would also accept 1.0 and true
 
 
 class ProductsAudited(Event):
-    """One statement changed rows. `batch_id` is None if the change does not belong to a batch."""
+    """One SQL statement changed rows of a table. `batch_id` is None if the change does not belong to a batch."""
 
     batch_id: PositiveBigint | None
     table: Literal["products", "labels"]
@@ -86,7 +86,7 @@ _EVENT_OF: dict[Channel, type[Event]] = {
 
 
 class InvalidPayloadError(ValueError):
-    """A notification that no part of the pipeline would send."""
+    """The channel or the payload of a notification is invalid. No part of the pipeline sends such a notification."""
 
 
 def parse(channel: str, payload: str) -> Event:

@@ -1,8 +1,9 @@
-"""Compute the hash that decides every choice of rows: Spark's `xxhash64(seed, salt, value)`, shifted to 63 bits.
+"""Compute the hash that decides every choice of rows: Spark's `xxhash64(seed, salt, value)`, shifted right to 63 bits.
 
-The sample order and the oversampling draw take the products with the smallest hashes of their ids. The holdout takes groups
-of products by the hash of their text. So the choices depend only on the seed and the products: not on file order, library
-versions, partitioning or machine. Each choice has its own salt, so that the three choices are independent of each other.
+There are three choices. The sample (which rows each week loads) and the oversampling (which rows a dataset repeats) take the
+products with the smallest hashes of their ids. The holdout takes groups of products by the hash of their text. So the choices
+depend only on the seed and the products: not on file order, library versions, partitioning or machine. Each choice has its own
+salt, so that the three choices are independent of each other.
 
 Algorithm: XXH64 of the 8 bytes of an integer in little-endian order. The hash of one value is the seed for the next value, and
 the first seed is 42
@@ -34,7 +35,7 @@ _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
 
 
 class Salt(IntEnum):
-    """The salt of each choice of rows. Changing a value changes every dataset."""
+    """A number for each choice of rows. It is hashed with the seed. Changing one of the numbers changes every dataset."""
 
     SAMPLE = 1
     HOLDOUT = 2

@@ -13,7 +13,7 @@ HOLDOUT_SET: Final = "holdout_df"
 
 
 class Artifact:
-    """The artifacts that runs log."""
+    """The names of the artifacts (files, and the model's folder) that runs log to MLflow."""
 
     CLASS_DISTRIBUTION: Final = "class_distribution.png"
     DATASET_STATS: Final = "dataset_stats.json"
@@ -21,21 +21,21 @@ class Artifact:
     CONFUSION_MATRIX: Final = "confusion_matrix.png"
     CLASSIFICATION_REPORT: Final = "classification_report.txt"
     HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
-    SUBMISSION: Final = "test_predictions.csv"  # in the challenge's submission format
+    SUBMISSION: Final = "test_predictions.csv"  # has the challenge's submission format
     PROMOTION: Final = "promotion.json"
     MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
     ENVIRONMENT: Final = "environment.json"
 
 
 class Tag:
-    """The tags of runs and of model versions."""
+    """The names of the tags that runs and model versions have in MLflow."""
 
     BATCH_ID: Final = "batch_id"
     BATCH_COMPLETED_AT: Final = "batch_completed_at"
     BATCH_SEAL: Final = "batch_seal"
     SOURCE_SHA256: Final = "source_sha256"
     ATTEMPT: Final = "attempt"
-    DATASET_DIGEST: Final = "dataset_digest"  # digest of the content: listeners/snapshot/dataset_digest.py
+    DATASET_DIGEST: Final = "dataset_digest"  # of the rows; see listeners/snapshot/dataset_digest.py
     DATASET_SHA256: Final = "dataset_sha256"
     DATASET_NAME: Final = "dataset_name"
     DATASET_RUN_ID: Final = "dataset_run_id"

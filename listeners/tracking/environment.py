@@ -1,6 +1,6 @@
-"""Describe the environment of a run: code, libraries, settings and machine. Together with the data they decide a result.
+"""Describe the environment of a run: code, libraries, settings and machine. These and the data decide the result of the run.
 
-Every run records its environment, so that a rebuild with another result can name what has changed.
+Every run records its environment. If a rebuild gives a different result, `rakuten reproduce` can then name what has changed.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from shared.config import Settings
 
 _GIT_DEADLINE_S: Final = 10.0
 _PACKAGES: Final = ("db", "listeners", "rakuten", "shared")
-# These settings choose rows or seed algorithms. The other settings say where things are, and do not change a result.
+# These settings choose rows or seed algorithms. The other settings do not change the result that a batch's data lead to.
 _DECISIVE_SETTINGS: Final = ("random_seed", "holdout_percentage", "balancing_strategy")
-# These packages compute or write a result. The most likely cause of a difference comes first.
+# These packages compute or write the results of a run. The package that most likely causes a different result comes first.
 _DECISIVE_PACKAGES: Final = (
     "pyarrow",
     "numpy",
@@ -30,7 +30,7 @@ _DECISIVE_PACKAGES: Final = (
 
 
 def environment(settings: Settings) -> dict[str, Any]:
-    """Return the content of a run's environment.json: `code`, `settings`, `packages` (every version) and `platform`."""
+    """Return the content of a run's environment.json: code version, settings, versions of all packages, and machine."""
     return {
         "code": _code(settings.git_commit),
         "settings": {name: getattr(settings, name) for name in _DECISIVE_SETTINGS},
@@ -45,9 +45,10 @@ def environment(settings: Settings) -> dict[str, Any]:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return the changes between two environments, one line per change, the most likely cause of another result first.
+    """Return one line for each difference between two environments. The most likely cause of a different result comes first.
 
-    Settings are not compared: a rebuild uses the seed that the run recorded, and reads no other of these settings.
+    Settings are not compared, because the current settings do not change a rebuild. A rebuild uses the seed that the run
+    recorded, and it reads no other setting of environment.json.
     """
     changed = []
     for kind in ("code", "platform", "packages"):
@@ -71,19 +72,19 @@ def packages() -> dict[str, str]:
 
 
 def _code(built_from: str | None) -> dict[str, Any]:
-    """Return the package's version and its commit: the checkout's commit, or in an image the commit it was built from."""
+    """Return the version of rakuten-pipeline and its git state. Without a checkout, the commit is that of the image's build."""
     commit = _checkout() or {"git_commit": built_from, "git_dirty": None, "git_diff_sha256": None}
     return {"version": importlib.metadata.version("rakuten-pipeline"), **commit}
 
 
 @cache
 def _checkout() -> dict[str, Any] | None:
-    """Return the commit of the checkout that this code runs from, and a digest of changes since; None without a checkout."""
+    """Return the commit of this code's git checkout and a digest of uncommitted changes, or None if there is no checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     commit = _git(root, "rev-parse", "HEAD")
-    # Only the packages count: notes and data beside them do not change a result.
+    # Compare only the project's Python packages: notes and data beside the packages do not change a result.
     changes = _git(root, "status", "--porcelain", "--", *_PACKAGES)
     difference = _git(root, "diff", "HEAD", "--", *_PACKAGES) if changes else None
     return {
@@ -95,7 +96,7 @@ def _checkout() -> dict[str, Any] | None:
 
 def _git(root: Path, *arguments: str) -> bytes | None:
     try:
-        # safe.directory: in a container the checkout may belong to another user
+        # git rejects another user's checkout, as a container may have it, unless safe.directory names the checkout
         answer = subprocess.run(
             ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments],  # noqa: S607  git is found through PATH
             capture_output=True,
@@ -107,7 +108,8 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return answer.stdout
 
 
-# Both are called at import, in the fork server. So no child reads hundreds of files while a batch waits. And a run records the
-# code that was imported, even if somebody edits the checkout or checks out another commit later.
+# Call both functions at import, in the fork server, to cache their results. So no child process reads hundreds of files while a
+# batch waits. And a run records the code that was imported, even if somebody edits the checkout or checks out another commit
+# later.
 packages()
 _checkout()

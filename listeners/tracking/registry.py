@@ -26,7 +26,7 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
     if versions := versions_of(tracking, run.info.run_id):
         return versions[0]
     if if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL)) is None:
-        with suppress(MlflowException):  # another worker has just created it; any other error recurs below
+        with suppress(MlflowException):  # another worker may have just created it; other errors recur below
             tracking.client.create_registered_model(REGISTERED_MODEL)
     model_uri = run.data.tags[Tag.MODEL_URI]
     return tracking.client.create_model_version(

@@ -1,8 +1,8 @@
 """Publish each run to MLflow once, find the runs of earlier attempts, and read runs again.
 
 MLflow and PostgreSQL commit separately. A run becomes FINISHED in MLflow before PostgreSQL records its batch. If the process
-crashes in between, the next attempt adopts the finished run and makes no second one. The next attempt also closes the runs
-that a crashed attempt left RUNNING. A worker may finish a run only while it holds the claim on the batch.
+crashes in between, the next attempt uses the finished run and makes no second one. The next attempt also closes the runs that a
+crashed attempt left RUNNING. A worker may finish a run only while the worker holds the claim on the run's batch.
 """
 
 import fcntl
@@ -33,7 +33,7 @@ from shared.mlflow_names import Artifact, Tag
 logger = structlog.get_logger()
 
 _T = TypeVar("_T")
-_SEARCH_LIMIT = 50_000  # MLflow's limit for one answer; at one run a week, about a thousand years
+_SEARCH_LIMIT = 50_000  # MLflow's limit for one answer; 50,000 weekly runs take about a thousand years
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
 _FIGURE_DPI = 100
 
@@ -68,10 +68,10 @@ class Tracking:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return self._find_or_create(name)  # another worker has just created it
+            return self._find_or_create(name)  # another worker has just created the experiment
 
     def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
-        """Return the oldest finished run with this name and these tags that is not superseded, or None."""
+        """Return the oldest finished run with this name and these tags, but without the tag `superseded`, or None."""
         found = self._runs(experiment, run_name, "FINISHED", tags)
         return next((run for run in found if Tag.SUPERSEDED not in run.data.tags), None)
 
@@ -89,14 +89,14 @@ class Tracking:
         return if_known(lambda: self.client.get_run(run_id))
 
     def valid_run(self, run_id: str) -> Run | None:
-        """Return the run if it is finished and neither deleted nor superseded, otherwise None."""
+        """Return the run with this id, or None if the run is missing, deleted, unfinished or superseded by another run."""
         run = self.run_if_any(run_id)
         if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE or run.info.status != "FINISHED":
             return None
         return None if Tag.SUPERSEDED in run.data.tags else run
 
     def runs(self, experiment: str, tag: str) -> list[Run]:
-        """Return the runs that have this tag and are not superseded: first running, then finished ones, each oldest first."""
+        """Return the running runs with this tag, then the finished ones, each oldest first. Leave superseded runs out."""
         found: list[Run] = []
         if (known := self.client.get_experiment_by_name(experiment)) is None:
             return found
@@ -110,7 +110,7 @@ class Tracking:
         return [run for run in found if tag in run.data.tags and Tag.SUPERSEDED not in run.data.tags]
 
     def supersede(self, run_id: str) -> None:
-        """Mark a run as superseded, then end it. The tag is set first, so that the run never appears as finished and valid."""
+        """Tag a run as superseded by another run, then end it. In this order, the run never appears as finished and valid."""
         self.client.set_tag(run_id, Tag.SUPERSEDED, "true")
         self.client.set_terminated(run_id, "KILLED")
 
@@ -121,7 +121,7 @@ class Tracking:
             StageError: the run has no such artifact, or the artifact cannot be read.
         """
         try:
-            # By the artifact URI: given the run's id, MLflow would read the run twice from its database, and its models too.
+            # Use the artifact URI, not the run's id: given an id, MLflow would read the run twice, and the run's models too.
             artifacts = get_artifact_repository(run.info.artifact_uri, self.uri)
             directory.mkdir(parents=True, exist_ok=True)
             return Path(artifacts.download_artifacts(artifact, str(directory)))  # type: ignore[no-untyped-call]
@@ -143,10 +143,10 @@ class Tracking:
 
         Args:
             experiment: name of the experiment.
-            run_name: name of the run. Several runs may carry the name, but only one of them is finished and valid.
+            run_name: name of the run. Several runs may have this name, but only one of them is finished and valid.
             tags: further tags of the run.
             require_claim: raises FencedError if another worker has taken over the batch.
-            **identity: the tags that every attempt at this piece of work shares; they find the runs of earlier attempts.
+            **identity: the tags that all attempts to publish this run share. They identify the runs of earlier attempts.
         """
         self._supersede_abandoned_runs(experiment, run_name, identity)
         run = self.client.create_run(
@@ -162,15 +162,15 @@ class Tracking:
                 )
                 require_claim()
             except BaseException:
-                with suppress(MlflowException):  # raise the first error; a later attempt closes the run
+                with suppress(MlflowException):  # the first error is raised; a later attempt closes the run
                     self.client.set_terminated(run.info.run_id, "FAILED")
                 raise
         self._finish(run.info.run_id)
 
     def record_of(self, run_id: str) -> dict[str, str]:
-        """Return two digests of a finished run. PostgreSQL keeps them, so that a change on either side is detected.
+        """Return two digests of a finished run. PostgreSQL stores them, so that a later change of the run is detected.
 
-        `record_sha256` covers the run's params, metrics, tags and inputs; `manifest_sha256` covers its artifact manifest.
+        `record_sha256` covers the run's params, metrics, tags and inputs; `manifest_sha256` covers the file manifest.json.
         """
         run = self.client.get_run(run_id)
         with TemporaryDirectory(prefix="rakuten-") as scratch:
@@ -179,13 +179,13 @@ class Tracking:
 
     def _supersede_abandoned_runs(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
         for abandoned in self._runs(experiment, run_name, "RUNNING", identity):
-            logger.warning("closing the run of an earlier attempt", run_id=abandoned.info.run_id)
+            logger.warning("closing the unfinished run of an earlier attempt", run_id=abandoned.info.run_id)
             self.supersede(abandoned.info.run_id)
         if self.finished_run(experiment, run_name, **identity):
-            raise StageError(f"another attempt has just finished run {run_name}; the next attempt adopts it")
+            raise StageError(f"another attempt has just finished run {run_name}; the next attempt uses it")
 
     def _finish(self, run_id: str) -> None:
-        """Mark a run FINISHED, or KILLED if a later attempt superseded it while this one stalled after its last claim check."""
+        """Mark a run FINISHED, or KILLED if a later attempt has superseded the run since the last check of the claim."""
         self.client.set_terminated(run_id, "FINISHED")
         if Tag.SUPERSEDED in self.client.get_run(run_id).data.tags:
             self.client.set_terminated(run_id, "KILLED")
@@ -215,7 +215,7 @@ class Tracking:
 
 
 def if_known(request: Callable[[], _T]) -> _T | None:
-    """Return MLflow's answer to a request for a named object, or None if MLflow does not know the name or id."""
+    """Return MLflow's answer to a request, or None if MLflow does not know the name or the id in the request."""
     try:
         return request()
     except MlflowException as error:
@@ -225,7 +225,7 @@ def if_known(request: Callable[[], _T]) -> _T | None:
 
 
 def record_sha256(run: Run) -> str:
-    """Return the SHA-256 of a run's name, params, metrics, tags and inputs, without the tag `superseded` and a user's note."""
+    """Return the SHA-256 of a run's name, params, metrics, inputs and tags. Leave out the tags that may change later."""
     tags = {
         name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
     }
@@ -236,7 +236,7 @@ def record_sha256(run: Run) -> str:
 
 
 class Publication:
-    """A run that is being published. Write files to `scratch`, then log them; `artifacts` maps each file to its SHA-256."""
+    """A run that is being published. Write files to `scratch`, then log them. `artifacts`: SHA-256 by logged file."""
 
     def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
         self._client = client
@@ -265,7 +265,7 @@ class Publication:
         self.artifacts[path.name] = sha256_of(path)
 
     def logged_model(self, uri: str) -> None:
-        """Add a logged model's files to the manifest. They are downloaded, as `log_model` does not say which files it wrote."""
+        """Add a model's files to the manifest. Download them first: MLflow's `log_model` does not say which files it wrote."""
         directory = Path(
             mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / Artifact.MODEL))
         )

@@ -1,1 +1,1 @@
-"""Create and send the OpenLineage events of the load and of both stages."""
+"""Create and send the OpenLineage events of the load and of the two stages, snapshot and training."""

@@ -28,7 +28,7 @@ from shared.config import Settings
 from shared.mlflow_names import DATASET_EXPERIMENT, REGISTERED_MODEL, dataset_name, parquet_name
 from shared.openlineage.emitter import Transition
 
-# The load records these source files, but only the snapshot stage reads them.
+# The load records the SHA-256 of these source files, but only the snapshot stage reads their rows.
 _NOT_LOADED: Final = frozenset({"X_test.csv", "Y_test.csv"})
 
 _TEXTS: Final = ("designation", "description")
@@ -46,7 +46,7 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "labels": {"id": "bigint", "productid": "bigint", "prdtypecode": "integer"},
 }
-# The table into which each source file is loaded, and the columns that are copied unchanged.
+# For each source file: the table into which it is loaded, and the columns that are copied unchanged.
 _LOADED_COLUMNS: Final = {
     "X_train.csv": ("products", ("productid", "imageid", *_TEXTS)),
     "Y_train.csv": ("labels", ("prdtypecode",)),
@@ -64,14 +64,15 @@ _PARQUET: Final = {
 def of_load(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
     """Return the inputs and outputs of a load: the source files and the tables.
 
-    The version of a file is its SHA-256. The version of a table is the batch's seal: a digest chained to the batch before.
+    The version of a file is its SHA-256. The version of a table is the batch's seal: a digest of the batch's changes and of the
+    previous batch's seal.
     """
     batch = transition.batch
     load = batch.metadata.get("load", {})
     digests = batch.metadata.get("source", {}).get("files", {})
     inputs, columns = [], {}
     for name in sorted(digests.keys() - _NOT_LOADED):
-        # The file of a correction may be in any folder, and only its name is recorded.
+        # The file of a correction may be in any folder. PostgreSQL records only the file's name, so the folder is unknown.
         is_source = name in _LOADED_COLUMNS
         path = LocalFileSystem(str(settings.data_path / name) if is_source else name)
         file = InputDataset(path.get_namespace(), path.get_name())
@@ -94,7 +95,7 @@ def of_load(transition: Transition, settings: Settings) -> tuple[list[InputDatas
 
 
 def _written_rows(load: Mapping[str, Any]) -> dict[str, int | None]:
-    """Return how many rows a load or a correction wrote to each table, or None if this is not known yet."""
+    """Return how many rows a load or a correction wrote to each table, by table. A number that is not known yet is None."""
     if "inserted" in load:
         return {"products": load["inserted"] + load["updated"], "labels": load["labels"]}
     return {table: load.get(f"{table}_written") for table in _TABLES}
@@ -143,7 +144,8 @@ def mlflow_namespace(tracking_uri: str) -> str:
 def _table(table: str, settings: Settings) -> tuple[str, str]:
     """Return the namespace and the name of a table.
 
-    The embedded server has a different port at each start. So the namespace always has the port from the settings.
+    The embedded server has a different port at each start. So the namespace contains the port from the settings instead, which
+    stays the same.
     """
     naming = Postgres(
         host=settings.postgres_host or "localhost",
@@ -177,7 +179,7 @@ def _dataset_name(batch: Batch, settings: Settings) -> tuple[str, str]:
 
 
 def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return the known facets of a batch's dataset. `result` is what the snapshot stage recorded; it is empty before that."""
+    """Return the facets of a batch's dataset. `result` is what the snapshot stage recorded, or empty until it has finished."""
     namespace, name = _dataset_name(batch, settings)
     facets = _common_facets("mlflow", namespace, "FILE", version=result.get("dataset_sha256"))
     facets["schema"] = _schema(_PARQUET)
@@ -190,7 +192,7 @@ def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings)
 
 
 def _common_facets(source: str, uri: str, kind: str, *, version: str | None) -> dict[str, Any]:
-    """Return the facets that every dataset has. The version is included if it is known."""
+    """Return the facets that every dataset has: data source, type and, if it is known, the version."""
     facets: dict[str, Any] = {
         "dataSource": datasource_dataset.DatasourceDatasetFacet(name=source, uri=uri),
         "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(kind),
@@ -240,7 +242,7 @@ def _statistics_of_output(*, rows: int, files: int | None = None) -> dict[str, A
 
 
 def _mlflow_address(dataset: Dataset, uri: str) -> symlinks_dataset.SymlinksDatasetFacet:
-    """Return the facet that contains MLflow's own address of this version of the dataset or model."""
+    """Return the facet that contains MLflow's own URI (runs:/... or models:/...) of this version of the dataset or model."""
     return symlinks_dataset.SymlinksDatasetFacet(
         [symlinks_dataset.Identifier(dataset.namespace, uri, "LOCATION")]
     )

@@ -24,14 +24,14 @@ from shared.logs import censor
 logger = structlog.get_logger()
 
 _WRITE_FAILED: Final = "an OpenLineage event could not be written"
-_WIRE: Final = "shared.openlineage.wire"  # the module that imports the client
+_WIRE: Final = "shared.openlineage.wire"  # the module that imports OpenLineage's client
 _WRITE_TIMEOUT_S: Final = 15.0  # the first write includes the import of the client
 _SEND_TIMEOUT_S: Final = 2.0
 _QUEUE_LENGTH: Final = 1000
 
 
 class JobName(StrEnum):
-    """The three jobs, in the order in which each batch passes through them."""
+    """The names of the pipeline's three jobs, in the order in which each batch passes through the jobs."""
 
     LOAD = "load"
     SNAPSHOT = "snapshot"
@@ -55,11 +55,11 @@ class Transition:
         job: load, snapshot or training.
         state: START, or the state in which the attempt ends.
         at: the time of the transition, with a time zone.
-        batch: the batch, as PostgreSQL has it.
-        attempt: the stage's attempt number. A load needs none, because each load claims its batch at a different time.
-        result: what a stage recorded, for COMPLETE.
-        error: the reason, for FAIL and ABORT.
-        server_version: the version of PostgreSQL, for a load.
+        batch: the batch, as PostgreSQL records it.
+        attempt: the stage's attempt number. It is always 1 for a load: two attempts to load differ in the batch's `started_at`.
+        result: what a stage recorded, if the state is COMPLETE.
+        error: the reason, if the state is FAIL or ABORT.
+        server_version: the version of PostgreSQL, if the job is a load.
     """
 
     job: JobName
@@ -75,7 +75,8 @@ class Transition:
 class Emitter:
     """A writer of events to the file and to the server. It works in its own threads, so `emit` neither waits nor raises.
 
-    Use it as a context manager. At its end, it waits up to half a minute for the file, and two seconds for the server.
+    Use an Emitter as a context manager. The end of the block waits up to half a minute until the file has every event, and then
+    two seconds for the server.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -109,7 +110,7 @@ class Emitter:
                 self._warn_once(_WRITE_FAILED, str(self._path), error)
 
     def close(self) -> None:
-        """Wait for the file to have every event, but not forever. Wait for the server only as long as one answer may take."""
+        """Wait up to half a minute until the file has every event, and then two seconds until the server has them."""
         if self.enabled:
             with suppress(queue.Full):
                 self._to_write.put(None, timeout=_WRITE_TIMEOUT_S)
@@ -122,7 +123,7 @@ class Emitter:
             self._sender.join(_SEND_TIMEOUT_S)
 
     def _write_all(self) -> None:
-        with suppress(Exception):  # the first event will report the error
+        with suppress(Exception):  # the first write imports the module again and reports the error
             importlib.import_module(_WIRE)
         while (transition := self._to_write.get()) is not None:
             self._write(transition)
@@ -136,7 +137,7 @@ class Emitter:
             self._warn_once(_WRITE_FAILED, str(self._path), error)
             return
         if self._sender is not None:
-            with suppress(queue.Full):  # the server is unavailable for long, and the file has the event
+            with suppress(queue.Full):  # the server has been unavailable for long; the file has the event
                 self._to_send.put_nowait(event)
 
     def _append(self, line: str) -> None:
@@ -144,7 +145,7 @@ class Emitter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            # If the last line was cut off, start a new line, so that only the cut-off line is lost.
+            # If a full disk cut off the last line, begin a new line, so that only the cut-off line is lost.
             content = ("\n" * self._is_cut_off + f"{line}\n").encode()
             self._is_cut_off = os.write(file, content) != len(content)
             if self._is_cut_off:

@@ -1,4 +1,4 @@
-"""Build the pipeline's events with the classes of OpenLineage's client, and connect to a server.
+"""Build the pipeline's events with the classes of OpenLineage's client, and connect to an OpenLineage server.
 
 Only the emitter's threads import this module, because the import of the client takes half a second.
 """
@@ -26,7 +26,7 @@ from shared.openlineage import datasets
 from shared.openlineage.emitter import JobName, Transition
 
 _PACKAGE: Final = "rakuten-pipeline"
-set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")  # the producer must be a URI
+set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")  # OpenLineage requires a URI
 
 _BATCH_JOB: Final = "batch"  # the parent job of load, snapshot and training
 _DATASETS_OF: Final = {
@@ -56,9 +56,10 @@ def run_event(transition: Transition, settings: Settings) -> RunEvent:
 def run_id(transition: Transition, settings: Settings) -> str:
     """Return the run id of an attempt. The id is the same for every event of the attempt, in every process.
 
-    The id depends only on values that the tables contain. It is a UUIDv7, as the specification advises. The client has a rule
-    for ids that several processes must agree on: such an id combines a time with a hash. Here the time is that of the load's
-    claim, and the hash is of the values that distinguish this run from other runs of the same time.
+    The id depends only on the settings and on values that the tables contain. It is a UUIDv7, as OpenLineage's specification
+    advises. OpenLineage's client has a function for ids that several processes must agree on: such an id combines a time with a
+    hash. Here the time is the batch's `started_at`. The hash is of the values that distinguish this run from other runs of the
+    same time: namespace, job, batch id and attempt.
     """
     return _uuid(settings, transition.job, transition.batch, transition.attempt)
 
@@ -69,10 +70,10 @@ def as_json(event: RunEvent) -> str:
 
 
 def transport(settings: Settings, timeout_s: float) -> HttpTransport:
-    """Return the connection to the server. It tries to send each event only once, because the file has all events."""
+    """Return the HTTP transport to the server. It tries to send each event only once: a lost event is still in the file."""
     url = str(settings.openlineage_url)
     config: dict[str, Any] = {
-        # Without the final slash, the endpoint would replace the last part of the URL's path.
+        # Without the final slash, the client would replace the last part of the URL's path with the path of its endpoint.
         "url": url if url.endswith("/") else f"{url}/",
         "timeout": timeout_s,
         "retry": {"total": 0, "connect": 0, "read": 0},
@@ -101,7 +102,7 @@ def _run_facets(transition: Transition, settings: Settings) -> dict[str, Any]:
 
 
 def _engine(transition: Transition) -> processing_engine_run.ProcessingEngineRunFacet:
-    """Return the facet with the program that does the heavy part of the job, and the program's version."""
+    """Return the facet that names the program that does the heavy part of the job, and the program's version."""
     match transition.job:
         case JobName.LOAD:
             name, version = "PostgreSQL", transition.server_version
