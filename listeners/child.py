@@ -35,8 +35,8 @@ from shared.logs import censor, configure_logs
 logger = structlog.get_logger()
 
 RECONCILE = "listeners.reconcile"
-# The module listeners.outages imports MLflow. Only the child imports this module, by its name: the listener itself does not
-# need MLflow and starts faster without it.
+# This module imports MLflow. So only the fork server and its children import the module, by this name. The listener itself does
+# not need MLflow and starts faster without it.
 _OUTAGES = "listeners.outages"
 # Matplotlib and MLflow import these modules only at the first use. The fork server imports them at once, so no child has to.
 _LAZY_MODULES = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
@@ -127,7 +127,7 @@ class Child:
         self._process.close()
 
     def submit(self, handler: str, claim: Claim | None) -> bool:
-        """Send the handler's module name and the claim to the child. Return False if the child died before that."""
+        """Send the child the handler's module name and the claim. Return False if the child process has already died."""
         try:
             self._pipe.send((handler, claim))
         except BrokenPipeError:

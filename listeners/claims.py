@@ -28,7 +28,7 @@ from shared.events import Stage
 
 logger = structlog.get_logger()
 
-# While another worker holds a batch, look at this interval whether the batch is free again because that worker has died.
+# While another worker holds a batch, check at this interval whether the batch is free again because that worker has died.
 _BUSY_INTERVAL_S: Final = 0.25
 # The statements of this module wait only for row locks, which are held for milliseconds. If a statement has no answer after
 # this time, the connection counts as lost.
@@ -151,7 +151,7 @@ class StageClaims:
         return rows
 
     async def _query(self, statement: str, parameters: Any) -> list[Any]:
-        """Run a statement, and connect first if the connection is lost. A statement that hangs counts as a lost connection."""
+        """Run a statement, after connecting again if necessary. If the statement hangs, its connection counts as lost."""
         try:
             async with asyncio.timeout(_STATEMENT_DEADLINE_S):
                 if self._session is None or self._session.closed or self._session.broken:

@@ -60,7 +60,7 @@ class Doorbell:
         return wake
 
     def notified(self) -> dict[int, float]:
-        """Return, by batch id, how many seconds ago the first notification of each batch arrived that is not forgotten."""
+        """Return, by batch id, how many seconds ago each batch was first notified. Leave out batches given to `forget`."""
         now = time.monotonic()
         return {batch_id: now - at for batch_id, at in self._notified.items()}
 
@@ -83,7 +83,7 @@ class Doorbell:
         return True
 
     def _reject(self, wake: WakeUp, error: InvalidPayloadError) -> None:
-        """Count a rejected notification. Log it with the count, unless the last such log line was just written."""
+        """Count a rejected notification. At most once per _LOG_INTERVAL_S, log the notification and the count."""
         self._rejected += 1
         if (now := time.monotonic()) < self._next_log_at:
             return

@@ -45,12 +45,12 @@ class Job(Task):
             ).fetchone()
         if row is None or not row[0]:
             raise FencedError(
-                f"attempt {self.attempt} of {self.stage} on batch {self.batch.id} lost its claim"
+                f"attempt {self.attempt} of the {self.stage} stage lost its claim on batch {self.batch.id}"
             )
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[TupleRow]]:
-        """Connect to PostgreSQL, and retry while it is unavailable: its restart must not waste minutes of finished work."""
+        """Connect to PostgreSQL. Retry during an outage: a restart of PostgreSQL must not waste minutes of finished work."""
         with ExitStack() as stack:
             retrying = Retrying(retry=retry_if_exception_type(DatabaseUnavailableError), wait=BACKOFF)
             yield retrying(lambda: stack.enter_context(connect(self.conninfo, f"rakuten {self.stage} fence")))

@@ -62,7 +62,7 @@ class WakeUp:
 
 @dataclass(frozen=True)
 class Timing:
-    """Three times in seconds: between two pings, until a ping without an answer fails, and between two polls of the tables."""
+    """Durations in seconds: between two pings, until a ping without an answer fails, and between two polls of the tables."""
 
     ping_interval_s: float
     ping_deadline_s: float

@@ -97,7 +97,7 @@ def handle(task: Task) -> dict[str, Any]:
 def disagreements(
     tracking: Tracking, connection: psycopg.Connection[TupleRow], stage: Stage
 ) -> Iterator[Disagreement]:
-    """Yield each run on which MLflow and PostgreSQL differ. The result is correct even while workers are busy.
+    """Yield each run on which MLflow and PostgreSQL differ. The result is correct even while workers create and finish runs.
 
     MLflow is read first and PostgreSQL second. If MLflow has an unfinished run, and PostgreSQL then says that the run's attempt
     is over, no worker will finish the run. Before such a run is yielded, it is read from MLflow again, because it may have

@@ -81,7 +81,7 @@ class LoadError(PipelineError):
 
 
 class StageError(PipelineError):
-    """A stage could not finish its work on a batch."""
+    """A stage (snapshot or training) could not finish its work on a batch."""
 
 
 class OutageError(StageError):

@@ -97,4 +97,4 @@ def require_sha256(path: Path, expected: str) -> None:
     """
     found = sha256_of(path)
     if found != expected:
-        raise VerificationError(f"{path.name} has SHA-256 {found}, but its run says {expected}")
+        raise VerificationError(f"{path.name} has SHA-256 {found}, but its MLflow run recorded {expected}")

@@ -15,7 +15,7 @@ from shared.config import Settings
 
 _GIT_DEADLINE_S: Final = 10.0
 _PACKAGES: Final = ("db", "listeners", "rakuten", "shared")
-# These settings choose rows or seed algorithms. The other settings do not change the result that a batch's data lead to.
+# These settings choose rows or seed algorithms. With the same data, the other settings do not change a result.
 _DECISIVE_SETTINGS: Final = ("random_seed", "holdout_percentage", "balancing_strategy")
 # These packages compute or write the results of a run. The package that most likely causes a different result comes first.
 _DECISIVE_PACKAGES: Final = (

@@ -89,7 +89,7 @@ class Tracking:
         return if_known(lambda: self.client.get_run(run_id))
 
     def valid_run(self, run_id: str) -> Run | None:
-        """Return the run with this id, or None if the run is missing, deleted, unfinished or superseded by another run."""
+        """Return the run with this id, or None if the run is missing, deleted, unfinished or tagged as superseded."""
         run = self.run_if_any(run_id)
         if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE or run.info.status != "FINISHED":
             return None
@@ -110,7 +110,7 @@ class Tracking:
         return [run for run in found if tag in run.data.tags and Tag.SUPERSEDED not in run.data.tags]
 
     def supersede(self, run_id: str) -> None:
-        """Tag a run as superseded by another run, then end it. In this order, the run never appears as finished and valid."""
+        """Tag a run as superseded (no longer valid), then end it. In this order, it never appears as finished and valid."""
         self.client.set_tag(run_id, Tag.SUPERSEDED, "true")
         self.client.set_terminated(run_id, "KILLED")
 
@@ -225,7 +225,7 @@ def if_known(request: Callable[[], _T]) -> _T | None:
 
 
 def record_sha256(run: Run) -> str:
-    """Return the SHA-256 of a run's name, params, metrics, inputs and tags. Leave out the tags that may change later."""
+    """Return the SHA-256 of a run's name, params, metrics, inputs and tags, except the tag superseded and the note."""
     tags = {
         name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
     }
@@ -286,7 +286,7 @@ class Publication:
         self.file(path)
 
     def dataset(self, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
-        """Log a dataset as an input of the run, with our own digest: MLflow's digest covers only a part of the data."""
+        """Log a dataset as an input of the run, with `digest`, because MLflow's own digest covers only a part of the data."""
         entity = Dataset(
             name=name,
             digest=digest[:_DIGEST_LENGTH],

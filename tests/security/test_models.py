@@ -183,7 +183,7 @@ def test_a_dataset_that_somebody_replaced_is_refused(tracking, protected, monkey
     shutil.copy(forged, local_file_uri_to_path(run.info.artifact_uri) + "/train_week_1.parquet")
 
     if protected:
-        with pytest.raises(VerificationError, match="but its run says"):
+        with pytest.raises(VerificationError, match="but its MLflow run recorded"):
             fetch(tracking, run, tmp_path / "fetched")
         return
     monkeypatch.setattr("listeners.training.dataset.require_sha256", lambda *_: None)
