@@ -1,1 +1,1 @@
-"""Read and check the CSV files, order their rows, and split off the holdout."""
+"""Read and check the challenge's CSV files, put their rows into a seeded random order, and choose the held-out products."""

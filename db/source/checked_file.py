@@ -13,16 +13,20 @@ from db.source.csv_file import INDEX, Block, open_csv
 from db.source.csv_problems import clip, lines_of_rows
 from shared.errors import Problem
 
-# In characters: eight times the longest text of the challenge. A constraint of the table `products` has the same number.
+# The maximum length of a text in characters: eight times the longest text of the challenge. The constraint
+# products_text_length of the table `products` has the same number.
 LONGEST_TEXT: Final = 100_000
 
-# The largest number of digits that fits each PostgreSQL column: bigint for ids, integer for codes.
+# The maximum number of digits in each column. Every number of so many digits fits its type in PostgreSQL: bigint for ids,
+# integer for class codes.
 _DIGITS: Final = {INDEX: 18, "productid": 18, "imageid": 18, "prdtypecode": 9}
 _FIX: Final = "correct the value in the source file, or remove the row from X and Y"
 
 
 class CheckedFile:
-    """One CSV file and the problems of its rows. The lines of the file are counted only if there is a problem to report.
+    """One CSV file and the problems of its rows.
+
+    Line numbers are computed only if there is a problem to report, because Python's CSV reader must then read the whole file.
 
     Attributes:
         path: the path of the file.
@@ -45,7 +49,10 @@ class CheckedFile:
     def report(
         self, rows: npt.NDArray[np.int64], column: str, reason: str | Callable[[int], str], remedy: str
     ) -> None:
-        """Add a problem with this column for each of these rows of the file."""
+        """Add one problem to `problems` for each row number in `rows`.
+
+        `column` is the column with the wrong value. If `reason` is a function, it returns the reason for one row number.
+        """
         if len(rows) == 0:
             return
         for row, value in zip(rows.tolist(), self.csv.rows(rows)[column].to_pylist(), strict=True):
@@ -53,7 +60,11 @@ class CheckedFile:
             self.problems.append(Problem(self.path.name, self.line(row), clip(value), why, remedy))
 
     def integers(self, block: Block, column: str, *, may_be_empty: bool = False) -> pa.ChunkedArray:
-        """Return the column as int64. Report a value that is no such number, and make it null. `may_be_empty` allows null."""
+        """Return the column as int64.
+
+        Report each value that is not a whole number or has too many digits, and make it null. An empty field is such a value
+        too, unless `may_be_empty` is True.
+        """
         text = block.text[column]
         whole = pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), _DIGITS[column]))
         whole = pc.fill_null(whole, may_be_empty)
@@ -65,7 +76,7 @@ class CheckedFile:
         return pc.if_else(whole, text, None).cast(pa.int64())
 
     def unique(self, column: str, numbers: pa.ChunkedArray) -> None:
-        """Report each row of the file that has the same number as an earlier row."""
+        """Report each row that repeats the number of an earlier row. `numbers` holds the values of `column`."""
         values = numbers.drop_null().to_numpy()
         in_order = np.sort(values)
         if (in_order[1:] != in_order[:-1]).all():
@@ -87,7 +98,8 @@ class CheckedFile:
             reason, remedy = f"{column} holds a NUL character", "remove it: PostgreSQL cannot store it"
             self.report(block.first_row + rows_where(nul), column, reason, remedy)
             text = pc.if_else(nul, None, text)
-        if (pc.max(pc.binary_length(text)).as_py() or 0) > LONGEST_TEXT:  # counting characters is slower
+        # Counting bytes is faster than counting characters, and no text has more characters than bytes.
+        if (pc.max(pc.binary_length(text)).as_py() or 0) > LONGEST_TEXT:
             long = pc.fill_null(pc.greater(pc.utf8_length(text), LONGEST_TEXT), False)
             reason = f"{column} is longer than {LONGEST_TEXT:,} characters"
             remedy = "shorten it; if a quote is not closed, the text may contain whole rows"
@@ -97,5 +109,5 @@ class CheckedFile:
 
 
 def rows_where(mask: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Return the numbers of the rows where the mask is true, shape (found,), int64."""
+    """Return the positions at which the mask is true, as int64, shape (number of true values,)."""
     return np.flatnonzero(mask.to_numpy(zero_copy_only=False))

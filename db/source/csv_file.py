@@ -3,7 +3,7 @@
 A first pass over the bytes finds where each row begins. LF, CRLF and CR end a row, but not inside quotes. Any rows can then be
 read without the others, so a file never has to fit into memory. Arrow's reader reads every field as text. Quotes, commas and
 line ends inside quotes belong to the value. Only an empty field is null: "NA" and "None" are words. If there is a problem to
-report, Python's reader reads the file again. It is slow, but it knows the line numbers.
+report, Python's reader reads the file again. Python's reader is slow, but it knows the line numbers.
 """
 
 import os
@@ -29,7 +29,7 @@ from shared.errors import BadSourceError, Problem, SourceChangedError
 INDEX = ""  # the challenge's files begin with an unnamed index column
 _BLOCK_BYTES = 8 << 20
 _SCANNED_BYTES = 1 << 20
-_LARGEST_BLOCK_BYTES = 2**31 - 1  # Arrow takes an int32
+_LARGEST_BLOCK_BYTES = 2**31 - 1  # Arrow's block size is an int32
 _QUOTE, _LF, _CR = b'"\n\r'
 _IS_BORDER: Final = np.isin(np.arange(256), list(b',\r\n"'))
 
@@ -52,7 +52,7 @@ class CsvFile:
         columns: the names of the columns to read.
         header: the names of all columns of the file.
         starts: the byte offsets where each row begins and where the last row ends, shape (rows + 1,), int64.
-        version: the size of the file and the time of its last change.
+        version: the size and the modification time of the file. If they differ later, the file has changed.
     """
 
     path: Path
@@ -90,7 +90,7 @@ class CsvFile:
             raise BadSourceError([no_final_newline(self.path)])
 
     def whole(self) -> Block:
-        """Return all rows at once, for a file that is known to be small. This raises the same errors as `blocks`."""
+        """Return all rows at once, for a file that is known to be small. Raise the same errors as `blocks`."""
         blocks = list(self.blocks())
         return Block(
             0, pa.concat_tables(block.text for block in blocks), any(block.has_nul for block in blocks)
@@ -106,7 +106,10 @@ class CsvFile:
         return self._parse(self._read(ranges), len(numbers)).select(self.columns)
 
     def _read(self, ranges: Iterable[tuple[int, int]]) -> bytes:
-        """Return the header and the bytes in these ranges. No memory mapping is used: mapped pages would count as memory."""
+        """Return the header and the bytes in these ranges of byte offsets.
+
+        The file is not memory-mapped, because mapped pages would count as memory of the process.
+        """
         with self.path.open("rb", buffering=0) as file:
             descriptor = file.fileno()
             if _version(os.fstat(descriptor)) != self.version:
@@ -118,14 +121,14 @@ class CsvFile:
             return b"".join([header, *(os.pread(descriptor, end - start, start) for start, end in ranges)])
 
     def _parse(self, content: bytes, rows: int) -> pa.Table:
-        """Parse all columns, so that Arrow checks that all of them are UTF-8.
+        """Parse all columns, also those that nobody asked for, so that Arrow checks that every column is UTF-8.
 
         Arrow gets the content as one block. Between two blocks, Arrow would drop the LF of a CRLF, even inside quotes
         (apache/arrow#51368).
         """
         options = pyarrow.csv.ReadOptions(
             block_size=min(len(content), _LARGEST_BLOCK_BYTES),
-            use_threads=False,  # there is one block
+            use_threads=False,  # Arrow reads blocks in parallel, but there is only one block
         )
         try:
             table = pyarrow.csv.read_csv(
@@ -148,7 +151,7 @@ class CsvFile:
 
 
 def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
-    """Find where each row of a CSV file begins.
+    """Return a CSV file, with the place where each of its rows begins.
 
     Raises:
         BadSourceError: the file is missing or empty, lacks a column, or has a quote that is not closed.
@@ -187,16 +190,19 @@ def read_header(path: Path, columns: Sequence[str]) -> list[str]:
 
 
 def _empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the positions of empty lines. Arrow's reader returns an empty line as a row of nulls."""
+    """Return the positions of the rows in which every field is null. Arrow's reader returns an empty line as such a row."""
     return np.flatnonzero(np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns]))
 
 
 def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], bool]:
-    """Return where each line ends, whether this is inside quotes, and whether all quotes are in valid places.
+    """Find the line ends and check the quotes of a file.
+
+    Return three values: the byte offset after each line end, whether each line end is inside quotes, and whether all quotes are
+    certainly valid.
 
     Quotes are numbered from 0, from the start of the file. A quote with an even number begins a field, or is the second of a
-    doubled pair. A quote with an odd number ends a field, or is the first of a doubled pair. If the last value is True, all
-    quotes are valid. If it is False, a quote may be invalid, or may be in the middle of an unquoted field, which is allowed.
+    doubled pair. A quote with an odd number ends a field, or is the first of a doubled pair. If the last value is False,
+    a quote may be invalid, or may be in the middle of an unquoted field, which is allowed.
     """
     ends, are_quoted = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     is_well_quoted = True
@@ -220,7 +226,10 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
 
 
 def _with_adjacent_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the bytes of a file in parts, each with one byte before and after it. A field border replaces a missing byte."""
+    """Yield the offset of each part of a file, and the part's bytes with one byte before and one byte after them.
+
+    The first part has no byte before it, and the last part has no byte after it: a line end and a comma stand in for these two.
+    """
     with path.open("rb", buffering=0) as file:
         before, text, offset = b"\n", file.read(_SCANNED_BYTES), 0
         while text:

@@ -1,6 +1,6 @@
 """Find the problems of a CSV file and their lines. Python's reader is slow, but it knows the line numbers.
 
-LF, CRLF and CR end a line, also inside quotes.
+LF, CRLF and CR end a line, also inside quotes. So a row with such a value covers several lines.
 """
 
 import csv
@@ -15,19 +15,22 @@ _FETCH_AGAIN = "fetch the file again and compare its size with the original"
 
 
 def clip(value: str | None) -> str:
-    """Return a value for a message, cut to at most 80 characters. None becomes an empty text."""
+    """Shorten a value to at most 80 characters, so that a message can show it. Return an empty text for None."""
     value = value or ""
     return value if len(value) <= _VALUE_SHOWN else value[: _VALUE_SHOWN - 3] + "..."
 
 
 def lines_of_rows(path: Path) -> list[int]:
-    """Return the physical line on which each row of a file begins. The header begins on line 1."""
+    """Return the number of the line on which each row below the header begins. The header begins on line 1."""
     _, *lines = (line for line, _ in _rows(path))
     return lines
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line on which each row begins, and the row; the header is first. Raise BadSourceError at a malformed row."""
+    """Yield each row of a file, the header first, as (the line on which the row begins, the fields of the row).
+
+    Raise BadSourceError at the first malformed row.
+    """
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
@@ -43,7 +46,10 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_names(path: Path) -> tuple[list[str], bool]:
-    """Return the names of the columns, and whether anything follows the header. Raise UnicodeDecodeError if it is not UTF-8."""
+    """Return the names of the columns, and whether anything follows the header.
+
+    Raise UnicodeDecodeError if the beginning of the file is not UTF-8.
+    """
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
         return next(csv.reader(file), []), bool(file.read(1))
@@ -78,7 +84,10 @@ def header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
 
 
 def structural_problems(path: Path, width: int) -> Iterator[Problem]:
-    """Yield the problems that prevent a split into rows: bytes that are not UTF-8, a wrong number of fields, an open quote."""
+    """Yield the problems that make the rows unreadable: bytes that are not UTF-8, a wrong number of fields, an open quote.
+
+    `width` is the number of fields in the header.
+    """
     undecodable = list(_undecodable_lines(path))
     if undecodable:
         yield from undecodable
@@ -106,7 +115,7 @@ def _undecodable_lines(path: Path) -> Iterator[Problem]:
 
 
 def no_final_newline(path: Path) -> Problem:
-    # Without the final newline, a complete last number looks the same as a truncated number.
+    # A file without a final newline may be truncated: its last number may have lost digits, and nothing else would show this.
     with path.open("rb") as file:
         file.seek(-min(_VALUE_SHOWN, path.stat().st_size), 2)
         tail = file.read().splitlines()[-1].decode("utf-8", errors="replace")

@@ -9,7 +9,10 @@ from shared.hashing import Salt, text_keys
 
 
 def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt.NDArray[np.bool_]:
-    """Tell which rows are held out, shape (rows,). The text decides, so that near-identical products stay on one side."""
+    """Tell for each row whether it is held out, shape (rows,).
+
+    A seeded hash of the simplified text decides. So near-identical products are either all held out or all in training.
+    """
     groups = map(text_group, rows["designation"].to_pylist(), rows["description"].to_pylist())
     held_out: npt.NDArray[np.bool_] = text_keys(groups, random_seed, Salt.HOLDOUT) % 100 < holdout_percentage
     return held_out

@@ -13,7 +13,8 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 def text_group(designation: str | None, description: str | None) -> str:
     """Return title and description without tags, entities, case, accents and punctuation.
 
-    This text decides the holdout, so this function never changes. The model has its own text cleaning, which may change.
+    The returned text decides whether a product is held out, so this function must never change. Models clean texts with another
+    function, which may change.
     """
     return "\n".join(_fold(text) if text else "" for text in (designation, description))
 
@@ -21,7 +22,7 @@ def text_group(designation: str | None, description: str | None) -> str:
 def _fold(text: str) -> str:
     plain = _TAG.sub(" ", _unescape(text)) if "&" in text or "<" in text else text
     bare = _COMBINING.sub("", unicodedata.normalize("NFKD", plain))
-    # casefold() comes after NFKD, which creates capitals: a trade mark sign becomes TM
+    # casefold() must come after NFKD, because NFKD can create capitals: it turns a trade mark sign into TM
     return _NOT_A_WORD.sub(" ", bare.casefold()).strip()
 
 
@@ -29,5 +30,6 @@ def _unescape(text: str) -> str:
     try:
         return html.unescape(text)
     except ValueError:
-        # int() accepts at most 4,300 digits. html.unescape replaces all other references to an invalid character by itself.
+        # html.unescape calls int(), which rejects more than 4,300 digits. So the references with more digits are replaced here.
+        # html.unescape itself replaces every other reference to an invalid character.
         return html.unescape(_ENDLESS_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", text))

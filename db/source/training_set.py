@@ -1,7 +1,7 @@
 """Find, fingerprint, read and check the source files before any row is written.
 
-`check_source` reports every problem. `read_training_set` and `read_test_set` reject files with such problems. Hashes of the
-rows, and nothing else, decide the order in which training rows arrive and which of them are held out.
+`check_source` reports every problem. `read_training_set` and `read_test_set` reject files with such problems. A seeded hash of
+the productid decides the order in which training rows are loaded. A seeded hash of the text decides which rows are held out.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class TrainingSet:
     """The labelled training rows, checked. Texts stay in the file until a method needs them.
 
     `table` holds index, productid, imageid (int64) and prdtypecode (int32), in file order. `order` lists the row numbers of
-    `table` by sample rank: `order[0]` is the row that arrives first.
+    `table` in the order in which the rows are loaded. The position of a row in `order` is its sample rank.
     """
 
     csv: CsvFile
@@ -46,20 +46,23 @@ class TrainingSet:
         return int(self.table.num_rows)
 
     def rows(self, first_rank: int, end_rank: int) -> pa.Table:
-        """Return the rows with first_rank <= sample_rank < end_rank, in this order.
+        """Return the rows with first_rank <= sample_rank < end_rank, ordered by sample_rank.
 
-        The rows have the columns of `table`, the texts, image_path, sample_rank and split.
+        The rows have the columns of `table`, designation, description, image_path, sample_rank and split.
         """
         return self._rows(np.arange(first_rank, end_rank))
 
     def chunks(self, first_rank: int, end_rank: int) -> Iterator[pa.Table]:
-        """Yield the rows of these ranks in chunks, ordered by productid. This order suits the index on productid."""
+        """Yield the rows with first_rank <= sample_rank < end_rank in chunks, ordered by productid.
+
+        PostgreSQL inserts rows in the order of the index on productid faster than in random order.
+        """
         ranks = self._ranks_by_productid(first_rank, end_rank)
         for start in range(0, len(ranks), _CHUNK_ROWS):
             yield self._rows(ranks[start : start + _CHUNK_ROWS])
 
     def labels(self, first_rank: int, end_rank: int) -> pa.Table:
-        """Return productid and prdtypecode of the rows with these ranks, ordered by productid."""
+        """Return productid and prdtypecode of the rows with first_rank <= sample_rank < end_rank, ordered by productid."""
         rows = self.table.select(["productid", "prdtypecode"])
         return rows.take(pa.array(self.order[self._ranks_by_productid(first_rank, end_rank)]))
 
@@ -120,7 +123,7 @@ def read_training_set(directory: Path, random_seed: int, holdout_percentage: int
     productids = table["productid"].to_numpy()
     hashes = keys(productids, random_seed, Salt.SAMPLE)
     order = np.argsort(hashes)
-    if (hashes[order][1:] == hashes[order][:-1]).any():  # almost impossible; then the productid decides
+    if (hashes[order][1:] == hashes[order][:-1]).any():  # almost impossible; productid breaks the tie
         order = np.lexsort((productids, hashes))
     return TrainingSet(csv, table, order, random_seed, holdout_percentage)
 
@@ -138,7 +141,7 @@ def read_test_set(directory: Path) -> pa.Table:
 
 
 def image_paths(rows: pa.Table, folder: str) -> pa.Array:
-    """Return the path of each product's image in the challenge, relative to DATA_PATH."""
+    """Return the path of each product's image, relative to DATA_PATH. The challenge names its images in this way."""
     names = [
         f"images/{folder}/image_",
         rows["imageid"].cast(pa.string()),
@@ -151,7 +154,13 @@ def image_paths(rows: pa.Table, folder: str) -> pa.Array:
 def _read_pair(
     directory: Path, products_name: str, labels_name: str | None, *, with_texts: bool = False
 ) -> tuple[CsvFile, pa.Table]:
-    """Return products joined with their labels by index, in file order. Raise BadSourceError with all problems of both."""
+    """Return the products file and its rows in file order.
+
+    The rows are joined with their labels by index if there is a labels file. `with_texts` adds designation and description.
+
+    Raises:
+        BadSourceError: the files have problems; the error lists all problems of both files.
+    """
     problems: list[Problem] = []
     parts = []
     for name, columns, read in (
@@ -204,7 +213,10 @@ def _labels(file: CheckedFile) -> pa.Table:
 def _matched_labels(
     products_file: CheckedFile, products: pa.Table, labels_file: CheckedFile, labels: pa.Table
 ) -> pa.ChunkedArray:
-    """Return the label of each product as int32, in the order of the products."""
+    """Return the label of each product as int32, in the order of the products.
+
+    Raise BadSourceError if a product has no label, or a label has no product.
+    """
     index, label_index = products["index"].to_numpy(), labels["index"].to_numpy()
     codes = labels["prdtypecode"].cast(pa.int32())
     if np.array_equal(index, label_index):

@@ -1,7 +1,7 @@
 """Draw random numbers that are the same on every machine.
 
-NumPy guarantees the raw 64-bit output of PCG64, but not the results of the methods of `Generator` (NEP 19). Floating point
-rounds differently between machines. So every draw here is integer arithmetic on the raw output.
+NumPy guarantees the raw 64-bit output of PCG64, but not the results of the methods of `Generator` (NEP 19). Floating-point
+results may be rounded differently on another machine. So every draw here is integer arithmetic on the raw output.
 """
 
 from typing import TypeAlias
@@ -23,19 +23,22 @@ class Draws:
         self._bits = np.random.PCG64(seed)
 
     def below(self, bound: int | Integers, size: int | tuple[int, ...]) -> Integers:
-        """Return integers from 0 to `bound` - 1. `bound` is at most 2^31: one number for all integers, or one for each."""
+        """Return random integers from 0 to `bound` - 1.
+
+        `bound` is one number for all returned integers, or an array with a number for each of them. A bound is at most 2^31.
+        """
         shape = (size,) if isinstance(size, int) else size
         high = self._raw(int(np.prod(shape))).reshape(shape) >> _LOW_32_BITS
         return ((high * np.asarray(bound).astype(np.uint64)) >> _LOW_32_BITS).astype(np.int64)
 
     def happens(self, share: float | npt.NDArray[np.float64], size: int) -> Booleans:
-        """Return booleans that are True with probability `share`, rounded to the nearest millionth."""
+        """Return random booleans that are True with probability `share`, rounded to the nearest millionth."""
         threshold = np.rint(np.asarray(share) * _PER_MILLION).astype(np.int64)
         happened: Booleans = self.below(_PER_MILLION, size) < threshold
         return happened
 
     def choose(self, weights: Integers, size: int) -> Integers:
-        """Return positions in `weights`. The probability of each position is proportional to its weight."""
+        """Return random positions in `weights`. The probability of each position is proportional to its weight."""
         upper = np.cumsum(weights)
         return np.searchsorted(upper, self.below(int(upper[-1]), size), side="right").astype(np.int64)
 

@@ -1,6 +1,6 @@
 """Write a synthetic data set in the format of the challenge.
 
-The memory in use is a few numbers for each row, and the texts of one chunk.
+The texts are written in chunks. So the memory holds only a few numbers for each row and the texts of one chunk.
 """
 
 import csv
@@ -35,7 +35,11 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class _Split:
-    """The training or the test part of the data set: for each row its class (a position in `CODES`) and rank by product id."""
+    """The training part or the test part of the data set.
+
+    `classes` holds the class of each row as a position in `CODES`. `ranks` holds the place of each row when the rows of both
+    parts are sorted by product id.
+    """
 
     name: str
     first_index: int
@@ -91,8 +95,8 @@ def generate(
 def _check(out: Path, rows: int, test_rows: int, seed: int) -> None:
     if not len(CODES) <= rows <= MOST_ROWS:
         raise BadInputError(
-            f"cannot generate {rows} training rows: each of the {len(CODES)} classes needs one",
-            remedy=f"ask for {len(CODES)} to {MOST_ROWS:,} rows; 4,000 are enough to train on",
+            f"cannot generate {rows} training rows",
+            remedy=f"ask for {len(CODES)} (one for each class) to {MOST_ROWS:,} rows; 4,000 are enough to train a model",
         )
     if not (0 <= test_rows <= MOST_ROWS and seed >= 0):
         raise BadInputError(
@@ -135,7 +139,7 @@ def _splits(rows: int, test_rows: int, draws: Draws) -> tuple[_Split, _Split]:
 def _write_rows(
     folder: Path, split: _Split, all_rows: int, writer: TextWriter, draws: Draws
 ) -> Iterator[int]:
-    """Write the X and Y files of one split. After each chunk, yield the number of its rows."""
+    """Write the X and Y files of one split in chunks. After each chunk, yield the number of rows in the chunk."""
     with (
         (folder / f"X_{split.name}.csv").open("w", encoding="utf-8", newline="") as x_file,
         (folder / f"Y_{split.name}.csv").open("w", encoding="utf-8", newline="") as y_file,
@@ -158,9 +162,9 @@ def _write_rows(
 
 
 def _ids(ranks: Integers, all_rows: int, bounds: tuple[int, int], draws: Draws) -> Integers:
-    """Return ids within `bounds`. They are unique, because each rank has its own range of ids.
+    """Return a random id within `bounds` for each rank. The ids are unique, because each rank has its own range of ids.
 
-    Product ids and image ids rise together, as in a shop that numbers both in order of arrival.
+    A higher rank gets a higher id. So product ids and image ids rise together, as in a shop that numbers both in order of arrival.
     """
     low, high = bounds
     width = (high - low) // all_rows

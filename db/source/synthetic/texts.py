@@ -21,7 +21,7 @@ SHORTEST_TITLE: Final = 11
 LONGEST_TITLE: Final = 250
 LONGEST_DESCRIPTION: Final = 12_000
 
-# The layouts of a description: (percent of descriptions, before the text, between sentences, after the text).
+# The markup of descriptions: (percent of descriptions with it, markup before the text, between two sentences, after the text).
 _LAYOUTS: Final = (
     (34, "", " ", ""),
     (24, "", "<br />", ""),
@@ -32,7 +32,7 @@ _LAYOUTS: Final = (
 )
 _ENTITIES: Final = {code: f"&{name};" for code, name in codepoint2name.items() if code >= ord("\xa0")}
 _ESCAPES: Final = {ord("&"): "&amp;", ord("'"): "&#39;", ord('"'): "&#34;"}
-# The spellings of special characters: (percent of descriptions, translation, the space before a colon).
+# How descriptions write special characters: (percent of descriptions, replacement of each character, space before a colon).
 _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
     (50, {}, " "),
     (40, _ESCAPES, " "),
@@ -40,8 +40,8 @@ _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
 )
 _TITLE_CASES: Final = ((65, str.title), (27, str), (5, str.upper), (3, str.lower))
 _ESCAPED_TITLES = 0.06
-# The step from one sentence template to the next. The steps are primes above the number of templates, so that no template
-# repeats before all templates were used.
+# A description takes its sentence templates at a constant distance from each other, which is one of these numbers. All are
+# primes greater than the number of templates, so that no template repeats before all templates were used.
 _STEPS: Final = np.array([101, 103, 107, 109, 113, 127])
 
 
@@ -71,7 +71,11 @@ class TextWriter:
         return titles, descriptions
 
     def _topics(self, classes: Integers) -> Integers:
-        """Return the class that each text is about. Sellers put some products in a wrong class, mostly a similar one."""
+        """Return the class that the text of each product is about, as a position in `CODES`.
+
+        For some products this is not their own class but another one, mostly a similar one: real sellers also choose wrong
+        classes.
+        """
         size = len(classes)
         counts = np.array([CATEGORIES[code].training_rows for code in CODES])
         anything = self._draws.choose(counts, size)
@@ -119,7 +123,7 @@ class TextWriter:
         return counts
 
     def _repeat_some(self, texts: list[str], classes: Integers, share: float) -> None:
-        """Replace the texts of a share of the products by the text of an earlier product of the same class."""
+        """Replace some of `texts` by the text of an earlier product of the same class. `share` is the probability."""
         order = np.argsort(classes, kind="stable")
         start_of_class = np.searchsorted(classes[order], classes[order])
         earlier = np.arange(len(order)) - start_of_class
@@ -139,7 +143,10 @@ def _lay_out(sentences: list[str], layout: int, encoding: int) -> str:
 
 
 def _language_table(vocabulary: Vocabulary) -> tuple[Integers, Integers, Integers]:
-    """Return three arrays: percent, language of the title, language of the description. "fr_en" is French, then English."""
+    """Return three arrays: the percent of products, the language of their titles and the language of their descriptions.
+
+    In the vocabulary file, "fr_en" means a French title and an English description.
+    """
     percents = vocabulary.mix["languages"]
     pairs = [(name.split("_")[0], name.split("_")[-1]) for name in percents]
     positions = np.array(
@@ -149,9 +156,9 @@ def _language_table(vocabulary: Vocabulary) -> tuple[Integers, Integers, Integer
 
 
 def _neighbour_table(vocabulary: Vocabulary) -> tuple[Integers, npt.NDArray[np.float64]]:
-    """Return the similar classes of each class, and the share of products that are put into one of these.
+    """Return the similar classes of each class, and the share of its products whose text is about one of these classes.
 
-    The shape of the similar classes is (classes, most neighbours of any class), padded with -1.
+    The array of similar classes has one row for each class. Shorter rows are padded with -1.
     """
     neighbours: list[list[int]] = []
     misplaced = []

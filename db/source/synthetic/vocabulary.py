@@ -1,7 +1,8 @@
 """Compile the words of the synthetic products, so that array operations can draw many texts at once.
 
-A template such as "{item} {detail} - {brand}" becomes a row of pieces. Each piece is a range in a single list of phrases. A
-literal is a range of length 1. A text is drawn by drawing one phrase from each range.
+A template such as "{item} {detail} - {brand}" is compiled to a row of pieces. A piece is a slot such as {item}, or the literal
+text between two slots. All phrases are in a single list, and each piece is a range in this list. The range of a literal has
+length 1. A text is drawn by drawing one phrase from the range of each piece.
 """
 
 import tomllib
@@ -20,14 +21,14 @@ from shared.categories import CATEGORIES
 
 CODES: Final = tuple(sorted(CATEGORIES))
 LANGUAGES: Final = ("fr", "en", "de")
-# Random numbers below this bound choose templates and phrases, modulo the number of choices.
+# Templates and phrases are chosen by random numbers below this bound, taken modulo the number of templates or phrases.
 MOST_CHOICES: Final = 2**31
 
-# How often a class's own words are drawn, compared with the words that it shares.
+# How many times as often one of a class's own words is drawn as a word that the class shares with other classes.
 _CLASS_WORD_WEIGHT = 2
 _CLASS_BRAND_WEIGHT = 3
 
-# The title and all sentences of a product draw the same phrase for these slots, so that they do not contradict each other.
+# In these slots, the title and all sentences of a product have the same phrase, so that they do not contradict each other.
 _FIXED_SLOTS: Final = ("item", "brand", "colour", "material", "size", "weight", "reference", "condition")
 
 Toml: TypeAlias = Mapping[str, Any]
@@ -39,7 +40,8 @@ Range: TypeAlias = tuple[int, int]
 class Products:
     """The products to write texts for.
 
-    `topic` and `language` are positions in `CODES` and `LANGUAGES`. `fixed` has a random number for each fixed slot.
+    `topic` and `language` are positions in `CODES` and `LANGUAGES`. `fixed` has a random number for each product and each slot
+    in `_FIXED_SLOTS`: the number chooses the phrase of this slot in all texts of the product.
     """
 
     topic: Integers
@@ -52,10 +54,11 @@ class Products:
 
 @dataclass(frozen=True)
 class TemplateTable:
-    """The templates of one kind of text.
+    """The compiled templates of one kind of text, for example of titles.
 
-    `piece_start` and `piece_size` (templates x pieces) are ranges in `phrases`. `piece_fixed` is a position in `_FIXED_SLOTS`,
-    or -1. `first` and `count` (classes x languages) are ranges in the list of templates.
+    A piece is a slot or a literal of a template. `piece_start` and `piece_size` (templates x pieces) are the range in `phrases`
+    from which each piece is drawn. `piece_fixed` is the piece's position in `_FIXED_SLOTS`, or -1 for any other piece. `first`
+    and `count` (classes x languages) are the range of templates for each class and language.
     """
 
     phrases: npt.NDArray[np.object_]
@@ -66,7 +69,10 @@ class TemplateTable:
     count: Integers
 
     def draw(self, draws: Draws, products: Products, choice: Integers) -> list[str]:
-        """Return one text for each product. `choice` (0 or more), modulo the number of templates, selects the template."""
+        """Return one text for each product.
+
+        `choice` holds a number for each product, 0 or more. This number, modulo the number of templates, selects the template.
+        """
         cell = products.topic, products.language
         template = self.first[cell] + choice % self.count[cell]
         size = self.piece_size[template]
@@ -79,7 +85,11 @@ class TemplateTable:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The templates of the three kinds of text, and their proportions (tables `mix`, `groups`, and `classes` by code)."""
+    """The templates of the three kinds of text, and three tables from the TOML files.
+
+    `mix` holds proportions, for example of the languages. `groups` holds groups of similar classes. `classes` holds, by class code,
+    the settings of each class.
+    """
 
     titles: TemplateTable
     ambiguous_titles: TemplateTable
@@ -90,12 +100,12 @@ class Vocabulary:
 
 
 def fixed_numbers(draws: Draws, size: int) -> Integers:
-    """Draw the numbers that decide the item, brand, colour and so on of each product."""
+    """Draw the random numbers that choose the item, brand, colour and so on of `size` products (see `Products.fixed`)."""
     return draws.below(MOST_CHOICES, (size, len(_FIXED_SLOTS)))
 
 
 def read_vocabulary() -> Vocabulary:
-    """Read and compile `shared_words.toml` and `classes.toml`."""
+    """Read the words in `shared_words.toml` and `classes.toml`, and compile their templates."""
     shared, classes = _read_toml("shared_words.toml"), _read_toml("classes.toml")
     built = _built_pools(shared["names"])
     titles: list[list[str]] = []
@@ -130,7 +140,7 @@ def _read_toml(name: str) -> Toml:
 
 
 def _with_tails(heads: list[str], tails: list[str]) -> list[str]:
-    """Join each title pattern with each ending, except an ending that would repeat a slot of the pattern."""
+    """Return each title pattern followed by each ending, but not two that have the same fixed slot, {year} or {person}."""
     unique_slots = {*_FIXED_SLOTS, "year", "person"}
     return [
         head + tail for head, tail in product(heads, tails) if not _slots(head) & _slots(tail) & unique_slots
@@ -142,7 +152,10 @@ def _slots(template: str) -> set[str]:
 
 
 def _class_pools(own: Toml, words: Toml, groups: list[Toml], names: list[str]) -> Pools:
-    """Return the words for the slots of a class: mostly words of the class itself, and some of the groups of the class."""
+    """Return the words for the slots {brand}, {item} and {detail} in texts about one class.
+
+    Most are words of the class itself. The others are made-up brands, and items and details of the groups of similar classes.
+    """
     return {
         "brand": own["brands"] * _CLASS_BRAND_WEIGHT + names[::251],
         **{
@@ -154,7 +167,7 @@ def _class_pools(own: Toml, words: Toml, groups: list[Toml], names: list[str]) -
 
 
 def _built_pools(parts: Toml) -> Pools:
-    """Return the words for the slots without a language: numbers with units, and made-up names."""
+    """Return the words for the slots that are the same in every language, such as numbers, sizes and made-up names."""
     names = ["".join(syllables) for syllables in product(*parts["syllables"])]
     sides = (20, 30, 45, 60, 75, 80, 90, 100, 120, 140, 160, 180, 200, 240)
     return {
@@ -177,7 +190,7 @@ def _built_pools(parts: Toml) -> Pools:
 
 
 class _Phrases:
-    """The list of all phrases. Equal lists of words are stored only once."""
+    """The single list of the phrases for all slots and literals. If two slots have the same words, they share one range."""
 
     def __init__(self) -> None:
         self.phrases: list[str] = []
@@ -192,7 +205,10 @@ class _Phrases:
 
 
 def _compile(templates: list[list[str]], pools: list[Pools]) -> TemplateTable:
-    """Compile the templates of each class and language. `pools` gives the words for their slots."""
+    """Compile all templates of one kind of text to one table.
+
+    `templates` and `pools` have one entry for each class and language: its templates, and the words for the slots in them.
+    """
     phrases = _Phrases()
     padding = (*phrases.range_of([""]), -1)
     rows = [
@@ -215,7 +231,10 @@ def _compile(templates: list[list[str]], pools: list[Pools]) -> TemplateTable:
 
 
 def _pieces(template: str, pools: Pools, phrases: _Phrases) -> Iterator[tuple[int, int, int]]:
-    """Yield the start, size and fixed slot of each piece of a template."""
+    """Yield (start, size, position in `_FIXED_SLOTS` or -1) for each slot and literal of a template.
+
+    `start` and `size` are the range of its words in `phrases`.
+    """
     for literal, slot, _, _ in Formatter().parse(template):
         if literal:
             yield (*phrases.range_of([literal]), -1)
