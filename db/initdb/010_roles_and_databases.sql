@@ -1,8 +1,8 @@
--- Set up the cluster of docker-compose.yml: a login with its own password for each step, and three databases, each closed to
--- the logins of the other two.
+-- Create the logins and databases of the PostgreSQL server in docker-compose.yml. Each step of the pipeline, MLflow and Airflow
+-- have a login with its own password. There are three databases, and the logins of one database cannot connect to the others.
 --
--- The image runs this script once, as the superuser, when the data directory is new. Passwords come from the environment. The
--- script can run again: this is how to change a password, see README.md.
+-- The PostgreSQL image runs this script once, as the superuser, when the data directory is new. Passwords come from environment
+-- variables. To change a password, run the script again (see README.md).
 
 \set ON_ERROR_STOP on
 -- keep a failing statement, which may contain a password, out of the server's log
@@ -23,8 +23,8 @@ from unnest(array[
 where not exists (select from pg_roles where rolname = name)
 \gexec
 
--- All roles exist now, so the owner needs no CREATEROLE. Up to PostgreSQL 15, a role with CREATEROLE can change every role of
--- the cluster that is not a superuser.
+-- The script has just created all roles, so rakuten_owner does not need the right to create roles (CREATEROLE). That right
+-- would be too much: up to PostgreSQL 15, a role with CREATEROLE can change every role of the cluster that is not a superuser.
 alter role rakuten_owner login password :'owner_password';
 alter role rakuten_loader login password :'loader_password';
 alter role rakuten_snapshot login password :'snapshot_password';
@@ -40,6 +40,7 @@ where not exists (select from pg_database where datname = name)
 
 revoke all on database rakuten_db, mlflow_db, airflow_db, postgres, template1 from public;
 grant connect on database rakuten_db to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
--- for listener_sessions(), which shows pipeline_doctor() when a listener last sent a statement
+-- listener_sessions() runs with the owner's rights and needs this right to see when a listener last sent a statement;
+-- pipeline_doctor() reports silent listeners
 grant pg_read_all_stats to rakuten_owner;
 revoke pg_read_all_stats from rakuten_reader;

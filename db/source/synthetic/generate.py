@@ -164,7 +164,8 @@ def _write_rows(
 def _ids(ranks: Integers, all_rows: int, bounds: tuple[int, int], draws: Draws) -> Integers:
     """Return a random id within `bounds` for each rank. The ids are unique, because each rank has its own range of ids.
 
-    A higher rank gets a higher id. So product ids and image ids rise together, as in a shop that numbers both in order of arrival.
+    A higher rank gets a higher id. So product ids and image ids rise together, as in a shop that numbers both in order of
+    arrival.
     """
     low, high = bounds
     width = (high - low) // all_rows

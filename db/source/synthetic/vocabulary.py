@@ -87,8 +87,8 @@ class TemplateTable:
 class Vocabulary:
     """The templates of the three kinds of text, and three tables from the TOML files.
 
-    `mix` holds proportions, for example of the languages. `groups` holds groups of similar classes. `classes` holds, by class code,
-    the settings of each class.
+    `mix` holds proportions, for example of the languages. `groups` holds groups of similar classes. `classes` holds the
+    settings of each class, by class code.
     """
 
     titles: TemplateTable

@@ -12,7 +12,7 @@ select
     total_rows,
     started_at,
     completed_at,
-    -- what the load recorded
+    -- recorded by the load: the source files of this batch and of the first batch, and the result of the load
     metadata -> 'source' as source,
     (select first_load.metadata -> 'source' from public.data_loads as first_load order by first_load.id limit 1) as first_source,
     metadata #>> '{source,reason}' as reason,
@@ -20,13 +20,13 @@ select
     (metadata #>> '{load,target_rows}')::bigint as target_rows,
     (metadata #>> '{load,held_out}')::bigint as held_out,
     metadata #>> '{load,error}' as load_error,
-    -- the hash chain: the batch's number in the chain, the last history entries that belong to the batch, and the seal (a
-    -- digest chained to the batch before)
+    -- the hash chain: the batch's number in the chain, the ids of the last history entries that belong to the batch, and the
+    -- seal (a digest that includes the seal of the batch before)
     (metadata #>> '{audit,number}')::bigint as chain_number,
     (metadata #>> '{audit,products_history_id}')::bigint as products_up_to,
     (metadata #>> '{audit,labels_history_id}')::bigint as labels_up_to,
     metadata #>> '{audit,seal}' as seal,
-    -- what the stages recorded
+    -- recorded by the two stages, snapshot and training
     metadata -> 'snapshot' as snapshot,
     metadata -> 'training' as training,
     coalesce(metadata #>> '{snapshot,state}', 'waiting') as snapshot_state,
@@ -39,8 +39,8 @@ select
     metadata
 from public.data_loads;
 
--- Return the last week whose rows a completed batch includes: for week_7 it is 7, for a correction the week before the
--- correction.
+-- Return the number of the last week whose rows a completed batch includes. For week_7 this is 7. For a correction it is the
+-- last week that was completed before the correction.
 create or replace function week_of_batch(batch_id bigint) returns integer
 language sql stable
 as $$

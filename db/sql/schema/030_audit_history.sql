@@ -7,7 +7,8 @@
 -- the owner's rights.
 
 -- Return the id of the batch that this transaction works for, or null outside a batch. The id is a transaction-local setting
--- that the loader sets. Any role may set it to any value, so this function rejects a value that names no running batch.
+-- that the loader sets. Any role may set it to any value, so this function rejects a value that is not the id of a running
+-- batch.
 create or replace function current_batch_id() returns bigint
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -29,7 +30,8 @@ begin
 end;
 $$;
 
--- Send one notification per statement, never one per row: COMMIT with NOTIFY takes a cluster-wide lock.
+-- Notify the channel products_audited that a statement has changed rows. The audit triggers send one notification per
+-- statement, never one per row, because a COMMIT writes its notifications under a cluster-wide lock.
 create or replace function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -124,7 +126,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception '%.id does not change', tg_table_name
+    raise exception 'the column %.id does not change: the update is rejected', tg_table_name
         using errcode = 'insufficient_privilege', hint = 'Delete the row and insert it again.';
 end;
 $$;
@@ -141,7 +143,8 @@ begin
 end;
 $$;
 
--- ENABLE ALWAYS keeps the triggers on: `session_replication_role = replica` switches ordinary triggers off.
+-- ENABLE ALWAYS makes the triggers fire in every session. A session with `session_replication_role = replica` would skip
+-- ordinary triggers.
 do $$
 declare
     audited text;
@@ -179,7 +182,7 @@ begin
     if current_user = (select pg_get_userbyid(relowner) from pg_catalog.pg_class where oid = tg_relid) then
         return null;
     end if;
-    raise exception '% is append-only: % refused', tg_table_name, tg_op
+    raise exception '% is append-only: % is rejected', tg_table_name, tg_op
         using errcode = 'insufficient_privilege',
               hint = 'To correct something, make a new change to products or labels: the history records that change too.';
 end;

@@ -1,10 +1,11 @@
--- The hash chain of the completed batches. Every completed batch has a seal: a digest of its history entries, chained to the
--- batch before. To hide a change of an entry, of a batch or of their order, an attacker must change every later seal and the
--- copies of the seals in the tags of MLflow.
+-- The hash chain of the completed batches. Every completed batch has a seal: a digest of its history entries, its own data and
+-- the seal of the batch before. To hide a change of an entry, of a batch or of the order of the batches, an attacker must
+-- change every later seal, and also the copies of the seals in the tags of the MLflow runs.
 
 -- Return the digest of the history entries with an id greater than `after` and up to `up_to`. The digest is the SHA-256 of the
--- sorted SHA-256 digests of the entries, so the order of the rows does not matter. An entry is the JSON array of its columns.
--- Times are seconds since 1970, which do not depend on the time zone or the date style.
+-- sorted SHA-256 digests of the entries, so the digest does not depend on the order in which PostgreSQL reads the rows. The
+-- digest of an entry is taken of the JSON array of its columns. Times are seconds since 1970, which do not depend on the time
+-- zone or the date style.
 create or replace function products_history_digest(after bigint, up_to bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp

@@ -1,6 +1,7 @@
--- The functions with which the loader claims, fills and completes batches. The loader has no other way to do so.
+-- The functions with which the loader claims, fills and completes batches. The loader has no right to write to data_loads
+-- itself.
 
--- Reject a login that is not a member of the role of a step.
+-- Reject a login that is not a member of the role rakuten_<step>, for example rakuten_loader.
 create or replace function require_role(step text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -8,7 +9,7 @@ as $$
 begin
     -- session_user is the login; current_user is the owner inside the SECURITY DEFINER functions that call this function
     if not pg_has_role(session_user, 'rakuten_' || step, 'member') then
-        raise exception '% may not do the work of rakuten_%', session_user, step
+        raise exception '% may not do the work of rakuten_%: it is not a member of this role', session_user, step
             using errcode = 'insufficient_privilege';
     end if;
 end;
@@ -23,8 +24,8 @@ declare
     batch_id bigint;
 begin
     perform public.require_role('loader');
-    -- Another load of this batch holds this row lock (begin_batch). Fail at once: after waiting, this session would repeat that
-    -- load.
+    -- If another session is loading this batch, it holds this row lock (begin_batch). Then fail at once. If this session waited
+    -- for the lock, it would repeat the finished load afterwards.
     perform from public.data_loads where batch_name = claim_batch.name for no key update nowait;
     insert into public.data_loads as batch (batch_name, percentage, metadata)
     values (claim_batch.name, claim_batch.percentage, jsonb_build_object('source', source))
@@ -42,8 +43,9 @@ begin
 end;
 $$;
 
--- Start working for a batch in this transaction: the audit attributes every change to the batch. The row lock shows that the
--- loader is alive. PostgreSQL releases the lock when the loader is killed, and then the batch can be claimed again.
+-- Start working for a batch in this transaction: the audit triggers record every change of the transaction as a change by this
+-- batch. The row lock on the batch shows that the loader is alive. PostgreSQL releases the lock when the loader is killed, and
+-- then the batch can be claimed again.
 create or replace function begin_batch(batch_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -58,8 +60,9 @@ begin
 end;
 $$;
 
--- Reject a record that the views cannot read: once committed, it would break the views for every reader. The function is
--- volatile, so that it sees what its caller has just written.
+-- Reject a batch if its record makes the views pipeline_status and stage_ledger fail, for instance a text where they expect a
+-- number. Once committed, such a record would break the views for everybody. The function is volatile, so that it sees what its
+-- caller has just written.
 create or replace function require_readable(batch_id bigint) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -125,7 +128,7 @@ set lock_timeout = '30s'
 as $$
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'a batch must be completed in READ COMMITTED: an older snapshot would miss rows that others committed'
+        raise exception 'a batch must be completed in READ COMMITTED: an older snapshot misses rows that other sessions committed'
             using errcode = 'invalid_transaction_state';
     end if;
     lock table public.products, public.labels in share row exclusive mode;
@@ -141,7 +144,7 @@ begin
 end;
 $$;
 
--- Reject a change of a completed batch.
+-- Reject a change of a completed batch. The trigger _200_unchanged below says which columns do not change.
 create or replace function refuse_changing_batch() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -152,8 +155,9 @@ begin
 end;
 $$;
 
--- The WHEN conditions decide whether a trigger calls its function. The stages update `metadata` between a commit and the work
--- on the batch, so these updates must be fast, and a condition that is false costs a hundredth of a call.
+-- The WHEN conditions decide whether a trigger calls its function. A stage updates `metadata` when it claims a batch, and its
+-- work waits for this update, so the update must be fast. A false condition costs only a hundredth of the time of a function
+-- call.
 create or replace trigger _100_seal_insert before insert on data_loads
     for each row when (new.status = 'completed') execute function seal_batch();
 create or replace trigger _100_seal_update before update on data_loads

@@ -1,4 +1,5 @@
--- The work queue of the two stages: metadata -> snapshot and metadata -> training of each completed batch.
+-- The work queue of the two stages, snapshot and training. Each completed batch has a record for each stage, in `metadata`
+-- under the name of the stage. The state in the record changes like this:
 --
 --   (absent) -> running -> finished
 --                 | ^         |
@@ -12,7 +13,8 @@
 --
 -- A worker holds the advisory lock of (stage, batch) on its session while it works. When the worker dies, PostgreSQL releases
 -- the lock, so another worker can claim the batch at once. Every claim gets a new attempt number, and a worker must give the
--- newest number to record anything. So a worker that lost its lock and comes back is fenced: PostgreSQL rejects its record.
+-- newest number to record anything. So if a worker loses its lock and another worker claims the batch, the first worker is
+-- fenced: PostgreSQL rejects what it tries to record.
 
 -- Reject an unknown stage, and a login that is not a member of the stage's role.
 create or replace function require_stage(stage text) returns void
@@ -27,9 +29,10 @@ begin
 end;
 $$;
 
--- Return the time from which a stage may work on a batch, as seen at `seen_at`. Usually the time is the recorded `retry_at`. If
--- the `retry_at` was recorded later than `seen_at`, the clock has been set back since. Then the batch is ready at once, because
--- a clock that is set back must not delay any batch.
+-- Return the time from which a stage may work on a batch. `record` is the stage's record and `seen_at` the current time. The
+-- result is the recorded `retry_at`, or the completion of the batch if there is no `retry_at`. If the failure or the outage was
+-- recorded at a later time than `seen_at`, the clock has been set back since. Then the batch is ready at once, because a clock
+-- that is set back must not delay any batch.
 create or replace function ready_at(record jsonb, completed_at timestamptz, seen_at timestamptz) returns timestamptz
 language sql stable
 return case
@@ -39,8 +42,9 @@ return case
 end;
 
 -- Return the batches that wait for a stage, oldest first. `ready_at` lies in the future while a batch waits after a failure or
--- an outage. The query has one branch for each stage, so that each branch reads its partial index: the cost does not grow with
--- the number of finished batches. The function has no SET clause, so that the planner inlines it into its callers.
+-- an outage. The query has one branch for each stage, so that PostgreSQL reads the partial index of that stage. So the cost
+-- does not grow with the number of finished batches. The function has no SET clause, so that the planner inlines it into its
+-- callers.
 create or replace function pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
@@ -70,8 +74,9 @@ as $$
     order by id
 $$;
 
--- Claim a batch. Return the attempt number, or null if another session works on the batch or nothing is left to do. `waited` is
--- the time since the worker woke. The worker sends a duration, so that all recorded times come from the server's clock.
+-- Claim a batch for a stage. Return the attempt number, or null if another session works on the batch or the stage has nothing
+-- to do for it now. `wake` says what woke the worker. `waited` is the time since then. The worker sends a duration, not a time,
+-- so that all recorded times come from the server's clock.
 create or replace function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -112,12 +117,12 @@ $$;
 
 -- Claim the oldest batch that is ready and that no other worker holds. Return no row if there is no such batch. The result
 -- includes the batch, so that the worker needs no further query before its work.
--- `notified` holds the seconds since the notification that named a batch, by batch id. For any other batch `wake` says what
--- woke the worker.
--- The SET clauses make PostgreSQL plan the statement once, because planning takes longer than running it, and plan an index
--- scan. The planner expects nearly every batch to be pending. So it would read the whole table, or, with a bitmap scan, every
--- index entry that was pending since the last vacuum. An index scan marks the dead entries that it meets, so that later scans
--- skip them.
+-- `notified` maps the id of each batch that a notification named to the seconds since that notification. For any other batch,
+-- `wake` says what woke the worker and `waited` how long ago.
+-- The SET clauses make PostgreSQL plan the statement only once, because planning takes longer than running it. They also make
+-- it use an index scan. Otherwise the planner would expect nearly every batch to be pending, and would read the whole table. A
+-- bitmap scan would read every index entry of a batch that was pending at any time since the last vacuum. An index scan marks
+-- the dead entries that it meets, so that later scans skip them.
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     attempt integer, failures integer, wake_source text,
@@ -157,7 +162,8 @@ begin
 end;
 $$;
 
--- Tell whether this attempt is still the newest and unfinished. A worker asks this before it publishes anything.
+-- Tell whether this attempt is still the stage's newest attempt on the batch and is not finished. A worker calls this function
+-- before it publishes anything.
 create or replace function holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -170,9 +176,9 @@ as $$
     )
 $$;
 
--- Keep a claim on the session that its worker has now. If an earlier connection was lost, PostgreSQL has released its lock, so
--- take the lock again. Return false if the attempt is fenced (it is no longer the newest) or another session has taken the
--- lock.
+-- Keep a worker's claim, also if the worker has reconnected. If its earlier connection was lost, PostgreSQL has released the
+-- advisory lock of that session, so this function takes the lock again in the current session. Return false if the attempt is
+-- fenced (it is no longer the newest), or if another session has taken the lock.
 create or replace function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -1,6 +1,8 @@
--- Record the outcome of a claim, and notify the workers of the next stage or of the next attempt.
+-- The functions with which a worker records the outcome of a claim, and those that start a stage again. They notify the workers
+-- that can work on the batch next.
 
--- Add an entry to the record of a stage and release the claim. Reject an attempt that is not the newest.
+-- Add the keys of `entry` to the record of a stage (metadata -> stage) and release the claim. Reject an attempt that is not the
+-- newest.
 create or replace function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -13,7 +15,7 @@ begin
         and metadata #>> array[stage, 'state'] = 'running'
         and (metadata #>> array[stage, 'attempt'])::integer = attempt;
     if not found then
-        raise exception 'attempt % of % on batch % is fenced: another worker has claimed it since', attempt, stage, batch_id
+        raise exception 'attempt % of % on batch % is fenced: another worker claimed the batch', attempt, stage, batch_id
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     while public.holds_stage_lock(batch_id, stage) loop  -- a session may have taken the lock more than once
@@ -39,7 +41,8 @@ begin
 end;
 $$;
 
--- Record a failure. The stage tries again after `backoff`; if `backoff` is null, it gives the batch up until retry_stage.
+-- Record a failure. The stage tries the batch again after `backoff`. If `backoff` is null, the stage gives the batch up until
+-- somebody calls retry_stage.
 create or replace function fail_stage(batch_id bigint, stage text, attempt integer, error text, backoff interval) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -63,8 +66,8 @@ begin
 end;
 $$;
 
--- Postpone a batch during an outage. An outage does not count as a failure of the batch, so the stage never gives the batch up.
--- The delay doubles from `first` up to `longest`.
+-- Postpone a batch during an outage. An outage does not count as a failure of the batch, so the stage never gives a batch up
+-- because of outages. The delay doubles from `first` up to `longest`.
 create or replace function postpone_stage(
     batch_id bigint, stage text, attempt integer, reason text, first interval, longest interval
 ) returns void
@@ -74,7 +77,8 @@ as $$
 declare
     record  jsonb := (select metadata -> stage from public.data_loads where id = batch_id);
     in_outage boolean := record ->> 'outage_since' is not null;
-    -- the delay depends on the outages in a row; the total also counts earlier outages
+    -- `in_a_row` counts the postponements in this outage, and the delay depends on it; the recorded `outages` counts all
+    -- postponements
     in_a_row integer := case when in_outage then coalesce((record ->> 'outages_in_a_row')::integer, 0) + 1 else 1 end;
 begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
@@ -89,8 +93,8 @@ begin
 end;
 $$;
 
--- Reopen a finished stage if MLflow no longer has its run, so that a worker builds the run again, to the same bytes. Return
--- true if the stage was reopened.
+-- Reopen a finished stage if MLflow no longer has its run, so that a worker builds the run's dataset or model again, with the
+-- same bytes. Return true if the stage was reopened.
 create or replace function reopen_stage(batch_id bigint, stage text, run_id text, reason text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -112,8 +116,8 @@ begin
 end;
 $$;
 
--- Release a claim before its work is finished (SIGTERM). The release does not count as a failure, and another worker may claim
--- the batch at once.
+-- Release a claim before its work is finished, for example on SIGTERM. The release does not count as a failure, and another
+-- worker may claim the batch at once.
 create or replace function release_stage(batch_id bigint, stage text, attempt integer) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -138,7 +142,7 @@ as $$
     end
 $$;
 
--- Let a stage try again that has given a batch up. Return true if the stage had given the batch up.
+-- Let a stage try a batch again that it has given up. Return true if the stage had given the batch up.
 create or replace function retry_stage(batch_id bigint, stage text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

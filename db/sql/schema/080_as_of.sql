@@ -1,20 +1,21 @@
--- The products as of a batch, as of a moment, and today.
+-- The functions that return the products as they were after a batch or at a point in time, and a view of the training products
+-- as they are now.
 
 -- Return every product with its label, as the history recorded them: the newest entry of each product up to a batch's
 -- watermarks (the batch's last history ids) and up to a moment. If `batch_id` is null, only the moment limits the entries. A
--- product is identified by its `id`, so a product that was deleted and inserted again, or whose productid was corrected, is not
--- mixed up.
+-- product is identified by its `id`. So a product that was deleted and inserted again counts as another product, and a product
+-- whose productid was corrected stays the same product.
 --
 -- The query first finds the newest entries and their labels from the indexes alone. Only then does it fetch the rows, in the
 -- order in which they lie on disk. (ORDER BY also keeps the planner from mixing the two steps.) Otherwise PostgreSQL would
 -- read, hash and spill a million wide entries to keep 400,000 of them, at twice the cost (tests/benchmarks/bench_as_of.py).
--- GROUP BY and a join find the newest entries of the labels, because the planner can estimate their size. It cannot estimate
--- the size of DISTINCT ON.
--- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, but a better plan. For `<=` the
--- planner expects a third of the entries, whatever the batch, and then sorts and spills entries that the index has in order.
--- The planner inlines these functions into the calling query, because they have no SET clause, no SECURITY DEFINER and no
--- sub-select in an argument. So PostgreSQL reads only the columns that the query asks for, and drops a condition that is always
--- true for the given arguments.
+-- For the labels, GROUP BY and a join find the newest entries, because the planner can estimate how many rows these return. It
+-- cannot estimate this for DISTINCT ON.
+-- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, but a better plan. With `<=` the
+-- planner expects a third of the entries for every batch. Then it sorts the entries, and spills them to disk, although the
+-- index already has them in order. The planner inlines these functions into the calling query, because they have no SET clause,
+-- no SECURITY DEFINER and no sub-select in an argument. So PostgreSQL reads only the columns that the query asks for, and drops
+-- a condition that is always true for the given arguments.
 create or replace function products_at(batch_id bigint, moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -74,8 +75,8 @@ as $$
     select * from public.products_at(coalesce(batch_id, 0), 'infinity')
 $$;
 
--- Return the products at a point in time. An entry has the time when its statement ran, not when the statement was committed,
--- so a batch is more exact: prefer products_as_of_batch.
+-- Return the products at a point in time. A history entry has the time when its statement ran, not the time when its
+-- transaction was committed. So a point in time may fall between the two: prefer products_as_of_batch, which is exact.
 create or replace function products_as_of(moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -115,7 +116,7 @@ as $$
     ) or before.id is null or after.id is null
 $$;
 
--- Today's products with a label that are not held out.
+-- The products as they are now that have a label and are not held out.
 create or replace view training_products as
 select
     products.id, productid, designation, description, imageid, image_path, sample_rank, prdtypecode

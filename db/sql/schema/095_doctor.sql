@@ -1,7 +1,7 @@
 -- Return the listeners' connections to this database, with the time when each connection last changed its state. A listener
 -- pings every few seconds, so an old time means that the listener is unresponsive. Every role may see the names of connections.
--- Only members of pg_read_all_stats may see that time, and the owner of this function is a member. Members see all statements
--- of the whole cluster, so no other role is a member.
+-- Only members of pg_read_all_stats may see the time of the last change. The owner of this function is a member, and the
+-- function runs with the owner's rights. A member also sees all statements of the whole cluster, so no other role is a member.
 create or replace function listener_sessions() returns table (stage text, pid integer, last_sign_of_life timestamptz)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -13,8 +13,9 @@ $$;
 
 -- Return what is wrong with the pipeline right now, each finding with its remedy. Return no row if nothing is wrong.
 -- `severity` is 'error' if the problem does not go away by itself, and 'warning' if it may, or if somebody should know of it.
--- `patience` is how long a batch may wait or a load may run without a finding. A stage may take twelve times as long.
--- `unresponsive_after` is how long a listening connection may be silent without a finding. A listener pings every few seconds.
+-- `patience` is how long a batch may wait or a load may run without a finding. A stage may work on a batch twelve times as
+-- long. `unresponsive_after` is how long a listening connection may be silent without a finding. A listener pings every few
+-- seconds.
 create or replace function pipeline_doctor(
     patience interval default '5 minutes', unresponsive_after interval default '30 seconds'
 ) returns table (severity text, finding text, subject text, detail text, remedy text)

@@ -1,6 +1,6 @@
--- Least privilege: each role may do its own step only. The roles are created without a login; the administrator of the cluster
--- gives them logins. Roles belong to the whole cluster, so they may exist already, and an upgrade of another database may
--- create them at the same time.
+-- Create the roles and grant each role only the rights that its own step needs. The new roles cannot log in; the administrator
+-- of the cluster makes them logins. Roles belong to the whole cluster, so they may exist already, and an upgrade of another
+-- database may create them at the same time.
 
 do $$
 declare
@@ -15,7 +15,7 @@ begin
             end;
         end if;
     end loop;
-    -- PUBLIC may only connect to this database
+    -- only the loader may create temporary tables in this database
     execute format('revoke temporary on database %I from public', current_database());
     execute format('grant temporary on database %I to rakuten_loader', current_database());
 end;
@@ -25,11 +25,13 @@ revoke all on schema public from public;
 revoke all on all tables in schema public from public;
 revoke all on all functions in schema public from public;
 
--- SECURITY DEFINER functions run with the rights of the role that runs this script, which may not own the database
+-- The SECURITY DEFINER functions run with the rights of the role that runs this script. This role needs the grant because it
+-- may not own the database.
 grant usage on schema public to current_user;
 grant usage on schema public to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
 
--- Every role may read. Only the training role may not read products and their history: the training stage reads MLflow instead.
+-- Every role but rakuten_training may read all tables. rakuten_training may not read products and their history, because the
+-- training stage reads its dataset from MLflow.
 grant select on all tables in schema public to rakuten_reader, rakuten_loader, rakuten_snapshot;
 grant select on data_loads, batches, pipeline_status, stage_ledger to rakuten_training;
 grant execute on function

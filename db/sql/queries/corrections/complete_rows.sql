@@ -1,6 +1,7 @@
--- Fill in what each product will be after the correction. An update keeps the values of every column that the file does not
--- have. An insertion of a deleted product takes the values that the file leaves empty from the deleted product, and above all
--- its place in the permutation (sample_rank).
+-- Complete the rows of the table `correction`: afterwards each row holds what its product will be after the correction. For an
+-- update, a column that the file does not have keeps the product's current value. An insertion may bring back a deleted
+-- product. Then the values that the file leaves empty come from the deleted product, and so does its position in the loading
+-- order (sample_rank).
 with deleted as (
     select distinct on (productid) productid, designation, description, imageid, image_path, sample_rank, split
     from products_history

@@ -1,5 +1,5 @@
--- Mark what a correction changes. A product that already has the values from the file is not written, so it gets no history
--- entry.
+-- Mark for each row of a correction whether it changes the product and whether it changes the label. A product that already has
+-- the values from the file is not marked. So it is not written and gets no history entry.
 update correction
 set changes_product = given.operation <> 'update' or (
         given.designation, given.description, given.imageid, given.image_path, given.split

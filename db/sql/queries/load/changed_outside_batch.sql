@@ -1,7 +1,7 @@
--- Return the training products, as they are now, whose text may come from elsewhere than the rows that this batch inserted. The
--- product was changed outside any batch, by a batch that somebody completed with psql, or by an update of this batch. Only
--- changes since the last batch that checked the holdout (it recorded `held_out`) count. Return no row if this batch is not
--- running.
+-- Return the training products, as they are now, whose text may not be the text that this batch inserted. The caller compares
+-- these texts with the held-out texts. Such a product was changed outside any batch, by a batch that somebody completed with
+-- psql, or by an update of this batch. Only changes after the last batch with a holdout check (it recorded `held_out`) count.
+-- Return no row if this batch is not running.
 select productid, designation, description
 from products
 where split = 'train'

@@ -1,5 +1,5 @@
--- Hold one week's new rows while they are loaded. The table ends with the transaction, so a killed load leaves no rows
--- anywhere.
+-- Create the temporary table that holds one week's new rows while they are loaded. PostgreSQL drops the table at the end of the
+-- transaction, so a load that is killed leaves no rows behind.
 create temporary table staging (
     productid   bigint not null,
     designation text,

@@ -1,5 +1,5 @@
--- Return the last completed week, and what the first load recorded about the source files. A first load that is not complete
--- counts as soon as it has left rows, because the next attempt must send the same rows.
+-- Return the last completed week, and what the first load recorded about the source files. If no week is complete but the first
+-- load has left rows, return its record without a week, because the next attempt must load the same rows.
 select last_week.batch_name, last_week.percentage, first_load.source
 from (select source from batches order by id limit 1) as first_load
 left join (

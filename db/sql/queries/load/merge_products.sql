@@ -1,6 +1,6 @@
 -- Insert the week's products. A product that an earlier attempt at this week inserted is not written again: if it differs from
--- the file, somebody has corrected it since. A product that somebody inserted by hand before its week gets its rank
--- (sample_rank) now. It is held out if the file's text is held out.
+-- the file, somebody has corrected it since. If somebody inserted a product by hand before its week, this statement sets the
+-- product's position in the loading order (sample_rank), and holds the product out if its text in the file is held out.
 insert into products (productid, designation, description, imageid, image_path, sample_rank, split)
 select productid, designation, description, imageid, image_path, sample_rank, split
 from staging

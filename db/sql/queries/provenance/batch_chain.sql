@@ -1,4 +1,5 @@
--- Return every completed batch in the order of the hash chain: its rows, who loaded them, and what each stage built from them.
+-- Return every completed batch in the order of the hash chain: the number of its rows, who loaded them, and what each stage
+-- built from them.
 with sealed as (
     select * from batches where status = 'completed'
 ),

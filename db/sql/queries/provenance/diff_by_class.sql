@@ -1,4 +1,5 @@
--- Count, for each class, the products that differ between two batches, and in what they differ.
+-- Count the products that differ between two batches, for each product class: how many were added, changed or removed, and how
+-- many of the changed ones differ in text, image, label or split.
 select
     prdtypecode,
     count(*) filter (where change = 'added') as added,

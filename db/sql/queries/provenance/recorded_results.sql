@@ -1,5 +1,5 @@
--- Return what each finished stage has recorded, with the recorded dataset of its batch and the batch's seal (a digest chained
--- to the batch before).
+-- Return the result that each finished stage has recorded for each batch, with the dataset that the snapshot stage recorded for
+-- the batch, and the batch's seal (a digest that includes the seal of the batch before).
 select
     stage_ledger.batch_id,
     stage_ledger.batch_name,

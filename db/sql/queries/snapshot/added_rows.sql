@@ -1,5 +1,5 @@
--- Return the products that were added between two batches, with the columns of batch_rows.sql. Use it only if nothing else
--- changed between the two batches (has_only_additions.sql).
+-- Return the products that were added between two batches, with the columns of batch_rows.sql. Use this query only if nothing
+-- else changed between the two batches, which has_only_additions.sql checks.
 select
     productid,
     case when split = 'train' then designation end as designation,

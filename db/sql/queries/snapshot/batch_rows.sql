@@ -1,7 +1,8 @@
--- Return a batch's training rows and, after them, its held-out rows without texts. One query for both reads the history once.
--- The order is total, so the same batch always gives the same bytes. ADBC cannot stream a statement that has bound parameters,
--- so db/connect.py puts the parameter into a setting of the session. `current_setting` is stable and not a sub-select, so the
--- planner still inlines products_as_of_batch (db/sql/schema/080_as_of.sql).
+-- Return a batch's training rows and, after them, its held-out rows without texts. One query returns both, so that PostgreSQL
+-- reads the history only once. The order leaves no ties, so a dataset that is built again from the batch has the same bytes.
+-- ADBC cannot stream a statement that has bound parameters, so db/connect.py puts the parameter into a setting of the session.
+-- `current_setting` is stable and not a sub-select, so the planner still inlines products_as_of_batch
+-- (db/sql/schema/080_as_of.sql).
 select
     productid,
     case when split = 'train' then designation end as designation,

@@ -1,4 +1,5 @@
--- Return the newest dataset of an earlier batch, and the range of history entries between the two batches.
+-- Return the newest dataset that was built for an earlier batch than this one. `between` holds the history ids after which the
+-- earlier batch ends and up to which this batch goes.
 select
     earlier.batch_name,
     earlier.dataset ->> 'dataset_sha256' as sha256,

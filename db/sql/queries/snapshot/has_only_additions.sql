@@ -1,8 +1,10 @@
--- Tell whether a new dataset can extend an earlier dataset: between the two batches, the history has only new products with
--- their labels. The rank of every new training product must also be greater than the rank of the earlier dataset's last
--- product. Any other entry changes rows of the earlier dataset, or adds rows between them.
--- `last` finds the rank of that last product by an index, from the product that has its productid today. If another product had
--- the productid then, `last` finds no rank, and the answer is false as soon as one training product was added.
+-- Tell whether the dataset of a batch can be built by adding rows at the end of an earlier dataset. Between the two batches,
+-- the history may have only new products with their labels. The sample_rank of every new training product must also be greater
+-- than that of the earlier dataset's last product. Any other entry would change rows of the earlier dataset, or add rows
+-- between them.
+-- `last` finds the sample_rank of that last product. To use an index, it looks up the product that has the productid today. If
+-- another product had this productid at the time, `last` finds no sample_rank. Then the answer is false if any training product
+-- was added.
 with last as (
     select sample_rank
     from products_history
