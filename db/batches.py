@@ -1,6 +1,6 @@
-"""Read the batches: their state, the batches that wait for a stage, and the findings of the doctor.
+"""Read the state of the batches, the batches that wait for a stage, and the problems that `pipeline_doctor` finds.
 
-SQLAlchemy Core builds the statements on the views. psycopg runs them on the connection that the caller passes in.
+SQLAlchemy Core builds the SELECT statements. psycopg runs them on the connection that the caller passes in.
 """
 
 import re
@@ -38,10 +38,12 @@ def read_batch(connection: Connection, batch_id: int) -> Batch:
 
 
 def find_batch(connection: Connection, name: str) -> Batch:
-    """Return the completed batch with a name such as `week_7`, `7`, `correction_1`, `train_week_7` or `model_week_7`.
+    """Find a completed batch by its own name, or by the name of its dataset or model.
+
+    For example, `week_7`, `7`, `train_week_7` and `model_week_7` all mean the batch `week_7`.
 
     Raises:
-        BadInputError: no batch has this name, or the batch is not complete. The remedy lists the completed batches.
+        BadInputError: no batch has this name, or the batch is not complete. The error's remedy names completed batches.
     """
     batch_name = re.sub("^(train|model)_", "", name.strip())
     if re.fullmatch("[0-9]+", batch_name, re.ASCII):
@@ -63,7 +65,7 @@ def find_batch(connection: Connection, name: str) -> Batch:
 
 
 def _join_names(names: list[str]) -> str:
-    """Return the names, separated by commas. From a long list, return only the first four and the last four."""
+    """Join the names with commas. Shorten a list of more than 12 names to the first four and the last four."""
     return ", ".join(names if len(names) <= _NAMES_SHOWN else [*names[:4], "...", *names[-4:]])
 
 
@@ -95,12 +97,12 @@ def rows(
 
 
 def pending_batches(connection: Connection, stage: str) -> list[str]:
-    """Return the names of the batches that wait for a stage, oldest batch first."""
+    """Return the names of the batches that wait for a stage (snapshot or training), oldest batch first."""
     return [row["batch_name"] for row in _select_all(connection, func.pending_batches(stage))]
 
 
 def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
-    """Return (batch_id, batch_name, stage) for every batch that a stage has given up after too many failures."""
+    """Return (batch_id, batch_name, stage) wherever a stage failed too often on a batch and no longer retries it."""
     return [
         (row["batch_id"], row["batch_name"], stage)
         for row in pipeline_status(connection)
@@ -110,7 +112,7 @@ def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
 
 
 def listening_stages(connection: Connection) -> set[str]:
-    """Return the stages with a connected listener. Each listener names its stage in its application_name."""
+    """Return the stages that have a connected listener. A listener's application_name contains its stage."""
     return {row["stage"] for row in _select_all(connection, func.listener_sessions())}
 
 
@@ -129,13 +131,13 @@ def pipeline_doctor(
 
     Args:
         connection: a connection of the reader, loader or snapshot role.
-        patience: the doctor reports a batch that waits longer, and a load that runs longer.
-        unresponsive_after: the doctor reports a listener whose connection has been inactive for longer.
+        patience: how long a batch may wait for a stage, or a load may run, before this is reported as a problem.
+        unresponsive_after: how long the connection of a listener may be inactive before this is reported as a problem.
     """
     return _select_all(connection, func.pipeline_doctor(patience, unresponsive_after))
 
 
 def retry_stage(connection: Connection, batch_id: int, stage: str) -> bool:
-    """Let a stage retry a batch that it has given up. Return False if the stage has not given it up."""
+    """Let a stage retry a batch on which it failed too often. Return False if the batch is not in this state."""
     [(was_given_up,)] = connection.execute("select retry_stage(%s, %s)", [batch_id, stage]).fetchall()
     return bool(was_given_up)

@@ -14,9 +14,9 @@ from shared.errors import DatabaseUnavailableError
 from shared.logs import censor
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # the import takes time, and most callers read no Arrow data
+    import pyarrow as pa  # only for type checkers: the import takes time, and most callers read no Arrow data
 
-# A half-open connection (packets dropped without a reset) would hang forever. These settings end it in about 10 s.
+# If the network drops packets without a reset, a connection would hang forever. These settings end it in about 10 s.
 KEEPALIVES = {
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -25,22 +25,23 @@ KEEPALIVES = {
     "tcp_user_timeout": 8000,
 }
 CONNECT_TIMEOUT_S = 5
-# The wait before every attempt to reconnect: up to 0.1 s after the first failure, up to 5 s after many failures.
+# The random wait before each attempt to reconnect: up to 0.1 s after the first failure, up to 5 s after many failures.
 BACKOFF = wait_random_exponential(multiplier=0.1, max=5.0)
 # The target size of an Arrow record batch. ADBC's default of 16 MB uses 36 MB more memory and is no faster.
 _ARROW_BATCH_BYTES: Final = 1 << 20
-# The same limits for the server. Without them, the server would keep the locks of a disconnected worker for two hours.
+# The limits of KEEPALIVES, for the server's side. Without them, the server would keep the locks of a disconnected worker for
+# two hours.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"
 )
 
 
 def conninfo_for(conninfo: str, application: str) -> str:
-    """Return the connection string with keepalives, a connect timeout and the application name that psql shows."""
+    """Add keepalives, a connect timeout and an application name to a connection string. pg_stat_activity shows the name."""
     return make_conninfo(
         conninfo,
         application_name=application,
-        client_encoding="utf8",  # COPY sends UTF-8 bytes, which PGCLIENTENCODING must not reinterpret
+        client_encoding="utf8",  # COPY sends UTF-8. Otherwise, PGCLIENTENCODING could name another encoding.
         connect_timeout=CONNECT_TIMEOUT_S,
         options=f"{conninfo_to_dict(conninfo).get('options') or ''} {_SERVER_KEEPALIVES}".strip(),
         **KEEPALIVES,
@@ -51,7 +52,7 @@ def conninfo_for(conninfo: str, application: str) -> str:
 def connect(
     conninfo: str, application: str, *, autocommit: bool = False
 ) -> Iterator[psycopg.Connection[TupleRow]]:
-    """Open a psycopg connection for the block. Commit at the end of the block, or roll back after an exception.
+    """Open a psycopg connection for a `with` block. Commit at the end of the block, or roll back after an exception.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached or rejects the login.
@@ -65,7 +66,7 @@ def connect(
 
 
 class ArrowConnection:
-    """A PostgreSQL connection that reads rows as Arrow record batches. It raises the errors of psycopg."""
+    """A PostgreSQL connection that reads rows as Arrow record batches. It raises psycopg errors instead of ADBC errors."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -76,25 +77,27 @@ class ArrowConnection:
         """Run one SELECT statement and yield its rows in record batches of about a megabyte.
 
         Args:
-            statement: the SQL text. It reads the parameter `name` as `current_setting('rakuten_read.name')`. It must not use
-                bound parameters: ADBC would then hold the whole result in memory instead of streaming it.
+            statement: the SQL text. It reads a parameter called `name` as `current_setting('rakuten_read.name')`. It must not
+                use bound parameters: ADBC would then hold the whole result in memory instead of streaming it.
             parameters: the values of the parameters. `set_config` stores them in the session before the statement runs.
 
         Raises:
-            psycopg.Error: of the class that psycopg raises for the same failure.
+            psycopg.Error: the statement failed. The error has the class that psycopg itself would raise for this failure.
         """
         options = {"adbc.postgresql.batch_size_hint_bytes": _ARROW_BATCH_BYTES}
         with _translate_adbc_errors(), self._connection.cursor(adbc_stmt_kwargs=options) as cursor:
             for name, value in (parameters or {}).items():
                 cursor.execute("select set_config($1, $2, false)", [f"rakuten_read.{name}", str(value)])
             cursor.execute(statement)
-            # The public fetch_record_batch() raises OSError without the SQLSTATE (apache/arrow-adbc, issue 1523).
+            # Not fetch_record_batch(): it raises OSError without the SQLSTATE (apache/arrow-adbc, issue 1523).
             yield from cursor._results.reader  # noqa: SLF001
 
 
 @contextmanager
 def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
-    """Open a connection that reads Arrow data, in autocommit mode. ADBC connects twice: first to read PostgreSQL's types.
+    """Open a connection that reads Arrow data, in autocommit mode.
+
+    ADBC first opens another, short connection, to read which data types PostgreSQL has.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached or rejects the login.
@@ -103,7 +106,7 @@ def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
 
     try:
         with _translate_adbc_errors():
-            # ADBC passes its URI to libpq, and libpq accepts a connection string in any form.
+            # ADBC calls this argument a URI, but passes it to libpq, which also accepts `key=value` connection strings.
             connection = dbapi.connect(conninfo_for(conninfo, application), autocommit=True)
     except psycopg.OperationalError as error:
         raise unavailable(conninfo, error) from error
@@ -113,7 +116,7 @@ def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
 
 @contextmanager
 def _translate_adbc_errors() -> Iterator[None]:
-    """Re-raise an ADBC error as the psycopg error for the same SQLSTATE, or for a lost connection."""
+    """Re-raise an ADBC error as a psycopg error. Its class follows from the SQLSTATE, or from the loss of the connection."""
     from adbc_driver_manager import Error, OperationalError  # noqa: PLC0415
 
     try:
@@ -121,7 +124,7 @@ def _translate_adbc_errors() -> Iterator[None]:
     except Error as error:
         kind: type[psycopg.Error] = psycopg.DatabaseError
         if error.sqlstate:
-            with suppress(KeyError):  # a newer PostgreSQL may have codes that psycopg does not know
+            with suppress(KeyError):  # a newer PostgreSQL may have error codes that psycopg does not know
                 kind = psycopg.errors.lookup(error.sqlstate)
         elif isinstance(error, OperationalError):
             kind = psycopg.OperationalError
@@ -129,7 +132,7 @@ def _translate_adbc_errors() -> Iterator[None]:
 
 
 def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
-    """Return a readable error for a failed attempt to connect, with the address and without secrets."""
+    """Return the error for a failed attempt to connect. It shows the server's address, but no password."""
     parts = conninfo_to_dict(conninfo)
     where = f"{parts.get('user')}@{parts.get('host')}:{parts.get('port')}/{parts.get('dbname')}"
     return DatabaseUnavailableError(
@@ -139,7 +142,10 @@ def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
 
 
 def engine(conninfo: str, application: str) -> sqlalchemy.Engine:
-    """Return a SQLAlchemy engine without a pool. Commands are short, and a network fault would break pooled connections."""
+    """Return a SQLAlchemy engine without a connection pool.
+
+    Commands are too short to profit from a pool, and a network fault would leave broken connections in the pool.
+    """
 
     def creator() -> Any:
         try:

@@ -19,7 +19,7 @@ from shared.errors import DatabaseUnavailableError
 
 
 class Role(StrEnum):
-    """The roles that connect. Each role may do only its own step (db/sql/schema/100_roles_and_grants.sql)."""
+    """The PostgreSQL roles. Each may write only in its own step of the pipeline (db/sql/schema/100_roles_and_grants.sql)."""
 
     OWNER = "rakuten_owner"
     LOADER = "rakuten_loader"
@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Database:
-    """A database and the way to connect to it. `embedded` is None if POSTGRES_HOST names a server."""
+    """The database of the pipeline. `embedded` is its embedded server, or None if POSTGRES_HOST names another server."""
 
     settings: Settings
     embedded: EmbeddedPostgres | None
@@ -38,8 +38,8 @@ class Database:
     def conninfo(self, role: Role) -> str:
         """Return the connection string for a role.
 
-        The embedded database has a login for each role. On any other server, all roles use the login POSTGRES_USER,
-        which must be a member of the role.
+        The embedded database has a login for each role. For any other server, the string always has the login
+        POSTGRES_USER, which must be a member of `role`.
         """
         settings = self.settings
         if self.embedded is not None:
@@ -56,11 +56,11 @@ class Database:
     def connect(
         self, role: Role, application: str, *, autocommit: bool = False
     ) -> AbstractContextManager[psycopg.Connection[TupleRow]]:
-        """Connect as a role. psql shows the connection under the name `application`. See `db.connect.connect`."""
+        """Connect as a role. pg_stat_activity shows `application` as the connection's name. See `db.connect.connect`."""
         return connect(self.conninfo(role), application, autocommit=autocommit)
 
     def upgrade(self) -> tuple[str | None, str | None]:
-        """Upgrade the schema and let the roles log in to an embedded database. Return the revision before and after."""
+        """Upgrade the schema. In an embedded database, give each role a login. Return the old and the new revision."""
         versions = schema.upgrade(self.conninfo(Role.OWNER))
         if self.embedded is not None:
             _grant_logins(self.embedded, self.settings.postgres_db)
@@ -69,7 +69,10 @@ class Database:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """Open the database for the block. Start the embedded PostgreSQL unless it already runs, and upgrade its schema.
+    """Open the database for a `with` block.
+
+    If POSTGRES_HOST names a server, use it as it is. Otherwise, start the embedded PostgreSQL unless it already runs, and
+    upgrade its schema.
 
     Raises:
         DatabaseUnavailableError: the embedded PostgreSQL cannot be started or reached.
@@ -90,13 +93,13 @@ def embedded_server(settings: Settings) -> EmbeddedPostgres:
     if settings.postgres_host is not None:
         raise DatabaseUnavailableError(
             f"POSTGRES_HOST names {settings.postgres_host}, so the embedded PostgreSQL is not in use",
-            remedy="unset POSTGRES_HOST to use the embedded one",
+            remedy="unset POSTGRES_HOST to use the embedded PostgreSQL",
         )
     return EmbeddedPostgres(settings.postgres_path, bindir=settings.pg_bindir)
 
 
 def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
-    """Create the owner role and the database if they are missing, and upgrade the schema. Concurrent calls are safe."""
+    """Create the owner role and the database if they are missing. Then upgrade the schema. Concurrent calls are safe."""
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", [Lock.PREPARE])
         if not connection.execute("select 1 from pg_roles where rolname = %s", [Role.OWNER]).fetchone():
@@ -119,7 +122,7 @@ def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
 
 
 def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
-    """Let the roles log in with the password of the cluster: one person uses this database, on one machine."""
+    """Let all roles log in with the superuser's password. That is enough for one person on one machine."""
     with psycopg.connect(server.conninfo(dbname), autocommit=True) as connection:
         rows = connection.execute(
             "select rolname from pg_roles where rolname = any(%s) and not rolcanlogin", [list(Role)]
@@ -130,10 +133,10 @@ def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
                     sql.Identifier(name), sql.Literal(_scram(connection, name, server.password))
                 )
             )
-        # listener_sessions() needs this right; only a superuser can grant it, and the owner is not one
+        # The SQL function listener_sessions() runs as the owner role and needs this right. Only a superuser can grant it.
         connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.OWNER)))
 
 
 def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:
-    """Return the SCRAM form of a password, which PostgreSQL stores. No statement or log then contains the password."""
+    """Return the SCRAM hash of a password, which is what PostgreSQL stores. So no SQL and no log contains the password."""
     return connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()

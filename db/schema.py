@@ -23,7 +23,7 @@ from shared.errors import PipelineError
 
 
 def upgrade(conninfo: str) -> tuple[str | None, str | None]:
-    """Apply the missing revisions and scripts, and return the revision before and after. Concurrent calls are safe.
+    """Apply the missing revisions and scripts. Return the revision before and after. Concurrent calls are safe.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached.
@@ -31,7 +31,7 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
     """
     config = Config()
     with resources.as_file(resources.files("db") / "migrations") as location:
-        # ConfigParser interprets a single '%'.
+        # Alembic's ConfigParser would interpret a single '%' in the path.
         config.set_main_option("script_location", str(location).replace("%", "%%"))
         revisions = ScriptDirectory.from_config(config)
         with engine(conninfo, "rakuten upgrade").connect() as connection:
@@ -41,7 +41,7 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
             if before not in {None, *(script.revision for script in revisions.walk_revisions())}:
                 raise PipelineError(
                     f"the database has schema revision {before}, which this version does not know",
-                    remedy="install the version that made it, or start afresh with another STATE_PATH or POSTGRES_DB",
+                    remedy="install the version that upgraded it, or start afresh with another STATE_PATH or POSTGRES_DB",
                 )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -53,7 +53,10 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
 
 
 def _run_scripts(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Run all schema scripts if any of them has changed. The comment of Alembic's table keeps the digest of the scripts."""
+    """Run all schema scripts if any of them has changed since the last run.
+
+    The comment on Alembic's table `alembic_version` stores the digest of the scripts that ran last.
+    """
     scripts = [script for _name, script in schema_scripts()]
     digest = hashlib.sha256("\0".join(scripts).encode()).hexdigest()
     applied = connection.execute("select obj_description('alembic_version'::regclass, 'pg_class')").fetchone()

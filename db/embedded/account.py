@@ -17,7 +17,10 @@ _PLAIN_ACCOUNTS = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Account:
-    """An account that runs the server, and how to switch to it: with a command prefix, with setuid, or not at all."""
+    """The account that runs PostgreSQL. A command switches to it with `prefix` (unshare), or with `uid` and `gid`.
+
+    If none of the three is set, commands run as the account of this process.
+    """
 
     name: str
     prefix: tuple[str, ...] = ()
@@ -68,7 +71,7 @@ class Account:
         )
 
     def chown(self, path: Path) -> None:
-        """Change the owner of `path` to this account. Do nothing if this process has the same account."""
+        """Make this account the owner of `path`. Do nothing if files of this process belong to this account anyway."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
@@ -80,8 +83,9 @@ class Account:
 def choose_account() -> Account:
     """Return the account that runs PostgreSQL. Unless this process runs as root, this is the account of this process.
 
-    For root, return root in a user namespace. There, root is uid 1000, so PostgreSQL starts. Outside, its files belong to root,
-    so no other account, chown or chmod is needed. Most containers forbid user namespaces: there, return a plain account.
+    PostgreSQL refuses to run as root. So root runs it in a user namespace, in which root appears as uid 1000. Outside the
+    namespace, PostgreSQL's files still belong to root, so no chown or chmod is needed. Most containers forbid user namespaces.
+    In such a container, return the account postgres or nobody.
     """
     if os.geteuid() != 0:
         return Account(name=f"uid {os.geteuid()}")
@@ -107,6 +111,6 @@ def _plain_account() -> Account:
             continue
         return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
     raise DatabaseUnavailableError(
-        "PostgreSQL refuses to run as root, and there is no user namespace and no plain account to run it",
+        "PostgreSQL refuses to run as root; user namespaces do not work here, and no account postgres or nobody exists",
         remedy="run as a plain user, or create an account named postgres",
     )

@@ -1,4 +1,4 @@
-"""Manage the files of one cluster: data, superuser's password, log, and the lock that orders starts and stops."""
+"""Manage the files of one cluster: data, superuser's password, log, and the lock for starting and stopping the server."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ from shared.errors import DatabaseUnavailableError
 SUPERUSER = "postgres"
 
 _BUILTIN_LOCALES_SINCE = 17
-# These locales change letter case in the same way on every machine. With plain C, lower('É') stays 'É'.
+# With these locales, lower() and upper() do the same on every machine. With the locale C alone, lower('É') would stay 'É'.
 _BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
 _LIBC_LOCALE = ("--locale=C.UTF-8",)
 
@@ -26,7 +26,7 @@ _LOG_TAIL_BYTES = 2000
 
 
 class Cluster:
-    """A PostgreSQL cluster: a directory with `data/`, `password`, `server.log` and `lock`."""
+    """The files of one PostgreSQL server: a directory with `data/`, `password`, `server.log` and `lock`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
@@ -51,23 +51,25 @@ class Cluster:
         """Return the password of the superuser.
 
         Raises:
-            DatabaseUnavailableError: the password file is missing, or this account may not read it.
+            DatabaseUnavailableError: the password file is missing, or this process may not read it.
         """
         try:
             return self._password_path.read_text()
         except OSError as exc:
             raise DatabaseUnavailableError(
                 f"the password of the PostgreSQL in {self.directory} cannot be read: {exc}",
-                remedy="run as the user who created it, or remove that directory (and with it the data) "
+                remedy="run as the user who created this directory, or remove it (and with it the data) "
                 "to start afresh",
             ) from exc
 
     @contextmanager
     def lock(self, *, timeout_s: float) -> Iterator[None]:
-        """Keep other processes from starting or stopping this cluster's server. A killed process loses the lock at once.
+        """Hold the cluster's lock for a `with` block, so that no other process starts or stops the server meanwhile.
+
+        The operating system releases the lock of a killed process at once.
 
         Raises:
-            DatabaseUnavailableError: another process holds the lock for too long, or the directory cannot be used.
+            DatabaseUnavailableError: another process holds the lock for `timeout_s`, or the directory cannot be used.
         """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,11 +83,11 @@ class Cluster:
         except OSError as exc:
             raise DatabaseUnavailableError(
                 f"{self.directory} cannot be used: {exc}",
-                remedy="check that it is yours, that it can be written to, and that the disk has room",
+                remedy="check that the directory belongs to you, that you can write to it, and that the disk has room",
             ) from exc
 
     def create(self, programs: Programs, *, durable: bool) -> None:
-        """Run initdb in a temporary directory, then rename the directory to `data`. So `data` is always complete.
+        """Run initdb in a temporary directory, then rename it to `data`. So a `data` directory is always complete.
 
         Raises:
             DatabaseUnavailableError: initdb failed.
@@ -110,7 +112,7 @@ class Cluster:
         unfinished.rename(self.data)
 
     def check_version(self, programs: Programs) -> None:
-        """Reject programs of another major version, because they cannot read these files."""
+        """Raise an error if the programs have another major version than the cluster: they could not read its files."""
         if self.version != programs.version:
             raise DatabaseUnavailableError(
                 f"{self.directory} was created by PostgreSQL {self.version}, "
@@ -134,7 +136,7 @@ class Cluster:
             return log.read().decode(errors="replace")
 
     def failure(self, message: str) -> DatabaseUnavailableError:
-        """Return an error that shows the end of the server's log."""
+        """Return an error that shows the message and the end of the server's log."""
         tail = self.read_log(from_byte=max(0, self.log_size() - _LOG_TAIL_BYTES)).strip()
         return DatabaseUnavailableError(f"{message}; {self.log_path} ends with:\n{tail or '(nothing)'}")
 
@@ -150,7 +152,7 @@ class Cluster:
         ]
 
     def _write_new_password(self, programs: Programs) -> None:
-        self._password_path.unlink(missing_ok=True)  # a killed process may have left this file
+        self._password_path.unlink(missing_ok=True)  # an earlier call that was killed may have left this file
         descriptor = os.open(self._password_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))

@@ -1,4 +1,4 @@
-"""Run a server that ends when this process ends, even when SIGKILL ends this process."""
+"""Run a PostgreSQL server that stops when this process ends, even if SIGKILL ends this process."""
 
 import atexit
 import os
@@ -11,15 +11,17 @@ from typing import IO
 from db.embedded.account import Account
 from db.embedded.postmaster import shut_down
 
-# The shell starts the server only when it reads a line from its pipe, and this process writes the line once the watchdog runs.
-# If this process dies earlier, the shell reads the end of the pipe and exits. If it dies later, the watchdog stops the server.
+# The shell waits for a line on its standard input, a pipe, and then starts the server. This process writes the line once the
+# watchdog runs. If this process dies before that, the shell reads the end of the pipe and exits. If this process dies later,
+# the watchdog stops the server.
 _SERVER_SCRIPT = 'read -r _ && exec "$@" </dev/null'
-# The pipe closes when this process ends for any reason. SIGQUIT, an immediate shutdown, cannot hang and loses no commit.
+# The watchdog waits until its pipe closes, which happens when this process ends for any reason. Then it sends SIGQUIT to the
+# server: an immediate shutdown, which cannot hang and loses no commit.
 _WATCHDOG_SCRIPT = 'read -r _; kill -QUIT "$1"'
 
 
 class OwnedServer:
-    """A postmaster that is a child of this process, and the watchdog that stops the postmaster when this process ends."""
+    """A PostgreSQL server that is a child of this process, and the watchdog that stops it when this process ends."""
 
     def __init__(self, command: Sequence[str], *, account: Account, log_path: Path) -> None:
         with log_path.open("ab") as log:
@@ -28,16 +30,17 @@ class OwnedServer:
             self._watchdog, self._watchdog_pipe = _spawn_shell(
                 _WATCHDOG_SCRIPT, [str(self._server.pid)], account=Account(name="self"), output=devnull
             )
-            # A forked child inherits the pipe. Left open, it would keep the server running after the end of this process.
+            # A forked child inherits the writing end of the pipe and must close it. Otherwise, the pipe would stay open when
+            # this process ends, and the watchdog would not stop the server.
             os.register_at_fork(after_in_child=self._watchdog_pipe.close)
             self._owner_pid = os.getpid()
             atexit.register(self.stop)
-            with suppress(BrokenPipeError):  # the shell has ended, so `has_exited` is true
+            with suppress(BrokenPipeError):  # the shell has ended; `has_exited` shows this to the caller
                 server_pipe.write(b"\n")
 
     @property
     def started_here(self) -> bool:
-        """Tell whether this process started the server. A forked child inherits this object, but not the server."""
+        """Tell whether this process started the server. In a forked child, which inherits this object, return False."""
         return self._owner_pid == os.getpid()
 
     @property
@@ -45,17 +48,20 @@ class OwnedServer:
         return self._server.poll() is not None
 
     def stop(self) -> bool:
-        """Stop the server and its watchdog, and reap both. Do nothing in a forked child, which inherits the atexit hook.
+        """Stop the server and its watchdog, and wait for both processes.
+
+        Do nothing in a forked child: the child inherits the atexit hook that calls `stop`, but it does not own the server.
 
         Returns:
-            False if the server does not stop. The watchdog then keeps running, too.
+            False if the server does not stop. In this case, the watchdog keeps running, too.
         """
         if not self.started_here:
             return True
         if not shut_down(self._server.send_signal, lambda: self.has_exited):
             return False
         atexit.unregister(self.stop)
-        self._watchdog.kill()  # before its pipe closes: another program may have the server's pid by now
+        # Kill the watchdog before its pipe closes. It would signal the server's pid, which another program may have by now.
+        self._watchdog.kill()
         self._watchdog.wait()
         self._watchdog_pipe.close()
         return True
@@ -67,5 +73,6 @@ def _spawn_shell(
     """Start a shell script. Return its process, and the writing end of the pipe that is its standard input."""
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as stdin:
-        pipe = os.fdopen(write_end, "wb", buffering=0)  # unbuffered: no lock that a fork could inherit
+        # A buffered file would have a lock, and a fork could copy this lock while it is held.
+        pipe = os.fdopen(write_end, "wb", buffering=0)
         return account.spawn(["/bin/sh", "-c", script, "sh", *arguments], stdin=stdin, output=output), pipe

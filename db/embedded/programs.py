@@ -43,7 +43,7 @@ class Programs:
 
 
 def load_programs(bindir: Path | None) -> Programs:
-    """Return the programs in `bindir`. Without `bindir`, return those of the wheel, or else the newest on the system.
+    """Return the programs in `bindir`. If it is None, return those of the installed wheel, or else the system's newest.
 
     Raises:
         DatabaseUnavailableError: there are no programs, or they do not run.
@@ -71,7 +71,7 @@ def _find_bindir(requested: Path | None) -> Path:
     if requested is not None:
         if not _is_complete(requested):
             raise DatabaseUnavailableError(
-                f"{requested} does not hold PostgreSQL's {', '.join(NEEDED_PROGRAMS)}", remedy=_REMEDY
+                f"{requested} does not hold all of PostgreSQL's {', '.join(NEEDED_PROGRAMS)}", remedy=_REMEDY
             )
         return requested.resolve()
     for candidate in _candidates():

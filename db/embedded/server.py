@@ -1,4 +1,4 @@
-"""Start the server of a directory or attach to it, give its address to clients, and stop it."""
+"""Start the PostgreSQL server of a directory or attach to it, give its address to clients, and stop it."""
 
 import os
 import re
@@ -33,30 +33,30 @@ _DEFAULT_SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-# Safe unless the machine crashes. synchronous_commit stays on: it costs only microseconds without fsync, and it keeps every
-# commit when kill -9 ends a process.
+# These settings lose data only if the machine crashes. synchronous_commit stays on: without fsync, it costs only microseconds,
+# and it keeps every commit if kill -9 ends a server process.
 _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
-# These settings override the caller's: only this machine may connect, and this package reads the log from one file.
+# These settings override the caller's. Only this machine may connect. The log is the one file that this package reads.
 _FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "logging_collector": "off"}
 
-_START_TIMEOUT_S = 120  # a crash recovery is part of a start
+_START_TIMEOUT_S = 120  # after a crash, PostgreSQL first recovers its data
 _START_INTERVAL_S = 0.5
-_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl itself ends after _START_TIMEOUT_S
-_LOCK_TIMEOUT_S = 600  # the process that holds the lock may run initdb and wait for starts and stops
+_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl ends by itself after _START_TIMEOUT_S; this is a reserve
+_LOCK_TIMEOUT_S = 600  # a process holds the lock while it runs initdb and waits for a start or stop
 
-# Another try may succeed after these faults: another program has just taken the free port, or (without /proc) backends of a
-# killed server still run.
+# After these faults, another try may succeed. Either another program has just taken the chosen port, or backends of a killed
+# server still run, and `clear_leftovers` could not find them (without /proc).
 _TRANSIENT_FAULTS = re.compile("Address already in use|pre-existing shared memory block")
 
 _Launch = Callable[[], Postmaster | None]
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL in a directory. Clients on this machine reach it by TCP, with the password kept beside its data.
+    """The PostgreSQL server of one directory. Clients on this machine connect by TCP, with the password in the directory.
 
     Args:
         directory: contains all files: `data/`, `password`, `server.log` and `lock`. It is created if it is missing.
-        bindir: the directory of `postgres`, `initdb` and `pg_ctl`. The default is the wheel's, or else the system's.
+        bindir: the directory of `postgres`, `initdb` and `pg_ctl`. If it is None, the wheel's or else the system's is used.
         durable: False makes the server faster, for tests, but a crash of the machine can then destroy the data.
         settings: more PostgreSQL settings, for a server that this object starts. They do not change a server that is
             already running.
@@ -82,10 +82,10 @@ class EmbeddedPostgres:
         self._postmaster: Postmaster | None = None
         self._owned_server: OwnedServer | None = None
 
-    # ---- life cycle
+    # ---- starting and stopping the server
 
     def start(self) -> Self:
-        """Attach to the server of this directory, or start one that ends with this process.
+        """Attach to the server of this directory if one runs. Otherwise, start one that stops when this process ends.
 
         Raises:
             DatabaseUnavailableError: there is no usable PostgreSQL, or it does not start.
@@ -93,13 +93,13 @@ class EmbeddedPostgres:
         return self._start(self._launch_owned)
 
     def attach(self) -> bool:
-        """Attach to the server of this directory if one runs, and return whether one does. Never start a server."""
+        """Attach to the running server of this directory. Return False if no server runs. Never start a server."""
         if not self.running and self._cluster.exists:
             self._postmaster = self._find_serving()
         return self.running
 
     def start_in_background(self) -> Self:
-        """Attach to the server of this directory, or start one that outlives this process.
+        """Attach to the server of this directory if one runs. Otherwise, start one that keeps running after this process.
 
         Raises:
             DatabaseUnavailableError: there is no usable PostgreSQL, or it does not start.
@@ -141,7 +141,7 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # ---- for clients
+    # ---- what clients need: state, address, password, programs
 
     @property
     def owned(self) -> bool:
@@ -174,11 +174,11 @@ class EmbeddedPostgres:
 
     @property
     def version(self) -> int:
-        """Return the major version of the cluster."""
+        """Return the major version of the PostgreSQL that created the data directory."""
         return self._cluster.version
 
     def conninfo(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """Return a libpq connection string. By default, it has the password of the superuser, and none for other users."""
+        """Return a libpq connection string. Without `password`, the superuser's is added if `user` is the superuser."""
         if password is None and user == SUPERUSER:
             password = self.password
         return make_conninfo(host=self.host, port=self.port, dbname=dbname, user=user, password=password)
@@ -187,18 +187,18 @@ class EmbeddedPostgres:
         """Return the path of a PostgreSQL program, such as psql, of the same version as the server."""
         return self._programs.path(name)
 
-    # ---- starting
+    # ---- how a start works
 
     def _start(self, launch: _Launch) -> Self:
         if self.running:
             return self
-        self.stop()  # this also stops the watchdog of a killed server
+        self.stop()  # if the server was killed, its watchdog still runs: stop it, too
         with self._cluster.lock(timeout_s=_LOCK_TIMEOUT_S):
             self._postmaster = self._find_serving() or self._start_anew(launch)
         return self
 
     def _find_serving(self) -> Postmaster | None:
-        """Return the running server, or None. Wait while a server starts or stops."""
+        """Return the running server, or None. Wait while a server starts or stops. Stop a server whose owner has ended."""
         postmaster = find_postmaster(self._cluster.data)
         if postmaster is not None and postmaster.orphaned:
             self._shut_down(postmaster)
@@ -251,12 +251,12 @@ class EmbeddedPostgres:
             poll(lambda: server.has_exited or self._find_accepting(), timeout_s=_START_TIMEOUT_S)
             postmaster = self._find_accepting()
         finally:
-            if postmaster is None:  # also after Ctrl-C
+            if postmaster is None:  # it did not start in time, or Ctrl-C interrupted the wait
                 self.stop()
         return postmaster
 
     def _launch_detached(self) -> Postmaster | None:
-        """Launch the server with pg_ctl, so that it is no child of this process and does not depend on this terminal."""
+        """Launch the server with pg_ctl, so that it is not a child of this process and survives the end of this terminal."""
         self._programs.run(
             "pg_ctl",
             "start",
@@ -274,7 +274,7 @@ class EmbeddedPostgres:
         return postmaster if postmaster is not None and postmaster.accepts_connections else None
 
     def _shut_down(self, postmaster: Postmaster) -> None:
-        """Stop a verified postmaster that is not a child of this process."""
+        """Stop a postmaster that `find_postmaster` has found and that is not a child of this process."""
         data = self._cluster.data
         has_ended = lambda: not is_postmaster_of(postmaster.pid, data)  # noqa: E731
         if not shut_down(partial(os.kill, postmaster.pid), has_ended):
@@ -287,7 +287,7 @@ class EmbeddedPostgres:
 
     @cached_property
     def _programs(self) -> Programs:
-        """Find the programs of PostgreSQL when a server must be started. Attaching to a server needs no programs."""
+        """Find the programs of PostgreSQL on first use. Attaching to a running server needs no programs."""
         return load_programs(self._bindir)
 
 

@@ -1,7 +1,8 @@
 """Apply a correction: changed titles, fixed labels, deleted and restored products from a file, as a batch of its own.
 
 A correction is one transaction. No other session can write between its checks and its changes. Afterwards either the whole
-batch is complete, sealed and announced by NOTIFY, or nothing has changed. The seal is a digest chained to the batch before.
+batch is complete, sealed and announced by NOTIFY, or nothing has changed. The seal is a digest of the batch, chained to the
+seal of the batch before.
 """
 
 import time
@@ -29,8 +30,8 @@ from shared.errors import BadCorrectionError, BadInputError, BadSourceError, Pro
 class CorrectionResult:
     """The changes that a correction made, or would make. `batch_id` and `total_rows` are None if it was only checked.
 
-    `rows` counts the rows of the file, also those that change nothing. `inserted`, `updated` and `deleted` count products.
-    `labels` counts all changed labels. `held_out` counts the products of the file that are not trained on any more.
+    `rows` counts the rows of the file, including rows that change nothing. `inserted`, `updated` and `deleted` count products.
+    `labels` counts the labels that change. `held_out` counts the products of the file that no dataset trains on any more.
     """
 
     batch_id: int | None
@@ -52,10 +53,10 @@ def correct(
 
     Args:
         connection: a connection of the loader, with no open transaction.
-        settings: the settings that name the source files. The correction must not insert a product of these files.
+        settings: they name the directory of the source files. The correction must not insert a product of these files.
         path: the path of the correction file.
-        reason: why the products are corrected, for later readers of `data_loads`.
-        check: only find out what the correction would change.
+        reason: why the products are corrected. The table `data_loads` records it.
+        check: True to find out only what the correction would change.
 
     Raises:
         BadCorrectionError: the file has problems; the error lists all of them. Nothing was changed.
@@ -97,8 +98,8 @@ def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, An
     """Return the name and percentage of the next correction, and the source that the first load recorded.
 
     Raises:
-        BadInputError: no week is complete yet, or another batch is unfinished. Completing the correction would also complete
-            the rows of that batch.
+        BadInputError: no week is complete yet, or another batch is unfinished. A correction that completed now would also
+            seal the rows that the unfinished batch has already written.
     """
     row = connection.execute(query("corrections/next_correction")).fetchone()
     if row is None:
@@ -106,7 +107,7 @@ def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, An
     unfinished = connection.execute(query("corrections/unfinished_batch")).fetchone()
     if unfinished is not None:
         raise BadInputError(
-            f"{unfinished[0]} is {unfinished[1]!r}, and nothing is corrected before it is complete",
+            f"{unfinished[0]} is {unfinished[1]!r}, and a correction must wait until it is complete",
             remedy="if its loader still runs, wait for it; otherwise run rakuten load, which continues this batch",
         )
     return row[0], row[1], row[2]
@@ -115,7 +116,7 @@ def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, An
 def _stage_rows(
     connection: Connection, settings: Settings, given: CorrectionFile, recorded: dict[str, Any]
 ) -> int:
-    """Copy the rows into a temporary table, complete and check them. Return how many products become held out."""
+    """Copy the file's rows to a temporary table, add missing values, and check. Return how many products become held out."""
     connection.execute(query("corrections/create_table"))
     copy_rows(connection, "corrections/copy_rows", [given.rows])
     connection.execute(query("corrections/complete_rows"), {"columns": list(given.columns)})
@@ -142,7 +143,7 @@ def _check_against_products(connection: Connection, file: CheckedFile) -> None:
                 reason, remedy = "no product has this productid", "correct the productid, or remove the row"
             case _:
                 if file.line(row) in reported:
-                    continue  # the missing value may be the value already reported
+                    continue  # the row's reported problem may be the missing value itself
                 reason = "a new product needs designation and prdtypecode"
                 remedy = "fill them in"
         file.report(np.array([row]), "productid", reason, remedy)
@@ -151,9 +152,9 @@ def _check_against_products(connection: Connection, file: CheckedFile) -> None:
 def _check_against_source(
     connection: Connection, settings: Settings, file: CheckedFile, recorded: dict[str, Any]
 ) -> None:
-    """Report each inserted product that a source file holds.
+    """Report each product that the correction inserts although a source file contains it.
 
-    A later week loads the products of X_train.csv with their rank and split. X_test.csv holds the test set.
+    The products of X_train.csv are loaded by a later week, with their rank and split. X_test.csv is the test set.
     """
     new = connection.execute(query("corrections/new_products")).fetchall()
     if not new:

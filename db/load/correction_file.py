@@ -2,7 +2,7 @@
 
 Each line is for one product and has its `productid`. `operation` is update, delete or insert. Without this column, every
 line is an update. An update sets the columns that the file has; an empty field sets null. Other columns keep their values.
-An insertion of a deleted product takes the values that the file lacks from the product before its deletion.
+An insertion of a deleted product restores it: values that the file lacks are those that the product had before its deletion.
 """
 
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ class CorrectionFile:
         file: the file, with the problems that were found in it.
         sha256: the SHA-256 of the bytes of the file.
         columns: the columns that the file has.
-        rows: one row for each product whose productid and operation are valid, with row_number (in `file`), operation,
-            productid, designation, description, imageid, image_path and prdtypecode. A value that the file lacks, or that
-            is reported as a problem, is null.
+        rows: one row for each product whose productid and operation are valid. The columns are row_number (the row's
+            position in `file`), operation, productid, designation, description, imageid, image_path and prdtypecode. A value
+            that the file lacks, or that is reported as a problem, is null.
     """
 
     file: CheckedFile
@@ -74,7 +74,7 @@ def read_correction(path: Path) -> CorrectionFile:
 def _columns(path: Path) -> tuple[str, ...]:
     header = read_header(path, ["productid"])
     problems = [
-        Problem(path.name, 1, clip(",".join(header)), reason, f"the columns are {', '.join(COLUMNS)}")
+        Problem(path.name, 1, clip(",".join(header)), reason, f"known columns: {', '.join(COLUMNS)}")
         for reason in (
             *(f"column {name!r} is unknown" for name in header if name not in COLUMNS),
             *(["there is nothing to correct"] if header == ["productid"] else []),
@@ -82,7 +82,7 @@ def _columns(path: Path) -> tuple[str, ...]:
     ]
     if problems:
         raise BadSourceError(problems)
-    return tuple(dict.fromkeys(header))  # CheckedFile rejects a column that appears twice
+    return tuple(dict.fromkeys(header))  # if a column appears twice, CheckedFile reports it later
 
 
 def _operations(file: CheckedFile, text: pa.Table) -> pa.ChunkedArray:

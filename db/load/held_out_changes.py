@@ -1,9 +1,9 @@
 """Keep held-out products out of training when their text changes after the load.
 
-`holdout_df` comes from the source file and never changes. A product in `holdout_df` is never trained on, even if its text
-changes. The same holds for every product that once had the split 'holdout'. A training product gets the split 'holdout' when
-its new text belongs to a held-out group of near-duplicates. So no dataset holds a product of the holdout, nor a near-duplicate
-of such a product.
+The published holdout set (`holdout_df`) comes from the source file and never changes. A product in `holdout_df` is never
+trained on, even if its text changes. The same is true for every product that once had the split 'holdout'. A training product
+gets the split 'holdout' when its new text belongs to a held-out group of near-duplicates. So no training dataset contains a
+product of the holdout set, or a near-duplicate of such a product.
 """
 
 from typing import Any
@@ -16,10 +16,10 @@ from db.sql import query
 
 
 def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
-    """Return the productids of the rows that must be held out: because of their text, or because they once were held out.
+    """Return the productids that must be held out, because of the product's text or because it was held out before.
 
     Args:
-        connection: a connection in a transaction. The first load must have recorded its seed and percentage.
+        connection: a connection in a transaction. The first load must have recorded its random seed and holdout percentage.
         rows: products with the columns productid (int64), designation and description (string, nullable).
     """
     productids = rows["productid"].to_pylist()
@@ -35,10 +35,10 @@ def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
 
 
 def hold_out_changes(connection: Connection, batch_id: int) -> int:
-    """Find the products changed since the last batch, and hold out those that `due_for_holdout` selects. Return how many.
+    """Hold out the changed training products that `due_for_holdout` selects. Return how many it selects.
 
-    Rows that this batch inserted from its file are not checked again. A batch that is not running accepts no changes, so
-    return 0 for such a batch.
+    Only changes since the last complete batch count. Rows that this batch inserted from its file do not count: their texts were
+    checked before. A batch that is not running accepts no changes, so return 0 for such a batch.
 
     Args:
         connection: a connection in a transaction that blocks all other writers until the batch is complete.
@@ -55,7 +55,7 @@ def hold_out_changes(connection: Connection, batch_id: int) -> int:
 
 
 def product_texts(rows: list[tuple[Any, ...]]) -> pa.Table:
-    """Return a table of products from tuples of productid, designation and description."""
+    """Return an Arrow table of products from tuples (productid, designation, description)."""
     columns = zip(*rows, strict=True) if rows else ([], [], [])
     types = (pa.int64(), pa.string(), pa.string())
     arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]

@@ -1,4 +1,6 @@
-"""Emit the OpenLineage events of a load. Their content comes from `data_loads`, so any process may run any step of the load.
+"""Emit the OpenLineage events of a load.
+
+The content of the events comes from the table `data_loads`. So different processes may run different steps of one load.
 
 A load or correction that is rejected before it claims a batch is not in `data_loads`. It emits no event.
 """
@@ -20,7 +22,7 @@ logger = structlog.get_logger()
 
 
 class LoadRun:
-    """The steps of one batch's load that this process runs."""
+    """One batch's load, or the steps of it that this process runs. The methods emit its OpenLineage events."""
 
     def __init__(
         self, connection: psycopg.Connection[Any], emitter: Emitter, batch_id: int | None = None
@@ -31,13 +33,16 @@ class LoadRun:
         self._claimed_here = False
 
     def started(self, batch_id: int) -> None:
-        """Emit START. Call this method once the claim of the batch is committed."""
+        """Emit the event START. Call this method when this process has claimed the batch and committed the claim."""
         self._batch_id, self._claimed_here = batch_id, True
         if (batch := self._batch()) is not None:
             self._emit(State.START, batch.started_at, batch)
 
     def ended(self, error: BaseException | None) -> None:
-        """Emit COMPLETE or FAIL if the tables show it, or ABORT if `error` has ended a load that was claimed here."""
+        """Emit the event COMPLETE or FAIL if the batch is completed or failed in `data_loads`.
+
+        Otherwise, emit ABORT if this process claimed the batch and `error` has ended the load. Otherwise, emit nothing.
+        """
         if (batch := self._batch()) is None:
             return
         now = datetime.now(UTC)
@@ -47,7 +52,7 @@ class LoadRun:
             reason = batch.metadata.get("load", {}).get("error")
             self._emit(State.FAIL, now, batch, reason)
         elif error is not None and self._claimed_here:
-            # a process that continues the batch must claim it again, and each claim is a new run
+            # End this run: whoever continues the batch claims it again, and each claim is a new OpenLineage run.
             reason = str(error) or type(error).__name__
             self._emit(State.ABORT, now, batch, reason)
 
@@ -61,7 +66,7 @@ class LoadRun:
         if self._batch_id is None or not self._emitter.enabled:
             return None
         try:
-            self._connection.rollback()  # PostgreSQL rejects every statement after a failed one
+            self._connection.rollback()  # end a failed transaction: it would reject the next statement
             batch = read_batch(self._connection, self._batch_id)
             self._connection.rollback()
         except (psycopg.Error, LookupError) as error:
@@ -79,7 +84,7 @@ def emit_load_events(
     Args:
         connection: the connection that runs the steps. Each step commits or rolls back before it returns.
         settings: the settings that say where the events go.
-        batch_id: the batch, if an earlier process has claimed it. A block that claims the batch itself calls `started`.
+        batch_id: the batch, if it was claimed earlier. Otherwise None: the block claims a batch, then calls `started`.
     """
     with Emitter(settings) as emitter:
         run = LoadRun(connection, emitter, batch_id)

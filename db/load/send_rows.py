@@ -1,8 +1,8 @@
 """Send one week's rows to PostgreSQL, in the transaction of the caller.
 
-Usually COPY writes the rows straight into the tables. If one of the rows exists already (from an earlier attempt, or entered
-by somebody) or was deleted, all rows go through a staging table. Existing rows then keep their values, and deleted rows stay
-deleted.
+Usually COPY writes the rows straight into the tables. But one of the rows may exist already, from an earlier attempt or because
+somebody inserted it, or somebody may have deleted it. Then all rows go through a staging table, so that existing rows keep
+their values and deleted rows stay deleted.
 """
 
 import psycopg
@@ -15,7 +15,7 @@ from db.sql import query
 def send_week(
     connection: Connection, training_set: TrainingSet, first_rank: int, end_rank: int
 ) -> tuple[int, int]:
-    """Send the rows with these ranks. Return how many products and labels were written."""
+    """Send the rows with ranks from `first_rank` to `end_rank` - 1. Return the numbers of products and labels written."""
     ranks = {"first_rank": first_rank, "end_rank": end_rank}
     if connection.execute(query("load/deleted_of_week"), ranks).fetchone() is None:
         try:

@@ -1,4 +1,4 @@
-"""Check that the source files are still those that the first load recorded. Source files are immutable."""
+"""Check that the source files are still those that the first load recorded: source files must never change."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -12,7 +12,10 @@ from shared.errors import SourceChangedError
 
 
 def recorded_source(connection: Connection) -> dict[str, Any] | None:
-    """Return the source recorded by the first load: `files` (SHA-256 by name), total_rows, random_seed, holdout_percentage."""
+    """Return what the first load recorded about its source, or None before the first load.
+
+    The keys are `files` (the SHA-256 of each file, by name), `total_rows`, `random_seed` and `holdout_percentage`.
+    """
     _name, _percentage, recorded = last_batch(connection)
     return recorded
 
@@ -59,7 +62,7 @@ def require_unchanged_source(
 
 
 def require_unchanged_settings(recorded: Mapping[str, Any], settings: Settings) -> None:
-    """Raise an error if the settings would choose other rows than at the first load.
+    """Raise an error if these settings would choose other rows than the settings of the first load.
 
     Raises:
         SourceChangedError: RANDOM_SEED or HOLDOUT_PERCENTAGE differs.
@@ -69,5 +72,5 @@ def require_unchanged_settings(recorded: Mapping[str, Any], settings: Settings) 
         if then != now:
             raise SourceChangedError(
                 f"{setting.upper()} was {then} at the first load and is {now} now",
-                remedy=f"this setting decides which rows are chosen: set {setting.upper()}={then}",
+                remedy=f"this setting decides which rows are loaded and held out: set {setting.upper()}={then}",
             )

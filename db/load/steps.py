@@ -3,7 +3,7 @@
     check_current_state -> load_increment -> validate_data_load -> complete_batch
 
 The load is cumulative and idempotent. Each week has a percentage, the percentage decides the rows, and the load sends only the
-rows that are not in PostgreSQL yet. All rows of a week arrive in one transaction, so a failed or killed load leaves no rows.
+rows that are not in PostgreSQL yet. One transaction writes all rows of a week, so the rows arrive together or not at all.
 """
 
 import time
@@ -29,7 +29,7 @@ from shared.errors import BadInputError, LoadError, PipelineError
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """The plan of one week's load. Ranks are positions in the seeded permutation of the training rows."""
+    """The plan of one week's load. A rank is a row's position in a seeded random order of all training rows."""
 
     week: int
     percentage: Decimal
@@ -71,7 +71,7 @@ def check_current_state(
     last_name, last_percentage, recorded = last_batch(connection)
     current = source_record(settings, training_set)
     if recorded is None:
-        read_test_set(settings.data_path)  # reject bad files now, before the first snapshot needs them
+        read_test_set(settings.data_path)  # report a bad test set now; the first snapshot would be too late
     else:
         require_unchanged_source(recorded, settings, training_set)
     week = 1 if last_name is None else int(last_name.removeprefix("week_")) + 1
@@ -80,8 +80,8 @@ def check_current_state(
     percentage = settings.percentage_of(week)
     if last_percentage is not None and percentage <= last_percentage:
         raise BadInputError(
-            f"week_{week} is to hold {percentage} % of the training rows, and {last_name} holds {last_percentage} % already",
-            remedy="INITIAL_PERCENTAGE or INCREMENT_PERCENTAGE has been lowered since: raise it again",
+            f"week_{week} is to hold {percentage} % of the training rows, but {last_name} holds {last_percentage} % already",
+            remedy=f"INITIAL_PERCENTAGE or INCREMENT_PERCENTAGE was lowered after {last_name}: raise it again",
         )
     return LoadPlan(
         week=week,
@@ -100,9 +100,10 @@ def load_increment(
     *,
     on_claim: Callable[[int], None] | None = None,
 ) -> LoadResult:
-    """Claim the batch of a week, then send its rows with COPY: all rows or none.
+    """Claim the batch of a week, then send all its rows with COPY, in one transaction.
 
-    If somebody changed or deleted a row of an earlier attempt, the load keeps this change, because it was a correction.
+    Rows of an earlier attempt may be in PostgreSQL already. If somebody has changed or deleted such a row, the load treats this
+    as a correction and keeps it.
 
     Args:
         connection: a connection of the loader.
@@ -111,8 +112,8 @@ def load_increment(
         on_claim: called with the id of the batch after the claim is committed, before any row is sent.
 
     Raises:
-        LoadError: another load is running, or PostgreSQL rejected a statement. In the second case, the batch is now 'failed'
-            and holds no rows.
+        LoadError: another load is running, or PostgreSQL rejected a statement. In the second case, this attempt has written
+            no rows and the batch is now 'failed'.
     """
     started = time.monotonic()
     batch_id = _claim(connection, plan)
@@ -135,7 +136,7 @@ def load_increment(
 
 
 def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
-    """Compare the rows in `products` with the rows that the batch should have loaded. Return the counts.
+    """Check that `products` has exactly the rows that it should have after this batch. Return the row counts by name.
 
     Raises:
         LoadError: the rows differ. The batch is then 'failed', so that no snapshot is built from it.
@@ -144,19 +145,18 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
         name, target = _running_batch(connection, batch_id)
         [counts] = rows(connection, query("load/validate_load"), {"target_rows": target})
         connection.commit()
-    with _fail_batch_on_error(
-        connection, batch_id, name
-    ):  # a difference fails the batch; a lost connection does not
+    # Only a difference marks the batch 'failed'. An error in the query above, such as a lost connection, does not.
+    with _fail_batch_on_error(connection, batch_id, name):
         if counts["held_rows"] + counts["deleted_rows"] != target:
             missing = target - counts["held_rows"] - counts["deleted_rows"]
             raise LoadError(
-                f"{name}: products holds {counts['held_rows']} of the {target} rows of this percentage, "
-                f"{counts['deleted_rows']} were deleted, {missing} are missing but were not deleted",
+                f"{name}: the table products has {counts['held_rows']} of the {target} rows up to this week; "
+                f"{counts['deleted_rows']} were deleted, {missing} are missing without a deletion",
                 remedy="compare products with products_history, then run the load again",
             )
         if counts["excess_rows"] or counts["unlabelled_rows"]:
             raise LoadError(
-                f"{name}: {counts['excess_rows']} products lie beyond this percentage, "
+                f"{name}: {counts['excess_rows']} products belong to a later week, "
                 f"{counts['unlabelled_rows']} have no label",
                 remedy="products_history shows who changed them; correct them, then run the load again",
             )
@@ -164,10 +164,11 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
 
 
 def complete_batch(connection: Connection, batch_id: int) -> None:
-    """Complete and seal the batch (the seal: a digest chained to the batch before). A trigger notifies the snapshot listener.
+    """Complete and seal the batch. A trigger then notifies the snapshot listener.
 
-    A complete batch never changes. Changes that were made outside any batch since the last one become part of this batch. If
-    such a change gives a product a text that must be held out, the product is held out from now on.
+    The seal is a digest of the batch, chained to the seal of the batch before. A complete batch never changes. If somebody has
+    changed rows outside any batch since the last complete batch, these changes become part of this batch. If such a change
+    gives a product a text that must be held out, the product is held out from now on.
     """
     with (
         translate_errors(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
@@ -181,7 +182,7 @@ def complete_batch(connection: Connection, batch_id: int) -> None:
 
 
 def _claim(connection: Connection, plan: LoadPlan) -> int:
-    """Claim the batch and commit the claim before the load begins, so that a killed load leaves a visible 'running' batch."""
+    """Claim the batch and commit the claim before any row is sent. So a killed load leaves a batch that is 'running'."""
     with translate_errors(plan.batch_name), connection.transaction():
         batch_id = claim_batch(connection, plan.batch_name, plan.percentage, plan.source)
     connection.commit()
@@ -197,20 +198,24 @@ def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
     if row is None or row[2] != "running" or row[1] is None:
         state = "does not exist" if row is None else f"is {row[2]}"
         raise LoadError(
-            f"batch {batch_id} {state}; only a loaded batch can be validated", remedy="run the load again"
+            f"batch {batch_id} {state}; only a running batch whose rows were sent can be validated",
+            remedy="run the load again",
         )
     return row[0], row[1]
 
 
 @contextmanager
 def _fail_batch_on_error(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
-    """Mark the batch 'failed' if the block raises an error. Re-raise the error in readable form."""
+    """Mark the batch 'failed' if the block raises an error. Re-raise a psycopg error as LoadError.
+
+    If the error is a lock conflict or a lost connection, the batch stays 'running'.
+    """
     try:
         with translate_errors(name):
             yield
     except PipelineError as error:
         if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-            # after a lost connection the batch stays 'running', and a 'running' batch can be claimed again, too
+            # If the connection is lost, the batch stays 'running'. The next load can claim a 'running' batch, too.
             with suppress(psycopg.Error):
                 connection.rollback()
                 connection.execute("select fail_batch(%s, %s)", [batch_id, error.message])
@@ -226,7 +231,7 @@ def load_week(
     up_to: int | None = None,
     on_claim: Callable[[int], None] | None = None,
 ) -> dict[str, Any] | None:
-    """Run all four steps of the next week's load. Return None if no week is left, or no week up to `up_to`."""
+    """Load the next week in all four steps. Return a summary, or None if no week is left or the next is after `up_to`."""
     plan = check_current_state(connection, settings, training_set)
     if plan is None or (up_to is not None and plan.week > up_to):
         return None

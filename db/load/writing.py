@@ -1,4 +1,4 @@
-"""Write the batch of a week's load or of a correction: claim it, copy its rows, lock the tables, translate the errors."""
+"""What weekly loads and corrections have in common: claim a batch, copy rows, lock the tables, translate psycopg errors."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -21,20 +21,23 @@ _COPY_ROWS: Final = 8192
 
 
 def claim_batch(connection: Connection, name: str, percentage: Decimal, source: dict[str, Any]) -> int:
-    """Claim a batch in the transaction of the caller. Return the id of the batch."""
+    """Create the batch, or take over an earlier attempt that failed or was killed. Return the id of the batch.
+
+    This is part of the caller's transaction.
+    """
     claim = connection.execute("select claim_batch(%s, %s, %s)", [name, percentage, Jsonb(source)]).fetchone()
     assert claim is not None  # noqa: S101  a function call always returns a row
     return int(claim[0])
 
 
 def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]) -> int:
-    """Send tables to PostgreSQL with COPY, as CSV. Arrow writes the CSV, which needs no Python object per value.
+    """Send Arrow tables to PostgreSQL with COPY, as CSV. Arrow writes the CSV without a Python object for each value.
 
-    Null is an empty field in the CSV. An empty text is a quoted field.
+    In the CSV, a null is an empty field, and an empty text is an empty field in quotes.
 
     Args:
         connection: a connection in the transaction of the caller.
-        statement: the name of a query that copies the columns of the tables.
+        statement: the name of a COPY statement (see `db.sql.query`) for the columns of the tables.
         tables: the tables, sent one after the other.
 
     Returns:
@@ -52,9 +55,10 @@ def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]
 
 
 def lock_tables(connection: Connection) -> None:
-    """Wait for every writer of products and labels, and block new writers until the transaction of the caller ends.
+    """Wait up to 30 s for all writers of `products` and `labels`. Block new writers until the caller's transaction ends.
 
-    Completing a batch takes the same locks. A caller that decides from the rows what to write locks the tables before it reads.
+    `complete_batch` takes the same locks. If what a caller writes depends on the existing rows, it must lock the tables before
+    it reads the rows.
     """
     connection.execute("set local lock_timeout = '30s'")
     connection.execute("lock table products, labels in share row exclusive mode")

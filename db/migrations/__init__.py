@@ -1,4 +1,4 @@
-"""Schema revisions, which change tables and their rows. Functions, views, triggers and grants are in db/sql/schema."""
+"""Alembic revisions, which change tables and their rows. Functions, views, triggers and grants are in db/sql/schema."""
 
 from importlib import resources
 
@@ -6,7 +6,7 @@ from alembic import op
 
 
 def run_script(name: str) -> None:
-    """Run the SQL file of a revision. The file is in the same folder as the revision."""
+    """Run the SQL file of an Alembic revision. The file is in the folder `versions`, like the revision."""
     script = resources.files(__name__).joinpath("versions", name).read_text(encoding="utf-8")
     # The driver runs the script directly: SQLAlchemy would read ':' and '%' in the script as parameters.
     op.get_bind().connection.driver_connection.execute(script)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""SQL lives in `.sql` files. This package reads them."""
+"""Read the SQL statements and schema scripts of this package from their `.sql` files."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -14,8 +14,8 @@ def query(name: str) -> str:
 def schema_scripts() -> Iterator[tuple[str, str]]:
     """Return the name and the text of each schema script, in the order in which the scripts run.
 
-    Every script can run again (`create or replace`, `drop ... if exists`). `create or replace` can change neither the columns of
-    a view nor the signature of a function. To change those, the script or a revision drops the view or function first.
+    Every script can run again (`create or replace`, `drop ... if exists`). `create or replace` cannot change the columns of a
+    view or the signature of a function. To change these, the script or a revision must drop the view or function first.
     """
     scripts = resources.files(__name__).joinpath("schema").iterdir()
     for script in sorted(scripts, key=lambda script: script.name):

@@ -85,7 +85,7 @@ def test_a_week_that_is_repeated_does_not_undo_a_correction(
     loader.execute("select fail_batch(%s, 'a reason')", [failed])
     loader.commit()
     corrected, deleted = training_set.rows(240, 242)["productid"].to_pylist()
-    with pytest.raises(BadInputError, match="week_2 is 'failed', and nothing is corrected before"):
+    with pytest.raises(BadInputError, match="week_2 is 'failed', and a correction must wait until"):
         apply("productid,prdtypecode", (some(loader, "train")[0], 10))
     loader.execute("update products set designation = 'Zyx-Lampe 77' where productid = %s", [corrected])
     loader.execute("update labels set prdtypecode = 10 where productid = %s", [corrected])

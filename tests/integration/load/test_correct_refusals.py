@@ -160,6 +160,6 @@ def test_nothing_is_corrected_while_a_week_is_being_loaded(apply, loader, load_w
     load_weeks(1)
     steps.load_increment(loader, steps.check_current_state(loader, settings, training_set), training_set)
     before = everything(loader)
-    with pytest.raises(BadInputError, match="week_2 is 'running', and nothing is corrected before"):
+    with pytest.raises(BadInputError, match="week_2 is 'running', and a correction must wait until"):
         apply("productid,prdtypecode", (some(loader, "train")[0], 10))
     assert everything(loader) == before

@@ -37,7 +37,7 @@ def tamper(as_superuser):
     [
         (
             "delete from products where sample_rank in (3, 7)",
-            "products holds 238 of the 240 rows of this percentage, 0 were deleted, 2 are missing but were not deleted",
+            "products has 238 of the 240 rows up to this week; 0 were deleted, 2 are missing without a deletion",
         ),
         (
             "update products set sample_rank = null where sample_rank = 3",
@@ -45,7 +45,7 @@ def tamper(as_superuser):
         ),
         (
             "insert into products (productid, sample_rank) values (1, 240)",
-            "1 products lie beyond this percentage",
+            "1 products belong to a later week",
         ),
         (
             "delete from labels where productid = (select productid from products where sample_rank = 3)",
@@ -102,7 +102,7 @@ def test_rows_that_were_deleted_in_an_earlier_week_stay_deleted(loader, as_role,
     [
         ("complete_batch(1)", "batch 1 is completed"),
         ("fail_batch(1, 'x')", "batch 1 is failed"),
-        (None, "batch 1 is running; only a loaded batch can be validated"),
+        (None, "batch 1 is running; only a running batch whose rows were sent can be validated"),
     ],
 )
 def test_only_a_loaded_batch_is_validated(loader, end, message):
