@@ -16,7 +16,7 @@ class Lock(IntEnum):
     """The key of each advisory lock. As ASCII bytes, the number spells a word."""
 
     UPGRADE = 0x72616B7574656E  # spells 'rakuten': only one process upgrades the schema
-    PREPARE = 0x70726570617265  # spells 'prepare': only one process creates the owner role and the embedded database
+    PREPARE = 0x70726570617265  # spells 'prepare': only one process sets up the embedded PostgreSQL (owner role, database)
     FIXED_SETS = 0x6669786564  # spells 'fixed': only one worker publishes the test and holdout sets
     CHAMPION = 0x6368616D70  # spells 'champ': only one process moves the champion alias
 

@@ -17,7 +17,7 @@ from shared.errors import DatabaseUnavailableError
 SUPERUSER = "postgres"
 
 _BUILTIN_LOCALES_SINCE = 17
-# With these locales, lower() and upper() do the same on every machine. With the locale C alone, lower('É') would stay 'É'.
+# With these locales, lower('É') is 'é' on every machine. With the locale C alone, it would stay 'É'.
 _BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
 _LIBC_LOCALE = ("--locale=C.UTF-8",)
 
@@ -87,7 +87,7 @@ class Cluster:
             ) from exc
 
     def create(self, programs: Programs, *, durable: bool) -> None:
-        """Run initdb in a temporary directory, then rename it to `data`. So a `data` directory is always complete.
+        """Run initdb in a temporary directory, then rename this directory to `data`. So `data` is always complete.
 
         Raises:
             DatabaseUnavailableError: initdb failed.

@@ -40,7 +40,7 @@ class OwnedServer:
 
     @property
     def started_here(self) -> bool:
-        """Tell whether this process started the server. In a forked child, which inherits this object, return False."""
+        """Tell whether this process started the server. Return False in a forked child, which only inherits this object."""
         return self._owner_pid == os.getpid()
 
     @property
@@ -60,7 +60,7 @@ class OwnedServer:
         if not shut_down(self._server.send_signal, lambda: self.has_exited):
             return False
         atexit.unregister(self.stop)
-        # Kill the watchdog before its pipe closes. It would signal the server's pid, which another program may have by now.
+        # Kill the watchdog while its pipe is open. A closed pipe makes it signal the server's pid, which may be reused by now.
         self._watchdog.kill()
         self._watchdog.wait()
         self._watchdog_pipe.close()

@@ -36,12 +36,12 @@ _DEFAULT_SETTINGS = {
 # These settings lose data only if the machine crashes. synchronous_commit stays on: without fsync, it costs only microseconds,
 # and it keeps every commit if kill -9 ends a server process.
 _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
-# These settings override the caller's. Only this machine may connect. The log is the one file that this package reads.
+# These settings override the caller's. Only this machine may connect. The log goes only to the file that this package reads.
 _FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "logging_collector": "off"}
 
 _START_TIMEOUT_S = 120  # after a crash, PostgreSQL first recovers its data
 _START_INTERVAL_S = 0.5
-_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl ends by itself after _START_TIMEOUT_S; this is a reserve
+_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl should end by itself after _START_TIMEOUT_S
 _LOCK_TIMEOUT_S = 600  # a process holds the lock while it runs initdb and waits for a start or stop
 
 # After these faults, another try may succeed. Either another program has just taken the chosen port, or backends of a killed

@@ -41,7 +41,7 @@ def tamper(as_superuser):
         ),
         (
             "update products set sample_rank = null where sample_rank = 3",
-            "1 are missing but were not deleted",
+            "1 are missing without a deletion",
         ),
         (
             "insert into products (productid, sample_rank) values (1, 240)",
