@@ -1,7 +1,7 @@
 """Load the next week's training rows into PostgreSQL.
 
-Each run loads one week: it raises PostgreSQL to the first or the next percentage of the training rows. Airflow does nothing
-else. When a batch completes, PostgreSQL notifies the listeners, and they build the dataset and the model.
+Each run loads one week. The share of the training rows that PostgreSQL holds rises to the next percentage. Airflow does nothing
+else. When a week's batch is complete, PostgreSQL notifies the listeners, and they build the dataset and the model.
 
 | what | where to look |
 |---|---|
@@ -13,14 +13,14 @@ else. When a batch completes, PostgreSQL notifies the listeners, and they build 
 `catchup` is off. This is intended: each run loads *the next week* that is not loaded yet. The logical date does not matter.
 Airflow does not make up for other runs that it missed while the DAG was paused. To catch up faster, trigger a run per week.
 
-**A week by hand.** Trigger a run with `week`: it loads the next week, skips a complete week, and rejects a later week.
+**A week by hand.** Trigger a run with `week`. The run loads the next week, skips a complete week, and rejects a later week.
 
-**At the end** (`MAX_PERCENTAGE` is loaded) every run skips.
+**At the end.** When `MAX_PERCENTAGE` of the training rows is loaded, Airflow skips every further run.
 
-**After a failure.** Each task retries, and you can repeat each task at any time: it writes all its rows once, or none. Bad input
-(source files, settings, parameters) fails immediately, because a retry cannot correct it. A failed validation also fails
-immediately. Correct what the log names, then clear `load_increment` with its downstream tasks, or trigger a new run: both resume
-the same batch. Clearing a run from `check_current_state` on is the same as a new run: it loads the next week.
+**After a failure.** Airflow retries each task, and you can repeat each task at any time: it writes all its rows once, or none.
+Bad input (source files, settings, parameters) fails without a retry, and so does a failed validation. Correct what the log
+names, then clear `load_increment` with its downstream tasks, or trigger a new run: both resume the same batch. If you clear
+`check_current_state` and all its downstream tasks, the run loads the next week, like a new run.
 """
 
 import logging
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 _quoted = partial(quote, safe="")
 
-settings: Final = read_settings()  # once per parse; Airflow parses the file again in each task's process
+settings: Final = read_settings()  # read again in each task's process, which parses this file again
 
 products = Asset(
     name="rakuten_products",
@@ -75,13 +75,13 @@ def check_current_state() -> dict[str, Any]:
     """Read and check the source files, and find the week to load.
 
     The task **skips** the run if everything is loaded, or if the requested week is complete.
-    It **fails without a retry** if the source files are malformed or have changed, or if the requested week is not the next.
+    It **fails without a retry** if the source files are malformed or have changed, or if the week is after the next week.
     """
     with _loader() as connection:
         training_set = _read_training_set()
         plan = _plan(connection, training_set, get_current_context()["params"]["week"])
     log.info(
-        f"{plan.batch_name} is next: {plan.new_rows} new rows raise PostgreSQL from {plan.first_rank} to {plan.end_rank} "
+        f"{plan.batch_name} is next: its {plan.new_rows} new rows raise the total from {plan.first_rank} to {plan.end_rank} "
         f"of {plan.total_rows} training rows ({float(plan.percentage):g} %)"
     )
     return {
@@ -101,7 +101,7 @@ def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
     from db.load import steps
 
     with _loader() as connection, _reported(connection) as run:
-        # Make the plan again instead of passing it on: it must be checked against the files that this task reads.
+        # Make the plan a second time, because this task reads the source files again: plan and files must match.
         training_set = _read_training_set()
         plan = _plan(connection, training_set, batch["week"])
         result = steps.load_increment(connection, plan, training_set, on_claim=run.started)
@@ -125,7 +125,7 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
         counts = steps.validate_data_load(connection, batch["batch_id"])
     log.info(
         f"batch {batch['batch_id']} ({batch['batch_name']}) is valid: {counts['held_rows']} of {batch['target_rows']} "
-        f"rows loaded, {counts['deleted_rows']} deleted as recorded, {counts['excess_rows']} from later weeks, "
+        f"rows loaded, {counts['deleted_rows']} deleted since (recorded), {counts['excess_rows']} from later weeks, "
         f"{counts['unlabelled_rows']} without a label; products holds {counts['total_rows']} rows ({batch['percentage']:g} %)"
     )
     return {**batch, "total_rows": counts["total_rows"]}
@@ -133,9 +133,9 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_display_name="Complete the batch", outlets=[products])
 def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
-    """Seal the batch with a digest chained to the batch before. PostgreSQL notifies the listeners in the same commit.
+    """Complete the batch and seal it. The seal is a digest that also covers the seal of the batch before.
 
-    The channel is `batch_completed`. Repeating the task is safe: a complete batch does not change, and is announced once.
+    The commit notifies the listeners (channel `batch_completed`). A repeated task does not change or announce the batch again.
     """
     from db.load import steps
 
@@ -152,9 +152,9 @@ def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_display_name="Report the notification")
 def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
-    """Report the notification that PostgreSQL sent with the batch's commit, the connected listeners and the waiting batches.
+    """Log when PostgreSQL notified the listeners, which listeners are connected, and which batches wait for each listener.
 
-    A listener that is not connected causes a warning, not a failure: it reads the waiting batches when it starts.
+    A listener that is not connected causes only a warning, because it finds the waiting batches when it starts.
     """
     from db import batches
 
@@ -165,24 +165,24 @@ def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
         listening = batches.listening_stages(connection)
         pending = {stage: batches.pending_batches(connection, stage) for stage in Stage}
     sent_at = status["completed_at"].isoformat(timespec="milliseconds")
-    log.info(f"batch_completed for batch {batch['batch_id']} was sent with its commit at {sent_at}")
+    log.info(f"PostgreSQL sent batch_completed for batch {batch['batch_id']} in its commit at {sent_at}")
     log.info(
         f"{status['batch_name']}: {status['total_rows']} rows ({float(status['percentage']):g} %), "
         f"snapshot {status['snapshot_state']}, training {status['training_state']}"
     )
     for stage in Stage:
         waiting = pending[stage]
-        log.info(f"waiting for {stage}: {len(waiting)} ({', '.join(waiting) or 'none'})")
+        log.info(f"batches that wait for {stage}: {len(waiting)} ({', '.join(waiting) or 'none'})")
         if stage in listening:
             log.info(f"the {stage} listener is connected")
         else:
-            log.warning(f"no {stage} listener is connected: it reads the waiting batches when it starts")
+            log.warning(f"no {stage} listener is connected: the batches wait until it starts")
     return {"batch_id": batch["batch_id"], "listening": sorted(listening), "pending": pending}
 
 
 @contextmanager
 def _loader() -> Iterator["Connection"]:
-    """Connect as the role that may only load. The audit trail records the name of the task."""
+    """Connect to PostgreSQL with the role for loading. The audit trail records the name of the Airflow task."""
     from db.database import Role, open_database
 
     with open_database(settings) as database, database.connect(Role.LOADER, _application()) as connection:
@@ -191,7 +191,7 @@ def _loader() -> Iterator["Connection"]:
 
 @contextmanager
 def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator["LoadRun"]:
-    """Send the OpenLineage events of the steps in the block. The tables hold the progress, so each task reports its own part."""
+    """Send OpenLineage events for the load steps in the block. PostgreSQL holds the progress, so each task sends its part."""
     from db.load.openlineage_events import emit_load_events
 
     with emit_load_events(connection, settings, batch_id) as run:
@@ -209,7 +209,7 @@ def _read_training_set() -> "TrainingSet":
 
 
 def _plan(connection: "Connection", training_set: "TrainingSet", week: int | None) -> "LoadPlan":
-    """Return the plan of the next week. If `week` is given, it must be the next week.
+    """Return the plan for loading the next week. If `week` is given, it must be the next week.
 
     Raises:
         AirflowSkipException: nothing is left to load, or `week` is complete.
@@ -221,7 +221,7 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
     if plan is None:
         raise AirflowSkipException(
             f"nothing to load: PostgreSQL holds {settings.max_percentage} % of {training_set.total_rows:,} "
-            f"training rows, week {settings.last_week} was the last"
+            f"training rows, and week {settings.last_week} was the last"
         )
     if week is not None and week < plan.week:
         raise AirflowSkipException(f"nothing to load: week {week} is complete, week {plan.week} is next")
@@ -235,7 +235,7 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
 
 @contextmanager
 def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
-    """Connect for a step of a claimed batch. A failure is retried only while the batch is 'running'."""
+    """Connect for a step of a batch. If the step fails, skip a 'completed' batch, and do not retry a 'failed' one."""
     try:
         with _loader() as connection, _reported(connection, batch["batch_id"]):
             yield connection
@@ -246,10 +246,10 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
             ).fetchone()
         status = row[0] if row else "unknown"
         if status == "completed":
-            raise AirflowSkipException(f"{batch['batch_name']} is complete and does not change") from error
+            raise AirflowSkipException(f"nothing to do: {batch['batch_name']} is complete") from error
         if status == "failed":
             raise AirflowFailException(
-                f"{error}\n  in Airflow: clear load_increment with its downstream tasks, which resumes batch "
+                f"{error}\n  in Airflow: clear load_increment with its downstream tasks, to resume batch "
                 f"{batch['batch_id']}"
             ) from error
         raise
@@ -287,7 +287,7 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
     },
 )
 def weekly_ml_pipeline() -> None:
-    batch: Any = check_current_state()  # here a reference to the result; the next task receives its value
+    batch: Any = check_current_state()  # a reference to the task's result; Airflow replaces it with the value
     batch = load_increment(batch)
     batch = validate_data_load(batch)
     batch = complete_batch(batch)
@@ -296,5 +296,5 @@ def weekly_ml_pipeline() -> None:
 
 pipeline = weekly_ml_pipeline()
 for operator in pipeline.tasks:
-    # Otherwise the UI shows indented text as code. Only a mapped task has a read-only doc_md, and no task here is mapped.
+    # Airflow's UI would show an indented docstring as code. Only mapped tasks have a read-only doc_md; none here is mapped.
     operator.doc_md = cleandoc(operator.doc_md or "")  # type: ignore[misc]

@@ -1,1 +1,1 @@
-"""The command line `rakuten`, and the queries about the past that its commands run."""
+"""The command line `rakuten`, and the queries that its commands run about past batches, datasets and models."""

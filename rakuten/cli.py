@@ -1,4 +1,4 @@
-"""The command line `rakuten`. Each command is a module of `rakuten/commands/`, which is imported when the command is called."""
+"""The command line `rakuten`. Each command has a module in `rakuten/commands/`, imported only when the command runs."""
 
 import importlib
 import sys
@@ -19,24 +19,24 @@ COMMANDS: Final = {
     "data": "Generate a synthetic data set, or check a data set.",
     "load": "Load the next week's share of the training rows into PostgreSQL: check, load, validate, complete.",
     "correct": "Apply all corrections of a file, or none of them.",
-    "listen": "Run one of the two long-running listeners.",
-    "status": "Show one line per week: the rows that were loaded, the dataset and the model.",
+    "listen": "Run one of the two listeners: snapshot or training.",
+    "status": "Show one line per batch: the rows that were loaded, the dataset and the model.",
     "doctor": "List the problems of the pipeline, each with its remedy.",
-    "events": "Print the notifications of all channels, decoded, as they arrive.",
-    "retry": "Retry the stages that gave up on a batch.",
+    "events": "Print each notification that PostgreSQL sends to the listeners, as it arrives.",
+    "retry": "Retry each stage (snapshot or training) that has given up a batch after too many failures.",
     "diff": "Count the products that were added, changed and removed between two batches, by class.",
     "taint": "List every dataset and model that ever contained a product, and every change of the product.",
     "lineage": "Show where a batch, dataset, model, product or file comes from, and what was built from it.",
     "verify": "Recompute the hash chain of the batches, and compare every run, file and model with its recorded digests.",
     "reproduce": "Rebuild a dataset and its model from the audit trail, and compare them with the recorded ones.",
-    "prove": "Prove that a dataset holds a product and how many copies of it, or verify such a proof.",
-    "champion": "Show which model is the champion, and every move of the alias: when, by whom, why.",
+    "prove": "Prove that a dataset holds a product, and how often, or verify such a proof.",
+    "champion": "Show which model is the champion, and each change of champion: when, by whom, why.",
     "rollback": "Move the alias `champion` back to an earlier model.",
 }
 
 
 class _LazyCommand(TyperCommand):
-    """A command of which only the name and the help are known. Calling the command imports its module."""
+    """A command whose module is not imported yet. Until the user calls it, only its name and help text are known."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return load_command(str(self.name)).make_context(info_name, args, parent=parent, **extra)
@@ -63,7 +63,7 @@ def load_command(name: str) -> Any:
     except ModuleNotFoundError as error:
         if str(error.name).startswith(("rakuten", "listeners", "db", "shared")):
             raise
-        raise PipelineError(f"{error.name} is not installed here", remedy="install the extra 'ml'") from error
+        raise PipelineError(f"{error.name} is not installed", remedy="install the extra 'ml'") from error
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
     single = typer.Typer(add_completion=False)
@@ -80,8 +80,8 @@ def rakuten() -> None:
 
 
 def main() -> None:
-    """Run a command. The exit code is 2 for bad input and 1 for a failure. An expected failure prints no traceback."""
-    configure_logs("console", "WARNING")  # to standard error; `rakuten listen` configures its own logs
+    """Run a command. The exit code is 2 for bad input and 1 for a failure. Only a defect in our code prints a traceback."""
+    configure_logs("console", "WARNING")  # logs go to standard error; `rakuten listen` configures its own
     try:
         app()
     except PipelineError as error:
@@ -97,10 +97,10 @@ def main() -> None:
 
 
 def _message_for(error: Exception) -> str | None:
-    """Return a message with a remedy for an error of PostgreSQL or MLflow, or None if our code has a defect.
+    """Return a message with a remedy for an error of PostgreSQL or MLflow, or None for any other error.
 
-    The function checks for an MLflow outage only if MLflow is already imported. Otherwise the error cannot come from MLflow,
-    and the import would only cost time.
+    Any other error is a defect in our code. If MLflow is not imported, the error cannot come from MLflow. The function then
+    does not check for an outage of MLflow, because the check would import MLflow, which takes seconds.
     """
     import psycopg  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The console of the commands. Its tables keep their width when the output is not a terminal."""
+"""The console on which the commands print tables. The tables stay wide when the output is not a terminal."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ _TABLE_WIDTH: Final = 110
 def wide_console(width: int = _TABLE_WIDTH) -> Console:
     """Return a console for the terminal, or one that is `width` columns wide if the output is not a terminal.
 
-    Without a terminal, rich cannot find out the width, and its default is too narrow for the tables.
+    Without a terminal, rich assumes a default width, which is too narrow for the tables.
     """
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=width)

@@ -1,8 +1,8 @@
-"""Fill `.env` with fresh secrets, for `make env`. The module uses the standard library only, as nothing is installed yet.
+"""Fill `.env` with fresh secrets, for `make env`. It runs before anything is installed, and needs only the standard library.
 
 `.env.example` lists the secrets as names without a value. A value that `.env` already holds is never changed. So running
-`make env` again after an upgrade adds only the new secrets. The one exception is GIT_COMMIT: it is set to the commit of the
-checkout on every run, because the images are built with this value and contain no checkout.
+`make env` again after an upgrade adds only the new secrets. The one exception is GIT_COMMIT, which every run sets to the
+commit of the checkout: the images contain no checkout, so they learn the commit from this value.
 """
 
 import base64
@@ -18,7 +18,7 @@ EXAMPLE: Final = Path(".env.example")
 _COMMIT: Final = re.compile(r"^#?GIT_COMMIT=.*$", re.MULTILINE)
 _SECRET: Final = re.compile(r"^([A-Z_]+)=$", re.MULTILINE)
 _FERNET_BYTES: Final = 32
-_SECRET_BYTES: Final = 48  # gives 64 characters; Airflow's JWT secret must not be shorter
+_SECRET_BYTES: Final = 48  # 64 characters in base64; Airflow's JWT secret must not be shorter
 
 
 def fill_secrets(example: str, existing: str | None) -> tuple[str, list[str]]:
@@ -48,11 +48,11 @@ def with_commit(text: str, commit: str) -> str:
 def write(path: Path, example: Path = EXAMPLE, commit: str | None = None) -> list[str]:
     """Write the missing secrets into `path`, and return their names.
 
-    The file is replaced as a whole or not at all, and only its owner can read it.
+    The file is replaced as a whole or not at all, and only the user who owns it can read it.
     """
     existing = path.read_text(encoding="utf-8") if path.exists() else None
     text, made = fill_secrets(example.read_text(encoding="utf-8"), existing)
-    # NamedTemporaryFile creates a file with mode 0600
+    # NamedTemporaryFile creates a file that only its owner can read (mode 0600)
     with NamedTemporaryFile(
         "w", dir=path.parent, prefix=f"{path.name}.", delete=False, encoding="utf-8"
     ) as new:

@@ -1,4 +1,4 @@
-"""The resources of a command: settings, database, MLflow, and a connection with the role that the command needs."""
+"""Open what a command needs: its settings, the database, MLflow, and a connection with the command's database role."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class Session:
 
     @cached_property
     def tracking(self) -> "Tracking":
-        """Open the MLflow that the settings name."""
+        """Return access to the MLflow server or store that the settings name."""
         from listeners.tracking.runs import Tracking  # noqa: PLC0415  MLflow takes seconds to import
 
         return Tracking(self.settings)
@@ -36,13 +36,13 @@ class Session:
 def open_session(
     command: str, role: Role = Role.READER, *, settings: Settings | None = None, autocommit: bool = True
 ) -> Iterator[Session]:
-    """Open the database for a command.
+    """Open the database for a command, and yield its session. Close the database at the end of the block.
 
     Args:
         command: name of the command. PostgreSQL shows it as the application name of the connection.
         role: database role to connect with.
         settings: settings to use. By default they are read from the environment.
-        autocommit: False for a load or a correction, whose steps commit their own transactions.
+        autocommit: False for a load or a correction, because each of their steps commits its own transaction.
 
     Raises:
         DatabaseUnavailableError: PostgreSQL cannot be started or reached.

@@ -1,4 +1,4 @@
-"""`rakuten champion`: show which model is the champion, and the history of the alias."""
+"""`rakuten champion`: show which model is the champion, and the history of the alias `champion`."""
 
 import json
 from typing import Annotated
@@ -19,9 +19,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON; times are UTC"
 
 
 def champion(as_json: AsJson = False) -> None:
-    """Show which model is the champion, and every move of the alias: when, by whom, why.
+    """Show which model is the champion, and each change of champion: when, by whom, why.
 
-    A move goes from one version of the model to another.
+    A change moves the alias `champion` from one version of the registered model to another.
     """
     tracking = Tracking(read_settings())
     holder, history = registry.champion(tracking), champion_history(tracking)

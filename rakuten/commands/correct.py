@@ -1,4 +1,4 @@
-"""`rakuten correct`: change, delete or restore products. The corrections of a file become a separate batch."""
+"""`rakuten correct`: change, delete or restore products. All corrections of a file together become one new batch."""
 
 import json
 from dataclasses import asdict
@@ -31,16 +31,16 @@ def correct(
     file: File,
     reason: str | None = typer.Option(None, help="why the products are corrected; stored with the batch"),
     check: bool = typer.Option(
-        False, "--check", help="change nothing; report what would be changed, or the problems"
+        False, "--check", help="change nothing; report what would be changed, or the file's problems"
     ),
     as_json: bool = typer.Option(
-        False, "--json", help="print one JSON object; for a rejected file, its problems"
+        False, "--json", help="print the result, or the problems of a rejected file, as one JSON object"
     ),
 ) -> None:
     """Apply all corrections of a file, or none of them.
 
-    The corrections become a batch. PostgreSQL audits and seals this batch and notifies the listeners, as for a weekly load.
-    The seal is a digest chained to the batch before.
+    The corrections become one new batch. As for a weekly load, PostgreSQL records the changes in the audit trail, seals the
+    batch and notifies the listeners. The seal is a digest that also covers the seal of the batch before.
     """
     with (
         open_session("correct", Role.LOADER, autocommit=False) as session,
@@ -49,7 +49,7 @@ def correct(
         try:
             result = apply(session.connection, session.settings, file, reason=reason, check=check)
             if result.batch_id is not None:
-                run.started(result.batch_id)  # the batch is already complete: one transaction does both
+                run.started(result.batch_id)  # one transaction has created and completed the batch
         except BadCorrectionError as error:
             if not as_json:
                 raise

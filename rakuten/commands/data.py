@@ -16,7 +16,7 @@ app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no
 def generate(
     rows: int = typer.Option(10_000, help="number of training rows; the challenge has 84,916"),
     out: Path = typer.Option(..., help="output folder, which must not hold a data set yet"),
-    seed: int = typer.Option(42, help="the same seed gives the same bytes"),
+    seed: int = typer.Option(42, help="random seed; the same seed gives identical files"),
 ) -> None:
     """Write a synthetic data set in the challenge's format: X_train, Y_train, X_test and Y_test."""
     from db.source.synthetic import generate as generate_data  # noqa: PLC0415
@@ -37,7 +37,7 @@ def check(
     data: Path | None = typer.Option(None, help="folder of the source files; by default DATA_PATH"),
     as_json: bool = typer.Option(False, "--json", help="print a JSON list of problems"),
 ) -> None:
-    """Report every problem of the source files, with file, line, value and remedy. The exit code is 2 if there is one."""
+    """Report every problem of the source files, with file, line, value and remedy. The exit code is 2 if any is found."""
     from db.source.training_set import check_source  # noqa: PLC0415
 
     directory = data or read_settings().data_path

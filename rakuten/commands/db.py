@@ -13,19 +13,19 @@ app = typer.Typer(help="Upgrade the schema, and start or stop the embedded Postg
 
 @app.command()
 def upgrade() -> None:
-    """Upgrade the schema to the newest version. This is safe at any time, even in two processes at once."""
+    """Upgrade the schema to the newest version. This is safe at any time, even if two processes do it at once."""
     with open_database(read_settings()) as database:
         before, after = database.upgrade()
     typer.echo(f"schema {after}" + ("" if before == after else f" (was {before or 'empty'})"))
 
 
 @app.command()
-def url(role: str = typer.Option("owner", help="owner, loader, snapshot, training or reader")) -> None:
+def url(role: str = typer.Option("owner", help="role: owner, loader, snapshot, training or reader")) -> None:
     """Print the connection URL for psql: psql "$(rakuten db url)". The URL contains the password."""
     try:
         name = Role[role.upper()]
     except KeyError:
-        raise typer.BadParameter(f"no role {role!r}", param_hint="--role") from None
+        raise typer.BadParameter(f"there is no role {role!r}", param_hint="--role") from None
     settings = read_settings()
     server = embedded_server(settings) if settings.postgres_host is None else None
     if server is not None and not server.attach():
@@ -43,7 +43,7 @@ def start() -> None:
     typer.echo(
         f"PostgreSQL {server.version} runs on {server.host}:{server.port}, data in {settings.postgres_path}"
     )
-    typer.echo('  psql "$(rakuten db url)"    rakuten db stop')
+    typer.echo('  connect with: psql "$(rakuten db url)"    stop with: rakuten db stop')
 
 
 @app.command()

@@ -39,20 +39,20 @@ def demo(
     ),
     weeks: int = typer.Option(3, min=1, help="number of weeks to load"),
     rows: int = typer.Option(_DEFAULT_ROWS, min=27, help="number of training rows to generate"),
-    keep: bool = typer.Option(False, "--keep", help="keep PostgreSQL running afterwards"),
+    keep: bool = typer.Option(False, "--keep", help="keep PostgreSQL running after the demo"),
 ) -> None:
     """Load weeks of data into an embedded PostgreSQL, and watch them become balanced datasets and models."""
     console = wide_console()
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data, rows, console)
     if weeks > settings.last_week:
         raise BadInputError(
-            f"there are {settings.last_week} weeks: the last reaches {settings.max_percentage} %",
+            f"there are only {settings.last_week} weeks: the last loads up to {settings.max_percentage} %",
             remedy=f"choose --weeks from 1 to {settings.last_week}",
         )
     with open_session("demo", settings=settings) as session:
         if _is_done(batches.pipeline_status(session.connection), weeks):
             console.print(
-                f"Weeks 1 to {weeks} are done: nothing left to do. `--weeks {weeks + 1}` would go on."
+                f"Weeks 1 to {weeks} already have their models. `--weeks {weeks + 1}` would load the next week."
             )
             console.print(status_table(batches.pipeline_status(session.connection)))
         else:
@@ -67,7 +67,7 @@ def demo(
 def _settings_for(settings: Settings, data: Path | None, rows: int, console: Console) -> Settings:
     """Return the settings for the demo's data. Generate the data first if the caller names no folder.
 
-    If STATE_PATH already holds the state of other data, the demo gets a separate state folder.
+    If the folder STATE_PATH already holds a database that was loaded from other data, the demo gets a state folder of its own.
     """
     generated = settings.state_path / f"generated-{rows}"
     directory = (data or generated).absolute()
@@ -87,14 +87,14 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
             recorded = recorded_source(session.connection)
         if recorded is not None and recorded["files"] != digests:
             own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
-            console.print(f"{settings.state_path} belongs to other data; this demo keeps its state in {own}")
+            console.print(f"{settings.state_path} holds the state of other data; this demo uses {own}")
             settings = settings.model_copy(update={"state_path": own})
     return settings
 
 
 @contextmanager
 def _listeners(settings: Settings) -> Iterator[_Processes]:
-    """Run both listeners as separate processes, as containers would, and terminate them at the end of the block."""
+    """Run each of the two listeners in its own process, and terminate both processes at the end of the block."""
     logs = settings.logs_path
     logs.mkdir(parents=True, exist_ok=True)
     started: dict[Stage, subprocess.Popen[bytes]] = {}
@@ -156,8 +156,8 @@ def _raise_if_given_up(rows: list[dict[str, Any]], settings: Settings) -> None:
         for stage in Stage:
             if row[f"{stage}_state"] == "failed":
                 raise PipelineError(
-                    f"{row['batch_name']}: {stage} gave up: {row[f'{stage}_error']}",
-                    remedy=f"see {logs / f'{stage}.log'}; then rakuten retry",
+                    f"{row['batch_name']}: the {stage} stage gave up: {row[f'{stage}_error']}",
+                    remedy=f"see {logs / f'{stage}.log'}; then run: rakuten retry",
                 )
 
 
@@ -194,5 +194,5 @@ def _print_where_to_look(settings: Settings, keep: bool, console: Console) -> No
 
 
 def _short(path: Path) -> str:
-    """Return a path as a person would type it in the current directory."""
+    """Return the path relative to the current directory if it lies inside, and otherwise the full path."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

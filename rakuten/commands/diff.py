@@ -20,8 +20,8 @@ _CONTEXT: Final = 10
 
 
 def diff(
-    earlier: str = typer.Argument(metavar="WEEK_A", help="week_3, 3 or correction_1"),
-    later: str = typer.Argument(metavar="WEEK_B", help="week_7, 7 or correction_2"),
+    earlier: str = typer.Argument(metavar="WEEK_A", help="first batch: week_3, 3 or correction_1"),
+    later: str = typer.Argument(metavar="WEEK_B", help="second batch: week_7, 7 or correction_2"),
     as_json: bool = typer.Option(False, "--json", help="print one JSON object"),
     listed: bool = typer.Option(False, "--list", help="also list each product that differs"),
 ) -> None:
@@ -82,9 +82,10 @@ def _table(names: tuple[str, ...], classes: list[ClassDiff]) -> Table:
 
 
 def _line(product: ProductDiff) -> str:
-    """Return the line of one product, such as `~ 123: prdtypecode 10 -> 40`.
+    """Return the line that says how one product differs, for example `~ 123: prdtypecode 10 -> 40`.
 
-    Control characters in texts are escaped, because none may reach a terminal.
+    The line begins with +, ~ or - for added, changed or removed. Control characters in texts are escaped, because a terminal
+    would execute them.
     """
     changes = ", ".join(
         f"{column} {_shown(old, new)} -> {_shown(new, old)}" for column, (old, new) in product.changes.items()
@@ -94,9 +95,9 @@ def _line(product: ProductDiff) -> str:
 
 
 def _shown(value: object, other_value: object) -> str:
-    """Return a value for display. A long text is shortened to one line, which shows its first difference from `other_value`.
+    """Return a value as text, and shorten a long text.
 
-    The line begins a few characters before the difference.
+    The shortened text begins a few characters before its first difference from `other_value`.
     """
     if not isinstance(value, str):
         return "null" if value is None else str(value)

@@ -18,7 +18,8 @@ Finding = dict[str, str]
 def doctor(as_json: bool = typer.Option(False, "--json", help="print a JSON list of findings")) -> None:
     """List the problems of the pipeline, each with its remedy.
 
-    The exit code is 1 if there is an error. The pipeline does not recover from an error by itself.
+    A problem is a warning or an error. The pipeline does not recover from an error by itself. If there is an error,
+    the exit code is 1.
     """
     with open_session("doctor") as session:
         findings = _in_postgresql(session)
@@ -49,7 +50,7 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
     if importlib.util.find_spec("mlflow") is None:
         typer.echo("MLflow was not checked: its client is not installed; install the extra 'ml'", err=True)
         return
-    # MLflow takes seconds to import, so only a check of MLflow imports it
+    # MLflow takes seconds to import, so it is imported only if it is checked
     from listeners import reconcile  # noqa: PLC0415
     from listeners.outages import outage_of  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`rakuten events`: print every notification as it arrives."""
+"""`rakuten events`: print each notification that PostgreSQL sends to the listeners, as it arrives."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from shared.logs import printable
 
 
 def events() -> None:
-    """Print the notifications of all channels, decoded, as they arrive. Ctrl-C ends the command."""
+    """Print each notification that PostgreSQL sends to the listeners, as it arrives. Ctrl-C ends the command."""
     settings = read_settings()
     timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
 

@@ -1,4 +1,4 @@
-"""`rakuten lineage`: show where something comes from, and what was built from it."""
+"""`rakuten lineage`: show where a batch, dataset, model, product or file comes from, and what was built from it."""
 
 import json
 from typing import Final
@@ -11,16 +11,16 @@ from rakuten.provenance.lineage_tree import tree_of
 from rakuten.provenance.references import resolve
 from rakuten.session import open_session
 
-_UNWRAPPED_WIDTH: Final = 10_000  # columns if the output is not a terminal, so that rich wraps no line
+_UNWRAPPED_WIDTH: Final = 10_000  # columns, if the output is not a terminal: too wide for rich to wrap a line
 
 
 def lineage(
     name: str = typer.Argument(
         metavar="X",
-        help="week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, rakuten_classifier@champion, "
-        "a run id, product:123, or a file that a run has logged, such as test_predictions.csv",
+        help="such as week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, "
+        "rakuten_classifier@champion, a run id, product:123, or a file that a run has logged, such as test_predictions.csv",
     ),
-    as_json: bool = typer.Option(False, "--json", help="print the same as one JSON document"),
+    as_json: bool = typer.Option(False, "--json", help="print the lineage as one JSON document"),
 ) -> None:
     """Show where a batch, dataset, model, product or file comes from, and what was built from it.
 

@@ -1,4 +1,4 @@
-"""`rakuten listen`: run one of the two long-running listeners."""
+"""`rakuten listen`: run one of the two listeners, snapshot or training, until it is stopped."""
 
 from typing import Annotated
 
@@ -13,10 +13,10 @@ from shared.logs import configure_logs
 
 logger = structlog.get_logger()
 
-app = typer.Typer(help="Run one of the two long-running listeners.", no_args_is_help=True)
+app = typer.Typer(help="Run one of the two listeners: snapshot or training.", no_args_is_help=True)
 
 WithParent = Annotated[
-    bool, typer.Option("--with-parent", hidden=True, help="stop when standard input closes")
+    bool, typer.Option("--with-parent", hidden=True, help="stop the listener when its standard input closes")
 ]
 
 
@@ -28,7 +28,7 @@ def snapshot(with_parent: WithParent = False) -> None:
 
 @app.command()
 def training(with_parent: WithParent = False) -> None:
-    """Train, evaluate and register a model from each dataset."""
+    """Train a model on each dataset, evaluate the model, and register it in MLflow."""
     _listen(Stage.TRAINING, Role.TRAINING, with_parent)
 
 
@@ -37,5 +37,5 @@ def _listen(stage: Stage, role: Role, with_parent: bool) -> None:
     configure_logs(settings.log_format, settings.log_level)
     with open_database(settings) as database:
         if database.embedded is not None and database.embedded.owned:
-            logger.warning("PostgreSQL stops with this listener", remedy="rakuten db start keeps it running")
+            logger.warning("PostgreSQL stops with this listener", remedy="first run: rakuten db start")
         run_listener(stage, database.conninfo(role), settings, with_parent=with_parent)

@@ -15,7 +15,7 @@ from shared.errors import BadInputError
 
 
 def load(
-    week: int | None = typer.Option(None, help="load all weeks up to this; by default the next week", min=1),
+    week: int | None = typer.Option(None, help="load all weeks up to this one; default: the next", min=1),
     as_json: bool = typer.Option(False, "--json", help="print one JSON object per week"),
 ) -> None:
     """Load the next week's share of the training rows into PostgreSQL: check, load, validate, complete.
@@ -25,7 +25,7 @@ def load(
     settings = read_settings()
     if week is not None and week > settings.last_week:
         raise BadInputError(
-            f"there is no week {week}: week {settings.last_week} reaches {settings.max_percentage} %",
+            f"there is no week {week}: week {settings.last_week} is the last ({settings.max_percentage} %)",
             remedy=f"choose a week from 1 to {settings.last_week}",
         )
     loaded = 0

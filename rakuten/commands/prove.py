@@ -26,7 +26,7 @@ from shared.mlflow_names import Tag, dataset_name
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 Productid = Annotated[int | None, typer.Option("--product", metavar="PRODUCTID", help="the product")]
-Dataset = Annotated[str | None, typer.Option(help="the dataset: train_week_7, week_7 or 7")]
+Dataset = Annotated[str | None, typer.Option(help="the dataset, as train_week_7, week_7 or 7")]
 ProofFile = Annotated[
     Path | None,
     typer.Option(
@@ -38,7 +38,7 @@ ProofFile = Annotated[
     ),
 ]
 Digest = Annotated[
-    str | None, typer.Option(metavar="HEX", help="with --check: the digest to use, not the proof's own")
+    str | None, typer.Option(metavar="HEX", help="with --check: the digest to verify the proof against")
 ]
 
 
@@ -47,9 +47,11 @@ def prove(
     dataset: Dataset = None,
     check: ProofFile = None,
     digest: Digest = None,
-    as_json: bool = typer.Option(False, "--json", help="print JSON: the proof, or with --check the result"),
+    as_json: bool = typer.Option(False, "--json", help="print JSON: the proof, or the result of --check"),
 ) -> None:
-    """Prove that a dataset holds a product and how many copies of it, or verify such a proof.
+    """Prove that a dataset holds a product, and how often, or verify such a proof.
+
+    A balanced dataset can hold several copies of a product.
 
     The exit code is 1 if the dataset does not hold the product, or if the proof is wrong.
     """
@@ -60,8 +62,8 @@ def prove(
         return
     if product is None or dataset is None or digest is not None:
         raise BadInputError(
-            "a proof needs both --product and --dataset; --digest needs --check",
-            remedy="rakuten prove --product P --dataset week_7, or --check PROOF.json [--digest HEX]",
+            "to make a proof, give both --product and --dataset; --digest needs --check",
+            remedy="run: rakuten prove --product P --dataset week_7, or --check PROOF.json [--digest HEX]",
         )
     with open_session("prove") as session:
         proof, run_id = _prove(session, product, dataset)
@@ -69,13 +71,13 @@ def prove(
         typer.echo(proof.to_json())
         return
     _show(proof)
-    typer.echo(f"verified: the proof leads to the dataset_digest of run {run_id}, {proof.dataset_digest}")
+    typer.echo(f"verified: the proof gives the tag dataset_digest of run {run_id}, {proof.dataset_digest}")
 
 
 def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
-    """Return a verified proof that the dataset holds the product, and the id of the dataset's run.
+    """Return a verified proof that the dataset holds the product, and the id of the MLflow run that logged the dataset.
 
-    The proof is verified against the digest in the run's tag.
+    The proof is verified against the tag `dataset_digest` of this run.
 
     Raises:
         PipelineError: the batch has no dataset, or its dataset does not hold the product.
@@ -88,7 +90,7 @@ def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
     run_id = batch.result_of("snapshot").get("run_id")
     if run_id is None:
         raise PipelineError(
-            f"{batch.name} has no dataset yet", remedy="rakuten status shows what it waits for"
+            f"{batch.name} has no dataset yet", remedy="rakuten status shows what the batch waits for"
         )
     run = session.tracking.run(run_id)
     with TemporaryDirectory(prefix="rakuten-") as scratch:
@@ -98,8 +100,8 @@ def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
     recorded = run.data.tags.get(Tag.DATASET_DIGEST, "none")
     if not proof.verify(recorded):
         raise VerificationError(
-            f"{proof.dataset} has the digest {proof.dataset_digest}, but run {run_id} says {recorded}",
-            remedy=f"rakuten verify says what was changed; rakuten reproduce {batch.name} builds it again",
+            f"{proof.dataset} has the digest {proof.dataset_digest}, but the tag of run {run_id} is {recorded}",
+            remedy=f"rakuten verify says what was changed; rakuten reproduce {batch.name} rebuilds the dataset",
         )
     return proof, run_id
 
@@ -142,9 +144,9 @@ def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
         typer.echo(json.dumps({"verified": verified, "dataset_digest": against, **facts}, indent=2))
     elif verified:
         _show(proof)
-        typer.echo(f"verified: the proof leads to the digest {against}")
+        typer.echo(f"verified: the proof gives the digest {against}")
         if digest is None:
-            typer.echo(f"the digest is the proof's own: compare it with the tag of {proof.dataset}'s run")
+            typer.echo(f"this digest comes from the proof: compare it with the tag of {proof.dataset}'s run")
     else:
         typer.echo(f"not verified: no dataset with the digest {against} holds this row at this position")
     if not verified:
@@ -154,7 +156,8 @@ def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
 def _show(proof: Proof) -> None:
     """Print the product's row and its position in the dataset.
 
-    Texts are quoted and escaped. So null differs from an empty text, and no text can send control codes to the terminal.
+    Texts are quoted, so that null and an empty text look different. Control codes in texts are escaped, so that they do not
+    reach the terminal.
     """
     row, code = proof.row, proof.row.prdtypecode
     size = next(entry.products for entry in proof.classes if entry.prdtypecode == code)
@@ -164,6 +167,6 @@ def _show(proof: Proof) -> None:
         if name != "productid":
             typer.echo(f"  {name:<12} {'null' if value is None else repr(value)}")
     typer.echo(
-        f"proof: product {proof.index + 1:,} of the {size:,} of class {code} ({category_name(code)}), "
-        f"{len(proof.path)} hashes up to its root, {len(proof.classes)} classes"
+        f"proof: product {proof.index + 1:,} of {size:,} in the hash tree of class {code} ({category_name(code)}), "
+        f"{len(proof.path)} hashes up to the root of this tree, and the roots of all {len(proof.classes)} classes"
     )

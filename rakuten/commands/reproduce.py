@@ -16,7 +16,7 @@ from shared.errors import BadInputError
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="X", help="a batch (week_7), a model's URI (models:/rakuten_classifier/3) or a run id"
+        metavar="X", help="a batch such as week_7, a model such as models:/rakuten_classifier/3, or a run id"
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""`rakuten retry`: retry the stages that gave up on a batch."""
+"""`rakuten retry`: retry each stage (snapshot or training) that has given up a batch after too many failures."""
 
 import typer
 
@@ -11,10 +11,10 @@ from shared.errors import BadInputError
 def retry(
     week: int | None = typer.Option(None, help="retry only the batch of this week", min=1),
     batch: str | None = typer.Option(
-        None, metavar="NAME", help="retry only this batch (correction_1); by default retry all batches"
+        None, metavar="NAME", help="retry only this batch, for example correction_1; by default all batches"
     ),
 ) -> None:
-    """Retry the stages that gave up on a batch."""
+    """Retry each stage (snapshot or training) that has given up a batch after too many failures."""
     batch = f"week_{week}" if week is not None else batch
     revived = 0
     with open_session("retry") as session:
@@ -22,12 +22,12 @@ def retry(
             if batch in {None, batch_name}:
                 with session.database.connect(Role[stage.upper()], "rakuten retry") as connection:
                     was_given_up = batches.retry_stage(connection, batch_id, stage)
-                if was_given_up:  # False if another process has revived the stage meanwhile
+                if was_given_up:  # False if another process has made the stage retry meanwhile
                     revived += 1
                     typer.echo(f"{batch_name}: {stage} will be tried again")
     if batch is not None and not revived:
         raise BadInputError(
-            f"{batch} has no stage that was given up", remedy="rakuten status shows the state of each batch"
+            f"no stage has given up {batch}", remedy="rakuten status shows the state of each batch"
         )
     if not revived:
-        typer.echo("no stage has given up")
+        typer.echo("no stage has given up a batch")

@@ -1,4 +1,4 @@
-"""`rakuten rollback`: move the champion back to an earlier model."""
+"""`rakuten rollback`: move the alias `champion` back to an earlier model."""
 
 import getpass
 import os
@@ -10,7 +10,7 @@ from db.database import Role
 from listeners.promotion.rollback import roll_back
 from rakuten.session import open_session
 
-Reason = Annotated[str, typer.Option(help="why; stored in the history, where everybody can read it")]
+Reason = Annotated[str, typer.Option(help="why; stored in the alias's history, which everybody can read")]
 Version = Annotated[
     int | None,
     typer.Option(min=1, help="the version to make champion; by default the previous champion"),
@@ -35,5 +35,5 @@ def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> Non
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # the user of a container may have no name
+    except (KeyError, OSError):  # in a container, the user id may have no name
         return f"uid {os.getuid()}"

@@ -1,4 +1,4 @@
-"""`rakuten status`: show what the pipeline has done and is doing, week by week."""
+"""`rakuten status`: show what the pipeline has done and is doing, batch by batch."""
 
 import json
 from collections.abc import Callable
@@ -13,14 +13,17 @@ from rakuten.session import open_session
 
 
 def status(
-    as_json: bool = typer.Option(False, "--json", help="print all columns of the view, as JSON"),
+    as_json: bool = typer.Option(False, "--json", help="print the shown view as JSON, with all columns"),
     ledger: bool = typer.Option(
         False,
         "--ledger",
-        help="show the view stage_ledger: what woke each stage, and how long each step took",
+        help="show the view stage_ledger: what woke each stage's listener, and how long each step took",
     ),
 ) -> None:
-    """Show one line per week: the rows that were loaded, the dataset and the model."""
+    """Show one line per batch: the rows that were loaded, the dataset and the model.
+
+    A batch is a week, or the corrections of one file.
+    """
     with open_session("status") as session:
         rows = (batches.stage_ledger if ledger else batches.pipeline_status)(session.connection)
     if as_json:
@@ -55,7 +58,10 @@ _COLUMNS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def status_table(rows: list[dict[str, Any]]) -> Table:
-    """Return a table of the main columns, newest week last. Times are seconds since the batch was completed."""
+    """Return a table of the main columns of `pipeline_status`, newest batch last.
+
+    Times are seconds since the batch was completed.
+    """
     table = Table(
         caption="s: seconds since the load's commit; F1: weighted, on the holdout, with its 95 % interval"
     )
@@ -67,7 +73,7 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> Table:
-    """Return a table of what woke each stage, and how long each step took. Times are seconds, of the latest attempt."""
+    """Return a table of what woke each stage's listener, and how many seconds each step of the latest attempt took."""
     table = Table(
         caption="to wake: since the batch was ready. Every wake other than notify is a catch-up, without a notification."
     )
@@ -91,7 +97,7 @@ def ledger_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _plain(value: object) -> object:
-    """Return a moment as ISO 8601 text and a numeric as a float, which JSON can hold."""
+    """Convert a value that JSON cannot hold: a time to ISO 8601 text, and a decimal number to a float."""
     return value.isoformat() if hasattr(value, "isoformat") else float(str(value))
 
 

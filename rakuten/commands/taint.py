@@ -15,7 +15,7 @@ from rakuten.session import open_session
 
 def taint(
     productid: int = typer.Argument(metavar="PRODUCTID", min=0, max=10**18 - 1),
-    as_json: bool = typer.Option(False, "--json", help="print one JSON object, with every completed batch"),
+    as_json: bool = typer.Option(False, "--json", help="print one JSON object, with all completed batches"),
 ) -> None:
     """List every dataset and model that ever contained a product, and every change of the product."""
     with open_session("taint") as session:
@@ -31,22 +31,22 @@ def taint(
     else:
         typer.echo(f"no dataset and no model ever contained product {productid}")
     if found.in_test_df:
-        typer.echo("it is one of the challenge's test products (test_df): each model predicts its class")
+        typer.echo("it is a test product of the challenge (test_df): every model predicts its class")
     if found.in_holdout_df:
-        typer.echo("it is in the holdout: no model was trained on it, each was evaluated on it (holdout_df)")
+        typer.echo("it is in the holdout (holdout_df): models are evaluated on it, and never trained on it")
     elif found.held_out:
-        typer.echo("it has been held out since: no later dataset contains it")
+        typer.echo("it was moved to the holdout later: no dataset contains it since then")
 
 
 def _line(entry: dict[str, Any], productid: int) -> str:
-    """Return the line of one change: when, in which batch, what, by whom, and the new state of the product."""
+    """Return the line that describes one change: when, in which batch, what, by whom, and the product's new state."""
     batch = entry["batch_name"] or "no batch yet"
     if entry["outside_any_batch"]:
         batch = f"outside any batch, first in {batch}"
     state = ""
     if entry["operation_type"] != "DELETE" and entry["table_name"] == "products":
         title = clip(entry["designation"])
-        state = f": {entry['split']}, {title!r}"  # control characters are escaped: none may reach a terminal
+        state = f": {entry['split']}, {title!r}"  # !r escapes control characters for the terminal
     elif entry["operation_type"] != "DELETE":
         state = f": {entry['prdtypecode']}"
     what = f"{entry['operation_type']} {entry['table_name']}"

@@ -1,1 +1,1 @@
-"""Queries about the past: what was built from what, whether it is unchanged, and whether it can be rebuilt."""
+"""Queries about past batches, datasets and models: what they were built from, if they are unchanged, if they can be rebuilt."""

@@ -1,4 +1,4 @@
-"""Find the differences between the products of two batches. Each batch is read as of its completion."""
+"""Find how the products differ between two batches. The products are read as they were when each batch was completed."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,7 +9,7 @@ from db.batches import Connection
 from db.sql import query
 from shared.batch import Batch
 
-# each aspect of a product that can differ, and the columns of this aspect
+# each aspect in which two versions of a product can differ, and the columns of this aspect
 ASPECTS: Final = {
     "text": ("designation", "description"),
     "image": ("imageid", "image_path"),
@@ -40,7 +40,8 @@ class ClassDiff:
 class ProductDiff:
     """One product that differs between two batches.
 
-    `changes` maps each changed column to its old and its new value. It is empty for a product that was added or removed.
+    `change` is 'added', 'changed' or 'removed'. `changes` maps each changed column to its old and its new value. It is empty
+    for a product that was added or removed.
     """
 
     productid: int
@@ -51,14 +52,14 @@ class ProductDiff:
 
 
 def diff_by_class(connection: Connection, earlier: Batch, later: Batch) -> list[ClassDiff]:
-    """Return the differences from `earlier` to `later`, for each class that has any. The query costs two as-of reads."""
+    """Return the differences from `earlier` to `later`, for each product class that has any. This reads the products twice."""
     parameters = {"earlier": earlier.id, "later": later.id}
     with connection.cursor(row_factory=class_row(ClassDiff)) as cursor:
         return cursor.execute(query("provenance/diff_by_class"), parameters).fetchall()
 
 
 def diff_of_products(connection: Connection, earlier: Batch, later: Batch) -> list[ProductDiff]:
-    """Return every product that differs: first those added, then those changed, then those removed, each by productid."""
+    """Return every product that differs: added, then changed, then removed products. Each group is sorted by productid."""
     parameters = {"earlier": earlier.id, "later": later.id}
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         rows = cursor.execute(query("provenance/diff_of_products"), parameters)

@@ -48,10 +48,10 @@ def lineage(reference: Reference, connection: Connection, tracking: Tracking) ->
     """Return the lineage of `reference` as a document. Its keys are stable; later versions may only add keys.
 
     `source` describes the source files of the first load. `batches` lists the batch of the reference and all batches before
-    it, oldest first. The last batch has its `dataset`, and the dataset has its `model`. `later` names the batches that build
-    on the last one. For a product, `batches` lists every batch whose dataset contains the product, each with its dataset, and
-    `product` contains the history of the product. `mlflow` says why MLflow could not be queried. A key that does not apply is
-    null or empty.
+    it, oldest first. The last batch has its `dataset`, and the dataset has its `model`. `later` names the batches that were
+    completed after the last one. For a product, `batches` lists every batch whose dataset contains the product, each with its
+    dataset, and `product` contains the history of the product. `mlflow` says why MLflow could not be queried. A key that does
+    not apply is null or empty.
     """
     chain = rows(connection, query("provenance/batch_chain"))
     mlflow = _Mlflow(tracking)
@@ -93,7 +93,7 @@ def _files(source: Document | None) -> list[Document]:
 
 
 def _with_requested_runs(row: Document, reference: Reference) -> Document:
-    """Return the batch with the runs of the reference, if they differ from the runs that PostgreSQL has recorded."""
+    """Return the row of a batch. A run that the reference names replaces the run that PostgreSQL has recorded."""
     changed = dict(row)
     for result, run_id in (
         ("snapshot_result", reference.dataset_run_id),
@@ -105,7 +105,7 @@ def _with_requested_runs(row: Document, reference: Reference) -> Document:
 
 
 def _unknown_batch(reference: Reference, mlflow: "_Mlflow") -> Document:
-    """Return a batch that only MLflow knows, as the tags of its runs describe it."""
+    """Return a row for a batch that PostgreSQL does not know, made from the tags of the batch's run in MLflow."""
     run = mlflow.run(reference.model_run_id) or mlflow.run(reference.dataset_run_id)
     tags = {} if run is None else run.data.tags
     name = "" if run is None else run.info.run_name
@@ -121,9 +121,9 @@ def _unknown_batch(reference: Reference, mlflow: "_Mlflow") -> Document:
 
 
 def _batch(row: Document, source: Document | None, mlflow: "_Mlflow | None" = None) -> Document:
-    """Return the document of a batch, and with `mlflow` also its dataset and model.
+    """Return the document of a batch. It includes the dataset and the model if `mlflow` is given.
 
-    `files` lists the files of the batch that are not in `source`, the files of the first load.
+    Its key `files` lists the files of the batch that are not in `source`, the files of the first load.
     """
     return {
         **{name: row.get(name) for name in _BATCH},
@@ -168,7 +168,7 @@ def _model(row: Document, mlflow: "_Mlflow") -> Document:
 
 
 class _Mlflow:
-    """A reader of the runs and model versions in MLflow. After the first outage it sends no more requests."""
+    """A reader of runs and model versions in MLflow. If MLflow is unavailable once, the reader sends no more requests."""
 
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
@@ -184,7 +184,11 @@ class _Mlflow:
         return self._runs[run_id]
 
     def status(self, run_id: str | None) -> str | None:
-        """Return MLflow's status of a run, or DELETED, SUPERSEDED or MISSING. UNKNOWN means that MLflow is unavailable."""
+        """Return MLflow's status of a run, or DELETED, MISSING, UNKNOWN or SUPERSEDED.
+
+        MISSING means that MLflow has no such run, UNKNOWN that MLflow is unavailable, and SUPERSEDED that PostgreSQL has
+        recorded another run in its place.
+        """
         if run_id is None:
             return None
         run = self.run(run_id)
@@ -197,7 +201,7 @@ class _Mlflow:
         return "SUPERSEDED" if Tag.SUPERSEDED in run.data.tags else str(run.info.status)
 
     def versions(self, run_id: str | None) -> list[Document]:
-        """Return the registered versions of a run's model, with their aliases."""
+        """Return the name, number and aliases of each registered model version that comes from a run."""
         client = self._tracking.client
         versions: list[ModelVersion] = []
         if run_id is not None:

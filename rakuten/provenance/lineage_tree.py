@@ -20,7 +20,7 @@ _UNFINISHED_STAGES = {"waiting": "not built yet", "running": "running", "failed"
 
 
 def tree_of(document: dict[str, Any]) -> Tree:
-    """Return the document of `rakuten.provenance.lineage.lineage` as a tree. A mark shows the thing that was asked for."""
+    """Draw the document that `rakuten.provenance.lineage.lineage` returns. An arrow marks the item that the user asked for."""
     reference, product = document["reference"], document["product"]
     if product is not None:
         tree = Tree(f"product {product['productid']}{_MARK}")
@@ -75,7 +75,7 @@ def _add_batch(tree: Tree, batch: dict[str, Any], reference: dict[str, Any]) -> 
 
 
 def _batch_facts(batch: dict[str, Any]) -> list[str]:
-    """Return what a batch loaded, when, who loaded it, and its seal: a digest chained to the batch before."""
+    """Return the texts that say what a batch loaded, when, who loaded it, and the first digits of its seal."""
     facts = []
     if batch["new_rows"] is not None:
         facts.append(_counted(batch["new_rows"], "new row"))
@@ -130,7 +130,7 @@ def _add_model(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any]) -
 
 
 def _run_facts(step: dict[str, Any]) -> list[str]:
-    """Return the id of the run, and, if the run is missing or unfinished, the reason."""
+    """Return the texts that say which run built a dataset or model, and why the run is missing or unfinished, if it is."""
     facts = []
     if step["run_id"] is not None:
         facts.append(f"run {step['run_id']}")
@@ -167,5 +167,5 @@ def _short(digest: str) -> str:
 
 
 def _moment(moment: Any) -> str:
-    """Return a time in UTC, to the second. The time comes from PostgreSQL or from a tag in MLflow."""
+    """Return a UTC time as text, to the second. The time is a datetime from PostgreSQL or the text of a tag in MLflow."""
     return str(moment)[:19].replace("T", " ")

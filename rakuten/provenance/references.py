@@ -41,7 +41,7 @@ _KNOWN: Final = (
 
 
 class ReferenceKind(StrEnum):
-    """The kinds of things that have a lineage."""
+    """The kinds of things whose lineage a user can ask for."""
 
     BATCH = "batch"
     DATASET = "dataset"
@@ -63,7 +63,7 @@ class Reference:
         model_run_id: run of the batch's model. None until the model is trained.
         model_version: version of the model in the registry. None until the model is registered.
         productid: productid of a product. None for every other kind.
-        run_id: the run that was named, or that logged the file. PostgreSQL may have recorded another run of the batch since.
+        run_id: the run that was named, or that logged the file. PostgreSQL may record a different run of the batch.
         artifact: path of the file among the artifacts of that run.
         sha256: SHA-256 of the file.
         also_in: ids of the other runs that logged a file with the same bytes.
@@ -92,7 +92,7 @@ def resolve(text: str, connection: Connection, tracking: Tracking) -> Reference:
     Args:
         text: a name, as a person types it.
         connection: connection with a role that may read the history of the products.
-        tracking: MLflow. It is queried only for models, runs and files, which PostgreSQL does not know.
+        tracking: MLflow. It is queried only for a model's URI, a run id or a file, because PostgreSQL cannot look these up.
 
     Raises:
         BadInputError: nothing has this name.
@@ -115,7 +115,7 @@ def _product(text: str, productid: int, connection: Connection) -> Reference:
     known = connection.execute("select from products_history where productid = %s limit 1", [productid])
     if known.fetchone() is None:
         raise BadInputError(
-            f"no product {productid} was ever loaded", remedy="productids are those of X_train.csv"
+            f"no product {productid} was ever loaded", remedy="choose a productid from X_train.csv"
         )
     return Reference(text, ReferenceKind.PRODUCT, productid=productid)
 
@@ -147,12 +147,12 @@ def _with_batch(reference: Reference, batch: Batch) -> Reference:
 
 
 def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> Reference:
-    """Return a reference to a run in MLflow. The other run of its batch comes from PostgreSQL."""
+    """Return a reference to a run in MLflow, which built a dataset or a model. PostgreSQL may name the batch's other run."""
     tags, run_id = run.data.tags, run.info.run_id
     batch = _batch_of(run, connection)
     if batch is None and Tag.BATCH_ID not in tags:
         raise BadInputError(
-            f"run {run_id} ({run.info.run_name}) belongs to no batch: it depends on the source files alone",
+            f"run {run_id} ({run.info.run_name}) belongs to no batch: it was built from the source files alone",
             remedy=f"choose {_KNOWN}",
         )
     reference = Reference(text, ReferenceKind.DATASET, run_id=run_id)
@@ -172,8 +172,8 @@ def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tra
 def _batch_of(run: Run, connection: Connection) -> Batch | None:
     """Return the batch that has recorded the run, or else the batch that the run's tags name.
 
-    The tags must name both the id and the completion time of the batch, because ids begin at 1 in every database. Tags can be
-    removed, or changed to any text.
+    The tags must name both the id and the completion time of the batch, because ids begin at 1 in every database. A missing
+    tag, or a tag that somebody has changed, matches no batch.
     """
     completed_at = None
     with suppress(KeyError, ValueError):
@@ -193,7 +193,7 @@ def _named_run(text: str, tracking: Tracking) -> Run | None:
     if (run := if_known(request)) is None:
         raise BadInputError(
             f"MLflow does not know {text}",
-            remedy="rakuten status --json lists the runs; MLFLOW_TRACKING_URI must be that of the listeners",
+            remedy="rakuten status --json lists the runs; set MLFLOW_TRACKING_URI as for the listeners",
         )
     return run
 
@@ -216,13 +216,13 @@ def _run_request(text: str, client: MlflowClient) -> Callable[[], Run] | None:
 def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
     path = Path(text).expanduser()
     if not path.is_file():
-        raise BadInputError(f"nothing is known by the name {text!r}", remedy=f"choose {_KNOWN}")
+        raise BadInputError(f"{text!r} is no known name, and no such file exists", remedy=f"choose {_KNOWN}")
     sha256 = sha256_of(path)
     found = sorted(_runs_that_logged(sha256, tracking), key=lambda entry: entry[0].info.start_time)
     if not found:
         raise BadInputError(
             f"no run has logged {path.name} with these bytes (SHA-256 {sha256})",
-            remedy="give an unchanged copy of a logged file; MLFLOW_TRACKING_URI must be that of the listeners",
+            remedy="give an unchanged copy of a logged file; set MLFLOW_TRACKING_URI as for the listeners",
         )
     run, artifact = found[-1]
     return replace(
@@ -246,7 +246,7 @@ def _runs_that_logged(sha256: str, tracking: Tracking) -> Iterator[tuple[Run, st
             try:
                 manifest = tracking.download(run, Artifact.MANIFEST, Path(scratch)).read_bytes()
             except StageError:
-                continue  # the manifest was deleted: rakuten verify reports that
+                continue  # the run's manifest was deleted; rakuten verify reports such a run
         digests = json.loads(manifest)["artifacts"]
         artifact = next((path for path, digest in digests.items() if digest == sha256), None)
         if artifact is not None:

@@ -1,7 +1,7 @@
-"""Rebuild a dataset and its model from the audit trail alone, and compare bytes, metrics and parameters with the first run.
+"""Rebuild a dataset and its model from the audit trail alone, and compare bytes, metrics and parameters.
 
-Nothing is published. The rebuild needs no file of the first run. It reads only the history in PostgreSQL, the recorded seed
-and the holdout set, which depends on the source files alone.
+Each is compared with the recorded value. Nothing is published. The rebuild itself needs no file of the recorded
+runs. It reads only the history in PostgreSQL, the recorded seed and the holdout set, which depends on the source files alone.
 """
 
 import json
@@ -45,7 +45,7 @@ class Verdict:
 
 
 class Reproduction:
-    """The rebuild of one batch's dataset and model in `directory`."""
+    """One rebuild of a batch's dataset and model. Its files are in `directory`."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Reproduction:
         self._batch_id, self._batch_name = batch
         self._directory = directory
         self._sealed = True
-        # True once the rebuilt digest equals the recorded one, or none was recorded
+        # True once the dataset is rebuilt with the recorded SHA-256, or with any if none was recorded
         self.is_rebuilt = False
 
     def dataset(self, run: Run) -> Iterator[Verdict]:
@@ -102,7 +102,7 @@ class Reproduction:
     def _seals(self) -> Verdict:
         """Check the seals of this batch and of all batches before it, because its rows can come from any of them.
 
-        A seal is a digest chained to the batch before.
+        A seal is a digest of the batch that also covers the seal of the batch before.
         """
         with connect(self._conninfo, _APPLICATION, autocommit=True) as connection:
             checks = verify_batches(connection)
@@ -115,7 +115,7 @@ class Reproduction:
         return Verdict("audit trail", False, f"{broken.batch_name}: {broken.problem}", "data")
 
     def _logged_file(self, run: Run, expected: str) -> Verdict:
-        """Compare the dataset's file in MLflow with its digest. No library or setting can explain a difference here."""
+        """Compare the dataset's file in MLflow with its recorded SHA-256. A difference means that somebody changed the file."""
         step, name = "file in MLflow", self._rebuilt.name
         try:
             found = sha256_of(self._tracking.download(run, name, self._scratch("logged")))
@@ -128,7 +128,7 @@ class Reproduction:
     def _holdout(self, dataset: Run, run: Run) -> Path:
         source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
         if source is None:
-            raise StageError(f"the holdout cannot be found: neither run has the tag {Tag.SOURCE_SHA256}")
+            raise StageError(f"no tag {Tag.SOURCE_SHA256} on the dataset's or model's run: holdout unknown")
         held_out = find_dataset(self._tracking, HOLDOUT_SET, **{Tag.SOURCE_SHA256: source})
         return fetch(self._tracking, held_out, self._scratch("holdout"))
 
@@ -139,7 +139,7 @@ class Reproduction:
         return self._settings.random_seed
 
     def _check_tag(self, step: str, run: Run, tag: str, now: str, what: str) -> Verdict:
-        """Compare a digest with the digest in the run's tag."""
+        """Compare `now`, the digest of the rebuilt dataset or model, with the digest in the recorded run's tag."""
         if (then := run.data.tags.get(tag)) is None:
             return Verdict(step, False, f"its run has no tag {tag} to compare with", _CHANGED)
         return self._compared(step, run, {"SHA-256": then}, {"SHA-256": now}, what)
@@ -152,7 +152,7 @@ class Reproduction:
         return Verdict(step, False, f"{len(differing)} differ: {shown}", self._cause(run))
 
     def _cause(self, run: Run) -> str:
-        """Return the most likely cause of a difference: what is known to have changed since the run."""
+        """Return the likely cause of a difference: what has changed since the recorded run (data, libraries, settings)."""
         if not self._sealed:
             return "data: the audit trail was changed"
         try:
@@ -181,7 +181,7 @@ class Reproduction:
 
 
 def _unreadable(step: str, error: StageError) -> Verdict:
-    """Return the verdict for a file that MLflow cannot deliver. Raise the error again if MLflow is unavailable."""
+    """Return the verdict for a file that is missing or damaged in MLflow. If MLflow is unavailable, raise the error again."""
     if outage_of(error) is not None:
         raise error
     return Verdict(step, False, error.message, _CHANGED)
@@ -199,9 +199,9 @@ def reproduce(
     Args:
         conninfo: connection string of a role that may read the history.
         tracking: MLflow, which is only read.
-        settings: present settings. Their differences from the recorded ones are reported as a likely cause.
+        settings: present settings. If they differ from the recorded settings, a verdict reports this as a likely cause.
         batch: id and name of the batch.
-        runs: recorded run of the dataset, and recorded run of the model or None.
+        runs: recorded run of the dataset, and recorded run of the model (None if the batch has no model).
     """
     dataset, trained = runs
     with TemporaryDirectory(prefix="rakuten-") as scratch:

@@ -1,7 +1,7 @@
 """Find the datasets and models that ever contained a product, for example because the product must be erased or was wrong.
 
-The result names the runs that PostgreSQL has recorded. MLflow also keeps runs that another attempt superseded. The tag
-`batch_id` of such a run names its batch.
+The result names the runs that PostgreSQL has recorded. MLflow also keeps superseded runs: runs that a later run
+of the same batch has replaced. The tag `batch_id` of a superseded run names its batch.
 """
 
 from collections import defaultdict
@@ -22,8 +22,8 @@ from shared.errors import BadInputError
 class TaintedBatch:
     """A completed batch, with its dataset and model.
 
-    `in_dataset` is True if the batch's dataset contains the product, with a label and for training. `productids` are the
-    productids under which the dataset contains it.
+    `in_dataset` is True if the dataset contains the product. A dataset contains only products with a label that are not held
+    out. `productids` are the productids of the product in this dataset: they can differ from its present one.
     """
 
     batch_id: int
@@ -37,13 +37,13 @@ class TaintedBatch:
 
 @dataclass(frozen=True)
 class Taint:
-    """Everything that contained a product.
+    """The history of a product, and everything that contained it.
 
     Attributes:
         productid: productid of the product.
-        held_out: True if the product was ever in the split 'holdout'. From then on no dataset contains it.
-        in_holdout_df: True if the source file already puts the product into the holdout. Then every model was evaluated on
-            the product, even before its week was loaded.
+        held_out: True if the product was ever in the split 'holdout'. No dataset contains it after it was put there.
+        in_holdout_df: True if the product is in the holdout because of its place in the source file. Then every model was
+            evaluated on the product, even before its week was loaded.
         in_test_df: True if it is one of the challenge's test products, which are never loaded.
         history: every change of the product and its label (db/sql/queries/provenance/history_of_product.sql), oldest first.
         batches: every completed batch, oldest first.
@@ -97,7 +97,7 @@ def taint(connection: Connection, settings: Settings, productid: int) -> Taint:
 
 
 def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> tuple[bool, bool]:
-    """Tell whether holdout_df and whether test_df contains a product that was never loaded.
+    """Return (in holdout_df, in test_df): whether each of the two fixed sets contains a product that was never loaded.
 
     Raises:
         BadInputError: neither contains the product, or the source files are not those of the first load.
@@ -106,7 +106,7 @@ def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> t
     recorded = recorded_source(connection)
     if recorded is None or recorded["files"] != fingerprints(settings.data_path):
         raise BadInputError(
-            f"{unknown}; it is unknown whether holdout_df or test_df contains it",
+            f"{unknown}, and the present source files cannot tell whether holdout_df or test_df contains it",
             remedy="set DATA_PATH to the source files of the first load, which define holdout_df and test_df",
         )
     training = read_training_set(settings.data_path, recorded["random_seed"], recorded["holdout_percentage"])
@@ -117,6 +117,6 @@ def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> t
     if not in_holdout and not in_test:
         raise BadInputError(
             f"{unknown}, and neither holdout_df nor test_df contains it",
-            remedy="a later week will load it" if ranks else "productids are those of X_train.csv",
+            remedy="a later week will load it" if ranks else "choose a productid from X_train.csv",
         )
     return in_holdout, in_test

@@ -1,8 +1,8 @@
 """Check that nothing was changed: the batches, their runs in MLflow, the files and inputs of the runs, and the champions.
 
-Each batch has a seal: a digest chained to the batch before. PostgreSQL and MLflow each keep digests of the other's content.
-The runs of a batch have its seal as a tag, and the batch keeps the digests of each run's record and manifest. So a change in
-only one of the two is detected and reported.
+Each batch has a seal: a digest that also covers the seal of the batch before. PostgreSQL and MLflow each keep digests of the
+other's content. In MLflow, the runs of a batch have its seal as a tag. PostgreSQL keeps the digests of each run's record
+(params, metrics, tags) and manifest. So a change in only one of the two systems is detected and reported.
 """
 
 import json
@@ -79,7 +79,7 @@ def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
-    """Check the run of one finished stage: its record, its batch, its files and its inputs."""
+    """Check the run of one finished stage: its params, metrics and tags, its batch's seal, its files, and a model's dataset."""
     result, name = recorded["result"], recorded["batch_name"]
     subject = f"{recorded['stage']} run {result['run_id']}"
     run = tracking.valid_run(result["run_id"])
@@ -100,7 +100,7 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
 
 
 def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
-    """Check the test and holdout sets once each, and check that every batch has recorded the same runs for them."""
+    """Check the test and holdout sets once each, and check that every batch has recorded the same two runs for these sets."""
     first: dict[str, dict[str, Any]] = {}
     for recorded in stages:
         for name, record in recorded["result"].get("fixed_sets", {}).items():
@@ -118,9 +118,9 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
 
 
 def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tracking) -> Iterator[Check]:
-    """Report finished runs of batches that PostgreSQL does not know: somebody may have deleted its last batches.
+    """Report finished runs of batches that PostgreSQL does not know: somebody may have deleted them from PostgreSQL.
 
-    A run that is older than the first batch proves nothing. MLflow may have been kept when the database was created again.
+    A run that is older than the first batch proves nothing, because the database may have been created again for an old MLflow.
     """
     sealed = connection.execute(query("provenance/sealed_batches")).fetchall()
     seals, first = {seal for seal, _ in sealed}, min((utc_text(moment) for _, moment in sealed), default="")
@@ -135,7 +135,8 @@ def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tra
 def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
     """Check the history of the alias `champion`.
 
-    Each move must hold the digest of the move before. Each promotion that PostgreSQL has recorded must be in the history.
+    The history lists the moves of the alias. Each move must hold the digest of the move before, and each promotion that
+    PostgreSQL has recorded must be in the history.
     """
     subject = f"champions of {REGISTERED_MODEL}"
     try:
@@ -166,10 +167,10 @@ def _record_problem(run: Run, record: Mapping[str, Any]) -> str | None:
 def _verify_files(
     tracking: Tracking, run: Run, record: Mapping[str, Any], batch_name: str, subject: str
 ) -> Iterator[Check]:
-    """Compare every file of the run with the manifest, and the manifest with PostgreSQL."""
+    """Compare every file of the run with its digest in the run's manifest, and the manifest with its digest in PostgreSQL."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         directory = Path(scratch)
-        # the promotion decision is written after the run is finished, so no manifest lists it
+        # the file with the promotion decision is written after the run is finished, so the manifest does not list it
         recorded_digests = {
             name: record[key]
             for name, key in (
@@ -185,7 +186,7 @@ def _verify_files(
         try:
             manifest = json.loads((directory / Artifact.MANIFEST).read_text(encoding="utf-8"))["artifacts"]
         except (OSError, ValueError, KeyError):
-            return  # the check above has reported the manifest
+            return  # the check of the manifest has already reported that it cannot be read
         for name, sha256 in manifest.items():
             yield Check(
                 batch_name, f"{subject}, {name}", _file_problem(tracking, run, name, directory, sha256)
@@ -217,7 +218,7 @@ def _verify_inputs(
 ) -> Iterator[Check]:
     """Check that the model was trained from the recorded dataset of its batch, and is registered as recorded.
 
-    The dataset's run may have been lost and rebuilt. So the check compares the SHA-256 of the dataset, not its run id.
+    The run of the dataset may have been lost and rebuilt under a new id. So the check compares the SHA-256 of the dataset.
     """
     dataset, tags = recorded["dataset"], run.data.tags
     if dataset is None:

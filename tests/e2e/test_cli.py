@@ -147,7 +147,7 @@ def test_an_unreachable_server_is_a_clear_error(shell):
 
 
 def test_nothing_to_retry_says_so(shell):
-    assert shell("retry").stdout == "no stage has given up\n"
+    assert shell("retry").stdout == "no stage has given up a batch\n"
     assert shell("retry", "--batch", "week_1").returncode == 2
 
 

@@ -262,14 +262,14 @@ def test_each_run_loads_the_next_week_and_wakes_the_listener(database, run, batc
         "pending": {"snapshot": ["week_1", "week_2"], "training": []},
     }
     for said in (
-        "week_2 is next: 18 new rows raise PostgreSQL from 240 to 258 of 600 training rows (43 %)",
+        "week_2 is next: its 18 new rows raise the total from 240 to 258 of 600 training rows (43 %)",
         "batch 2 (week_2): 18 rows sent, 18 products and 18 labels written in ",
         "batch 2 (week_2) is valid: 258 of 258 rows loaded",
         "batch 2 (week_2) is complete: 18 new rows, 258 in all (43 %)",
-        "batch_completed for batch 2 was sent with its commit at ",
+        "PostgreSQL sent batch_completed for batch 2 in its commit at ",
         "week_2: 258 rows (43 %), snapshot waiting, training waiting",
-        "waiting for snapshot: 2 (week_1, week_2)",
-        "waiting for training: 0 (none)",
+        "batches that wait for snapshot: 2 (week_1, week_2)",
+        "batches that wait for training: 0 (none)",
         "the snapshot listener is connected",
         "[warning  ] no training listener is connected",
     ):
@@ -303,7 +303,7 @@ def test_a_run_skips_when_everything_is_loaded(run, batches):
     assert run(MAX_PERCENTAGE="40").state == "success"
     after = run(MAX_PERCENTAGE="40")
     assert all_skipped(after)
-    assert "nothing to load: PostgreSQL holds 40 % of 600 training rows, week 1 was the last" in after.log
+    assert "nothing to load: PostgreSQL holds 40 % of 600 training rows, and week 1 was the last" in after.log
     assert batches() == [(1, "week_1", 240, "completed")]
 
 
@@ -390,5 +390,5 @@ def test_a_batch_that_is_not_as_promised_fails_at_once_and_is_taken_up_when_put_
 def test_a_run_that_is_overtaken_skips_what_is_left(run, batches):
     overtaken = run(faults={"db.load.steps.validate_data_load": ["overtaken"]})
     assert overtaken.states == ["success", "success", "skipped", "skipped", "skipped"]
-    assert "week_1 is complete and does not change" in overtaken.log
+    assert "nothing to do: week_1 is complete" in overtaken.log
     assert batches() == [(1, "week_1", 240, "completed")]

@@ -126,7 +126,7 @@ def test_a_product_whose_number_is_a_week_is_named_in_full(found, built, server)
         ("rakuten_classifier@best", "MLflow does not know rakuten_classifier@best"),
         ("models:/m-0123", "MLflow does not know models:/m-0123"),
         ("0" * 31 + "f", "MLflow does not know"),
-        ("weak_7", "nothing is known by the name 'weak_7'"),
+        ("weak_7", "'weak_7' is no known name"),
         ("unlogged.csv", "no run has logged unlogged.csv with these bytes"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     assert printed.exit_code == 0, printed.exception
     assert f"train_week_2 holds product {row['productid']} in {copies} cop" in printed.output
     assert (
-        f"verified: the proof leads to the dataset_digest of run {datasets[1]}, {digest}\n" in printed.output
+        f"verified: the proof gives the tag dataset_digest of run {datasets[1]}, {digest}\n" in printed.output
     )
 
     path = tmp_path / "proof.json"
@@ -88,7 +88,7 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     checked = rakuten("prove", "--check", path)
     assert checked.exit_code == 0
-    assert f"verified: the proof leads to the digest {digest}\n" in checked.output
+    assert f"verified: the proof gives the digest {digest}\n" in checked.output
     assert "compare it with the tag of train_week_2's run" in checked.output
     document = json.loads(rakuten("prove", "--check", path, "--digest", digest, "--json").output)
     assert document == {

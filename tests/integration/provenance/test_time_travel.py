@@ -278,7 +278,7 @@ def test_a_product_of_the_holdout_is_said_to_be(load_weeks, rakuten, owner):
     (productid,) = some(owner, "split = 'train'")
     owner.execute("update products set split = 'holdout' where productid = %s", [productid])
     output = rakuten("taint", productid).output
-    assert "it has been held out since: no later dataset contains it" in output
+    assert "it was moved to the holdout later: no dataset contains it since then" in output
     assert "evaluated" not in output
 
 
