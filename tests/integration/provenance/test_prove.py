@@ -181,10 +181,10 @@ def test_a_dataset_that_is_not_what_its_run_says_is_refused(datasets, rakuten, r
     client.set_tag(datasets[0], Tag.DATASET_DIGEST, sha256().hexdigest())
     refused = rakuten("prove", "--product", productid, "--dataset", 1)
     assert isinstance(refused.exception, VerificationError)
-    assert f"but run {datasets[0]} says e3b0c442" in refused.exception.message
+    assert f"but the tag of run {datasets[0]} is e3b0c442" in refused.exception.message
     client.delete_tag(datasets[0], Tag.DATASET_DIGEST)
     refused = rakuten("prove", "--product", productid, "--dataset", 1)
-    assert f"but run {datasets[0]} says none" in refused.exception.message
+    assert f"but the tag of run {datasets[0]} is none" in refused.exception.message
 
 
 def test_a_batch_without_a_dataset_says_so(load_weeks, rakuten):
