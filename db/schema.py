@@ -23,7 +23,9 @@ from shared.errors import PipelineError
 
 
 def upgrade(conninfo: str) -> tuple[str | None, str | None]:
-    """Apply the missing revisions and scripts. Return the revision before and after. Concurrent calls are safe.
+    """Apply the missing Alembic revisions, then run the scripts if any has changed. Return the revision before and after.
+
+    Concurrent calls are safe: an advisory lock makes them wait for each other.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached.
@@ -31,7 +33,7 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
     """
     config = Config()
     with resources.as_file(resources.files("db") / "migrations") as location:
-        # Alembic's ConfigParser would interpret a single '%' in the path.
+        # Alembic reads this option with ConfigParser, which gives a single '%' a special meaning. '%%' stands for one '%'.
         config.set_main_option("script_location", str(location).replace("%", "%%"))
         revisions = ScriptDirectory.from_config(config)
         with engine(conninfo, "rakuten upgrade").connect() as connection:
@@ -40,8 +42,8 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
             before = MigrationContext.configure(connection).get_current_revision()
             if before not in {None, *(script.revision for script in revisions.walk_revisions())}:
                 raise PipelineError(
-                    f"the database has schema revision {before}, which this version does not know",
-                    remedy="install the version that upgraded it, or start afresh with another STATE_PATH or POSTGRES_DB",
+                    f"the database has schema revision {before}, which this version of rakuten does not know",
+                    remedy="install the version that upgraded the database, or set another STATE_PATH or POSTGRES_DB",
                 )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""Pass wake-ups from a listener's LISTEN task to its worker.
+"""Pass wake-ups from a listener's task that receives notifications to its worker, which claims and processes batches.
 
 All wake-ups that arrive before the worker looks for batches count as one. The doorbell also remembers when the first
 notification of each batch arrived.
@@ -16,8 +16,8 @@ from shared.events import InvalidPayloadError, parse
 
 logger = structlog.get_logger()
 
-# This number is larger than the number of batches that ever wait at once. The limit keeps a flood of forged notifications from
-# filling the memory.
+# The doorbell remembers at most so many batches, more than ever wait at the same time. The limit keeps a flood of forged
+# notifications from filling the memory.
 _MAX_REMEMBERED: Final = 1024
 # Log at most one rejected notification per interval, so that a flood cannot fill the log. The log line also says how many
 # notifications were rejected since the line before.
@@ -35,18 +35,18 @@ class Doorbell:
         self._next_log_at = 0.0
 
     def ring(self, wake: WakeUp) -> None:
-        """Wake the worker. Call this on the event loop only: asyncio.Event is not thread-safe."""
+        """Wake the worker, unless `wake` is a malformed notification. Call it only on the event loop: it is not thread-safe."""
         if wake.source is WakeSource.NOTIFY and not self._remember(wake):
             return
         self._first = self._first or wake
         self._rung.set()
 
     def interrupt(self) -> None:
-        """End the worker's wait although there is no new work, because the process was asked to stop."""
+        """End the worker's call of `wait` although there is no new work, because the process was asked to stop."""
         self._rung.set()
 
     async def wait(self, timeout_s: float | None) -> WakeUp | None:
-        """Wait for a wake-up. If several have arrived since the last call, return the first of them.
+        """Wait for a wake-up. If several have arrived since the last call of `wait`, return the first of them.
 
         If none arrives within `timeout_s`, return a wake-up with the source RETRY. If `interrupt` ends the wait, return None.
         """
@@ -60,16 +60,16 @@ class Doorbell:
         return wake
 
     def notified(self) -> dict[int, float]:
-        """Return, by batch id, how many seconds ago each batch was first notified. Leave out batches given to `forget`."""
+        """Return, by batch id, how many seconds ago the first notification of each remembered batch arrived."""
         now = time.monotonic()
         return {batch_id: now - at for batch_id, at in self._notified.items()}
 
     def forget(self, batch_id: int) -> None:
-        """Forget when a claimed batch was first notified. The next notification of the batch then counts as the first."""
+        """Forget when the first notification of a batch arrived, because the worker has claimed the batch."""
         self._notified.pop(batch_id, None)
 
     def _remember(self, wake: WakeUp) -> bool:
-        """Remember the time of a batch's first notification. Return False if the notification is malformed."""
+        """Remember when a notification arrived if it is the first of its batch. Return False if it is malformed."""
         try:
             event = parse(wake.channel, wake.payload)
         except InvalidPayloadError as error:
@@ -83,7 +83,7 @@ class Doorbell:
         return True
 
     def _reject(self, wake: WakeUp, error: InvalidPayloadError) -> None:
-        """Count a rejected notification. At most once per _LOG_INTERVAL_S, log the notification and the count."""
+        """Count a malformed notification. At most once per _LOG_INTERVAL_S, log it with the count since the last log line."""
         self._rejected += 1
         if (now := time.monotonic()) < self._next_log_at:
             return

@@ -3,8 +3,8 @@
     python -m listeners.health snapshot      exit code 0: it makes progress; 1: it does not, and the output says why
 
 The listener sets the file's modification time to a time in the future. Until that time, the listener counts as alive. So the
-check needs no settings, such as the ping interval. The check imports no heavy library, because a container runs it every few
-seconds.
+check need not know how often the listener renews the file. The check imports no heavy library, because a container runs it
+every few seconds.
 
 The file is in the temporary folder (TMPDIR). Two listeners of one stage on one machine need separate temporary folders.
 Otherwise they share one file, and the check cannot tell which of them is alive.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 class Heartbeat:
-    """The heartbeat file of a listener, renewed each time the LISTEN connection has proven that it works."""
+    """The heartbeat file of a listener. The listener renews it each time its connection to PostgreSQL has proven to work."""
 
     def __init__(self, stage: str, valid_for_s: float) -> None:
         self._path = _path(stage)
@@ -41,7 +41,7 @@ class Heartbeat:
 
 
 def problem(stage: str) -> str | None:
-    """Return why the listener of this stage does not count as alive, or None if it counts as alive."""
+    """Return why the listener of a stage (snapshot or training) does not count as alive, or None if it counts as alive."""
     try:
         until = _path(stage).stat().st_mtime
     except OSError:

@@ -1,6 +1,6 @@
-"""Distinguish an outage of a service from a failure of the batch.
+"""Tell whether an error means an outage of a service (PostgreSQL, MLflow or the disk) or a failure of the batch itself.
 
-During an outage, a stage retries until the service is available again. A failure counts against the batch, and after
+During an outage, a stage retries until the service is available again. A failure is counted for the batch, and after
 MAX_ATTEMPTS failures the stage gives the batch up. Both an error and its causes are examined, because libraries wrap the errors
 of the libraries that they use.
 """
@@ -44,7 +44,7 @@ def _error_and_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _unavailable_service(error: BaseException) -> str | None:
-    """Return which service is unavailable, as the beginning of a message, or None if this error is no sign of an outage."""
+    """Return the beginning of a message, such as "MLflow is unavailable", or None if this error is no sign of an outage."""
     match error:
         case psycopg.errors.ProgramLimitExceeded():
             service = None  # no outage: a second try would exceed the same limit of PostgreSQL again

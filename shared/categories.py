@@ -1,7 +1,7 @@
 """The 27 product type codes of the Rakuten France challenge.
 
-The challenge publishes only the codes. The names are our own choice after a look at the products. The counts are those of the
-challenge's 84,916 training rows.
+The challenge publishes only the codes. The names are our own choice after a look at the products. `training_rows` says how
+many of the challenge's 84,916 training rows have the code.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Category:
-    """A product type: its name, and the number of the challenge's training rows that have it."""
+    """A product type: its name, and how many of the challenge's training rows have this type."""
 
     name: str
     training_rows: int

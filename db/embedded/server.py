@@ -1,4 +1,4 @@
-"""Start the PostgreSQL server of a directory or attach to it, give its address to clients, and stop it."""
+"""Start the PostgreSQL server whose data is in one directory, or attach to it; give its address to clients; and stop it."""
 
 import os
 import re
@@ -36,27 +36,29 @@ _DEFAULT_SETTINGS = {
 # These settings lose data only if the machine crashes. synchronous_commit stays on: without fsync, it costs only microseconds,
 # and it keeps every commit if kill -9 ends a server process.
 _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
-# These settings override the caller's. Only this machine may connect. The log goes only to the file that this package reads.
+# The caller of EmbeddedPostgres cannot change these settings. Only programs on this machine can connect to the server, and
+# the server writes its log only to `server.log`.
 _FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "logging_collector": "off"}
 
-_START_TIMEOUT_S = 120  # after a crash, PostgreSQL first recovers its data
+_START_TIMEOUT_S = 120  # enough for a start after a crash, in which PostgreSQL first recovers its data
 _START_INTERVAL_S = 0.5
-_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl should end by itself after _START_TIMEOUT_S
-_LOCK_TIMEOUT_S = 600  # a process holds the lock while it runs initdb and waits for a start or stop
+_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl itself gives up after _START_TIMEOUT_S
+_LOCK_TIMEOUT_S = 600  # another process holds the lock while it creates, starts or stops the server
 
-# After these faults, another try may succeed. Either another program has just taken the chosen port, or backends of a killed
-# server still run, and `clear_leftovers` could not find them (without /proc).
+# If the log shows one of these faults, another try to start may succeed: another program has just taken the chosen port, or
+# processes of a killed server still run, because `clear_leftovers` could not find them on a system without /proc.
 _TRANSIENT_FAULTS = re.compile("Address already in use|pre-existing shared memory block")
 
 _Launch = Callable[[], Postmaster | None]
 
 
 class EmbeddedPostgres:
-    """The PostgreSQL server of one directory. Clients on this machine connect by TCP, with the password in the directory.
+    """The PostgreSQL server whose data is in one directory. Clients on this machine connect by TCP, with a password.
 
     Args:
         directory: contains all files: `data/`, `password`, `server.log` and `lock`. It is created if it is missing.
-        bindir: the directory of `postgres`, `initdb` and `pg_ctl`. If it is None, the wheel's or else the system's is used.
+        bindir: the directory of the programs `postgres`, `initdb` and `pg_ctl`. If it is None, the programs of an installed
+            Python wheel are used, or else those of the operating system.
         durable: False makes the server faster, for tests, but a crash of the machine can then destroy the data.
         settings: more PostgreSQL settings, for a server that this object starts. They do not change a server that is
             already running.
@@ -169,7 +171,7 @@ class EmbeddedPostgres:
 
     @property
     def password(self) -> str:
-        """Return the password of the superuser."""
+        """Return the password of the PostgreSQL superuser."""
         return self._cluster.password
 
     @property
@@ -178,7 +180,7 @@ class EmbeddedPostgres:
         return self._cluster.version
 
     def conninfo(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """Return a libpq connection string. Without `password`, the superuser's is added if `user` is the superuser."""
+        """Return a libpq connection string. If `password` is None for the superuser, include the superuser's own."""
         if password is None and user == SUPERUSER:
             password = self.password
         return make_conninfo(host=self.host, port=self.port, dbname=dbname, user=user, password=password)
@@ -187,18 +189,18 @@ class EmbeddedPostgres:
         """Return the path of a PostgreSQL program, such as psql, of the same version as the server."""
         return self._programs.path(name)
 
-    # ---- how a start works
+    # ---- how the server is started and stopped
 
     def _start(self, launch: _Launch) -> Self:
         if self.running:
             return self
-        self.stop()  # if the server was killed, its watchdog still runs: stop it, too
+        self.stop()  # if the server of an earlier start was killed, its watchdog process still runs: end it
         with self._cluster.lock(timeout_s=_LOCK_TIMEOUT_S):
             self._postmaster = self._find_serving() or self._start_anew(launch)
         return self
 
     def _find_serving(self) -> Postmaster | None:
-        """Return the running server, or None. Wait while a server starts or stops. Stop a server whose owner has ended."""
+        """Return the running server, or None. Wait while it starts or stops. Stop it if the process that owns it has ended."""
         postmaster = find_postmaster(self._cluster.data)
         if postmaster is not None and postmaster.orphaned:
             self._shut_down(postmaster)
@@ -231,7 +233,7 @@ class EmbeddedPostgres:
         """Launch the server once. Return None if it did not start but another try may succeed.
 
         Raises:
-            DatabaseUnavailableError: another try would fail, too.
+            DatabaseUnavailableError: the server did not start, and another try would fail, too.
         """
         log_size = self._cluster.log_size()
         postmaster = launch()
@@ -251,12 +253,12 @@ class EmbeddedPostgres:
             poll(lambda: server.has_exited or self._find_accepting(), timeout_s=_START_TIMEOUT_S)
             postmaster = self._find_accepting()
         finally:
-            if postmaster is None:  # it did not start in time, or Ctrl-C interrupted the wait
+            if postmaster is None:  # the server did not start in time, or Ctrl-C interrupted the wait
                 self.stop()
         return postmaster
 
     def _launch_detached(self) -> Postmaster | None:
-        """Launch the server with pg_ctl, so that it is not a child of this process and survives the end of this terminal."""
+        """Launch the server with pg_ctl. So it is no child of this process, and keeps running when the terminal is closed."""
         self._programs.run(
             "pg_ctl",
             "start",
@@ -274,7 +276,7 @@ class EmbeddedPostgres:
         return postmaster if postmaster is not None and postmaster.accepts_connections else None
 
     def _shut_down(self, postmaster: Postmaster) -> None:
-        """Stop a postmaster that `find_postmaster` has found and that is not a child of this process."""
+        """Stop a postmaster (PostgreSQL's main process) of this directory that is not a child of this process."""
         data = self._cluster.data
         has_ended = lambda: not is_postmaster_of(postmaster.pid, data)  # noqa: E731
         if not shut_down(partial(os.kill, postmaster.pid), has_ended):
@@ -287,7 +289,7 @@ class EmbeddedPostgres:
 
     @cached_property
     def _programs(self) -> Programs:
-        """Find the programs of PostgreSQL on first use. Attaching to a running server needs no programs."""
+        """Find the programs of PostgreSQL, only when they are first needed: attaching to a running server needs none."""
         return load_programs(self._bindir)
 
 

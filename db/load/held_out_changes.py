@@ -16,7 +16,9 @@ from db.sql import query
 
 
 def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
-    """Return the productids that must be held out, because of the product's text or because it was held out before.
+    """Return those productids of `rows` that must be held out of training.
+
+    These are the products whose text belongs to the holdout, and the products that had the split 'holdout' at any time before.
 
     Args:
         connection: a connection in a transaction. The first load must have recorded its random seed and holdout percentage.
@@ -35,14 +37,14 @@ def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
 
 
 def hold_out_changes(connection: Connection, batch_id: int) -> int:
-    """Hold out the changed training products that `due_for_holdout` selects. Return how many it selects.
+    """Hold out each changed training product that `due_for_holdout` selects. Return the number of these products.
 
-    Only changes since the last complete batch count. Rows that this batch inserted from its file do not count: their texts were
-    checked before. A batch that is not running accepts no changes, so return 0 for such a batch.
+    Only products that were changed since the last complete batch are examined. Rows that this batch inserted from its file are
+    left out, because the load already chose their split by their text. If the batch is not running, nothing is held out.
 
     Args:
         connection: a connection in a transaction that blocks all other writers until the batch is complete.
-        batch_id: the batch that records the new split of the products.
+        batch_id: the running batch. The change of the split is recorded as a part of this batch.
     """
     changed = connection.execute(query("load/changed_outside_batch"), {"batch_id": batch_id}).fetchall()
     if not changed:

@@ -1,7 +1,7 @@
-"""Find, fingerprint, read and check the source files before any row is written.
+"""Find, fingerprint, read and check the challenge's CSV files before any of their rows is written to PostgreSQL.
 
-`check_source` reports every problem. `read_training_set` and `read_test_set` reject files with such problems. A seeded hash of
-the productid decides the order in which training rows are loaded. A seeded hash of the text decides which rows are held out.
+`check_source` returns all problems of the files. `read_training_set` and `read_test_set` reject files with a problem. A seeded
+hash of the productid decides the order in which training rows are loaded. A seeded hash of the text decides which are held out.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _CHUNK_ROWS = 8192
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The labelled training rows, checked. Texts stay in the file until a method needs them.
+    """The rows of X_train.csv with their labels, checked. Their texts are read from the file only when a method needs them.
 
     `table` holds index, productid, imageid (int64) and prdtypecode (int32), in file order. `order` lists the row numbers of
     `table` in the order in which the rows are loaded. The position of a row in `order` is its sample rank.
@@ -48,14 +48,14 @@ class TrainingSet:
     def rows(self, first_rank: int, end_rank: int) -> pa.Table:
         """Return the rows with first_rank <= sample_rank < end_rank, ordered by sample_rank.
 
-        The rows have the columns of `table`, designation, description, image_path, sample_rank and split.
+        A row has the columns index, productid, imageid, prdtypecode, designation, description, image_path, sample_rank, split.
         """
         return self._rows(np.arange(first_rank, end_rank))
 
     def chunks(self, first_rank: int, end_rank: int) -> Iterator[pa.Table]:
         """Yield the rows with first_rank <= sample_rank < end_rank in chunks, ordered by productid.
 
-        PostgreSQL inserts rows in the order of the index on productid faster than in random order.
+        The order is for speed: PostgreSQL inserts rows faster in the order of its index on productid than in random order.
         """
         ranks = self._ranks_by_productid(first_rank, end_rank)
         for start in range(0, len(ranks), _CHUNK_ROWS):
@@ -67,7 +67,7 @@ class TrainingSet:
         return rows.take(pa.array(self.order[self._ranks_by_productid(first_rank, end_rank)]))
 
     def holdout(self) -> pa.Table:
-        """Return all held-out rows of the file, ordered by sample rank."""
+        """Return all held-out rows of X_train.csv, ordered by sample rank."""
         chunks = [rows.filter(pc.equal(rows["split"], "holdout")) for rows in self.chunks(0, self.total_rows)]
         return pa.concat_tables(chunks).sort_by("sample_rank").combine_chunks()
 
@@ -96,7 +96,7 @@ def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
 
 
 def fingerprints(directory: Path) -> dict[str, str]:
-    """Return the SHA-256 of each source file in a directory, by file name."""
+    """Return the SHA-256 of each source file (such as X_train.csv) that exists in a directory, by file name."""
     paths = [directory / name for name in (X_TRAIN, Y_TRAIN, X_TEST, Y_TEST)]
     return {path.name: sha256_of(path) for path in paths if path.is_file()}
 
@@ -114,7 +114,7 @@ def check_source(directory: Path) -> list[Problem]:
 
 
 def read_training_set(directory: Path, random_seed: int, holdout_percentage: int) -> TrainingSet:
-    """Read X_train.csv and Y_train.csv, joined by their index.
+    """Read X_train.csv and Y_train.csv, joined by their column of row numbers.
 
     Raises:
         BadSourceError: the two files have problems; the error lists all of them.
@@ -123,13 +123,13 @@ def read_training_set(directory: Path, random_seed: int, holdout_percentage: int
     productids = table["productid"].to_numpy()
     hashes = keys(productids, random_seed, Salt.SAMPLE)
     order = np.argsort(hashes)
-    if (hashes[order][1:] == hashes[order][:-1]).any():  # almost impossible; productid breaks the tie
+    if (hashes[order][1:] == hashes[order][:-1]).any():  # equal hashes, almost impossible
         order = np.lexsort((productids, hashes))
     return TrainingSet(csv, table, order, random_seed, holdout_percentage)
 
 
 def read_test_set(directory: Path) -> pa.Table:
-    """Return X_test.csv in file order, with image_path, and with prdtypecode if Y_test.csv exists.
+    """Return the rows of X_test.csv in file order, with the column image_path, and with prdtypecode if Y_test.csv exists.
 
     Raises:
         BadSourceError: the files have problems; the error lists all of them.
@@ -141,7 +141,7 @@ def read_test_set(directory: Path) -> pa.Table:
 
 
 def image_paths(rows: pa.Table, folder: str) -> pa.Array:
-    """Return the path of each product's image, relative to DATA_PATH. The challenge names its images in this way."""
+    """Return the path of each product's image below DATA_PATH, such as images/image_train/image_12_product_34.jpg."""
     names = [
         f"images/{folder}/image_",
         rows["imageid"].cast(pa.string()),
@@ -154,9 +154,10 @@ def image_paths(rows: pa.Table, folder: str) -> pa.Array:
 def _read_pair(
     directory: Path, products_name: str, labels_name: str | None, *, with_texts: bool = False
 ) -> tuple[CsvFile, pa.Table]:
-    """Return the products file and its rows in file order.
+    """Return the products file (such as X_train.csv) and a table of its rows in file order.
 
-    The rows are joined with their labels by index if there is a labels file. `with_texts` adds designation and description.
+    If `labels_name` is given, the table has the label of each row in the column prdtypecode. `with_texts` adds the columns
+    designation and description.
 
     Raises:
         BadSourceError: the files have problems; the error lists all problems of both files.

@@ -1,10 +1,10 @@
 """Balance classes by random oversampling that depends only on the seed and the productids of the rows.
 
-imbalanced-learn's `RandomOverSampler` draws rows by position: if the same rows are in another order, only 78 % of its copies
-stay the same. This module grows each class of n rows to M rows, the size of the largest class. Each row occurs floor(M / n)
-times, and the M mod n rows with the smallest hash of seed and productid occur once more. So every original row is kept, every
-class has exactly M rows, and the copies are spread evenly. The order and the partitioning of the rows do not matter, nor does
-the machine.
+imbalanced-learn's `RandomOverSampler` draws rows by position: if it gets the same rows in another order, only 78 % of the
+copies that it makes are the same as before. This module grows each class of n rows to M rows, the size of the largest class.
+Each row occurs floor(M / n) times, and the M mod n rows with the smallest hash of seed and productid occur once more. So every
+original row is kept, every class has exactly M rows, and the copies are spread evenly. The result does not depend on the order
+or the partitioning of the rows, or on the machine.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from shared.hashing import Salt, keys
 def multiplicities(
     productids: npt.NDArray[np.int64], labels: npt.NDArray[np.int32], random_seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return how often each row occurs in the balanced dataset, at least once, shape (rows,), int64."""
+    """Return how often each given row must occur in the balanced dataset (at least once), shape (rows,), int64."""
     classes, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if not len(classes):
         return np.empty(0, np.int64)
@@ -34,7 +34,9 @@ def multiplicities(
 
 
 class HashOverSampler(BaseOverSampler):  # type: ignore[misc]
-    """An imbalanced-learn sampler that repeats rows, as `multiplicities` says, until all classes are as large as the largest.
+    """An imbalanced-learn sampler that repeats rows until every class has as many rows as the largest class.
+
+    `multiplicities` decides how often each row occurs.
 
     `fit_resample(X, y)` takes productids as X, shape (rows, 1), int64, and labels as y, shape (rows,). In the result, the
     copies of a row are adjacent, and the rows keep their order.
@@ -50,7 +52,7 @@ class HashOverSampler(BaseOverSampler):  # type: ignore[misc]
     def count_copies(
         self, productids: npt.NDArray[np.int64], labels: npt.NDArray[np.int32]
     ) -> npt.NDArray[np.int64]:
-        """Return how often `fit_resample` would repeat each row, shape (rows,), int64, without building the repeated rows."""
+        """Return how often each row would occur in the result of `fit_resample`, shape (rows,), int64, without building it."""
         return multiplicities(productids, labels, self.random_seed)
 
     def _fit_resample(self, X: Any, y: Any, **_params: Any) -> tuple[Any, Any]:  # noqa: N803  imbalanced-learn's names

@@ -45,7 +45,7 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
 
 
 def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
-    """Compute the five overall metrics with scikit-learn, so that anybody can reproduce the same values, bit for bit."""
+    """Return accuracy, f1_score, precision, recall and f1_macro from scikit-learn, so that anybody can reproduce the values."""
     weighted = {"average": "weighted", "zero_division": 0.0}
     return {
         "accuracy": float(accuracy_score(y_true, y_pred)),
@@ -59,14 +59,14 @@ def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
 def confusion_counts(y_true: Codes, y_pred: Codes, codes: Codes) -> Codes:
     """Return the confusion matrix, shape (K, K): the number of rows for each true code (row) and predicted code (column).
 
-    `codes` are all K codes that occur, ascending.
+    `codes` are all K codes that occur in `y_true` or `y_pred`, in ascending order.
     """
     cells = np.searchsorted(codes, y_true) * len(codes) + np.searchsorted(codes, y_pred)
     return np.bincount(cells, minlength=len(codes) ** 2).reshape(len(codes), len(codes))
 
 
 def report(y_true: Codes, y_pred: Codes) -> str:
-    """Return scikit-learn's classification report as text, with the code and name of each category; 0 / 0 counts as 0."""
+    """Return scikit-learn's classification report as text, with the code and name of each class. A metric of 0 / 0 is 0."""
     codes = np.union1d(y_true, y_pred).tolist()
     names = [f"{code} {category_name(code)}" for code in codes]
     text: str = classification_report(
@@ -94,7 +94,7 @@ def _per_class(confusion: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
 
 
 def _overall(confusion: _Floats) -> Mapping[str, _Floats]:
-    """Return the five overall metrics by name, an array of shape (...) each, from confusion matrices of shape (..., K, K)."""
+    """Return accuracy, f1_score, precision, recall and f1_macro, each of shape (...), from matrices of shape (..., K, K)."""
     precision, recall, f1, support = _per_class(confusion)
     n_rows = support.sum(axis=-1)
     occurs = support + confusion.sum(axis=-2) > 0

@@ -93,7 +93,7 @@ def _files(source: Document | None) -> list[Document]:
 
 
 def _with_requested_runs(row: Document, reference: Reference) -> Document:
-    """Return the row of a batch. A run that the reference names replaces the run that PostgreSQL has recorded."""
+    """Return the row of a batch with the runs of the reference, where PostgreSQL has recorded other runs for the batch."""
     changed = dict(row)
     for result, run_id in (
         ("snapshot_result", reference.dataset_run_id),
@@ -121,9 +121,9 @@ def _unknown_batch(reference: Reference, mlflow: "_Mlflow") -> Document:
 
 
 def _batch(row: Document, source: Document | None, mlflow: "_Mlflow | None" = None) -> Document:
-    """Return the document of a batch. It includes the dataset and the model if `mlflow` is given.
+    """Return the part of the lineage about one batch. It includes the batch's dataset and model if `mlflow` is given.
 
-    Its key `files` lists the files of the batch that are not in `source`, the files of the first load.
+    The key `files` lists the files that the batch was loaded from, without the files of the first load (`source`).
     """
     return {
         **{name: row.get(name) for name in _BATCH},

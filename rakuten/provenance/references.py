@@ -1,4 +1,4 @@
-"""Find the batch, dataset, model, product or file that a name means.
+"""Find the batch, dataset, model, product or file that a name on the command line means.
 
 Examples of names: week_7, train_week_7, rakuten_classifier@champion, a run id, a productid, the path of a file.
 """
@@ -41,7 +41,7 @@ _KNOWN: Final = (
 
 
 class ReferenceKind(StrEnum):
-    """The kinds of things whose lineage a user can ask for."""
+    """The kinds of things that `rakuten lineage` can explain."""
 
     BATCH = "batch"
     DATASET = "dataset"
@@ -57,15 +57,15 @@ class Reference:
     Attributes:
         text: the name, as the user typed it.
         kind: the kind of the thing.
-        batch_id: id of its batch. None for a product, and for a run of a batch that this database does not know.
-        batch_name: name of its batch. None in the same cases as `batch_id`.
+        batch_id: id of the thing's batch. None for a product, and for a run of a batch that this database does not know.
+        batch_name: name of the thing's batch. None in the same cases as `batch_id`.
         dataset_run_id: run of the batch's dataset. None until the dataset is built.
         model_run_id: run of the batch's model. None until the model is trained.
         model_version: version of the model in the registry. None until the model is registered.
         productid: productid of a product. None for every other kind.
-        run_id: the run that was named, or that logged the file. PostgreSQL may record a different run of the batch.
-        artifact: path of the file among the artifacts of that run.
-        sha256: SHA-256 of the file.
+        run_id: the MLflow run that was named, or that logged the file. PostgreSQL may have recorded another run for the batch.
+        artifact: path of the file among the artifacts of that run. None for every other kind.
+        sha256: SHA-256 of the file. None for every other kind.
         also_in: ids of the other runs that logged a file with the same bytes.
     """
 
@@ -86,7 +86,7 @@ class Reference:
 def resolve(text: str, connection: Connection, tracking: Tracking) -> Reference:
     """Return the thing that `text` means.
 
-    A bare number is a week if that week is loaded, and a productid otherwise. `product:7` is always a product. Other names
+    A number alone is a week if that week is loaded, and a productid otherwise. `product:7` is always a product. Other names
     have priority over files: `week_7` is a batch, and `./week_7` is a file.
 
     Args:
@@ -128,7 +128,7 @@ def _number(text: str, connection: Connection) -> Reference:
             return _product(text, int(text), connection)
         except BadInputError:
             raise BadInputError(
-                f"{text} is neither a week that is loaded nor a product: {no_week.message}",
+                f"{text} is neither a week that is loaded nor a productid: {no_week.message}",
                 remedy=no_week.remedy,
             ) from None
 
@@ -147,7 +147,7 @@ def _with_batch(reference: Reference, batch: Batch) -> Reference:
 
 
 def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> Reference:
-    """Return a reference to a run in MLflow, which built a dataset or a model. PostgreSQL may name the batch's other run."""
+    """Return a reference to the dataset or model of an MLflow run, even if PostgreSQL has recorded another for the batch."""
     tags, run_id = run.data.tags, run.info.run_id
     batch = _batch_of(run, connection)
     if batch is None and Tag.BATCH_ID not in tags:
@@ -193,13 +193,13 @@ def _named_run(text: str, tracking: Tracking) -> Run | None:
     if (run := if_known(request)) is None:
         raise BadInputError(
             f"MLflow does not know {text}",
-            remedy="rakuten status --json lists the runs; set MLFLOW_TRACKING_URI as for the listeners",
+            remedy="find the runs with rakuten status --json; set MLFLOW_TRACKING_URI to the listeners' value",
         )
     return run
 
 
 def _run_request(text: str, client: MlflowClient) -> Callable[[], Run] | None:
-    """Return the function that reads the named run from MLflow, or None if the text names no run."""
+    """Return a function that reads from MLflow the run that `text` names, or None if `text` is no run id or model URI."""
     if found := _LOGGED_MODEL.fullmatch(text):
         model_id = found[1]
         return lambda: client.get_run(str(client.get_logged_model(model_id).source_run_id))
@@ -216,13 +216,13 @@ def _run_request(text: str, client: MlflowClient) -> Callable[[], Run] | None:
 def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
     path = Path(text).expanduser()
     if not path.is_file():
-        raise BadInputError(f"{text!r} is no known name, and no such file exists", remedy=f"choose {_KNOWN}")
+        raise BadInputError(f"{text!r} is no known name, and no path of a file", remedy=f"choose {_KNOWN}")
     sha256 = sha256_of(path)
     found = sorted(_runs_that_logged(sha256, tracking), key=lambda entry: entry[0].info.start_time)
     if not found:
         raise BadInputError(
             f"no run has logged {path.name} with these bytes (SHA-256 {sha256})",
-            remedy="give an unchanged copy of a logged file; set MLFLOW_TRACKING_URI as for the listeners",
+            remedy="give an unchanged copy of a logged file; set MLFLOW_TRACKING_URI to the listeners' value",
         )
     run, artifact = found[-1]
     return replace(
@@ -246,7 +246,7 @@ def _runs_that_logged(sha256: str, tracking: Tracking) -> Iterator[tuple[Run, st
             try:
                 manifest = tracking.download(run, Artifact.MANIFEST, Path(scratch)).read_bytes()
             except StageError:
-                continue  # the run's manifest was deleted; rakuten verify reports such a run
+                continue  # the run has no manifest (its list of files) any more; `rakuten verify` reports such a run
         digests = json.loads(manifest)["artifacts"]
         artifact = next((path for path, digest in digests.items() if digest == sha256), None)
         if artifact is not None:

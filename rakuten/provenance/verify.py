@@ -1,4 +1,4 @@
-"""Check that nothing was changed: the batches, their runs in MLflow, the files and inputs of the runs, and the champions.
+"""Check that nobody changed the batches, their runs in MLflow, the files and inputs of the runs, or the list of champions.
 
 Each batch has a seal: a digest that also covers the seal of the batch before. PostgreSQL and MLflow each keep digests of the
 other's content. In MLflow, the runs of a batch have its seal as a tag. PostgreSQL keeps the digests of each run's record
@@ -40,9 +40,9 @@ _UNREADABLE: Final = "the file cannot be read"
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check.
+    """The result of one check by `rakuten verify`, for example of one file of a run (the `subject`).
 
-    `problem` is None if nothing was changed. `certain` is False if the check could not decide whether something was changed.
+    `problem` is None if the subject was not changed. `certain` is False if the check could not decide this.
     `batch_name` is empty if the subject does not belong to a single batch.
     """
 
@@ -53,7 +53,7 @@ class Check:
 
 
 def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapshots: Path) -> Iterator[Check]:
-    """Check every batch, run, file, model and champion, and yield each result, oldest batch first.
+    """Check every batch, run, file, model and champion for later changes. Yield each result, oldest batch first.
 
     Args:
         connection: connection with a role that may read the history.
@@ -73,13 +73,13 @@ def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapsho
 
 
 def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
-    """Return one check for each completed batch's seal, in the order of the hash chain."""
+    """Check the seal (the digest) of each completed batch. Return the results in the order in which the batches completed."""
     rows = connection.execute("select batch_name, problem from verify_seals()").fetchall()
     return [Check(name, "seal", problem) for name, problem in rows]
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
-    """Check the run of one finished stage: its params, metrics and tags, its batch's seal, its files, and a model's dataset."""
+    """Check the run of one batch and stage: its params, metrics, tags, batch seal and files, and the dataset of a model."""
     result, name = recorded["result"], recorded["batch_name"]
     subject = f"{recorded['stage']} run {result['run_id']}"
     run = tracking.valid_run(result["run_id"])
@@ -100,7 +100,7 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
 
 
 def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
-    """Check the test and holdout sets once each, and check that every batch has recorded the same two runs for these sets."""
+    """Check the MLflow runs with the test set and the holdout set, and check that every batch has recorded these two runs."""
     first: dict[str, dict[str, Any]] = {}
     for recorded in stages:
         for name, record in recorded["result"].get("fixed_sets", {}).items():
@@ -118,9 +118,10 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
 
 
 def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tracking) -> Iterator[Check]:
-    """Report finished runs of batches that PostgreSQL does not know: somebody may have deleted them from PostgreSQL.
+    """Report MLflow's finished runs of batches that PostgreSQL does not know: somebody may have deleted these batches.
 
-    A run that is older than the first batch proves nothing, because the database may have been created again for an old MLflow.
+    If such a run's batch is older than the first batch in PostgreSQL, the result is not certain: the database may have been
+    created anew while MLflow kept its old runs.
     """
     sealed = connection.execute(query("provenance/sealed_batches")).fetchall()
     seals, first = {seal for seal, _ in sealed}, min((utc_text(moment) for _, moment in sealed), default="")
@@ -135,8 +136,8 @@ def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tra
 def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
     """Check the history of the alias `champion`.
 
-    The history lists the moves of the alias. Each move must hold the digest of the move before, and each promotion that
-    PostgreSQL has recorded must be in the history.
+    The history lists the moves of the alias from one model version to another. Each move must hold the digest of the move
+    before it. Each promotion that PostgreSQL has recorded must be in the history.
     """
     subject = f"champions of {REGISTERED_MODEL}"
     try:
@@ -186,7 +187,7 @@ def _verify_files(
         try:
             manifest = json.loads((directory / Artifact.MANIFEST).read_text(encoding="utf-8"))["artifacts"]
         except (OSError, ValueError, KeyError):
-            return  # the check of the manifest has already reported that it cannot be read
+            return  # the loop above has already reported that the manifest cannot be read
         for name, sha256 in manifest.items():
             yield Check(
                 batch_name, f"{subject}, {name}", _file_problem(tracking, run, name, directory, sha256)
@@ -216,9 +217,9 @@ def _file(tracking: Tracking, run: Run, path: str, directory: Path) -> Path:
 def _verify_inputs(
     tracking: Tracking, run: Run, recorded: Mapping[str, Any], batch_name: str, subject: str
 ) -> Iterator[Check]:
-    """Check that the model was trained from the recorded dataset of its batch, and is registered as recorded.
+    """Check that a model was trained from the dataset of its batch, and is registered with the recorded version number.
 
-    The run of the dataset may have been lost and rebuilt under a new id. So the check compares the SHA-256 of the dataset.
+    The check compares the SHA-256 of the dataset, not its run id: a lost dataset may have been rebuilt in a new run.
     """
     dataset, tags = recorded["dataset"], run.data.tags
     if dataset is None:

@@ -1,1 +1,1 @@
-"""Create and send the OpenLineage events of the load and of the two stages, snapshot and training."""
+"""Create and send the OpenLineage events of the weekly load and of the two stages after it, snapshot and training."""

@@ -1,4 +1,4 @@
-"""Write the titles and descriptions of synthetic products, one chunk of products at a time."""
+"""Write random titles and descriptions for synthetic products, one chunk of products at a time."""
 
 from html.entities import codepoint2name
 from typing import Final
@@ -21,7 +21,8 @@ SHORTEST_TITLE: Final = 11
 LONGEST_TITLE: Final = 250
 LONGEST_DESCRIPTION: Final = 12_000
 
-# The markup of descriptions: (percent of descriptions with it, markup before the text, between two sentences, after the text).
+# The HTML markup of descriptions. Each entry: percentage of the descriptions that have this markup, markup before the text,
+# markup between two sentences, markup after the text.
 _LAYOUTS: Final = (
     (34, "", " ", ""),
     (24, "", "<br />", ""),
@@ -32,7 +33,8 @@ _LAYOUTS: Final = (
 )
 _ENTITIES: Final = {code: f"&{name};" for code, name in codepoint2name.items() if code >= ord("\xa0")}
 _ESCAPES: Final = {ord("&"): "&amp;", ord("'"): "&#39;", ord('"'): "&#34;"}
-# How descriptions write special characters: (percent of descriptions, replacement of each character, space before a colon).
+# How descriptions write special characters. Each entry: percentage of the descriptions that are written in this way, the
+# replacement of each special character, the space before a colon.
 _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
     (50, {}, " "),
     (40, _ESCAPES, " "),
@@ -40,13 +42,14 @@ _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
 )
 _TITLE_CASES: Final = ((65, str.title), (27, str), (5, str.upper), (3, str.lower))
 _ESCAPED_TITLES = 0.06
-# A description takes its sentence templates at a constant distance from each other, which is one of these numbers. All are
-# primes greater than the number of templates, so that no template repeats before all templates were used.
+# A description begins with a random sentence template from a list, and then goes on in steps of one of these numbers, around
+# the end of the list. All are primes greater than the number of templates, so a description uses every template once before
+# it repeats one.
 _STEPS: Final = np.array([101, 103, 107, 109, 113, 127])
 
 
 class TextWriter:
-    """A writer of random product texts. The class of each product is given as a position in `CODES`."""
+    """A writer of random product texts. Methods take the class of each product as its position in the list `CODES`."""
 
     def __init__(self, vocabulary: Vocabulary, draws: Draws) -> None:
         self._vocabulary = vocabulary
@@ -71,10 +74,10 @@ class TextWriter:
         return titles, descriptions
 
     def _topics(self, classes: Integers) -> Integers:
-        """Return the class that the text of each product is about, as a position in `CODES`.
+        """Return, for each product, the class that its text shall describe, as a position in `CODES`.
 
-        For some products this is not their own class but another one, mostly a similar one: real sellers also choose wrong
-        classes.
+        For some products the text describes another class than their own, mostly a similar one. This imitates real data, in
+        which sellers sometimes choose a wrong class.
         """
         size = len(classes)
         counts = np.array([CATEGORIES[code].training_rows for code in CODES])
@@ -123,7 +126,7 @@ class TextWriter:
         return counts
 
     def _repeat_some(self, texts: list[str], classes: Integers, share: float) -> None:
-        """Replace some of `texts` by the text of an earlier product of the same class. `share` is the probability."""
+        """Replace a text by that of an earlier product of the same class, with the probability `share` for each text."""
         order = np.argsort(classes, kind="stable")
         start_of_class = np.searchsorted(classes[order], classes[order])
         earlier = np.arange(len(order)) - start_of_class
@@ -143,9 +146,10 @@ def _lay_out(sentences: list[str], layout: int, encoding: int) -> str:
 
 
 def _language_table(vocabulary: Vocabulary) -> tuple[Integers, Integers, Integers]:
-    """Return three arrays: the percent of products, the language of their titles and the language of their descriptions.
+    """Return three arrays, with one entry for each pair of languages in the vocabulary file.
 
-    In the vocabulary file, "fr_en" means a French title and an English description.
+    They are: the percentage of the products with this pair, the language of their titles, and the language of their
+    descriptions. For example, the pair "fr_en" means a French title and an English description.
     """
     percents = vocabulary.mix["languages"]
     pairs = [(name.split("_")[0], name.split("_")[-1]) for name in percents]
@@ -156,9 +160,9 @@ def _language_table(vocabulary: Vocabulary) -> tuple[Integers, Integers, Integer
 
 
 def _neighbour_table(vocabulary: Vocabulary) -> tuple[Integers, npt.NDArray[np.float64]]:
-    """Return the similar classes of each class, and the share of its products whose text is about one of these classes.
+    """Return two arrays with one row for each class: its similar classes, and the share of its products with a wrong text.
 
-    The array of similar classes has one row for each class. Shorter rows are padded with -1.
+    A wrong text describes a similar class. The rows of similar classes are padded with -1 to the same length.
     """
     neighbours: list[list[int]] = []
     misplaced = []

@@ -99,7 +99,9 @@ def test_a_schema_of_another_version_is_refused_by_name(server):
         database.upgrade()
         with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
             connection.execute("update alembic_version set version_num = '9999'")
-        with pytest.raises(PipelineError, match="schema revision 9999, which this version does not know"):
+        with pytest.raises(
+            PipelineError, match="schema revision 9999, which this version of rakuten does not know"
+        ):
             database.upgrade()
 
 

@@ -120,7 +120,7 @@ def test_a_product_whose_number_is_a_week_is_named_in_full(found, built, server)
     ("text", "said"),
     [
         ("week_9", "there is no batch 'week_9'"),
-        ("99", "neither a week that is loaded nor a product"),
+        ("99", "neither a week that is loaded nor a productid"),
         ("product:99", "no product 99 was ever loaded"),
         ("models:/rakuten_classifier/9", "MLflow does not know models:/rakuten_classifier/9"),
         ("rakuten_classifier@best", "MLflow does not know rakuten_classifier@best"),

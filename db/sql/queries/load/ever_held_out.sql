@@ -1,4 +1,5 @@
--- Return those of the given productids that belong, or once belonged, to a product that was ever held out.
+-- Return those of the given productids whose product had the split 'holdout' at any time. The history also knows the productids
+-- that a product had before.
 select distinct named.productid
 from products_history as named
 join products_history as entry using (product_id)

@@ -1,5 +1,5 @@
--- Return the newest dataset that was built for an earlier batch than this one. `between` holds the history ids after which the
--- earlier batch ends and up to which this batch goes.
+-- Return the dataset of the newest batch before the given batch that has a dataset. `between` says which history entries of
+-- products and labels belong to the time between the two batches: those with a history id after `..._after`, up to `..._up_to`.
 select
     earlier.batch_name,
     earlier.dataset ->> 'dataset_sha256' as sha256,
