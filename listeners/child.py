@@ -3,11 +3,11 @@
 While a child works, the listener's event loop stays responsive. When the child ends, the operating system frees the memory that
 the child has used.
 
-A fork server imports the heavy libraries once, when the listener starts. Every child is forked from this server, and the next
-child is forked before there is work for it. So a new batch waits neither for an import nor for a fork.
+A fork server imports the heavy libraries once, when the listener starts. Every child is forked from this server. As soon as a
+child has finished, the next child is forked and waits for work. So a new batch waits neither for an import nor for a fork.
 
-A child ends itself when its parent, the listener, dies. PostgreSQL then frees the listener's claim, and another worker may
-claim the batch.
+A child ends itself when its parent, the listener, dies. At the listener's death, PostgreSQL also frees the listener's claim on
+the batch, and another listener of the stage may claim the batch.
 """
 
 import asyncio
@@ -35,17 +35,18 @@ from shared.logs import censor, configure_logs
 logger = structlog.get_logger()
 
 RECONCILE = "listeners.reconcile"
-# This module imports MLflow. So only the fork server and its children import the module, by this name. The listener itself does
-# not need MLflow and starts faster without it.
+# The module listeners.outages imports MLflow. The listener does not need MLflow and starts faster without it. So only the fork
+# server and its children import listeners.outages, by this name.
 _OUTAGES = "listeners.outages"
-# Matplotlib and MLflow import these modules only at the first use. The fork server imports them at once, so no child has to.
+# Matplotlib and MLflow import these modules only when they first need them. The fork server imports them when it starts, so
+# that no child has to.
 _LAZY_MODULES = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
-_ORPHANED = 70  # exit code (EX_SOFTWARE) of a child whose parent has died
+_ORPHANED = 70  # exit code (EX_SOFTWARE) with which a child ends itself when its parent has died
 _TERMINATION_S = 5.0
 
 
 async def warm_up(handler: str) -> None:
-    """Start the fork server and wait until it has imported the handler and the heavy libraries that the handler needs."""
+    """Start the fork server, and wait until it has imported the module `handler` and the heavy libraries that it needs."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_OUTAGES, RECONCILE, handler, *_LAZY_MODULES])
     first = context.Process(target=int, daemon=True)
@@ -55,7 +56,7 @@ async def warm_up(handler: str) -> None:
 
 
 class Children:
-    """The child processes of one stage: one child works on a batch, and the next child is already waiting."""
+    """The child processes of one stage. A child waits for work, works on one batch and ends. Then the next child starts."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -71,9 +72,9 @@ class Children:
 
     @asynccontextmanager
     async def assigned_child(self, handler: str, claim: Claim | None = None) -> AsyncIterator["Child"]:
-        """Make the waiting child run `handler` on the claimed batch, and yield the child.
+        """Make the waiting child run the module `handler`, and yield the child. `claim` is None for work without a batch.
 
-        At the end of the block, start the next child, and terminate this child if it still runs.
+        At the end of the `async with` block, start the next child, and terminate the yielded child if it still works.
         """
         if self._next is None:
             raise RuntimeError("no child process was started: use Children in an `async with` block")
@@ -85,7 +86,8 @@ class Children:
         try:
             yield child
         finally:
-            # Fork the next child only after the work: an earlier fork would take processor time from the child that works.
+            # Fork the next child only when this child has finished: an earlier fork would take processor time from this child's
+            # work.
             self._next = asyncio.create_task(self._start())
             await child.end()
 
@@ -96,9 +98,9 @@ class Children:
 
 
 class Child:
-    """A child process that runs one handler, usually for a batch, and then ends.
+    """A child process that runs one handler module, usually on one batch, and then ends.
 
-    The process is started and has its libraries imported before there is work for it, so that the work can begin at once.
+    The process is started, and its libraries are imported, before a batch waits. So the work on a batch can begin at once.
     """
 
     def __init__(self, task: Task) -> None:
@@ -127,7 +129,7 @@ class Child:
         self._process.close()
 
     def submit(self, handler: str, claim: Claim | None) -> bool:
-        """Send the child the handler's module name and the claim. Return False if the child process has already died."""
+        """Tell the child which handler module to run, and on which claimed batch. Return False if the child has died."""
         try:
             self._pipe.send((handler, claim))
         except BrokenPipeError:
@@ -135,7 +137,7 @@ class Child:
         return True
 
     async def result(self) -> dict[str, Any]:
-        """Wait for the handler's result and return it.
+        """Wait for the result of the handler that the child runs, and return the result.
 
         Raises:
             OutageError: a service that the handler needs is unavailable.
@@ -173,7 +175,7 @@ def _exit_reason(code: int | None) -> str:
 def _run(pipe: Connection, task: Task) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and child; the parent ends the child
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    gc.freeze()  # a garbage collection would write to, and so copy, every page shared with the fork server
+    gc.freeze()  # a garbage collection would write to the memory shared with the fork server, and so copy it
     configure_logs(task.settings.log_format, task.settings.log_level)
     structlog.contextvars.bind_contextvars(stage=task.stage)
     for module in (task.handler, _OUTAGES):
@@ -183,11 +185,11 @@ def _run(pipe: Connection, task: Task) -> None:
     try:
         handler, claim = pipe.recv()
     except EOFError:
-        os._exit(0)  # the parent ended before it sent any work
+        os._exit(0)  # the parent closed the pipe before it sent any work
     has_work.set()
     pipe.send(_outcome(_assigned_task(task, handler, claim)))
     sys.stderr.flush()
-    os._exit(0)  # skip the teardown of the heavy libraries, for which the parent would have to wait
+    os._exit(0)  # do not shut down the heavy libraries: the parent would have to wait for it
 
 
 def _assigned_task(task: Task, handler: str, claim: Claim | None) -> Task:
@@ -198,7 +200,7 @@ def _assigned_task(task: Task, handler: str, claim: Claim | None) -> Task:
 
 
 def _outcome(task: Task) -> dict[str, Any] | StageError:
-    """Run the handler of a task. Return the handler's result, or the error that the parent is to raise."""
+    """Run the handler of a task. Return the handler's result. If it fails, return the error for the parent to raise."""
     handle: Handler = importlib.import_module(task.handler).handle
     try:
         return handle(task)
@@ -215,10 +217,10 @@ def _outcome(task: Task) -> dict[str, Any] | StageError:
 
 
 def _end_with_parent(pipe: Connection, has_work: threading.Event) -> None:
-    """End this process when its parent dies, even by kill -9.
+    """Wait until the parent process dies (even by kill -9), then end this child process. Run in a thread of the child.
 
-    The parent writes to the pipe only once, to send the work. After that, the pipe becomes readable only when the parent's end
-    of the pipe is closed. The operating system closes that end when the parent dies.
+    The parent writes to the pipe only once, to send the work (`has_work` is then set). After that, the pipe becomes readable
+    only when the parent's end of the pipe is closed. The operating system closes that end when the parent dies.
     """
     has_work.wait()
     try:

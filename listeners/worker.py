@@ -25,7 +25,7 @@ _OUTAGE_RETRY_FIRST: Final = timedelta(seconds=0.25)
 
 
 class StageWorker:
-    """The worker of one stage. It works until the event `stop` is set. The doorbell tells it when to look for batches."""
+    """The worker that processes batches of one stage until `stop` is set. The doorbell tells it when to look for batches."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class StageWorker:
         self._children = Children(Task(stage, conninfo, settings, self._handler))
 
     async def run(self) -> None:
-        """Look for batches at each wake-up, when a delayed batch is due, and when another worker may have freed a batch."""
+        """Process batches until `stop` is set. Look for them at each wake-up, and when a delayed or freed batch may be due."""
         look_again_in_s: float | None = None
         try:
             async with self._children:
@@ -63,7 +63,7 @@ class StageWorker:
             await self._events.close()
 
     async def _reconcile(self) -> None:
-        """Repair the differences between MLflow and PostgreSQL once, before the first batch. In an outage, try again later."""
+        """Repair the differences between MLflow and PostgreSQL before the first batch. In an outage, try again later."""
         if self._reconciler is None:
             return
         try:
@@ -71,14 +71,15 @@ class StageWorker:
                 await self._supervise(child)
             self._reconciler = None
         except OutageError as error:
-            logger.warning("reconciliation with MLflow postponed: outage", error=str(error))
+            logger.warning("repair of MLflow records postponed: outage", error=str(error))
         except StageError as error:
-            # Do not try again: this is a defect, so another try would fail too, and the stage can work without the repair.
+            # Do not repair again: the error is a defect of the code, so another try would fail too. The stage can work without
+            # the repair.
             self._reconciler = None
-            logger.error("reconciliation with MLflow failed", error=str(error))  # noqa: TRY400  the child logged the traceback
+            logger.error("repair of MLflow records failed", error=str(error))  # noqa: TRY400  the child logged the traceback
 
     async def _process_waiting_batches(self, wake: WakeUp) -> float | None:
-        """Process every waiting batch. Return after how many seconds to look again, or None to wait for the next wake-up."""
+        """Process every waiting batch. Return in how many seconds to look for batches again, or None to wait for a wake-up."""
         while not self._stop.is_set():
             claim = await self._claims.claim_next(wake, self._doorbell)
             if claim is None:
@@ -101,7 +102,8 @@ class StageWorker:
                     log.info("released", duration_s=round(time.monotonic() - started, 3))
                     self._events.aborted(claim, "released at shutdown")
                     return
-                # Record the result before the child process has ended, so that the next stage need not wait for that end.
+                # Record the result now, before the `async with` block waits for the child's end, so that the next stage can
+                # start at once.
                 await self._claims.finish(claim, result)
             self._events.finished(claim, result)
             log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
@@ -119,7 +121,7 @@ class StageWorker:
     async def _supervise(
         self, child: Child, keep_claim: Callable[[], Awaitable[None]] | None = None
     ) -> dict[str, Any] | None:
-        """Wait for the child's result. Meanwhile, call `keep_claim` at regular intervals to check the claim.
+        """Wait for the child's result. Meanwhile, call `keep_claim` at regular intervals: it checks the claim.
 
         Return the child's result, or None if the child did not finish within the grace period of a shutdown.
         """
@@ -139,10 +141,10 @@ class StageWorker:
             stop.cancel()
 
     async def _wait_for_any(self, work: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> None:
-        """Wait until the work is done, a stop is requested, the claim must be checked, or the claims' connection is readable.
+        """Wait until one of four events: `work` ends, `stop` ends, the ping interval is over, or the connection may be lost.
 
-        An idle connection normally becomes readable only when it is lost. PostgreSQL then releases the claim's lock, so the
-        claim must be checked at once.
+        The connection is the one to PostgreSQL that holds the claim's lock. It is idle, so it normally becomes readable
+        only when it is lost. PostgreSQL then releases the lock, so the caller must check the claim at once.
         """
         lost = asyncio.Event()
         descriptor = self._claims.fileno()
@@ -170,7 +172,7 @@ class StageWorker:
             log.warning("fenced", error=str(fenced))
 
     async def _fail(self, claim: Claim, error: StageError, log: Any) -> bool:
-        """Record a failure of the batch. Return False if the claim was already lost: then the failure does not count."""
+        """Record that the stage failed on the claimed batch. Return False and record nothing if the claim was lost."""
         failures = claim.failures + 1
         backoff = None
         if failures < self._settings.max_attempts:

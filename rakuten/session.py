@@ -1,4 +1,4 @@
-"""Open what a command needs: its settings, the database, MLflow, and a connection with the command's database role."""
+"""Open what a `rakuten` command needs: the settings, the database, MLflow, and a connection with a given database role."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """The settings, database and connection of one command. MLflow is opened when the command first uses it."""
+    """The settings, database and connection of one `rakuten` command. MLflow is opened at the first use of `tracking`."""
 
     settings: Settings
     database: Database
@@ -26,7 +26,7 @@ class Session:
 
     @cached_property
     def tracking(self) -> "Tracking":
-        """Return access to the MLflow server or store that the settings name."""
+        """Return the client of the MLflow server or store that the settings name. The first call imports MLflow."""
         from listeners.tracking.runs import Tracking  # noqa: PLC0415  MLflow takes seconds to import
 
         return Tracking(self.settings)
@@ -36,13 +36,13 @@ class Session:
 def open_session(
     command: str, role: Role = Role.READER, *, settings: Settings | None = None, autocommit: bool = True
 ) -> Iterator[Session]:
-    """Open the database for a command, and yield its session. Close the database at the end of the block.
+    """Open the database for a `rakuten` command, and yield the command's session. Close both at the end of the `with` block.
 
     Args:
-        command: name of the command. PostgreSQL shows it as the application name of the connection.
-        role: database role to connect with.
+        command: name of the command, for example "reproduce". PostgreSQL shows the connection as "rakuten reproduce".
+        role: database role that the connection has; by default a role that can only read.
         settings: settings to use. By default they are read from the environment.
-        autocommit: False for a load or a correction, because each of their steps commits its own transaction.
+        autocommit: whether each statement commits at once. A load or a correction passes False and commits after each step.
 
     Raises:
         DatabaseUnavailableError: PostgreSQL cannot be started or reached.

@@ -1,4 +1,4 @@
-"""Choose the account that runs PostgreSQL. PostgreSQL refuses to run as root."""
+"""Choose the operating system account that runs PostgreSQL. PostgreSQL refuses to run as root, so root needs another one."""
 
 import os
 import pwd
@@ -17,9 +17,10 @@ _PLAIN_ACCOUNTS = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Account:
-    """The account that runs PostgreSQL. A command switches to it with `prefix` (unshare), or with `uid` and `gid`.
+    """The operating system account that runs PostgreSQL.
 
-    If none of the three is set, commands run as the account of this process.
+    A command switches to the account in one of two ways: it is started through `prefix` (the program unshare and its options),
+    or it is started with `uid` and `gid`. If none of the three is set, the command runs as the account of this process.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Account:
     gid: int | None = None
 
     def run(self, command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end as this account.
+        """Run a command as this account, and wait until it ends.
 
         Raises:
             DatabaseUnavailableError: the command cannot be started, or does not end within `timeout_s`.
@@ -57,7 +58,7 @@ class Account:
     def spawn(
         self, command: Sequence[str], *, stdin: IO[bytes], output: IO[bytes]
     ) -> subprocess.Popen[bytes]:
-        """Start a command as this account, in a new session, so that Ctrl-C in this terminal does not stop it."""
+        """Start a command as this account, and do not wait for its end. Ctrl-C in this terminal does not stop the command."""
         return subprocess.Popen(
             [*self.prefix, *command],
             cwd="/",
@@ -71,7 +72,7 @@ class Account:
         )
 
     def chown(self, path: Path) -> None:
-        """Make this account the owner of `path`. Do nothing if files of this process belong to this account anyway."""
+        """Make this account the owner of `path`. Do nothing if the account has no uid of its own (`uid` is None)."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
@@ -81,11 +82,11 @@ class Account:
 
 
 def choose_account() -> Account:
-    """Return the account that runs PostgreSQL. Unless this process runs as root, this is the account of this process.
+    """Return the account that runs PostgreSQL. If this process does not run as root, return the account of this process.
 
-    PostgreSQL refuses to run as root. So root runs it in a user namespace, in which root appears as uid 1000. Outside the
-    namespace, PostgreSQL's files still belong to root, so no chown or chmod is needed. Most containers forbid user namespaces.
-    In such a container, return the account postgres or nobody.
+    PostgreSQL refuses to run as root. So a process of root starts PostgreSQL in a user namespace, in which root appears as uid
+    1000. Outside the namespace, PostgreSQL's files still belong to root, so no chown or chmod is needed. Most containers forbid
+    user namespaces. In such a container, return the account postgres, or nobody if there is no account postgres.
     """
     if os.geteuid() != 0:
         return Account(name=f"uid {os.geteuid()}")

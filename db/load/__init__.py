@@ -1,1 +1,1 @@
-"""Write batches into PostgreSQL: a week of new rows, or a file of corrections."""
+"""Write batches into PostgreSQL. A batch is either one week of new rows, or one file of corrections to products."""

@@ -1,8 +1,9 @@
 """Read the file of a correction, which updates, deletes or inserts products. Check everything that needs no database.
 
-Each line is for one product and has its `productid`. `operation` is update, delete or insert. Without this column, every
-line is an update. An update sets the columns that the file has; an empty field sets null. Other columns keep their values.
-An insertion of a deleted product restores it: values that the file lacks are those that the product had before its deletion.
+Each row of the file names one product in the column `productid`. The column `operation` is update, delete or insert. Without
+this column, every row is an update. An update changes only the columns that the file has; an empty field sets the product's
+value to null. If an insertion names a product that was deleted, the product is restored: where the file gives no value, the
+product gets the value that it had before its deletion.
 """
 
 from dataclasses import dataclass
@@ -31,12 +32,12 @@ class CorrectionFile:
     """The content of a correction file.
 
     Attributes:
-        file: the file, with the problems that were found in it.
+        file: the file, with the problems that were found in its rows (`file.problems`).
         sha256: the SHA-256 of the bytes of the file.
-        columns: the columns that the file has.
+        columns: the names of the columns that the file has.
         rows: one row for each product whose productid and operation are valid. The columns are row_number (the row's
             position in `file`), operation, productid, designation, description, imageid, image_path and prdtypecode. A value
-            that the file lacks, or that is reported as a problem, is null.
+            is null if its column or field is missing in the file, or if the value is reported as a problem.
     """
 
     file: CheckedFile
@@ -74,7 +75,7 @@ def read_correction(path: Path) -> CorrectionFile:
 def _columns(path: Path) -> tuple[str, ...]:
     header = read_header(path, ["productid"])
     problems = [
-        Problem(path.name, 1, clip(",".join(header)), reason, f"known columns: {', '.join(COLUMNS)}")
+        Problem(path.name, 1, clip(",".join(header)), reason, f"valid columns: {', '.join(COLUMNS)}")
         for reason in (
             *(f"column {name!r} is unknown" for name in header if name not in COLUMNS),
             *(["there is nothing to correct"] if header == ["productid"] else []),
@@ -82,11 +83,11 @@ def _columns(path: Path) -> tuple[str, ...]:
     ]
     if problems:
         raise BadSourceError(problems)
-    return tuple(dict.fromkeys(header))  # if a column appears twice, CheckedFile reports it later
+    return tuple(dict.fromkeys(header))  # drops repeated names; CheckedFile reports them later
 
 
 def _operations(file: CheckedFile, text: pa.Table) -> pa.ChunkedArray:
-    """Return the operation of each row. An unknown operation is reported as a problem and replaced by null."""
+    """Return the operation of each row. Report an unknown operation as a problem of `file`, and return null for its row."""
     if "operation" not in text.column_names:
         return pa.chunked_array([pa.array(["update"] * text.num_rows)])
     operations = text["operation"]
@@ -126,7 +127,7 @@ def _class_codes(file: CheckedFile, given: Block) -> pa.ChunkedArray:
 
 
 def _check_fields(file: CheckedFile, text: pa.Table, operations: pa.ChunkedArray) -> None:
-    """Report empty fields that an update must fill, and filled fields that a deletion must leave empty."""
+    """Report two faults: an update with an empty designation or prdtypecode, and a deletion that has any value to set."""
     updates, deletions = (pc.fill_null(pc.equal(operations, name), False) for name in ("update", "delete"))
     for column in (name for name in text.column_names if name not in {"productid", "operation"}):
         empty = text[column].is_null()

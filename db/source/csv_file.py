@@ -1,9 +1,9 @@
 """Read one CSV file correctly, one part at a time, and report each problem with its line.
 
-A first pass over the bytes finds where each row begins. LF, CRLF and CR end a row, but not inside quotes. Any rows can then be
-read without the others, so a file never has to fit into memory. Arrow's reader reads every field as text. Quotes, commas and
-line ends inside quotes belong to the value. Only an empty field is null: "NA" and "None" are words. If there is a problem to
-report, Python's reader reads the file again. Python's reader is slow, but it knows the line numbers.
+A first pass over the bytes of the file finds where each row begins. LF, CRLF and CR end a row, but not inside quotes. After
+that, any rows can be read without the rest of the file, so the file never has to fit into memory. Arrow reads every
+field as text. Quotes, commas and line ends inside quotes belong to the value. Only an empty field is null: "NA" and "None" are
+words. If there is a problem to report, Python's csv module reads the file again: it is slow, but it knows the line numbers.
 """
 
 import os
@@ -26,17 +26,17 @@ from db.source.csv_problems import (
 )
 from shared.errors import BadSourceError, Problem, SourceChangedError
 
-INDEX = ""  # the challenge's files begin with an unnamed index column
+INDEX = ""  # the first column of the challenge's files is a row index without a name
 _BLOCK_BYTES = 8 << 20
 _SCANNED_BYTES = 1 << 20
-_LARGEST_BLOCK_BYTES = 2**31 - 1  # Arrow's block size is an int32
+_LARGEST_BLOCK_BYTES = 2**31 - 1  # the maximum of an int32, the type of Arrow's block_size
 _QUOTE, _LF, _CR = b'"\n\r'
 _IS_BORDER: Final = np.isin(np.arange(256), list(b',\r\n"'))
 
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows of a file as text. An empty field is null. `has_nul` is True if any field has a NUL character."""
+    """Consecutive rows of a CSV file as text. An empty field is null. `has_nul`: the rows contain a NUL character."""
 
     first_row: int
     text: pa.Table
@@ -52,7 +52,7 @@ class CsvFile:
         columns: the names of the columns to read.
         header: the names of all columns of the file.
         starts: the byte offsets where each row begins and where the last row ends, shape (rows + 1,), int64.
-        version: the size and the modification time of the file. If they differ later, the file has changed.
+        version: the size and the modification time of the file when `open_csv` read it. They show later whether it has changed.
     """
 
     path: Path
@@ -66,10 +66,10 @@ class CsvFile:
         return len(self.starts) - 1
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all rows in file order, some megabytes at a time. The file is known to be valid only after the last block.
+        """Yield all rows in file order, about 8 MB at a time. Some errors below are raised only after the last block.
 
         Raises:
-            BadSourceError: a row is empty, is not UTF-8 or has more or fewer fields than the header, or the file is truncated.
+            BadSourceError: a row is empty, is not UTF-8 or has more or fewer fields than the header, or no final line end.
         """
         empty: list[int] = []
         first = 0
@@ -90,14 +90,14 @@ class CsvFile:
             raise BadSourceError([no_final_newline(self.path)])
 
     def whole(self) -> Block:
-        """Return all rows at once, for a file that is known to be small. Raise the same errors as `blocks`."""
+        """Return all rows of the file as one block. Use this for small files only. Raise the same errors as `blocks`."""
         blocks = list(self.blocks())
         return Block(
             0, pa.concat_tables(block.text for block in blocks), any(block.has_nul for block in blocks)
         )
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> pa.Table:
-        """Return the rows with these numbers as text, in the given order. An empty field is null.
+        """Return the rows at the positions `numbers` (from 0) as text, in the order of `numbers`. An empty field is null.
 
         Raises:
             SourceChangedError: the file has changed since `open_csv` read it.
@@ -106,9 +106,9 @@ class CsvFile:
         return self._parse(self._read(ranges), len(numbers)).select(self.columns)
 
     def _read(self, ranges: Iterable[tuple[int, int]]) -> bytes:
-        """Return the header and the bytes in these ranges of byte offsets.
+        """Return the bytes of the header, followed by the bytes of the file in each range (start, end) of byte offsets.
 
-        The file is not memory-mapped, because mapped pages would count as memory of the process.
+        Read the file instead of mapping it into memory, because mapped pages would count as memory of the process.
         """
         with self.path.open("rb", buffering=0) as file:
             descriptor = file.fileno()
@@ -121,10 +121,10 @@ class CsvFile:
             return b"".join([header, *(os.pread(descriptor, end - start, start) for start, end in ranges)])
 
     def _parse(self, content: bytes, rows: int) -> pa.Table:
-        """Parse all columns, also those that nobody asked for, so that Arrow checks that every column is UTF-8.
+        """Parse a header and rows. Parse also the columns that are not in `columns`, so that Arrow checks that they are UTF-8.
 
-        Arrow gets the content as one block. Between two blocks, Arrow would drop the LF of a CRLF, even inside quotes
-        (apache/arrow#51368).
+        Arrow parses `content` as one block. With several blocks, Arrow would lose the LF of a CRLF between two
+        blocks, even inside quotes (apache/arrow#51368).
         """
         options = pyarrow.csv.ReadOptions(
             block_size=min(len(content), _LARGEST_BLOCK_BYTES),
@@ -151,7 +151,7 @@ class CsvFile:
 
 
 def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
-    """Return a CSV file, with the place where each of its rows begins.
+    """Open a CSV file: find the byte offset where each of its rows begins. `columns` are the columns to read later.
 
     Raises:
         BadSourceError: the file is missing or empty, lacks a column, or has a quote that is not closed.
@@ -167,7 +167,7 @@ def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
             raise BadSourceError(problems)
         starts = line_ends[np.array(lines_of_rows(path)) - 2]
     size, _ = version
-    if starts[-1] != size:  # the last line has no newline; `blocks` rejects such a file
+    if starts[-1] != size:  # the last row has no line end; `blocks` rejects such a file after its rows
         starts = np.append(starts, size)
     return CsvFile(path, columns, header, starts, version)
 
@@ -177,7 +177,7 @@ def _version(status: os.stat_result) -> tuple[int, int]:
 
 
 def read_header(path: Path, columns: Sequence[str]) -> list[str]:
-    """Return the names of the columns of a file. The names contain each of `columns` exactly once.
+    """Return the names of all columns of a file. Check that each of `columns` occurs among them exactly once.
 
     Raises:
         BadSourceError: the file is missing or empty, or its header is not UTF-8, lacks a column or repeats one of `columns`.
@@ -190,23 +190,23 @@ def read_header(path: Path, columns: Sequence[str]) -> list[str]:
 
 
 def _empty_rows(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the positions of the rows in which every field is null. Arrow's reader returns an empty line as such a row."""
+    """Return the positions of the rows that were empty lines. Arrow's reader returns an empty line as a row of nulls only."""
     return np.flatnonzero(np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns]))
 
 
 def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], bool]:
     """Find the line ends and check the quotes of a file.
 
-    Return three values: the byte offset after each line end, whether each line end is inside quotes, and whether all quotes are
-    certainly valid.
+    Return three values: the byte offset after each line end; whether each line end is inside quotes; and True if all quotes are
+    certainly valid. If the third value is False, a quote may be invalid, or it may be in the middle of an unquoted field, which
+    is allowed.
 
-    Quotes are numbered from 0, from the start of the file. A quote with an even number begins a field, or is the second of a
-    doubled pair. A quote with an odd number ends a field, or is the first of a doubled pair. If the last value is False,
-    a quote may be invalid, or may be in the middle of an unquoted field, which is allowed.
+    The quotes of a valid file, numbered from 0, alternate: a quote with an even number begins a field, or is the second of two
+    quotes that stand for one. A quote with an odd number ends a field, or is the first of two quotes that stand for one.
     """
     ends, are_quoted = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     is_well_quoted = True
-    parity = 0  # the number of quotes so far, modulo 2
+    parity = 0  # of the number of quotes before the current part of the file; 1 means inside quotes
     for offset, text in _with_adjacent_bytes(path):
         around = np.frombuffer(text, np.uint8)
         inner = around[1:-1]
@@ -226,9 +226,9 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
 
 
 def _with_adjacent_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset of each part of a file, and the part's bytes with one byte before and one byte after them.
+    """Read a file in parts of 1 MB. Yield each part's offset, and its bytes with the byte before and the byte after the part.
 
-    The first part has no byte before it, and the last part has no byte after it: a line end and a comma stand in for these two.
+    No byte comes before the first part: a line feed takes its place. None comes after the last part: a comma takes its place.
     """
     with path.open("rb", buffering=0) as file:
         before, text, offset = b"\n", file.read(_SCANNED_BYTES), 0

@@ -1,8 +1,8 @@
 """Write, verify and read the parquet file of a balanced dataset, which repeats rows so that all classes have equal size.
 
-The file is about as large as a file of the distinct rows: copies of a row are adjacent, and each row group stores each text
-once in a dictionary. Numbers get no dictionary: a repetition of the number before takes less space than a dictionary index.
-Any parquet reader sees all rows with their copies; `distinct_rows` reads them without the copies. Memory holds one row group.
+The repetition hardly makes the file larger: the copies of a row are adjacent, and each row group stores each text only once, in
+a dictionary. Numbers get no dictionary: a number that repeats the one before takes less space than a dictionary index. Any
+parquet reader sees all rows with their copies; `distinct_rows` reads each row once. Only one row group is in memory at a time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,11 +32,13 @@ _OPTIONS: Final = {
     "compression": "zstd",
     "compression_level": 1,
     "use_dictionary": list(_TEXT_COLUMNS),
-    # A dictionary above this limit (bytes) would be given up, and every copy of a text would be written.
+    # If the dictionary of a text column were larger than this limit (bytes), the writer would stop using it, and would write
+    # each copy of a text in full.
     "dictionary_pagesize_limit": 1 << 30,
-    # Statistics (minimum and maximum) of the text columns would help no reader: none selects a range of texts.
+    # Write the minimum and maximum of these columns only. Those of the text columns would help no reader: none selects a range
+    # of texts.
     "write_statistics": ["productid", "imageid", "prdtypecode"],
-    "store_schema": False,  # so that readers see plain text columns, not the dictionary type of `_WRITE_SCHEMA`
+    "store_schema": False,  # readers then see plain text columns, not the dictionary type of `_WRITE_SCHEMA`
 }
 _WRITE_SCHEMA: Final = pa.schema(
     [
@@ -47,7 +49,7 @@ _WRITE_SCHEMA: Final = pa.schema(
 
 
 def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[np.int64]) -> None:
-    """Write a balanced parquet file: each row of `chunks` as many times as `copies` says.
+    """Write a balanced parquet file. Each row of `chunks` is written as many times as its element of `copies` says.
 
     Args:
         path: the file to write; an existing file is replaced.
@@ -65,14 +67,14 @@ def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[n
             if len(repeat) != chunk.num_rows:
                 break
             rows = pa.array(np.repeat(np.arange(chunk.num_rows, dtype=np.int32), repeat))
-            # The repeated rows get no variable, which would keep them in memory while the next row group is made.
+            # Do not store the repeated rows in a variable: it would keep them in memory while the next row group is made.
             writer.write_table(_repeat_rows(chunk, rows), row_group_size=max(1, len(rows)))
     if first != len(copies):
         raise VerificationError(f"{path.name}: {len(copies)} numbers of copies for {first} rows or more")
 
 
 def _repeat_rows(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
-    """Return `chunk.take(rows)` with the types of `_WRITE_SCHEMA`; a text is not repeated, only its dictionary index."""
+    """Return the rows of `chunk` at the positions `rows`, which may repeat. A repeated text is stored once, in a dictionary."""
     columns = []
     for name in SCHEMA.names:
         values = chunk[name].combine_chunks()
@@ -85,7 +87,7 @@ def _repeat_rows(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
 
 
 def distinct_rows(path: Path) -> Iterator[pa.Table]:
-    """Yield each distinct row of a balanced file once, as one table of `SCHEMA` for each row group."""
+    """Read a balanced file without its copies: yield one table of `SCHEMA` per row group, with each distinct row once."""
     with pq.ParquetFile(path, read_dictionary=list(_TEXT_COLUMNS)) as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False)
@@ -105,19 +107,19 @@ def verify_balanced(
     labels: npt.NDArray[np.int32],
     holdout: npt.NDArray[np.int64],
 ) -> dict[int, int]:
-    """Check that a balanced file holds exactly the training rows of its batch, and return the number of rows of each class.
+    """Check that a balanced file holds the training rows of its batch and no others, and return the sizes of its classes.
 
-    The number of rows counts all copies. Memory holds one row group of the file at a time.
+    The returned dictionary maps each class to its number of rows, with all copies. Only one row group is in memory at a time.
 
     Args:
         path: a file that `write_balanced` wrote.
-        productids: productids of the batch's training rows, shape (rows,).
-        labels: classes of the training rows, shape (rows,).
+        productids: productids of the training rows of the file's batch, shape (rows,).
+        labels: classes (prdtypecode) of the same training rows, in the same order, shape (rows,).
         holdout: productids that must not occur in the file, shape (held-out products,).
 
     Raises:
-        VerificationError: the classes differ in size, or the file lacks a product of the batch, or has a product that is not in
-            the batch, has another class there, or is held out.
+        VerificationError: the classes differ in size; or the file lacks one of `productids`; or a product in the file is not
+            one of `productids`, or has another class than in `labels`, or is one of `holdout`.
     """
     order = np.argsort(productids)
     known, classes = productids[order], labels[order]
@@ -141,14 +143,14 @@ def _read_ids(file: pq.ParquetFile, group: int) -> pa.Table:
 
 
 def _runs(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Return three arrays for the runs of adjacent rows with equal productid and class: productid, class, number of rows."""
+    """Group adjacent rows with equal productid and class. Return productid, class and number of rows of each group."""
     starts = _run_starts(rows)
     ids, codes = rows["productid"].to_numpy()[starts], rows["prdtypecode"].to_numpy()[starts]
     return ids, codes, np.diff(starts, append=rows.num_rows)
 
 
 def _run_starts(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the positions of the rows whose productid or class differs from the row before, and the first position."""
+    """Return the position of the first row of each group of adjacent rows with equal productid and class."""
     ids, codes = rows["productid"].to_numpy(), rows["prdtypecode"].to_numpy()
     return np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (codes[1:] != codes[:-1])])
 
@@ -158,7 +160,7 @@ def _class_sizes(path: Path, classes: npt.NDArray[np.int32], copies: npt.NDArray
     counts = np.bincount(class_of, copies).astype(np.int64)
     if len(set(counts.tolist())) > 1:
         raise VerificationError(
-            f"{path.name} is not balanced: classes of {counts.min()} to {counts.max()} rows differ in size"
+            f"{path.name} is not balanced: the smallest class has {counts.min()} rows, the largest has {counts.max()}"
         )
     return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""Find and register model versions in MLflow: one version per run, and the alias `champion` on one version."""
+"""Find and register model versions in MLflow. Each training run gets one version; one version has the alias `champion`."""
 
 from contextlib import suppress
 
@@ -16,13 +16,13 @@ def champion(tracking: Tracking) -> ModelVersion | None:
 
 
 def versions_of(tracking: Tracking, run_id: str) -> list[ModelVersion]:
-    """Return the registered versions of the model that a run has logged."""
+    """Return the versions in the model registry whose model the run `run_id` has logged."""
     condition = f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'"
     return list(tracking.client.search_model_versions(condition))
 
 
 def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
-    """Return the registered version of a run's model; register the model if no earlier attempt has done so."""
+    """Return the version in the model registry of the model that `run` has logged. If there is none yet, register the model."""
     if versions := versions_of(tracking, run.info.run_id):
         return versions[0]
     if if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL)) is None:
@@ -34,5 +34,5 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
         model_uri,
         run_id=run.info.run_id,
         tags={name: run.data.tags[name] for name in (Tag.BATCH_ID, Tag.BATCH_COMPLETED_AT)},
-        model_id=model_uri.removeprefix("models:/"),  # an MLflow server rejects a logged model without its id
+        model_id=model_uri.removeprefix("models:/"),  # an MLflow server rejects the call without this id
     )

@@ -1,6 +1,6 @@
-"""Serialise a fitted model and log it to MLflow, in the skops format.
+"""Serialise a fitted model in the skops format, and log it to MLflow.
 
-Unlike a pickle file, a skops file contains no code of its own: whoever loads a model file does not run code from the file.
+A pickle file can contain code, which runs when somebody loads the file. A skops file contains no code.
 """
 
 import importlib.metadata
@@ -16,9 +16,8 @@ from sklearn.pipeline import Pipeline
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 from shared.mlflow_names import MODEL_EXPERIMENT, Artifact
 
-# Types and functions in a model that skops does not trust by default, but must trust to load the model. skops trusts the other
-# types in the model by default. None of the types below lets a model file choose a method to call or an expression to evaluate
-# (tests/security/test_models.py).
+# The types and functions in a model that skops does not trust by default. To load the model, skops must be told to trust them.
+# None of them lets a model file choose a method to call or an expression to evaluate (tests/security/test_models.py).
 SKOPS_TRUSTED_TYPES: Final = (
     "builtins.dict",
     "functools.partial",
@@ -31,7 +30,8 @@ SKOPS_TRUSTED_TYPES: Final = (
     "sklearn.feature_extraction.text.strip_accents_unicode",
 )
 
-# Packages that a prediction needs, for the model's requirements in MLflow. MLflow adds itself to them.
+# The packages that a prediction needs, with their installed versions. They become the model's requirements in MLflow; MLflow
+# itself adds the package mlflow.
 PIP_REQUIREMENTS: Final = tuple(
     f"{name}=={importlib.metadata.version(name)}"
     for name in ("numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -39,12 +39,12 @@ PIP_REQUIREMENTS: Final = tuple(
 
 
 def log_model(run_id: str, classifier: Pipeline) -> str:
-    """Log the model to its MLflow run in the skops format, and return the model's URI.
+    """Log the fitted model `classifier` to the MLflow run `run_id` in the skops format, and return the model's URI.
 
-    skops loads a model only if all its types are on skops' own list of trusted types or in `SKOPS_TRUSTED_TYPES`.
+    skops later loads the model only if skops trusts all types in it: by default, or because `SKOPS_TRUSTED_TYPES` has them.
     """
-    # After this call, MLflow stores the model with the artifacts of this experiment. Without the call, MLflow would store the
-    # model in the default experiment, in ./mlruns.
+    # This call makes MLflow store the model with the artifacts of the experiment MODEL_EXPERIMENT. Without the call, MLflow
+    # would store the model in its default experiment, in the folder ./mlruns.
     mlflow.set_experiment(MODEL_EXPERIMENT)
     info = mlflow.sklearn.log_model(
         without_caches(classifier),
@@ -60,10 +60,10 @@ def log_model(run_id: str, classifier: Pipeline) -> str:
 
 
 def without_caches(classifier: Pipeline) -> Pipeline:
-    """Return the same model without what its parts have cached during use, so that skops can write it to a small file.
+    """Return the same model without the caches that its parts have filled while they were fitted and used.
 
-    In the text cleaner, np.vectorize has cached ufuncs, which skops cannot write. Each TfidfVectorizer has cached its
-    vocabulary as a dictionary, which would take much space in the file.
+    Two caches would disturb skops: np.vectorize in the text cleaner has cached ufuncs, which skops cannot write. Each
+    TfidfVectorizer has cached its vocabulary as a dictionary, which would make the file much larger.
     """
     cleaner, (name, union), *rest = classifier.steps
     for _name, reader in union.transformer_list:
@@ -72,7 +72,7 @@ def without_caches(classifier: Pipeline) -> Pipeline:
 
 
 def signature() -> ModelSignature:
-    """Return the model's MLflow signature. Input: the text columns, all optional. Output: one int64 code for each row."""
+    """Return the model's MLflow signature. Input: the text columns, all optional. Output: one int64 class code for each row."""
     inputs = Schema([ColSpec(DataType.string, name, required=False) for name in TEXT_COLUMNS])
     return ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.int64), (-1,))]))
 

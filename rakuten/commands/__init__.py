@@ -1,1 +1,1 @@
-"""The commands of `rakuten`, one module per group. Heavy libraries are imported inside the commands that need them."""
+"""The commands of `rakuten`, one module per group of commands. A command imports the heavy libraries only when it runs."""

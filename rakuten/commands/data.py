@@ -14,11 +14,11 @@ app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no
 
 @app.command()
 def generate(
-    rows: int = typer.Option(10_000, help="number of training rows; the challenge has 84,916"),
-    out: Path = typer.Option(..., help="output folder, which must not hold a data set yet"),
-    seed: int = typer.Option(42, help="random seed; the same seed gives identical files"),
+    rows: int = typer.Option(10_000, help="number of training rows to write; the real challenge has 84,916"),
+    out: Path = typer.Option(..., help="folder for the files; it must not hold a data set yet"),
+    seed: int = typer.Option(42, help="random seed; the same seed and rows give identical files"),
 ) -> None:
-    """Write a synthetic data set in the challenge's format: X_train, Y_train, X_test and Y_test."""
+    """Write a synthetic data set: the CSV files X_train, Y_train, X_test and Y_test in the format of the Rakuten challenge."""
     from db.source.synthetic import generate as generate_data  # noqa: PLC0415
 
     with Progress(transient=True) as progress:
@@ -29,15 +29,15 @@ def generate(
             seed=seed,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    typer.echo(f"{rows:,} training and {test_rows:,} test rows in {out}")
+    typer.echo(f"{rows:,} training rows and {test_rows:,} test rows written to {out}")
 
 
 @app.command()
 def check(
     data: Path | None = typer.Option(None, help="folder of the source files; by default DATA_PATH"),
-    as_json: bool = typer.Option(False, "--json", help="print a JSON list of problems"),
+    as_json: bool = typer.Option(False, "--json", help="print the problems as a JSON list"),
 ) -> None:
-    """Report every problem of the source files, with file, line, value and remedy. The exit code is 2 if any is found."""
+    """Report every problem of the source files, with file, line, value and remedy. The exit code is 2 if there is a problem."""
     from db.source.training_set import check_source  # noqa: PLC0415
 
     directory = data or read_settings().data_path

@@ -22,13 +22,13 @@ WithParent = Annotated[
 
 @app.command()
 def snapshot(with_parent: WithParent = False) -> None:
-    """Build a balanced dataset for each completed batch, and version it in MLflow."""
+    """Build a class-balanced dataset for each completed batch, and log it to MLflow."""
     _listen(Stage.SNAPSHOT, Role.SNAPSHOT, with_parent)
 
 
 @app.command()
 def training(with_parent: WithParent = False) -> None:
-    """Train a model on each dataset, evaluate the model, and register it in MLflow."""
+    """Train a model on the balanced dataset of each batch, evaluate the model, and register it in MLflow."""
     _listen(Stage.TRAINING, Role.TRAINING, with_parent)
 
 

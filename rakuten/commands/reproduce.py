@@ -1,4 +1,4 @@
-"""`rakuten reproduce`: rebuild a dataset and its model, and compare them with the recorded ones."""
+"""`rakuten reproduce`: rebuild a dataset and its model, and compare them with the originals that MLflow recorded."""
 
 import json
 from dataclasses import asdict
@@ -22,11 +22,11 @@ Name = Annotated[
 
 
 def reproduce(
-    name: Name, as_json: bool = typer.Option(False, "--json", help="print a JSON list of verdicts")
+    name: Name, as_json: bool = typer.Option(False, "--json", help="print the comparisons as a JSON list")
 ) -> None:
-    """Rebuild a dataset and its model from the audit trail, and compare them with the recorded ones.
+    """Rebuild a dataset and its model from the audit trail, and compare them with the originals that MLflow recorded.
 
-    The rebuild happens in a temporary directory. The exit code is 1 if anything differs.
+    The rebuild happens in a temporary directory. The exit code is 1 if the rebuilt dataset or model differs from the original.
     """
     console, progress = Console(highlight=False), Console(stderr=True)
     with open_session("reproduce") as session:

@@ -1,14 +1,16 @@
--- The audit trail: triggers write every change of products and labels to the history. The triggers are statement-level triggers
--- with transition tables, so they insert once per statement, however many rows the statement changes. PostgreSQL allows no
--- transition tables in a trigger for several events, so each event has its own trigger.
+-- The audit trail: triggers write every change of products and labels to the tables products_history and labels_history. The
+-- triggers are statement-level triggers with transition tables, so they insert once per statement, however many rows the
+-- statement changes. PostgreSQL allows no transition tables in a trigger for several events, so INSERT, UPDATE and DELETE each
+-- have their own trigger.
 --
--- Every function in the schema scripts names its schemas and has `search_path = pg_catalog, pg_temp`. An empty path would be
--- unsafe: PostgreSQL would then search pg_temp first for types, and a temporary domain called `text` would run its check with
--- the owner's rights.
+-- Every function in the schema scripts writes the schema before each name of a table or function, and has `search_path =
+-- pg_catalog, pg_temp`. An empty search_path would be unsafe: PostgreSQL would then look for types in pg_temp first. Any role
+-- may create a temporary domain called `text` there, and the check of this domain would run with the rights of the function's
+-- owner.
 
--- Return the id of the batch that this transaction works for, or null outside a batch. The id is a transaction-local setting
--- that the loader sets. Any role may set it to any value, so this function rejects a value that is not the id of a running
--- batch.
+-- Return the id of the batch that this transaction works for, or null outside a batch. The loader writes the id into the
+-- setting rakuten.batch_id of its transaction. Any role may set this setting to any value, so this function rejects a value
+-- that is not the id of a running batch.
 create or replace function current_batch_id() returns bigint
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -24,14 +26,15 @@ begin
     ) then
         return setting::bigint;
     end if;
-    raise exception 'rakuten.batch_id names no running batch: %', quote_literal(left(setting, 40))
+    raise exception 'the setting rakuten.batch_id names no running batch: %', quote_literal(left(setting, 40))
         using errcode = 'invalid_parameter_value',
               hint = 'Claim a batch with claim_batch() and start it with begin_batch(); outside a batch leave the setting unset.';
 end;
 $$;
 
--- Notify the channel products_audited that a statement has changed rows. The audit triggers send one notification per
--- statement, never one per row, because a COMMIT writes its notifications under a cluster-wide lock.
+-- Send a notification on the channel products_audited: a statement has changed rows of products or labels. The audit triggers
+-- call this function once per statement, never once per row, because a COMMIT writes its notifications under a cluster-wide
+-- lock.
 create or replace function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -45,9 +48,10 @@ begin
 end;
 $$;
 
--- Write a statement's changes of `products` to the history. The function is SECURITY DEFINER, so that writers need no right on
--- the history; `changed_by` defaults to session_user, the login. `changed` holds the inserted rows, the deleted rows or the new
--- version of the updated rows. An UPDATE that changes no value leaves no entry.
+-- Write to products_history what a statement has changed in `products`. This function is SECURITY DEFINER, so that a role that
+-- changes products needs no right on products_history. The column `changed_by` still gets the role that logged in
+-- (session_user). The transition table `changed` holds the inserted rows, the deleted rows or the new version of the updated
+-- rows. If an UPDATE leaves a row as it was, no entry is written for the row.
 create or replace function audit_products() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -86,7 +90,7 @@ begin
 end;
 $$;
 
--- Write a statement's changes of `labels` to the history, as audit_products does for `products`.
+-- Write to labels_history what a statement has changed in `labels`. The function works like audit_products.
 create or replace function audit_labels() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -119,20 +123,20 @@ begin
 end;
 $$;
 
--- Reject a statement that updates `id`. The audit of an UPDATE joins the old and the new rows on their id, so it would miss a
--- row whose id changed.
+-- Reject a statement that updates the column `id` of products or labels. The audit of an UPDATE joins the old and the new
+-- version of each row on `id`, so it would miss a row whose id changed.
 create or replace function refuse_new_id() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception 'the column %.id does not change: the update is rejected', tg_table_name
+    raise exception 'in the table %, the column id does not change: the update is rejected', tg_table_name
         using errcode = 'insufficient_privilege', hint = 'Delete the row and insert it again.';
 end;
 $$;
 
--- Delete all rows before a TRUNCATE, so that the audit records every deletion. TRUNCATE itself fires no DELETE trigger and has
--- no transition table.
+-- Before a TRUNCATE, delete all rows of the table with DELETE, so that the audit trigger for DELETE records every deleted row.
+-- A TRUNCATE alone fires no DELETE trigger and has no transition table.
 create or replace function audit_truncate() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -143,8 +147,8 @@ begin
 end;
 $$;
 
--- ENABLE ALWAYS makes the triggers fire in every session. A session with `session_replication_role = replica` would skip
--- ordinary triggers.
+-- Create the audit triggers of products and labels. ENABLE ALWAYS makes them fire in every session; without it, a session with
+-- `session_replication_role = replica` would skip them.
 do $$
 declare
     audited text;
@@ -172,8 +176,8 @@ begin
 end;
 $$;
 
--- Reject every update, delete and truncate of an append-only table, also from a superuser. Only the owner may rewrite such a
--- table. A superuser must first become the owner with `set role`.
+-- Reject every update, delete and truncate of products_history and labels_history. Only the owner of these tables may rewrite
+-- them. A superuser is rejected too, unless he becomes the owner with `set role`.
 create or replace function refuse_rewriting_history() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -182,7 +186,7 @@ begin
     if current_user = (select pg_get_userbyid(relowner) from pg_catalog.pg_class where oid = tg_relid) then
         return null;
     end if;
-    raise exception '% is append-only: % is rejected', tg_table_name, tg_op
+    raise exception 'the table % is append-only: the operation % is rejected', tg_table_name, tg_op
         using errcode = 'insufficient_privilege',
               hint = 'To correct something, make a new change to products or labels: the history records that change too.';
 end;

@@ -1,11 +1,12 @@
--- The hash chain of the completed batches. Every completed batch has a seal: a digest of its history entries, its own data and
--- the seal of the batch before. To hide a change of an entry, of a batch or of the order of the batches, an attacker must
--- change every later seal, and also the copies of the seals in the tags of the MLflow runs.
+-- The hash chain of the completed batches. Every completed batch has a seal: a digest of its entries in products_history and
+-- labels_history, of its own data (name, number of rows, source files) and of the seal of the batch before. To hide a change of
+-- a history entry, of a batch or of the order of the batches, an attacker must change the seal of that batch and of every later
+-- batch, and also the copies of these seals in the tags of the MLflow runs.
 
--- Return the digest of the history entries with an id greater than `after` and up to `up_to`. The digest is the SHA-256 of the
--- sorted SHA-256 digests of the entries, so the digest does not depend on the order in which PostgreSQL reads the rows. The
--- digest of an entry is taken of the JSON array of its columns. Times are seconds since 1970, which do not depend on the time
--- zone or the date style.
+-- Return the digest of the entries of products_history whose history_id is greater than `after` and at most `up_to`. The digest
+-- of one entry is the SHA-256 of the JSON array of its columns. The returned digest is the SHA-256 of all these digests in
+-- sorted order, so it does not depend on the order in which PostgreSQL reads the rows. Times are written as seconds since 1970,
+-- which do not depend on the time zone or the date style.
 create or replace function products_history_digest(after bigint, up_to bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -21,7 +22,8 @@ as $$
     ) as entries
 $$;
 
--- Return the digest of the entries of labels_history, computed as in products_history_digest.
+-- Return the digest of the entries of labels_history whose history_id is greater than `after` and at most `up_to`. It is
+-- computed in the same way as in products_history_digest.
 create or replace function labels_history_digest(after bigint, up_to bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -37,7 +39,9 @@ as $$
     ) as entries
 $$;
 
--- Compute the record that seals a completed batch (metadata -> audit) from the history as it is now.
+-- Compute the record that seals a completed batch: the digests of its history entries, and its seal. The digests are computed
+-- from the history as it is now. The record that was stored at the batch's completion is in data_loads, in metadata -> 'audit';
+-- verify_seals compares the two.
 create or replace function audit_of(batch data_loads) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -70,8 +74,9 @@ begin
 end;
 $$;
 
--- Return every completed batch, oldest first, with the problem of its seal, or null if the seal is correct. The check of a
--- batch starts from the recorded seal of the batch before, so that one change is reported for one batch only.
+-- Return every completed batch, oldest first. `problem` says what is wrong with the batch's seal, or is null if the seal is
+-- correct. To check a batch, its seal is computed again from the stored seal of the batch before, not from a computed one. So a
+-- single change is reported for one batch only, not for all later batches too.
 create or replace function verify_seals() returns table (batch_id bigint, batch_name text, seal text, problem text)
 language sql stable
 set search_path = pg_catalog, pg_temp

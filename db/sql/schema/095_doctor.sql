@@ -1,7 +1,8 @@
--- Return the listeners' connections to this database, with the time when each connection last changed its state. A listener
--- pings every few seconds, so an old time means that the listener is unresponsive. Every role may see the names of connections.
--- Only members of pg_read_all_stats may see the time of the last change. The owner of this function is a member, and the
--- function runs with the owner's rights. A member also sees all statements of the whole cluster, so no other role is a member.
+-- Return the connections of the snapshot and training listeners to this database, with the time when each connection last
+-- changed its state. A listener pings every few seconds, so an old time means that the listener is unresponsive. Only members
+-- of pg_read_all_stats may see this time. The owner of this function is a member, and the function runs with its owner's
+-- rights, so every role can call it. A member can also read all statements of the whole cluster, so no other role of the
+-- pipeline is a member.
 create or replace function listener_sessions() returns table (stage text, pid integer, last_sign_of_life timestamptz)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -11,11 +12,11 @@ as $$
     where datname = current_database() and application_name in ('rakuten snapshot listen', 'rakuten training listen')
 $$;
 
--- Return what is wrong with the pipeline right now, each finding with its remedy. Return no row if nothing is wrong.
--- `severity` is 'error' if the problem does not go away by itself, and 'warning' if it may, or if somebody should know of it.
--- `patience` is how long a batch may wait or a load may run without a finding. A stage may work on a batch twelve times as
--- long. `unresponsive_after` is how long a listening connection may be silent without a finding. A listener pings every few
--- seconds.
+-- Return what is wrong with the pipeline right now: one row per problem, with its remedy. Return no row if nothing is wrong.
+-- `severity` is 'error' if the problem does not go away by itself, and 'warning' if it may, or if somebody should only know of
+-- it. The argument `patience` is how long a batch may wait, or a load may run, before it is reported. A stage is reported when
+-- it works on one batch for more than twelve times `patience`. The argument `unresponsive_after` is how long a listener's
+-- connection may be silent before it is reported. A listener pings every few seconds.
 create or replace function pipeline_doctor(
     patience interval default '5 minutes', unresponsive_after interval default '30 seconds'
 ) returns table (severity text, finding text, subject text, detail text, remedy text)

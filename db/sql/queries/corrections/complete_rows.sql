@@ -1,7 +1,8 @@
--- Complete the rows of the table `correction`: afterwards each row holds what its product will be after the correction. For an
--- update, a column that the file does not have keeps the product's current value. An insertion may bring back a deleted
--- product. Then the values that the file leaves empty come from the deleted product, and so does its position in the loading
--- order (sample_rank).
+-- Complete the rows of the temporary table `correction` (the content of a correction file): afterwards each row that updates or
+-- inserts a product holds the product's values after the correction. For an update, a column that the file does not have gets
+-- the product's current value. An insertion may restore a deleted product: then a value that the file leaves empty gets the
+-- value that the product had before its deletion. The restored product also keeps its old position in the loading order
+-- (sample_rank).
 with deleted as (
     select distinct on (productid) productid, designation, description, imageid, image_path, sample_rank, split
     from products_history

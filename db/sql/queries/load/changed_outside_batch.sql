@@ -1,7 +1,7 @@
--- Return the training products, as they are now, whose text may not be the text that this batch inserted. The caller compares
--- these texts with the held-out texts. Such a product was changed outside any batch, by a batch that somebody completed with
--- psql, or by an update of this batch. Only changes after the last batch with a holdout check (it recorded `held_out`) count.
--- Return no row if this batch is not running.
+-- Return the training products whose text was not necessarily checked against the holdout: the running batch (%(batch_id)s) did
+-- not insert this text. Another batch, or somebody outside any batch, changed the product, or the running batch updated it.
+-- Only changes since the last completed batch that made this check count; such a batch has recorded `held_out`. The texts are
+-- those of now; the caller compares them with the texts of the held-out products. Return no row if the batch is not running.
 select productid, designation, description
 from products
 where split = 'train'

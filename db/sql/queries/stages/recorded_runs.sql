@@ -1,4 +1,5 @@
--- Return what PostgreSQL has recorded about the MLflow runs of one stage: one row for each completed batch.
+-- Return one row for each completed batch: the state of one stage (snapshot or training), the MLflow run that PostgreSQL has
+-- recorded for the stage, and the version of the registered model (for training only).
 select
     stage_ledger.batch_id,
     stage_ledger.batch_name,
