@@ -1,1 +1,1 @@
-"""The two listener processes: one builds a dataset for each batch, the other trains a model on the dataset."""
+"""The two listener processes: one builds a dataset for each batch, the other trains a model on each of these datasets."""

@@ -1,4 +1,4 @@
-"""Run one listener process: the LISTEN task, the stage's worker, and an orderly shutdown on SIGTERM."""
+"""Run the listener process of a stage: a task that LISTENs, a worker that works on batches, and an orderly shutdown."""
 
 import asyncio
 import os
@@ -20,18 +20,18 @@ from shared.events import Channel, Stage
 logger = structlog.get_logger()
 
 _CHANNEL_OF = {Stage.SNAPSHOT: Channel.BATCH_COMPLETED, Stage.TRAINING: Channel.DATASET_READY}
-_SHUTDOWN_MARGIN_S = 5.0  # time after the grace period in which to record that the batch is released
+_SHUTDOWN_MARGIN_S = 5.0  # after the grace period, time to record in PostgreSQL that the batch is free again
 # After this many late or failed pings, the health check fails, and `rakuten doctor` reports the listener as unresponsive.
 MISSED_PINGS = 3
 
 
 def run_listener(stage: Stage, conninfo: str, settings: Settings, *, with_parent: bool = False) -> None:
-    """Run a listener until SIGTERM or SIGINT. Then finish the current work within the grace period, or release its batch.
+    """Run a listener until SIGTERM or SIGINT. Then finish the current batch within the grace period, or give it free again.
 
     Args:
-        stage: the stage to work for.
+        stage: the stage whose work the listener does, snapshot or training.
         conninfo: the connection string, with the PostgreSQL role of that stage.
-        settings: the settings.
+        settings: the settings of the pipeline.
         with_parent: also stop when standard input closes, because the program that started the listener has then ended.
     """
     asyncio.run(_run(stage, conninfo, settings, with_parent=with_parent))
@@ -63,7 +63,8 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(handler_module(stage)))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    # Only the LISTEN task writes the heartbeat. It also shows that the worker runs: the process ends when either task ends.
+    # Only the LISTEN task writes the heartbeat. But the process ends when the LISTEN task or the worker task ends, so the
+    # heartbeat shows that both tasks run.
     heartbeat = Heartbeat(stage, MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))
     listening = asyncio.create_task(
         listen(

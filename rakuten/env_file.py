@@ -2,7 +2,7 @@
 
 `.env.example` lists the secrets as names without a value. A value that `.env` already holds is never changed. So running
 `make env` again after an upgrade adds only the new secrets. The one exception is GIT_COMMIT, which every run sets to the
-commit of the checkout: the images contain no checkout, so they learn the commit from this value.
+commit of the checkout: the Docker images contain no checkout, so they learn the commit from this value.
 """
 
 import base64
@@ -22,7 +22,7 @@ _SECRET_BYTES: Final = 48  # 64 characters in base64; Airflow's JWT secret must 
 
 
 def fill_secrets(example: str, existing: str | None) -> tuple[str, list[str]]:
-    """Return the text of `.env` with a fresh value for each missing secret, and the names of these secrets."""
+    """Return (the text of `.env` with a fresh value for each missing secret, the names of these secrets)."""
     wanted = _SECRET.findall(example)
     text = example if existing is None else existing
     missing = [name for name in wanted if not re.search(rf"^{name}=", text, re.MULTILINE)]
@@ -46,7 +46,7 @@ def with_commit(text: str, commit: str) -> str:
 
 
 def write(path: Path, example: Path = EXAMPLE, commit: str | None = None) -> list[str]:
-    """Write the missing secrets into `path`, and return their names.
+    """Add a fresh value for each missing secret to the file `path` (`.env`), and return the names of these secrets.
 
     The file is replaced as a whole or not at all, and only the user who owns it can read it.
     """
@@ -68,7 +68,7 @@ def _fresh(name: str) -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout, or None if this is not a checkout or git is not installed."""
+    """Return the commit of the git checkout, or None if this directory is not a git checkout or git is not installed."""
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S607
     except (OSError, subprocess.CalledProcessError):

@@ -1,1 +1,1 @@
-"""The parts that every other package uses: settings, events, MLflow names, logs, errors, and the hash that chooses rows."""
+"""The parts that every other package uses: settings, events, MLflow names, logs, errors, and the hash that decides which rows are loaded, held out or repeated."""

@@ -31,7 +31,7 @@ class BadInputError(PipelineError):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One problem in one source file. `line` is the line of the file where the CSV row begins; the header is line 1."""
+    """One problem in one CSV file. `line` is the line where the CSV row begins (header: 1), or None for the whole file."""
 
     file: str
     line: int | None
@@ -50,7 +50,7 @@ class BadSourceError(BadInputError):
 
     MAX_SHOWN: ClassVar = 20
     OUTCOME: ClassVar = "in the source files; nothing was loaded"
-    COMMAND: ClassVar = "rakuten data check"  # lists all problems
+    COMMAND: ClassVar = "rakuten data check"  # the command that lists all problems
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))

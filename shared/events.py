@@ -49,20 +49,20 @@ class ProductsAudited(Event):
 
 
 class BatchCompleted(Event):
-    """A batch is loaded and validated."""
+    """A batch is loaded and validated, so the snapshot listener can build its dataset."""
 
     batch_id: PositiveBigint
 
 
 class DatasetReady(Event):
-    """A batch's dataset is in MLflow."""
+    """A batch's dataset is in MLflow, so the training listener can train a model on it."""
 
     batch_id: PositiveBigint
     run_id: RunId
 
 
 class ModelTrained(Event):
-    """A batch's model is in MLflow."""
+    """The model that was trained on a batch's dataset is in MLflow."""
 
     batch_id: PositiveBigint
     run_id: RunId
@@ -93,7 +93,7 @@ def parse(channel: str, payload: str) -> Event:
     """Return the event that a notification contains.
 
     Raises:
-        InvalidPayloadError: the channel is unknown, or the payload is not strict JSON with the channel's fields and version.
+        InvalidPayloadError: the channel is unknown, or the payload is not strict JSON with the fields and the version of the channel.
     """
     try:
         return _EVENT_OF[Channel(channel)].model_validate_json(payload)

@@ -1,11 +1,12 @@
--- Create the logins and databases of the PostgreSQL server in docker-compose.yml. Each step of the pipeline, MLflow and Airflow
--- have a login with its own password. There are three databases, and the logins of one database cannot connect to the others.
+-- Create the logins and databases of the PostgreSQL server that docker-compose.yml starts. Each step of the pipeline has its own
+-- login and password; so have MLflow and Airflow. The pipeline, MLflow and Airflow have one database each, and a login can
+-- connect only to the database of its own program.
 --
 -- The PostgreSQL image runs this script once, as the superuser, when the data directory is new. Passwords come from environment
 -- variables. To change a password, run the script again (see README.md).
 
 \set ON_ERROR_STOP on
--- keep a failing statement, which may contain a password, out of the server's log
+-- do not write a failed statement of this script to the server's log: the statement may contain a password
 set log_min_error_statement = panic;
 
 \getenv owner_password RAKUTEN_OWNER_PASSWORD
@@ -23,8 +24,9 @@ from unnest(array[
 where not exists (select from pg_roles where rolname = name)
 \gexec
 
--- The script has just created all roles, so rakuten_owner does not need the right to create roles (CREATEROLE). That right
--- would be too much: up to PostgreSQL 15, a role with CREATEROLE can change every role of the cluster that is not a superuser.
+-- rakuten_owner will run the migrations. It does not get the right to create roles (CREATEROLE), as all roles exist now. This
+-- right would be too much: up to PostgreSQL 15, a role with CREATEROLE can change every role of the cluster that is not a
+-- superuser.
 alter role rakuten_owner login password :'owner_password';
 alter role rakuten_loader login password :'loader_password';
 alter role rakuten_snapshot login password :'snapshot_password';
@@ -40,7 +42,7 @@ where not exists (select from pg_database where datname = name)
 
 revoke all on database rakuten_db, mlflow_db, airflow_db, postgres, template1 from public;
 grant connect on database rakuten_db to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
--- listener_sessions() runs with the owner's rights and needs this right to see when a listener last sent a statement;
--- pipeline_doctor() reports silent listeners
+-- The function listener_sessions() runs with the rights of its owner, rakuten_owner. It needs pg_read_all_stats to see when each
+-- listener last sent a statement, so that pipeline_doctor() can report silent listeners.
 grant pg_read_all_stats to rakuten_owner;
 revoke pg_read_all_stats from rakuten_reader;

@@ -1,6 +1,6 @@
-"""Find the problems of a CSV file and their lines. Python's reader is slow, but it knows the line numbers.
+"""Find what is wrong in a CSV file, and on which lines. Python's csv module is slow, but it knows the line numbers.
 
-LF, CRLF and CR end a line, also inside quotes. So a row with such a value covers several lines.
+LF, CRLF and CR end a line, also inside a quoted value. So a row whose value contains a line end covers several lines.
 """
 
 import csv
@@ -21,13 +21,13 @@ def clip(value: str | None) -> str:
 
 
 def lines_of_rows(path: Path) -> list[int]:
-    """Return the number of the line on which each row below the header begins. The header begins on line 1."""
+    """Return, for each row below the header of a CSV file, the number of the line on which the row begins (header: line 1)."""
     _, *lines = (line for line, _ in _rows(path))
     return lines
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row of a file, the header first, as (the line on which the row begins, the fields of the row).
+    """Yield each row of a CSV file, the header first, as (number of the line on which the row begins, fields of the row).
 
     Raise BadSourceError at the first malformed row.
     """
@@ -46,7 +46,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_names(path: Path) -> tuple[list[str], bool]:
-    """Return the names of the columns, and whether anything follows the header.
+    """Return (the column names in the header of a CSV file, whether the file has anything after the header).
 
     Raise UnicodeDecodeError if the beginning of the file is not UTF-8.
     """
@@ -84,7 +84,7 @@ def header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
 
 
 def structural_problems(path: Path, width: int) -> Iterator[Problem]:
-    """Yield the problems that make the rows unreadable: bytes that are not UTF-8, a wrong number of fields, an open quote.
+    """Yield the problems that make rows of a CSV file unreadable: bytes that are not UTF-8, a wrong number of fields, an open quote.
 
     `width` is the number of fields in the header.
     """
@@ -115,7 +115,8 @@ def _undecodable_lines(path: Path) -> Iterator[Problem]:
 
 
 def no_final_newline(path: Path) -> Problem:
-    # A file without a final newline may be truncated: its last number may have lost digits, and nothing else would show this.
+    # A file without a final newline may be truncated. For example, its last number 2583 may have become 25, and no other check
+    # would notice this.
     with path.open("rb") as file:
         file.seek(-min(_VALUE_SHOWN, path.stat().st_size), 2)
         tail = file.read().splitlines()[-1].decode("utf-8", errors="replace")

@@ -1,7 +1,7 @@
 """Compute the digest of a dataset's content, and make short proofs that a dataset holds a product.
 
-The SHA-256 of a parquet file depends on the program that wrote the file. This digest depends only on the content, not on the
-order of rows, the row groups or the compression. Anybody can compute the digest from this definition:
+The SHA-256 of a parquet file depends on the program that wrote the file. The digest of this module
+depends only on the content, not on the order of rows, the row groups or the compression. Anybody can compute the digest from this definition:
 
 - A row is encoded column by column: the length of the value in 4 bytes, then the value. A null has length -1 and no value.
   Texts are UTF-8. Numbers have 8 bytes. Numbers and lengths are big-endian. (PostgreSQL's binary COPY encodes bigint and text
@@ -64,7 +64,7 @@ class ProductRow(_Record):
 
 
 class ClassIdentity(_Record):
-    """One product class: its code, its numbers of distinct rows and of rows with all copies, and its Merkle tree's root."""
+    """A product class in a dataset: code, number of distinct rows, number of rows with all copies, Merkle root of its rows."""
 
     prdtypecode: _Bigint
     products: _Positive
@@ -73,7 +73,7 @@ class ClassIdentity(_Record):
 
 
 class DatasetIdentity(_Record):
-    """The product classes of a dataset, ascending by code. The dataset's digest is computed from them alone."""
+    """The product classes of a dataset, ascending by code, each with the Merkle root of its rows: the input of the digest."""
 
     classes: tuple[ClassIdentity, ...]
 
@@ -84,16 +84,16 @@ class DatasetIdentity(_Record):
 
 
 class Proof(_Record):
-    """A proof that a dataset holds a row in exactly this number of copies. It has log2(products) + classes hashes.
+    """A proof that a dataset holds `row` in exactly `copies` copies. It has log2(products of the class) + classes hashes.
 
     Attributes:
         dataset: name of the dataset, for information only: the proof does not prove the name.
-        dataset_digest: the dataset's digest when the proof was made. `verify` does not trust it: the caller passes a digest.
+        dataset_digest: the dataset's digest when the proof was made. `verify` ignores it and uses its own argument.
         row: the row whose presence is proved.
         copies: number of copies of the row in the dataset.
         index: position of the row among the entries of its class's Merkle tree, from 0.
         path: sibling hashes in this tree, from the leaf up to the root (audit path).
-        classes: all product classes of the dataset.
+        classes: all product classes of the dataset, with the root of each class's Merkle tree.
     """
 
     dataset: str
@@ -105,7 +105,7 @@ class Proof(_Record):
     classes: tuple[ClassIdentity, ...]
 
     def verify(self, digest: str) -> bool:
-        """Tell whether the dataset with the digest `digest` holds `row` in exactly `copies` copies."""
+        """Tell whether this proof shows that the dataset with this digest holds `row` in exactly `copies` copies."""
         leaf = leaf_hash(_entry(self.row.sha256(), self.copies))
         return _digest(self.classes) == digest and any(
             root_from_path(leaf, self.index, entry.products, self.path) == entry.root
@@ -137,7 +137,7 @@ _COUNTED_ROW: Final = np.dtype([("code", "i8"), ("productid", "i8"), ("hash", "V
 class _Rows:
     """The distinct rows of a dataset, sorted by prdtypecode, productid and the row's SHA-256.
 
-    Only 56 bytes of each row are kept, as there may be millions. All arrays have shape (distinct rows,). An element of `hashes`
+    Only these 56 bytes of each row are kept, as there may be millions of rows. All arrays have shape (distinct rows,). An element of `hashes`
     is the 32 bytes of a SHA-256 (V32); the other arrays are int64.
     """
 
@@ -147,7 +147,7 @@ class _Rows:
     copies: npt.NDArray[np.int64]
 
     def classes(self) -> Iterator[slice]:
-        """Yield one slice of row positions for each product class, ascending by code."""
+        """Yield, for each product class in ascending order of code, the slice of the arrays that holds the rows of the class."""
         ends = np.flatnonzero(np.diff(self.codes)) + 1
         bounds = [0, *ends.tolist(), len(self.codes)]
         return (slice(first, end) for first, end in pairwise(bounds) if first < end)
@@ -167,7 +167,7 @@ class _Rows:
 
 
 def identity_of(path: Path) -> DatasetIdentity:
-    """Compute the identity of a dataset: read its parquet file, with the columns of `ProductRow`, one row group at a time."""
+    """Compute the identity of a dataset from its parquet file, which must have the columns of `ProductRow`."""
     dataset = _count_rows(path)
     return DatasetIdentity(
         classes=tuple(dataset.identify(rows, dataset.leaves(rows)) for rows in dataset.classes())
@@ -175,7 +175,7 @@ def identity_of(path: Path) -> DatasetIdentity:
 
 
 def prove(path: Path, productid: int) -> Proof | None:
-    """Return a proof that the dataset in a parquet file holds a product, or None if the dataset does not hold it."""
+    """Return a proof that the dataset in a parquet file holds this product, or None if it does not."""
     dataset = _count_rows(path)
     found = np.flatnonzero(dataset.productids == productid)
     if not len(found):
@@ -224,7 +224,7 @@ def _encode_value(value: int | str | None) -> bytes:
 
 
 def _count_rows(path: Path) -> _Rows:
-    """Count the copies of each row in a parquet file. Memory holds one row group; adjacent copies are hashed only once."""
+    """Count the copies of each row in a parquet file. To save memory, only one row group is read at a time."""
     columns = list(ProductRow.model_fields)
     texts = [name for name, field in ProductRow.model_fields.items() if field.annotation == str | None]
     parts = [np.empty(0, _COUNTED_ROW)]
@@ -243,7 +243,7 @@ def _count_rows(path: Path) -> _Rows:
 
 
 def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
-    """Sort rows of dtype `_COUNTED_ROW`, and merge equal rows: their numbers of copies are added up."""
+    """Sort rows of dtype `_COUNTED_ROW`, and merge equal rows into one row with the sum of their numbers of copies."""
     words = np.ascontiguousarray(counted["hash"]).view(">u8").reshape(-1, 4)
     order = np.lexsort((*words.T[::-1], counted["productid"], counted["code"]))
     counted, words = counted[order], words[order]
@@ -261,7 +261,7 @@ def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
 
 
 def _run_starts(rows: pa.Table) -> npt.NDArray[np.intp]:
-    """Return the positions of the rows that differ from the row before them. The first row is one of them."""
+    """Return where each run of equal rows begins: the positions of the first row and of each row unlike the row before it."""
     begins = np.ones(rows.num_rows, np.bool_)
     begins[1:] = False
     for column in rows.combine_chunks().columns:

@@ -1,8 +1,8 @@
 """Refuse a batch whose training rows contain near-duplicates of held-out products, so that no dataset leaks the holdout.
 
 `rakuten load` and `rakuten correct` move such products into the holdout before they complete a batch
-(db/load/held_out_changes.py). If somebody completes a batch with psql instead, this step is skipped. So this module checks
-every text that those commands have not checked.
+(db/load/held_out_changes.py). If somebody completes a batch with psql instead, nothing is moved. So this module
+checks the texts of each batch that was completed without these commands.
 """
 
 import psycopg
@@ -26,6 +26,6 @@ def require_no_leak(connection: psycopg.Connection[TupleRow], batch_id: int) -> 
     if unchecked and (due := due_for_holdout(connection, product_texts(unchecked))):
         raise StageError(
             f"{len(due)} training products of batch {batch_id} are near-duplicates of held-out products or were held out before"
-            f" (the first is productid {due[0]}). The batch was completed without rakuten, which would have held them out",
-            remedy="run `rakuten load` or `rakuten correct`: it holds these products out. This batch gets no dataset",
+            f" (the first is productid {due[0]}). `rakuten load` and `rakuten correct` hold out such products, but neither completed it",
+            remedy="run `rakuten load` or `rakuten correct`: it moves these products into the holdout. This batch gets no dataset",
         )

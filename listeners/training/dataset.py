@@ -24,7 +24,7 @@ class TrainingData:
     """The distinct products of a dataset, sorted by productid, and how many copies of each product the dataset holds.
 
     `products` has the columns designation and description. `labels` has the class of each product, and `multiplicities` the
-    number of its copies, both int64 of shape (products,).
+    number of its copies; both are int64 of shape (n_products,).
     """
 
     products: pd.DataFrame
@@ -42,7 +42,7 @@ def find_dataset(tracking: Tracking, name: str, **tags: str) -> Run:
     if run is None:
         raise StageError(
             f"MLflow has no finished run {name} in the experiment {DATASET_EXPERIMENT}",
-            remedy="give this process the snapshot listener's MLFLOW_TRACKING_URI; if it is the same, the run was deleted",
+            remedy="set MLFLOW_TRACKING_URI to the snapshot listener's value; if both are equal already, the run was deleted",
         )
     return run
 
@@ -67,7 +67,7 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
 def read_training_data(path: Path) -> TrainingData:
     """Read the parquet file of a balanced dataset, and return each product once with its number of copies."""
     texts = list(TEXT_COLUMNS)
-    # With read_dictionary, memory holds each distinct text once for each row group, not once for each copy.
+    # With read_dictionary, memory holds each distinct text once for each row group, not once for each copy of a product.
     dataset = pq.read_table(path, columns=["productid", *texts, "prdtypecode"], read_dictionary=texts)
     rows, copies = distinct_products(dataset)
     return TrainingData(

@@ -1,9 +1,9 @@
 """Fit the TF-IDF features of an oversampled dataset, using only its distinct rows.
 
 A balanced dataset repeats products, some of them dozens of times. This module counts the terms of each product once, and
-multiplies by the number of copies where documents are counted. So the vocabulary and the idf are the same, bit for bit, as if
-all copies were counted, and take a fraction of the time. Without the multiplication, the vocabulary and the idf would change,
-and so would the model.
+multiplies the counts by the number of copies of the product. So the vocabulary and the idf are the same, bit for bit, as if the
+terms of all copies were counted, and take a fraction of the time. Without the multiplication, the vocabulary, the idf and the
+model would be different.
 
 The result consists of ordinary scikit-learn objects, so a prediction does not need this module.
 """
@@ -32,7 +32,7 @@ _Ranks: TypeAlias = npt.NDArray[np.int32]
 class TfidfBlock:
     """One group of TF-IDF features (block): the text column that it reads, and its vectorizer.
 
-    Each vectorizer scales its part of a row to length 1, so all blocks have equal weight.
+    Each vectorizer scales its own features of a row to length 1, so all blocks have equal weight.
     """
 
     name: str
@@ -105,8 +105,8 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
         term_frequency = np.bincount(
             counts.matrix.indices, copies * counts.matrix.data, counts.matrix.shape[1]
         )
-        # CountVectorizer sorts the same frequencies with the same function. So if several terms are equally frequent, both keep
-        # the same ones.
+        # CountVectorizer sorts the same frequencies with the same function. So if several terms are equally frequent, and only
+        # some of them fit into max_features, CountVectorizer and this function keep the same ones.
         kept = np.sort(kept[np.argsort(-term_frequency[kept])[:limit]])
     if not len(kept):
         raise ValueError(
@@ -115,8 +115,8 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
 
     transformer = TfidfTransformer(norm=vectorizer.norm, sublinear_tf=vectorizer.sublinear_tf)
     transformer.idf_ = np.log((multiplicities.sum() + 1) / (document_frequency[kept] + 1)) + 1
-    # A TfidfVectorizer is fitted when it has a vocabulary and an idf. The vocabulary is given as an array of terms, which skops
-    # writes as one file; a dictionary would take 1 kB per term in the model file. scikit-learn needs the dictionary, and builds
+    # A TfidfVectorizer counts as fitted when it has a vocabulary and an idf. The vocabulary is given as an array of terms, which skops
+    # writes as one file; a dictionary would take 1 kB per term in the model file. scikit-learn needs a dictionary, and builds
     # it from the array: here when `idf_` is set, and again when a loaded model is first used.
     vectorizer.vocabulary = np.array(list(counts.terms(kept)))
     vectorizer.idf_ = transformer.idf_
@@ -129,7 +129,7 @@ class MergedFeatures(NamedTuple):
     Attributes:
         matrix: the merged features, shape (n, m), float64, m <= p.
         column: for each original column, the index of the merged column that replaces it, shape (p,), int64.
-        scale: for each original column, its coefficient divided by the merged column's coefficient, shape (p,), float64.
+        scale: for each original column, its model coefficient divided by that of the merged column, shape (p,), float64.
     """
 
     matrix: sparse.csr_array
@@ -141,7 +141,7 @@ def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
     """Merge equal columns of the features, so that a linear model is fitted faster and stays the same model.
 
     The n-grams of a rare word often occur in the same rows, equally often, and then have equal columns. A linear model with an
-    L2 penalty depends only on the inner products of rows. If a column x occurs g times, the single column sqrt(g) x gives the
+    L2 penalty depends only on the inner products of rows. If g columns are equal to x, the single column sqrt(g) x gives the
     same inner products. A coefficient v of the single column stands for g coefficients v / sqrt(g) of the original columns; the
     sum of their squares, the L2 penalty, is the same.
 
@@ -149,7 +149,7 @@ def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
         features: shape (n, p), float64.
     """
     # To find equal columns fast, compare their projections onto two random directions. Equal columns have exactly equal
-    # projections, because the products are added in the same order. Columns that differ by more than rounding errors do not
+    # projections, because the same numbers are added in the same order. Columns that differ by more than rounding errors do not
     # have both projections in common.
     directions = np.random.default_rng(0).standard_normal((features.shape[0], 2))
     projections = (features.T @ directions).view(np.complex128).ravel()
@@ -238,8 +238,8 @@ def _count_words(tokens: _Tokens, longest: int) -> _Counts:
         first = np.flatnonzero(rows[1:] == rows[:-1])
         keys = np.concatenate([keys, keys[first] + 1 + ranks[first + 1]])
         rows = np.concatenate([rows, rows[first]])
-    # np.unique would sort all keys. pd.factorize uses a hash table, so that only the distinct keys need sorting: this takes a
-    # twentieth of the time.
+    # np.unique would sort all keys, with repetitions. pd.factorize finds the distinct keys with a hash table, and only these
+    # are sorted: this takes a twentieth of the time of np.unique.
     codes, distinct = pd.factorize(keys)
     order = np.argsort(distinct)
     columns = np.empty(len(order), np.int32)
@@ -254,7 +254,7 @@ def _count_words(tokens: _Tokens, longest: int) -> _Counts:
 
 
 def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
-    """Count the character n-grams of the analyzer 'char_wb'. They lie within one word, so each distinct word is split once."""
+    """Count character n-grams as the analyzer 'char_wb' does: within words. So each distinct word is split only once."""
     shape = tokens.n_texts, len(tokens.words)
     if not tokens.words:
         return _Counts(sparse.csr_array(shape), lambda _: [])

@@ -1,6 +1,6 @@
 """Build and fit the model: TF-IDF blocks of title and description, and a linear support vector machine on their features.
 
-A fitted model is a scikit-learn pipeline from the raw text columns to the category code. The pipeline consists only of library
+A fitted model is a scikit-learn pipeline from the raw text columns to the product class code. The pipeline consists only of library
 classes and functions, so the model loads wherever scikit-learn, pandas and skops are installed. The evidence for the choice of
 blocks, classifier and hyperparameters is in `tests/benchmarks/model_comparison.py`.
 """
@@ -31,7 +31,7 @@ from listeners.training.text import TEXT_COLUMNS, text_cleaner
 class Hyperparameters:
     """All choices that define the model, except the seed and the data.
 
-    For a dataset with all products, a larger `svm_tol` saves no time, and a smaller `svm_tol` gives no higher score.
+    On a dataset of all products, a `svm_tol` above 0.01 saves no time, and one below 0.01 gives no higher score.
     `max_features` limits the number of terms in each TF-IDF block and so the size of the model: each term takes 216 bytes for
     its 27 coefficients (one for each class), and 4 bytes for each of its characters.
     """
@@ -86,7 +86,7 @@ def fit(
         )
     union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters)
     merged = merge_equal_columns(features)
-    del features  # free the original features: they take as much memory as all other data
+    del features  # free the unmerged features: they take as much memory as all other data of the fit
     classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
     return assemble(union, classifier)
 
@@ -116,7 +116,7 @@ def fit_classifier(
     """Fit the classifier to merged features: the last part of `fit`, where the other arguments are explained.
 
     Returns:
-        A classifier for the original features, before `merge_equal_columns`: a prediction need not merge columns.
+        A classifier for the original features, before `merge_equal_columns`, so that predictions need not merge columns.
     """
     classifier = linear_svc(seed, hyperparameters)
     classifier.fit(features.matrix, labels, sample_weight=multiplicities)

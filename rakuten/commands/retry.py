@@ -24,7 +24,7 @@ def retry(
                     was_given_up = batches.retry_stage(connection, batch_id, stage)
                 if was_given_up:  # False if another process has made the stage retry meanwhile
                     revived += 1
-                    typer.echo(f"{batch_name}: {stage} will be tried again")
+                    typer.echo(f"{batch_name}: the stage {stage} will be tried again")
     if batch is not None and not revived:
         raise BadInputError(
             f"no stage has given up {batch}", remedy="rakuten status shows the state of each batch"

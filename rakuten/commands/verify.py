@@ -10,11 +10,11 @@ from rakuten.provenance.verify import Check
 from rakuten.provenance.verify import verify as run_checks
 from rakuten.session import open_session
 
-_HINT = "rakuten reproduce BATCH rebuilds its dataset and model; rakuten lineage BATCH shows what was built from it"
+_HINT = "rakuten reproduce BATCH rebuilds the dataset and model of BATCH; rakuten lineage BATCH shows what was built from it"
 
 
 def verify(as_json: bool = typer.Option(False, "--json", help="print a JSON list of checks")) -> None:
-    """Recompute the hash chain of the batches, and compare every run, file and model with its recorded digests.
+    """Recompute the hash chain of the batches, and compare each run, file and model with the digest that was recorded for it.
 
     The chain consists of one seal per batch: a digest that also covers the seal of the batch before. The exit code is 1 if
     anything was changed.
@@ -35,11 +35,11 @@ def verify(as_json: bool = typer.Option(False, "--json", help="print a JSON list
                 typer.echo(f"{what}: {where}{check.subject}: {check.problem}")
         if changed:
             typer.echo(
-                f"{changed[0].batch_name or changed[0].subject} is the first that was changed. {_HINT}"
+                f"{changed[0].batch_name or changed[0].subject} is the first item that was changed. {_HINT}"
             )
         else:
             batches = len({check.batch_name for check in checks if check.subject == "seal"})
-            undecided = f"; undecided: {len(unknown)}" if unknown else ""
+            undecided = f"; undecided checks: {len(unknown)}" if unknown else ""
             typer.echo(f"{len(checks):,} checks of {batches} batches: nothing was changed{undecided}")
     if changed:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Create the tables and their indexes."""
+"""Create the tables of the pipeline's database, and the indexes of these tables."""
 
 from db.migrations import run_script
 

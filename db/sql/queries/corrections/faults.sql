@@ -1,5 +1,6 @@
--- Return the rows of a correction that cannot be applied, with the reason: an insertion of a product that exists, an insertion
--- without a designation or a label, or an update or deletion of a product that does not exist.
+-- Return the rows of a correction (a file of changes to products) that cannot be applied, each with a word for the reason. Such a
+-- row inserts a product that exists already, inserts a product without a designation or a label, or updates or deletes a product
+-- that does not exist.
 select
     row_number,
     case

@@ -1,7 +1,8 @@
--- Return the batches whose dataset contains a product, in the order of the hash chain, with the product as each batch left it.
--- A dataset contains the products that have split 'train' and a label. products_as_of_batch() of each batch would give the same
--- result; this query reads only the product's own history entries, once. The product is identified by its `id`, so the result
--- includes batches in which it had another productid.
+-- Return the batches whose dataset contains one product, in the order of the hash chain. Each row shows the product as it was
+-- when the batch was completed. A dataset contains the products that have split 'train' and a label. Calling
+-- products_as_of_batch() for each batch would give the same result, but would read the history of all products each time. This
+-- query reads only the history of this product, once. It follows the product by `products.id`, as its productid can change, so
+-- the result includes batches in which the product had another productid.
 with product_entries as materialized (
     select * from products_history
     where product_id in (select product_id from products_history where productid = %(productid)s)
