@@ -1,1 +1,1 @@
-"""Read the source files, and load them into PostgreSQL week by week."""
+"""Read the source files (CSV files of products and labels), and load their rows into PostgreSQL week by week."""

@@ -19,7 +19,10 @@ from shared.errors import DatabaseUnavailableError
 
 
 class Role(StrEnum):
-    """The PostgreSQL roles. Each may write only in its own step of the pipeline (db/sql/schema/100_roles_and_grants.sql)."""
+    """The PostgreSQL roles. The loader, snapshot and training roles may each write only what this step of the pipeline writes.
+
+    The rights are granted in db/sql/schema/100_roles_and_grants.sql.
+    """
 
     OWNER = "rakuten_owner"
     LOADER = "rakuten_loader"
@@ -30,7 +33,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Database:
-    """The database of the pipeline. `embedded` is its embedded server, or None if POSTGRES_HOST names another server."""
+    """The database of the pipeline. `embedded` is the server that the pipeline starts, or None if POSTGRES_HOST is set."""
 
     settings: Settings
     embedded: EmbeddedPostgres | None
@@ -38,7 +41,7 @@ class Database:
     def conninfo(self, role: Role) -> str:
         """Return the connection string for a role.
 
-        The embedded database has a login for each role. For any other server, the string always has the login
+        On the embedded server, each role logs in itself. On the server that POSTGRES_HOST names, every connection logs in as
         POSTGRES_USER, which must be a member of `role`.
         """
         settings = self.settings
@@ -56,11 +59,14 @@ class Database:
     def connect(
         self, role: Role, application: str, *, autocommit: bool = False
     ) -> AbstractContextManager[psycopg.Connection[TupleRow]]:
-        """Connect as a role. pg_stat_activity shows `application` as the connection's name. See `db.connect.connect`."""
+        """Connect to the database as a role. pg_stat_activity shows `application` as the name of the connection."""
         return connect(self.conninfo(role), application, autocommit=autocommit)
 
     def upgrade(self) -> tuple[str | None, str | None]:
-        """Upgrade the schema. In an embedded database, give each role a login. Return the old and the new revision."""
+        """Upgrade the schema to the newest revision. In an embedded database, also let each role log in.
+
+        Return (revision before, revision after). A revision is None if the database has no schema.
+        """
         versions = schema.upgrade(self.conninfo(Role.OWNER))
         if self.embedded is not None:
             _grant_logins(self.embedded, self.settings.postgres_db)
@@ -71,8 +77,8 @@ class Database:
 def open_database(settings: Settings) -> Iterator[Database]:
     """Open the database for a `with` block.
 
-    If POSTGRES_HOST names a server, use it as it is. Otherwise, start the embedded PostgreSQL unless it already runs, and
-    upgrade its schema.
+    If POSTGRES_HOST names a server, use its database without upgrading the schema. If POSTGRES_HOST is not set, start the
+    embedded PostgreSQL, unless it already runs, and upgrade its schema.
 
     Raises:
         DatabaseUnavailableError: the embedded PostgreSQL cannot be started or reached.
@@ -99,7 +105,10 @@ def embedded_server(settings: Settings) -> EmbeddedPostgres:
 
 
 def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
-    """Create the owner role and the database if they are missing. Then upgrade the schema. Concurrent calls are safe."""
+    """Create the owner role and the database in the server if they are missing. Then upgrade the schema.
+
+    Concurrent calls wait for each other.
+    """
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", [Lock.PREPARE])
         if not connection.execute("select 1 from pg_roles where rolname = %s", [Role.OWNER]).fetchone():
@@ -122,7 +131,7 @@ def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
 
 
 def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
-    """Let all roles log in with the superuser's password. One password is enough: one person uses it, on one machine."""
+    """Let all roles log in with the superuser's password. One is enough: one person uses the server, on one machine."""
     with psycopg.connect(server.conninfo(dbname), autocommit=True) as connection:
         rows = connection.execute(
             "select rolname from pg_roles where rolname = any(%s) and not rolcanlogin", [list(Role)]
@@ -138,5 +147,5 @@ def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
 
 
 def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:
-    """Return the SCRAM hash of a password, which is what PostgreSQL stores. So no SQL and no log contains the password."""
+    """Return the SCRAM hash of a password. SQL statements and logs then contain the hash, not the password."""
     return connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()

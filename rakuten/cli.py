@@ -81,7 +81,7 @@ def rakuten() -> None:
 
 def main() -> None:
     """Run a command. The exit code is 2 for bad input and 1 for a failure. Only a defect in our code prints a traceback."""
-    configure_logs("console", "WARNING")  # logs go to standard error; `rakuten listen` configures its own
+    configure_logs("console", "WARNING")  # logs go to standard error; `rakuten listen` changes this
     try:
         app()
     except PipelineError as error:

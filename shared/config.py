@@ -125,7 +125,7 @@ class Settings(BaseSettings):
 
     @property
     def last_week(self) -> int:
-        """The number of the first week that loads MAX_PERCENTAGE of the training rows. Week 1 is the initial load."""
+        """The number of the week after which MAX_PERCENTAGE % of the training rows are loaded. Week 1 is the initial load."""
         increments = (self.max_percentage - self.initial_percentage) / self.increment_percentage
         return 1 + int(-((-increments).to_integral_value(ROUND_FLOOR)))
 
@@ -136,12 +136,12 @@ class Settings(BaseSettings):
 
 
 def target_rows(total_rows: int, percentage: Decimal) -> int:
-    """Return floor(total x percentage / 100). Float arithmetic is avoided: it would lose a row at some percentages."""
+    """Return the rows to load: floor(total_rows x percentage / 100). Floats would give one row too few at some percentages."""
     return int((total_rows * percentage / 100).to_integral_value(ROUND_FLOOR))
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Read the settings from the environment and `.env`. A value in `overrides`, by field name, replaces what they contain.
+    """Read the settings from the environment and `.env`. The fields in `overrides` get their values from there.
 
     Raises:
         BadInputError: a setting is malformed. The message names each malformed setting and its problem.
@@ -189,8 +189,8 @@ def configure_third_parties() -> None:
 def environment_for(settings: Settings) -> dict[str, str]:
     """Return the environment variables with which a child process reads exactly these settings.
 
-    The working directory of the child process must contain no `.env`: the child would read from it what these settings leave
-    unset.
+    The working directory of the child process must contain no `.env`: the child would read from it the settings that
+    are None in `settings`.
     """
     environment = dict(os.environ)
     for name in Settings.model_fields:

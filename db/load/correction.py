@@ -1,8 +1,8 @@
-"""Apply a correction: changed titles, fixed labels, deleted and restored products from a file, as a batch of its own.
+"""Apply a correction file: change titles, fix labels, delete and restore products. A correction is a batch of its own.
 
-A correction is one transaction. No other session can write between its checks and its changes. Afterwards either the whole
-batch is complete, sealed and announced by NOTIFY, or nothing has changed. The seal is a digest of the batch, chained to the
-seal of the batch before.
+A correction is one transaction. No other session can change products or labels between its checks and its changes.
+Afterwards either the whole batch is complete, sealed and announced by NOTIFY, or nothing has changed. The seal is a digest of
+the batch, chained to the seal of the batch before.
 """
 
 import time
@@ -28,10 +28,11 @@ from shared.errors import BadCorrectionError, BadInputError, BadSourceError, Pro
 
 @dataclass(frozen=True)
 class CorrectionResult:
-    """The changes that a correction made, or would make. `batch_id` and `total_rows` are None if it was only checked.
+    """The changes that a correction made, or would make. If it was only checked, `batch_id` and `total_rows` are None.
 
     `rows` counts the rows of the file, including rows that change nothing. `inserted`, `updated` and `deleted` count products.
-    `labels` counts the labels that change. `held_out` counts the products of the file that no dataset trains on any more.
+    `labels` counts the labels that change. `held_out` counts the inserted and updated products that get the split 'holdout', so
+    that no later training dataset contains them.
     """
 
     batch_id: int | None
@@ -52,8 +53,8 @@ def correct(
     """Apply a correction file completely or not at all. The module db/load/correction_file.py describes its format.
 
     Args:
-        connection: a connection of the loader, with no open transaction.
-        settings: they name the directory of the source files. The correction must not insert a product of these files.
+        connection: a connection with the loader's role and no open transaction.
+        settings: `data_path` is the directory of the source files. The correction must not insert a product that they contain.
         path: the path of the correction file.
         reason: why the products are corrected. The table `data_loads` records it.
         check: True to find out only what the correction would change.
@@ -95,20 +96,22 @@ def correct(
 
 
 def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, Any]]:
-    """Return the name and percentage of the next correction, and the source that the first load recorded.
+    """Return the next correction's name, the loaded percentage, and what the first load recorded about the source files.
+
+    The name is, for example, correction_2. The percentage is the share of the training rows that the weeks have loaded so far.
 
     Raises:
-        BadInputError: no week is complete yet, or another batch is unfinished. A correction that completed now would also
-            seal the rows that the unfinished batch has already written.
+        BadInputError: no week is complete yet, or another batch is unfinished. The digest of a correction that completed
+            now would also cover the rows that the unfinished batch has already written.
     """
     row = connection.execute(query("corrections/next_correction")).fetchone()
     if row is None:
-        raise BadInputError("no week is complete yet: there is nothing to correct", remedy="rakuten load")
+        raise BadInputError("no week is complete yet: no product to correct", remedy="rakuten load")
     unfinished = connection.execute(query("corrections/unfinished_batch")).fetchone()
     if unfinished is not None:
         raise BadInputError(
-            f"{unfinished[0]} is {unfinished[1]!r}, and a correction must wait until it is complete",
-            remedy="if its loader still runs, wait for it; otherwise run rakuten load, which continues this batch",
+            f"{unfinished[0]} is {unfinished[1]!r}, and a correction must wait until this batch is complete",
+            remedy="if a load of this batch still runs, wait for its end; if not, run rakuten load, which continues the batch",
         )
     return row[0], row[1], row[2]
 
@@ -116,7 +119,10 @@ def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, An
 def _stage_rows(
     connection: Connection, settings: Settings, given: CorrectionFile, recorded: dict[str, Any]
 ) -> int:
-    """Copy the file's rows to a temporary table, add missing values, and check. Return how many products become held out."""
+    """Copy the file's rows to a temporary table, fill in the values that the file lacks, and check the rows.
+
+    Return how many of the products get the split 'holdout'.
+    """
     connection.execute(query("corrections/create_table"))
     copy_rows(connection, "corrections/copy_rows", [given.rows])
     connection.execute(query("corrections/complete_rows"), {"columns": list(given.columns)})
@@ -143,7 +149,7 @@ def _check_against_products(connection: Connection, file: CheckedFile) -> None:
                 reason, remedy = "no product has this productid", "correct the productid, or remove the row"
             case _:
                 if file.line(row) in reported:
-                    continue  # the row's reported problem may be the missing value itself
+                    continue  # a problem of this line is reported already; it may be why the value is missing
                 reason = "a new product needs designation and prdtypecode"
                 remedy = "fill them in"
         file.report(np.array([row]), "productid", reason, remedy)
@@ -154,7 +160,7 @@ def _check_against_source(
 ) -> None:
     """Report each product that the correction inserts although a source file contains it.
 
-    The products of X_train.csv are loaded by a later week, with their rank and split. X_test.csv is the test set.
+    A later week loads this product if it is in X_train.csv. It is never loaded if it is in X_test.csv, the test set.
     """
     new = connection.execute(query("corrections/new_products")).fetchall()
     if not new:
@@ -182,6 +188,6 @@ def _count_changes(connection: Connection, file: CheckedFile) -> dict[str, int]:
     if not any(counts.values()):
         unchanged = "it changes nothing: every product already has the values of the file"
         raise BadCorrectionError(
-            [Problem(file.path.name, None, "", unchanged, "check that this is the right file")]
+            [Problem(file.path.name, None, "", unchanged, "check that you gave the right correction file")]
         )
     return counts

@@ -21,9 +21,9 @@ _COPY_ROWS: Final = 8192
 
 
 def claim_batch(connection: Connection, name: str, percentage: Decimal, source: dict[str, Any]) -> int:
-    """Create the batch, or take over an earlier attempt that failed or was killed. Return the id of the batch.
+    """Create the batch `name`, or take over an earlier attempt at it that failed or was killed. Return the batch's id.
 
-    This is part of the caller's transaction.
+    The claim is part of the caller's transaction.
     """
     claim = connection.execute("select claim_batch(%s, %s, %s)", [name, percentage, Jsonb(source)]).fetchone()
     assert claim is not None  # noqa: S101  a function call always returns a row
@@ -55,10 +55,10 @@ def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]
 
 
 def lock_tables(connection: Connection) -> None:
-    """Wait up to 30 s for all writers of `products` and `labels`. Block new writers until the caller's transaction ends.
+    """Wait up to 30 s until nobody else writes `products` or `labels`, and block new writers until the transaction ends.
 
-    `complete_batch` takes the same locks. If what a caller writes depends on the existing rows, it must lock the tables before
-    it reads the rows.
+    The SQL function `complete_batch` takes the same locks at the end of a batch. A caller must take them earlier, before it
+    reads rows, if what it writes depends on these rows.
     """
     connection.execute("set local lock_timeout = '30s'")
     connection.execute("lock table products, labels in share row exclusive mode")
@@ -66,7 +66,10 @@ def lock_tables(connection: Connection) -> None:
 
 @contextmanager
 def translate_errors(name: str, *, busy: str = "another load is running") -> Iterator[None]:
-    """Re-raise psycopg errors as LoadError. `busy` is the message if another session holds a lock or runs a load."""
+    """Re-raise a psycopg error as a LoadError whose message begins with `name`.
+
+    `busy` is the rest of the message if another session holds a lock or runs a load.
+    """
     try:
         yield
     except (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as error:

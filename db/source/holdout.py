@@ -9,9 +9,10 @@ from shared.hashing import Salt, text_keys
 
 
 def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt.NDArray[np.bool_]:
-    """Tell for each row whether it is held out, shape (rows,).
+    """Return for each product row whether it belongs to the holdout, shape (rows,).
 
-    A seeded hash of the simplified text decides. So near-identical products are either all held out or all in training.
+    A seeded hash of the product's simplified text (`text_group`) decides. So products with nearly the same text are
+    either all held out or all in training.
     """
     groups = map(text_group, rows["designation"].to_pylist(), rows["description"].to_pylist())
     held_out: npt.NDArray[np.bool_] = text_keys(groups, random_seed, Salt.HOLDOUT) % 100 < holdout_percentage

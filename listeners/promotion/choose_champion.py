@@ -1,18 +1,18 @@
 """Promote a new model: move the alias `champion` to it unless it is significantly worse, and log the verdict to its run.
 
 A comparison with the champion alone is not enough. Each new champion may be a little worse than the last one, too little to be
-significant, and many such losses add up without a limit. So the new model, the challenger, is also compared with the best
+significant, and many such losses add up without a limit. So the new model (the challenger) is also compared with the best
 champion: the model with the best F1 among the present and all earlier champions that were not withdrawn by a rollback.
 
-The model with the best F1 of k equally good models has that F1 by luck, and an equally good challenger looks worse than it. So
-in this comparison a p-value is significant only below 0.05 / k (Bonferroni: k comparisons together are wrong as often as one).
-The champion then never falls further below the best champion than this test can detect, however many promotions there are.
+If k models are equally good, the one with the best F1 has it by luck, and an equally good challenger looks worse than it. So in
+the comparison with the best of k champions, a p-value is significant only below 0.05 / k (Bonferroni correction).
+After any number of promotions, the champion is then never further below the best champion than this comparison can detect.
 
-The evidence is `tests/benchmarks/promotion_simulation.py`. The numbers are for a holdout of 1,165 rows, and in parentheses for
-8,490 rows. Equally good challengers are rejected in 6.8 (8.5) of 100 weeks if they are compared with the champion alone, in
-6.8 (12.8) weeks with both comparisons, and in 17.8 (18.5) weeks with both but without the division by k. If the F1 of each
-challenger is 0.003 below the F1 of the challenger before, the champion loses 0.0244 (0.0047) in 20 weeks with the first
-comparison alone, and 0.0229 (0.0024) with both.
+The evidence is the simulation `tests/benchmarks/promotion_simulation.py`. Each number is for a holdout of 1,165 rows, and the
+number in parentheses for 8,490 rows. If all challengers are as good as the champion, they are rejected in 6.8 (8.5) of 100
+weeks with the comparison with the champion alone, in 6.8 (12.8) weeks with both comparisons, and in 17.8 (18.5) weeks with both
+but without the division by k. If the F1 of each challenger is 0.003 below the F1 of the week before, the champion's F1 falls in 20
+weeks by 0.0244 (0.0047) with the comparison with the champion alone, and by 0.0229 (0.0024) with both comparisons.
 """
 
 from dataclasses import asdict
@@ -45,11 +45,12 @@ def ensure_promoted(
     *,
     seed: int,
 ) -> bool:
-    """Compare the challenger with the present champion, and make it the champion unless it is significantly worse.
+    """Make the challenger (a new model) the champion, unless it is significantly worse than the present champion.
 
-    The comparison and the move of the alias happen under one lock. So every model is compared with the very champion that it
-    replaces, even if two workers promote at once. A rollback withdraws models. A withdrawn model is not promoted again, and
-    neither is another model of the same or an earlier batch: a repeated attempt does not undo the rollback.
+    The comparison and the move of the alias `champion` happen under one lock. So even if two workers promote at once, each
+    challenger is compared with exactly the champion that it replaces. A rollback withdraws models. A withdrawn model is not
+    promoted again, and neither is another model of its batch or of an earlier batch. So a repeated training of the batch does
+    not undo the rollback.
 
     Returns:
         True if the challenger is the champion afterwards.
@@ -67,7 +68,7 @@ def ensure_promoted(
 
 
 def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int) -> dict[str, Any]:
-    """Decide about the challenger. Return the content of promotion.json, with at least the keys `promote` and `reason`."""
+    """Decide whether to promote the challenger. Return the content of promotion.json, at least `promote` and `reason`."""
     if alias.champion is None:
         return {"promote": True, "reason": "there is no champion yet"}
     against = {"champion_version": int(alias.champion.version)}
@@ -91,8 +92,9 @@ def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: in
 def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
     """Return the reason if an earlier rollback forbids the promotion of the challenger, and None otherwise.
 
-    A rollback forbids every model of a withdrawn model's batch or of an earlier batch. The batch is compared, not the version:
-    if a model's run is lost, the batch is trained again, and its new model has another version.
+    A rollback withdraws models. It forbids every model that was trained on the batch of a withdrawn model or on an earlier
+    batch. The version of a model does not matter: a batch whose run was lost is trained again, and the new model has another
+    version.
     """
     moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
     withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]
@@ -102,7 +104,7 @@ def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
 def _against_champion(
     tracking: Tracking, challenger: Run, holder: ModelVersion, seed: int
 ) -> Comparison | str:
-    """Compare the challenger with the champion, the version `holder`, or return the reason why they cannot be compared."""
+    """Compare the challenger with the champion `holder`, or return the reason why the two cannot be compared."""
     run = _run_of(tracking, holder)
     rival = None if run is None else _predictions_if_any(tracking, run)
     if run is None or rival is None:
@@ -119,10 +121,10 @@ def _against_champion(
 def _against_best(
     tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int
 ) -> tuple[Comparison, int, int] | None:
-    """Compare the challenger with the best of all champions that were not withdrawn.
+    """Compare the challenger with the best champion: the one with the best F1 of all that no rollback has withdrawn.
 
-    Return (comparison, version of the best champion, number of champions it was chosen from). Return None if the best champion
-    is the present one, or if no comparison is possible.
+    Return (comparison, version of the best champion, number of champions among which it is the best). Return None if the best
+    champion is the present champion, with which the challenger was compared already, or if no comparison is possible.
     """
     state = alias.state.champions
     versions = {move.run_id: move.to_version for move in alias.history if move.to_version in state}
@@ -137,14 +139,17 @@ def _against_best(
     best = runs[0]
     rival = _predictions_if_any(tracking, best)
     if rival is None:
-        return None  # somebody has deleted its predictions: the present champion alone decides
+        return None  # the best champion's predictions were deleted: only the present champion is compared
     comparison = _comparison(_predictions(tracking, challenger), rival, seed, SIGNIFICANCE / len(runs))
     version = versions[best.info.run_id]
     return None if comparison is None or version is None else (comparison, version, len(runs))
 
 
 def _comparison(own: pd.DataFrame, rival: pd.DataFrame, seed: int, significance: float) -> Comparison | None:
-    """Compare two models by their predictions of the holdout. Return None if they have predicted different holdout rows."""
+    """Compare the challenger (`own`) with a champion (`rival`) by their predictions of the holdout.
+
+    Return None if the two models have predicted different holdout rows.
+    """
     if not own[_KEYS].equals(rival[_KEYS]):
         return None
     truth, own_codes, rival_codes = (
@@ -154,14 +159,15 @@ def _comparison(own: pd.DataFrame, rival: pd.DataFrame, seed: int, significance:
 
 
 def _run_of(tracking: Tracking, version: ModelVersion) -> Run | None:
-    """Return the MLflow run that trained a model version, or None if the version names no run or the run was purged."""
+    """Return the MLflow run that trained a model version, or None if the version names no run or the run is gone."""
     return tracking.run_if_any(str(version.run_id)) if version.run_id else None
 
 
 def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
-    """Return the SHA-256 of a run's promotion.json, which PostgreSQL keeps.
+    """Return the SHA-256 of promotion.json in a training run, so that PostgreSQL can record it.
 
-    Return None if the run has no such file: a person has made its model champion before the training stage compared the model.
+    Return None if the run has no such file: somebody moved the alias `champion` to the run's model by hand, before the training
+    stage compared the model with the champion.
     """
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         path = _artifact_if_any(tracking, run, Artifact.PROMOTION, Path(scratch))
@@ -169,7 +175,7 @@ def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
 
 
 def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
-    """Return the predictions of the holdout by a run's model like `_predictions`, or None if the run has no such artifact."""
+    """Return the same table as `_predictions`, or None if the run has no file with predictions of the holdout."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         path = _artifact_if_any(tracking, run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch))
         return None if path is None else pd.read_parquet(path)
@@ -178,7 +184,7 @@ def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
 def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Path) -> Path | None:
     """Download an artifact of a run, or return None if the run has no such artifact.
 
-    If MLflow is unavailable, raise the outage: the stage then waits for MLflow, and no artifact is mistaken for missing.
+    If MLflow is unavailable, raise an error instead of returning None: the stage then waits until MLflow is available.
     """
     try:
         return tracking.download(run, artifact, directory)
@@ -189,6 +195,6 @@ def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Pat
 
 
 def _predictions(tracking: Tracking, run: Run) -> pd.DataFrame:
-    """Return the predictions of the holdout by a run's model: int64 columns productid, prdtypecode (true) and prediction."""
+    """Return the predictions of the holdout by a run's model: int64 columns productid, prdtypecode (true), prediction."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         return pd.read_parquet(tracking.download(run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch)))

@@ -1,4 +1,4 @@
-"""Run the snapshot stage: publish the test set and the holdout, then build, verify and publish the dataset of a batch."""
+"""Run the snapshot stage: publish the test set and the holdout in MLflow, then build and publish a batch's dataset."""
 
 import shutil
 from pathlib import Path
@@ -34,7 +34,7 @@ logger = structlog.get_logger()
 def handle(job: Job) -> dict[str, Any]:
     """Build and publish the dataset of one batch, or reuse the dataset that an earlier attempt at this job has published.
 
-    Return what PostgreSQL records about the dataset: its run id, sizes and digests.
+    Return what PostgreSQL records about the dataset: the id of its MLflow run, numbers of rows and digests.
 
     Raises:
         SourceChangedError: the settings differ from those of the first load.
@@ -74,7 +74,7 @@ def _publish(
         path = run.scratch / parquet_name(name)
         earlier = find_earlier_dataset(connection, batch.id, job.settings.snapshots_path)
         logger.info("building", dataset=name, built_on=earlier.path.stem if earlier else None)
-        # `reader` need not share a transaction snapshot with `connection`: the history of a completed batch never changes.
+        # `reader` and `connection` may see different moments of the database: the history of a completed batch never changes.
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
             stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
         _log(run, job, path, stats)
@@ -92,15 +92,16 @@ def build(
     """Write a batch's balanced parquet file from the history tables, verify it, and return the file's statistics.
 
     The bytes of the file depend only on the batch and the seed, so the file can be rebuilt at any time. Memory holds a few
-    numbers for each row of the batch, and one row group. The directory of `path` needs free space for the uncompressed training
-    rows.
+    numbers for each row of the batch, and one row group of the parquet file. The directory of `path` needs free
+    space for the uncompressed training rows.
 
     Args:
         connection: a connection with a role that may read the history.
         batch_id: id of a completed batch.
         random_seed: seed of the draw that decides which rows get an extra copy.
         path: the file to write.
-        earlier: an earlier dataset with which this one begins. PostgreSQL then sends only the new rows; the file is the same.
+        earlier: the dataset of an earlier batch, whose rows are read from its file. PostgreSQL then sends only the other rows of
+            the batch. The written file is the same with and without it.
 
     Raises:
         StageError: the batch has no training rows.
@@ -159,7 +160,7 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
 def _keep_copy(path: Path, directory: Path) -> None:
     """Copy a dataset file to a local directory, where people find it and where the next week's dataset is built from it.
 
-    Training does not read this copy, but the file in MLflow. The copy is written under another name and then renamed, so that
+    The training stage reads the file in MLflow, not this copy. The copy is written under another name and then renamed, so that
     no reader sees half a file.
     """
     directory.mkdir(parents=True, exist_ok=True)

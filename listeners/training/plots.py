@@ -9,13 +9,15 @@ from matplotlib.figure import Figure
 from listeners.training.evaluate import confusion_counts
 from shared.categories import category_name
 
-# Cells below this percentage get a colour but no number: hundreds of small numbers would hide the important ones.
+# Cells of the confusion matrix below this percentage get a colour but no number: hundreds of numbers would be too many.
 _MIN_SHOWN_PERCENT: Final = 1.5
-_MIN_WHITE_TEXT_PERCENT: Final = 55  # above this percentage, a cell is too dark for black text
+_MIN_WHITE_TEXT_PERCENT: Final = 55  # above this percentage, a cell of the matrix is too dark for black text
 
 
 def confusion_figure(y_true: npt.NDArray[np.int64], y_pred: npt.NDArray[np.int64]) -> Figure:
-    """Draw the confusion matrix. Each row is a true class, and its cells are percentages of this class's rows.
+    """Draw the confusion matrix. A row stands for a true class, and a column for a predicted class.
+
+    A cell shows which percentage of the products of the true class was predicted as the column's class.
 
     Args:
         y_true: prdtypecode of each row, shape (n,), int64, n > 0.
@@ -27,7 +29,7 @@ def confusion_figure(y_true: npt.NDArray[np.int64], y_pred: npt.NDArray[np.int64
     codes = np.union1d(y_true, y_pred)
     counts = confusion_counts(y_true, y_pred, codes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(5.0, 3.2 + 0.42 * len(codes))  # in inches; a cell then has room for the text "100"
+    side = max(5.0, 3.2 + 0.42 * len(codes))  # height in inches; a cell then has room for the text "100"
     figure = Figure(figsize=(side + 3, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)

@@ -32,7 +32,7 @@ def text_cleaner() -> Pipeline:
     The pipeline's `transform` takes a DataFrame of shape (n, any), n > 0, and returns one of shape (n, 2) with texts, never
     null. The pipeline unescapes HTML, removes HTML tags and removes accents (NFKD, without combining marks). Nulls (None, NaN,
     NA) and missing columns become ''; other columns are ignored. The pipeline does not change texts to lower case: that must
-    happen after NFKD, which makes capitals ("™" becomes "TM"), so the vectorizers do it later.
+    happen after NFKD, which can make capitals ("™" becomes "TM"). The vectorizers, which follow in the model, do it.
     """
     columns = list(TEXT_COLUMNS)
     no_texts = pd.DataFrame("", index=[0], columns=columns, dtype="str")
@@ -44,7 +44,8 @@ def text_cleaner() -> Pipeline:
         "fill_nulls": SimpleImputer(
             missing_values=np.nan, strategy="constant", fill_value="", keep_empty_features=True
         ).fit(no_texts),
-        # Unescape twice: some sellers escaped texts that were already escaped: "é" became "&amp;eacute;".
+        # Remove overlong references and unescape HTML, both twice: some sellers escaped
+        # texts that were already escaped: "é" became "&amp;eacute;".
         "drop_endless": _for_each_text(partial(re.sub, _OVERLONG_REFERENCE, " ")),
         "unescape": _for_each_text(html.unescape),
         "drop_endless_again": _for_each_text(partial(re.sub, _OVERLONG_REFERENCE, " ")),
@@ -58,5 +59,5 @@ def text_cleaner() -> Pipeline:
 
 def _for_each_text(function: Callable[..., str]) -> FunctionTransformer:
     # np.vectorize is used because skops can serialise it, but can serialise neither a lambda nor an unbound method. skops can
-    # serialise operator.methodcaller as well, but to trust it would let a model file call any method, even DataFrame.eval.
+    # serialise operator.methodcaller too, but with it a manipulated model file could call any method, even DataFrame.eval.
     return FunctionTransformer(np.vectorize(function, otypes=[object]))

@@ -26,7 +26,7 @@ from shared.mlflow_names import Tag, dataset_name
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 Productid = Annotated[int | None, typer.Option("--product", metavar="PRODUCTID", help="the product")]
-Dataset = Annotated[str | None, typer.Option(help="the dataset, as train_week_7, week_7 or 7")]
+Dataset = Annotated[str | None, typer.Option(help="the dataset, for example train_week_7 (or week_7, or 7)")]
 ProofFile = Annotated[
     Path | None,
     typer.Option(
@@ -34,7 +34,7 @@ ProofFile = Annotated[
         metavar="PROOF.json",
         exists=True,
         dir_okay=False,
-        help="verify this proof; needs neither the database nor MLflow",
+        help="verify the proof in this file; this needs neither the database nor MLflow",
     ),
 ]
 Digest = Annotated[
@@ -71,7 +71,7 @@ def prove(
         typer.echo(proof.to_json())
         return
     _show(proof)
-    typer.echo(f"verified: the proof gives the tag dataset_digest of run {run_id}, {proof.dataset_digest}")
+    typer.echo(f"verified: the proof gives the tag dataset_digest of run {run_id}: {proof.dataset_digest}")
 
 
 def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
@@ -81,7 +81,7 @@ def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
 
     Raises:
         PipelineError: the batch has no dataset, or its dataset does not hold the product.
-        VerificationError: the digest of the file in MLflow differs from the digest in the run's tag.
+        VerificationError: the digest of the dataset file in MLflow differs from the digest in the run's tag.
     """
     # MLflow and scikit-learn take seconds to import, and --check needs neither
     from listeners.training.dataset import fetch  # noqa: PLC0415
@@ -100,7 +100,7 @@ def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
     recorded = run.data.tags.get(Tag.DATASET_DIGEST, "none")
     if not proof.verify(recorded):
         raise VerificationError(
-            f"{proof.dataset} has the digest {proof.dataset_digest}, but the tag of run {run_id} is {recorded}",
+            f"{proof.dataset} has the digest {proof.dataset_digest}, but the digest in run {run_id} is {recorded}",
             remedy=f"rakuten verify says what was changed; rakuten reproduce {batch.name} rebuilds the dataset",
         )
     return proof, run_id
@@ -117,7 +117,7 @@ def _absence_error(connection: psycopg.Connection[TupleRow], batch: Batch, produ
         case ("train", None, _, _):
             reason = "it had no label"
         case ("train", _, _, _):
-            reason = "although its batch does: rakuten verify says what was changed"
+            reason = "although the batch holds this product: rakuten verify says what was changed"
         case (_, _, True, _):
             reason = "it had been deleted before"
         case (_, _, _, str() as came_with):
@@ -126,7 +126,7 @@ def _absence_error(connection: psycopg.Connection[TupleRow], batch: Batch, produ
             reason = "it was never loaded"
     return PipelineError(
         f"{dataset_name(batch.name)} does not hold product {productid}: {reason}",
-        remedy=f"rakuten lineage product:{productid} shows what is known of it",
+        remedy=f"rakuten lineage product:{productid} shows what is known of this product",
     )
 
 
@@ -146,7 +146,7 @@ def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
         _show(proof)
         typer.echo(f"verified: the proof gives the digest {against}")
         if digest is None:
-            typer.echo(f"this digest comes from the proof: compare it with the tag of {proof.dataset}'s run")
+            typer.echo(f"compare this digest with the tag dataset_digest of the run {proof.dataset}")
     else:
         typer.echo(f"not verified: no dataset with the digest {against} holds this row at this position")
     if not verified:
@@ -167,6 +167,6 @@ def _show(proof: Proof) -> None:
         if name != "productid":
             typer.echo(f"  {name:<12} {'null' if value is None else repr(value)}")
     typer.echo(
-        f"proof: product {proof.index + 1:,} of {size:,} in the hash tree of class {code} ({category_name(code)}), "
-        f"{len(proof.path)} hashes up to the root of this tree, and the roots of all {len(proof.classes)} classes"
+        f"proof: this is product {proof.index + 1:,} of {size:,} in the hash tree of class {code} ({category_name(code)}), "
+        f"{len(proof.path)} hashes lead to the tree's root; the proof holds the roots of all {len(proof.classes)} classes"
     )

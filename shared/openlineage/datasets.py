@@ -95,16 +95,17 @@ def of_load(transition: Transition, settings: Settings) -> tuple[list[InputDatas
 
 
 def _written_rows(load: Mapping[str, Any]) -> dict[str, int | None]:
-    """Return how many rows a load or a correction wrote to each table, by table. A number that is not known yet is None."""
+    """Return for each table how many rows a load or a correction wrote to it, or None if the number is not known yet."""
     if "inserted" in load:
         return {"products": load["inserted"] + load["updated"], "labels": load["labels"]}
     return {table: load.get(f"{table}_written") for table in _TABLES}
 
 
 def of_snapshot(transition: Transition, settings: Settings) -> tuple[list[InputDataset], list[OutputDataset]]:
-    """Return the inputs and output of a snapshot: the tables and the dataset.
+    """Return the inputs and output of a snapshot: the tables `products` and `labels`, and the batch's dataset.
 
-    The version of a table is the batch's seal. The version of the dataset is the SHA-256 of its file.
+    The version of a table is the batch's seal (a digest of all changes up to the end of the batch). The version of the
+    dataset is the SHA-256 of its file.
     """
     batch, result = transition.batch, transition.result
     products, labels = (_table_read(table, batch, settings) for table in _TABLES)
@@ -144,7 +145,7 @@ def mlflow_namespace(tracking_uri: str) -> str:
 def _table(table: str, settings: Settings) -> tuple[str, str]:
     """Return the namespace and the name of a table.
 
-    The embedded server has a different port at each start. So the namespace contains the port from the settings instead, which
+    The embedded server has a different port at each start. So the namespace contains the setting POSTGRES_PORT instead, which
     stays the same.
     """
     naming = Postgres(
@@ -179,7 +180,7 @@ def _dataset_name(batch: Batch, settings: Settings) -> tuple[str, str]:
 
 
 def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return the facets of a batch's dataset. `result` is what the snapshot stage recorded, or empty until it has finished."""
+    """Return the facets of a batch's dataset. `result` is what the snapshot stage recorded; it is empty before."""
     namespace, name = _dataset_name(batch, settings)
     facets = _common_facets("mlflow", namespace, "FILE", version=result.get("dataset_sha256"))
     facets["schema"] = _schema(_PARQUET)
@@ -192,7 +193,7 @@ def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings)
 
 
 def _common_facets(source: str, uri: str, kind: str, *, version: str | None) -> dict[str, Any]:
-    """Return the facets that every dataset has: data source, type and, if it is known, the version."""
+    """Return the facets that every dataset in an OpenLineage event has: data source, type and, if it is known, the version."""
     facets: dict[str, Any] = {
         "dataSource": datasource_dataset.DatasourceDatasetFacet(name=source, uri=uri),
         "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(kind),

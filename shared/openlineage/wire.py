@@ -1,6 +1,7 @@
-"""Build the pipeline's events with the classes of OpenLineage's client, and connect to an OpenLineage server.
+"""Build the pipeline's OpenLineage events with the classes of OpenLineage's client, and connect to an OpenLineage server.
 
-Only the emitter's threads import this module, because the import of the client takes half a second.
+Only the background threads that write and send the events import this module, because the import of
+OpenLineage's client takes half a second.
 """
 
 import importlib.metadata
@@ -26,7 +27,8 @@ from shared.openlineage import datasets
 from shared.openlineage.emitter import JobName, Transition
 
 _PACKAGE: Final = "rakuten-pipeline"
-set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")  # OpenLineage requires a URI
+# OpenLineage requires that the producer of an event is a URI.
+set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")
 
 _BATCH_JOB: Final = "batch"  # the parent job of load, snapshot and training
 _DATASETS_OF: Final = {
@@ -37,7 +39,10 @@ _DATASETS_OF: Final = {
 
 
 def run_event(transition: Transition, settings: Settings) -> RunEvent:
-    """Return the event for a transition, with everything known so far about its run, inputs and outputs."""
+    """Return the OpenLineage event for a transition of a job, such as its start or its end.
+
+    The event contains everything known so far about the job's run, inputs and outputs.
+    """
     inputs, outputs = _DATASETS_OF[transition.job](transition, settings)
     return RunEvent(
         eventTime=transition.at.isoformat(),
@@ -54,12 +59,11 @@ def run_event(transition: Transition, settings: Settings) -> RunEvent:
 
 
 def run_id(transition: Transition, settings: Settings) -> str:
-    """Return the run id of an attempt. The id is the same for every event of the attempt, in every process.
+    """Return the OpenLineage run id of an attempt at a job. Every event of the attempt has this id, in every process.
 
     The id depends only on the settings and on values that the tables contain. It is a UUIDv7, as OpenLineage's specification
-    advises. OpenLineage's client has a function for ids that several processes must agree on: such an id combines a time with a
-    hash. Here the time is the batch's `started_at`. The hash is of the values that distinguish this run from other runs of the
-    same time: namespace, job, batch id and attempt.
+    advises: a time and a hash. The time is the batch's `started_at`. The hash is of the namespace, job, batch id and attempt,
+    because several runs of a batch have the same time.
     """
     return _uuid(settings, transition.job, transition.batch, transition.attempt)
 
@@ -70,7 +74,7 @@ def as_json(event: RunEvent) -> str:
 
 
 def transport(settings: Settings, timeout_s: float) -> HttpTransport:
-    """Return the HTTP transport to the server. It tries to send each event only once: a lost event is still in the file."""
+    """Return the HTTP transport to the OpenLineage server. It tries to send an event only once: the event is also in a file."""
     url = str(settings.openlineage_url)
     config: dict[str, Any] = {
         # Without the final slash, the client would replace the last part of the URL's path with the path of its endpoint.

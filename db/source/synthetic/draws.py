@@ -17,7 +17,7 @@ _PER_MILLION = 1_000_000
 
 
 class Draws:
-    """A seeded stream of uniform integers. Each call draws a whole array."""
+    """A seeded stream of random integers. Each call of a method draws a whole array from it."""
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
@@ -32,7 +32,7 @@ class Draws:
         return ((high * np.asarray(bound).astype(np.uint64)) >> _LOW_32_BITS).astype(np.int64)
 
     def happens(self, share: float | npt.NDArray[np.float64], size: int) -> Booleans:
-        """Return random booleans that are True with probability `share`, rounded to the nearest millionth."""
+        """Return random booleans. Each is True with the probability `share`, which is first rounded to a millionth."""
         threshold = np.rint(np.asarray(share) * _PER_MILLION).astype(np.int64)
         happened: Booleans = self.below(_PER_MILLION, size) < threshold
         return happened

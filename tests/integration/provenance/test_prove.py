@@ -79,7 +79,7 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     assert printed.exit_code == 0, printed.exception
     assert f"train_week_2 holds product {row['productid']} in {copies} cop" in printed.output
     assert (
-        f"verified: the proof gives the tag dataset_digest of run {datasets[1]}, {digest}\n" in printed.output
+        f"verified: the proof gives the tag dataset_digest of run {datasets[1]}: {digest}\n" in printed.output
     )
 
     path = tmp_path / "proof.json"
@@ -89,7 +89,7 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     checked = rakuten("prove", "--check", path)
     assert checked.exit_code == 0
     assert f"verified: the proof gives the digest {digest}\n" in checked.output
-    assert "compare it with the tag of train_week_2's run" in checked.output
+    assert "compare this digest with the tag dataset_digest of the run train_week_2" in checked.output
     document = json.loads(rakuten("prove", "--check", path, "--digest", digest, "--json").output)
     assert document == {
         "verified": True,
@@ -181,10 +181,10 @@ def test_a_dataset_that_is_not_what_its_run_says_is_refused(datasets, rakuten, r
     client.set_tag(datasets[0], Tag.DATASET_DIGEST, sha256().hexdigest())
     refused = rakuten("prove", "--product", productid, "--dataset", 1)
     assert isinstance(refused.exception, VerificationError)
-    assert f"but the tag of run {datasets[0]} is e3b0c442" in refused.exception.message
+    assert f"but the digest in run {datasets[0]} is e3b0c442" in refused.exception.message
     client.delete_tag(datasets[0], Tag.DATASET_DIGEST)
     refused = rakuten("prove", "--product", productid, "--dataset", 1)
-    assert f"but the tag of run {datasets[0]} is none" in refused.exception.message
+    assert f"but the digest in run {datasets[0]} is none" in refused.exception.message
 
 
 def test_a_batch_without_a_dataset_says_so(load_weeks, rakuten):

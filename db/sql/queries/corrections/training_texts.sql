@@ -1,5 +1,5 @@
--- Return the inserted and updated products of a correction that will be in the training set, so that the caller can compare
--- their texts with the held-out texts.
+-- Return the inserted and updated products of a correction that have the split 'train'. From their new texts, the caller decides
+-- which of them must get the split 'holdout' instead.
 select productid, designation, description
 from correction
 where operation <> 'delete' and split = 'train'

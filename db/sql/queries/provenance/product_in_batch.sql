@@ -1,7 +1,7 @@
 -- Return what explains why a batch's dataset does not contain a product:
--- * split and label of the product as the batch left it, null if the product did not exist then;
--- * whether the product had been inserted by then;
--- * the first batch that was completed after the insertion, null if there was no insertion or no such batch.
+-- * split and label of the product when the batch was completed, null if the product did not exist then;
+-- * whether the product had been inserted by then (it may have been deleted again);
+-- * the first batch that was completed after the product was inserted, null if there is none.
 select
     product.split,
     product.prdtypecode,
