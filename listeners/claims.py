@@ -36,10 +36,10 @@ _STATEMENT_DEADLINE_S: Final = 15.0
 
 
 class Claim(NamedTuple):
-    """A batch that this worker has claimed.
+    """A batch that this worker has claimed for its stage, snapshot or training.
 
-    `attempt` is the number of the claim, `failures` counts the earlier failures of the batch, and `wake` is the WakeSource
-    that led to the claim, for example `notify`.
+    `attempt` is the number of this claim. `failures` counts the earlier failures of the batch in the stage. `wake` says what
+    led the worker to the batch, for example `notify` for a notification.
     """
 
     batch: Batch
@@ -49,7 +49,7 @@ class Claim(NamedTuple):
 
 
 class StageClaims:
-    """The claims of one worker. They use a connection of their own, not the LISTEN connection, and reconnect if it is lost."""
+    """The claims of one worker on batches. They use their own connection, not the one for LISTEN, and reconnect if needed."""
 
     def __init__(self, stage: Stage, conninfo: str) -> None:
         self._stage = stage
@@ -58,7 +58,7 @@ class StageClaims:
         self._session: psycopg.AsyncConnection[Any] | None = None
 
     async def claim_next(self, wake: WakeUp, doorbell: Doorbell) -> Claim | None:
-        """Claim the oldest batch that waits for this stage and that no other worker holds. Return None if there is none."""
+        """Claim the oldest batch that is ready for this stage and that no other worker holds. Return None if there is none."""
         parameters = {
             "stage": self._stage,
             "worker": self._worker,
@@ -77,8 +77,8 @@ class StageClaims:
     async def next_look_in_s(self) -> float | None:
         """Return after how many seconds the worker should look for a batch again, or None if no batch waits.
 
-        A batch that failed is due when its backoff ends. If another worker holds a batch, the next look is after
-        _BUSY_INTERVAL_S, because that worker may die.
+        A batch that failed can be claimed when its backoff ends. If another worker holds a batch, the next look is after
+        _BUSY_INTERVAL_S, because that worker may die and leave the batch free.
         """
         [(due_in_s, held_by_another)] = await self._retrying_query(
             query("stages/next_look"), {"stage": self._stage}
@@ -86,7 +86,7 @@ class StageClaims:
         return _BUSY_INTERVAL_S if held_by_another else due_in_s
 
     async def hold(self, claim: Claim) -> None:
-        """Check that the claim is still valid. If the connection that held the claim's lock was lost, take the lock again.
+        """Check that no other worker has claimed the batch. If the connection with the claim's lock was lost, lock again.
 
         Raises:
             FencedError: another worker has claimed the batch.
@@ -96,17 +96,20 @@ class StageClaims:
             raise FencedError(f"another worker has claimed batch {claim.batch.id}")
 
     async def finish(self, claim: Claim, result: dict[str, Any]) -> None:
-        """Record the stage's result for the batch. PostgreSQL then sends the notification dataset_ready or model_trained."""
+        """Record the stage's result for the batch. PostgreSQL then sends a notification.
+
+        The notification is dataset_ready from the snapshot stage and model_trained from the training stage.
+        """
         await self._record("select finish_stage(%s, %s, %s, %s)", claim, Jsonb(result))
 
     async def release(self, claim: Claim) -> None:
-        """Return the unfinished batch to the queue, so that any worker can claim it."""
+        """Return the unfinished batch to the queue, so that any worker of the stage can claim it at once."""
         await self._record("select release_stage(%s, %s, %s)", claim)
 
     async def postpone(self, claim: Claim, reason: str, first: timedelta, longest: timedelta) -> None:
-        """Return the batch to the queue because of an outage. No worker claims the batch before a delay has passed.
+        """Return the batch to the queue because of an outage, for example of MLflow. The batch waits there for a delay.
 
-        The delay doubles with each outage in a row, from `first` up to `longest`.
+        No worker claims the batch during the delay. The delay doubles with each outage in a row, from `first` up to `longest`.
         """
         await self._record("select postpone_stage(%s, %s, %s, %s, %s, %s)", claim, reason, first, longest)
 
@@ -132,7 +135,7 @@ class StageClaims:
         return [claim.batch.id, self._stage, claim.attempt]
 
     async def _record(self, statement: str, claim: Claim, *values: object) -> None:
-        """Record the outcome of a claim. Raise FencedError if this worker has lost the claim."""
+        """Run the statement that records the outcome of a claim. Raise FencedError if this worker has lost the claim."""
         try:
             await self._retrying_query(statement, [*self._key(claim), *values])
         except psycopg.errors.ObjectNotInPrerequisiteState as error:
@@ -141,8 +144,8 @@ class StageClaims:
     async def _retrying_query(self, statement: str, parameters: Any) -> list[Any]:
         """Run a statement that is safe to repeat, and repeat it each time the connection is lost.
 
-        To record an outcome is safe to repeat. Suppose that PostgreSQL committed the first run and only the answer was lost.
-        Then the batch has a new state, and PostgreSQL rejects the second run, so nothing is recorded twice.
+        Recording the outcome of a claim is safe to repeat. Suppose that PostgreSQL committed the first run and only
+        the answer was lost. Then the batch has a new state, and PostgreSQL rejects the second run: nothing is recorded twice.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception(_is_lost_connection), wait=BACKOFF, before_sleep=_log_retry
@@ -151,7 +154,10 @@ class StageClaims:
         return rows
 
     async def _query(self, statement: str, parameters: Any) -> list[Any]:
-        """Run a statement, after connecting again if necessary. If the statement hangs, its connection counts as lost."""
+        """Run a statement and return its rows. Connect first if there is no connection.
+
+        If PostgreSQL does not answer within _STATEMENT_DEADLINE_S, close the connection, which then counts as lost.
+        """
         try:
             async with asyncio.timeout(_STATEMENT_DEADLINE_S):
                 if self._session is None or self._session.closed or self._session.broken:
@@ -166,7 +172,7 @@ class StageClaims:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Return True if the connection broke or could not be made, and False if PostgreSQL rejected the statement."""
+    """Return True if the error is a connection that broke or could not be made, False if PostgreSQL rejected a statement."""
     return isinstance(error, psycopg.OperationalError) and not isinstance(
         error, psycopg.errors.ObjectNotInPrerequisiteState
     )
@@ -174,4 +180,4 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    logger.warning("lost the connection for claims", error=str(error).strip(), attempt=state.attempt_number)
+    logger.warning("reconnecting to PostgreSQL", error=str(error).strip(), attempt=state.attempt_number)

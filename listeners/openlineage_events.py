@@ -1,4 +1,4 @@
-"""Emit the OpenLineage events of a stage's worker.
+"""Emit the OpenLineage events of a worker, which works on batches for one stage.
 
 The emitter writes the events in a thread, so neither the listener's event loop nor the work on a batch waits for them.
 """
@@ -17,7 +17,7 @@ from shared.openlineage.emitter import Emitter, JobName, State, Transition
 class StageEvents:
     """The OpenLineage events of a stage: START when a batch is claimed, and one event for the outcome of the attempt.
 
-    Only `close` waits. No method raises an error.
+    Only `close` waits until the events are written. No method raises an error.
     """
 
     def __init__(self, stage: Stage, settings: Settings) -> None:
@@ -31,15 +31,18 @@ class StageEvents:
         self._emit(State.COMPLETE, claim, result=result)
 
     def failed(self, claim: Claim, reason: str) -> None:
-        """Report an attempt that counts as a failure of the batch."""
+        """Emit the event FAIL for an attempt that counts as a failure of the batch."""
         self._emit(State.FAIL, claim, error=reason)
 
     def aborted(self, claim: Claim, reason: str) -> None:
-        """Report an attempt that ended but does not count as a failure. Another attempt follows or has already started."""
+        """Emit the event ABORT for an attempt that ended without a result but does not count as a failure of the batch.
+
+        Another attempt for the batch follows or has already started.
+        """
         self._emit(State.ABORT, claim, error=reason)
 
     async def close(self) -> None:
-        """Wait until the emitter has written the events, but at most as long as `Emitter.close` waits."""
+        """Wait until the emitter has written the events. `Emitter.close` limits the waiting time."""
         await asyncio.to_thread(self._emitter.close)
 
     def _emit(

@@ -51,7 +51,7 @@ REMEDY = {
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A run on which MLflow and PostgreSQL differ. `batch_name` is empty if PostgreSQL does not know the batch."""
+    """An MLflow run on which MLflow and PostgreSQL differ. `batch_name` is empty if PostgreSQL does not know the batch."""
 
     kind: Mismatch
     stage: Stage
@@ -72,7 +72,7 @@ class _RecordedBatch:
 
 
 def handle(task: Task) -> dict[str, Any]:
-    """Repair the differences between MLflow and PostgreSQL, except orphaned runs. Return how many of each kind were found."""
+    """Repair the differences between MLflow and PostgreSQL, except orphaned runs. Return the number found, by kind."""
     tracking = Tracking(task.settings)
     found: dict[str, int] = {}
     with connect(task.conninfo, f"rakuten {task.stage} reconcile", autocommit=True) as connection:
@@ -97,7 +97,7 @@ def handle(task: Task) -> dict[str, Any]:
 def disagreements(
     tracking: Tracking, connection: psycopg.Connection[TupleRow], stage: Stage
 ) -> Iterator[Disagreement]:
-    """Yield each run on which MLflow and PostgreSQL differ. The result is correct even while workers create and finish runs.
+    """Yield each run of a stage on which MLflow and PostgreSQL differ. Workers may start and finish runs meanwhile.
 
     MLflow is read first and PostgreSQL second. If MLflow has an unfinished run, and PostgreSQL then says that the run's attempt
     is over, no worker will finish the run. Before such a run is yielded, it is read from MLflow again, because it may have

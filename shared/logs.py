@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
-# Match up to the last '@', because a password may contain an '@'. It is better to censor too much than too little.
+# Match up to the last '@' after the user name, because a password may contain an '@'. Better censor too much than too little.
 _URL_PASSWORD = re.compile(r"(?P<before>://[^:/@\s]*:)\S+(?=@)")
 _DSN_PASSWORD = re.compile(r"(?P<before>password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 _SECRET_NAME = re.compile("password|secret", re.IGNORECASE)
@@ -21,7 +21,7 @@ def censor(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text of unknown origin with ? in place of each unprintable character: these can control a terminal."""
+    """Return the text with ? in place of each unprintable character, because such characters can control a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -32,7 +32,8 @@ def _censor_event(_logger: object, _method: str, event: MutableMapping[str, Any]
 def _censor_value(name: object, value: object) -> object:
     """Return the value of a log field with *** in place of each secret.
 
-    A value that is not a number, a list or a mapping becomes a text first, because an error may quote a URL with a password.
+    A value that is not a number, a list or a mapping becomes a text first: an exception, for example, may quote a URL with a
+    password.
     """
     if isinstance(name, str) and _SECRET_NAME.search(name):
         return _CENSORED
@@ -54,7 +55,7 @@ _COMMON: Final[list[structlog.types.Processor]] = [
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
-    """Write each log event, our own or a library's, as one line to standard error.
+    """Write each log event, of this project or of a library, as one line to standard error.
 
     Standard output is for the results of commands.
     """
@@ -64,7 +65,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
         if as_json
         else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
-    # format exceptions before censoring: a traceback may quote a secret
+    # Turn exceptions into text before secrets are censored, because a traceback may quote a secret.
     finish: list[structlog.types.Processor] = [structlog.processors.format_exc_info, _censor_event, renderer]
     structlog.configure(
         processors=[*_COMMON, *finish],
@@ -75,7 +76,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
 
 
 def _redirect_library_logs(finish: list[structlog.types.Processor]) -> None:
-    """Write the log records of libraries (WARNING and above) and Python's warnings in the same form as our own events."""
+    """Write the log records of libraries (WARNING and above) and Python's warnings like this project's events."""
     handler = logging.StreamHandler(sys.stderr)
     without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
@@ -87,6 +88,6 @@ def _redirect_library_logs(finish: list[structlog.types.Processor]) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
-    for name in list(root.manager.loggerDict):  # replace the handlers that MLflow and other libraries install
+    for name in list(root.manager.loggerDict):  # `handler` replaces the handlers that libraries install
         library = logging.getLogger(name)
         library.handlers, library.propagate = [], True

@@ -1,4 +1,4 @@
-"""Run a PostgreSQL server that stops when this process ends, even if SIGKILL ends this process."""
+"""Run a PostgreSQL server that stops when the Python process that started it ends, even if SIGKILL ends that process."""
 
 import atexit
 import os
@@ -11,17 +11,17 @@ from typing import IO
 from db.embedded.account import Account
 from db.embedded.postmaster import shut_down
 
-# The shell waits for a line on its standard input, a pipe, and then starts the server. This process writes the line once the
-# watchdog runs. If this process dies before that, the shell reads the end of the pipe and exits. If this process dies later,
-# the watchdog stops the server.
+# A shell runs this script: it waits for a line on its standard input (a pipe) and then becomes the PostgreSQL server. The
+# Python process writes the line once the watchdog runs. If the Python process dies before that, the shell reads the end of the
+# pipe and exits. If the Python process dies later, the watchdog stops the server.
 _SERVER_SCRIPT = 'read -r _ && exec "$@" </dev/null'
-# The watchdog waits until its pipe closes, which happens when this process ends for any reason. Then it sends SIGQUIT to the
-# server: an immediate shutdown, which cannot hang and loses no commit.
+# The watchdog is a shell that runs this script. It waits until its pipe closes, which happens when the Python process ends for
+# any reason. Then it sends SIGQUIT to the server: an immediate shutdown, which cannot hang and loses no commit.
 _WATCHDOG_SCRIPT = 'read -r _; kill -QUIT "$1"'
 
 
 class OwnedServer:
-    """A PostgreSQL server that is a child of this process, and the watchdog that stops it when this process ends."""
+    """A PostgreSQL server that is a child of this process, and a watchdog that stops the server when this process ends."""
 
     def __init__(self, command: Sequence[str], *, account: Account, log_path: Path) -> None:
         with log_path.open("ab") as log:
@@ -30,17 +30,18 @@ class OwnedServer:
             self._watchdog, self._watchdog_pipe = _spawn_shell(
                 _WATCHDOG_SCRIPT, [str(self._server.pid)], account=Account(name="self"), output=devnull
             )
-            # A forked child inherits the writing end of the pipe and must close it. Otherwise, the pipe would stay open when
-            # this process ends, and the watchdog would not stop the server.
+            # A forked child inherits the writing end of the watchdog's pipe and must close it. If the child kept it open, the
+            # watchdog would not notice that this process has ended, and would not stop the server.
             os.register_at_fork(after_in_child=self._watchdog_pipe.close)
             self._owner_pid = os.getpid()
             atexit.register(self.stop)
-            with suppress(BrokenPipeError):  # the shell has ended; `has_exited` shows this to the caller
+            # The write fails if the shell has ended before it became the server. The caller sees this in `has_exited`.
+            with suppress(BrokenPipeError):
                 server_pipe.write(b"\n")
 
     @property
     def started_here(self) -> bool:
-        """Tell whether this process started the server. Return False in a forked child, which only inherits this object."""
+        """Return True in the process that started the server, and False in a forked child, which only inherits this object."""
         return self._owner_pid == os.getpid()
 
     @property
@@ -53,14 +54,16 @@ class OwnedServer:
         Do nothing in a forked child: the child inherits the atexit hook that calls `stop`, but it does not own the server.
 
         Returns:
-            False if the server does not stop. In this case, the watchdog keeps running, too.
+            True if the server has ended, and in a forked child. False if the server does not stop: then the watchdog keeps
+            running, too.
         """
         if not self.started_here:
             return True
         if not shut_down(self._server.send_signal, lambda: self.has_exited):
             return False
         atexit.unregister(self.stop)
-        # Kill the watchdog while its pipe is open. A closed pipe makes it signal the server's pid, which may be reused by now.
+        # Kill the watchdog before its pipe closes. When the pipe closes, the watchdog sends a signal to the server's pid. But
+        # the server has ended, so another process may have this pid by now.
         self._watchdog.kill()
         self._watchdog.wait()
         self._watchdog_pipe.close()
@@ -70,9 +73,9 @@ class OwnedServer:
 def _spawn_shell(
     script: str, arguments: Sequence[str], *, account: Account, output: IO[bytes]
 ) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-    """Start a shell script. Return its process, and the writing end of the pipe that is its standard input."""
+    """Start a shell that runs `script`. Return the shell's process, and the writing end of the pipe that the shell reads."""
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as stdin:
-        # A buffered file would have a lock, and a fork could copy this lock while it is held.
+        # No buffer: a buffered file has a lock. A fork while another thread holds this lock would leave it locked in the child.
         pipe = os.fdopen(write_end, "wb", buffering=0)
         return account.spawn(["/bin/sh", "-c", script, "sh", *arguments], stdin=stdin, output=output), pipe

@@ -6,7 +6,7 @@ from alembic import op
 
 
 def run_script(name: str) -> None:
-    """Run the SQL file of an Alembic revision. The file is in the folder `versions`, like the revision."""
+    """Run the SQL file `name` from the folder `versions`. The Alembic revision that calls this is in the same folder."""
     script = resources.files(__name__).joinpath("versions", name).read_text(encoding="utf-8")
-    # The driver runs the script directly: SQLAlchemy would read ':' and '%' in the script as parameters.
+    # Pass the script directly to the database driver: SQLAlchemy would read ':' and '%' in the script as parameters.
     op.get_bind().connection.driver_connection.execute(script)  # type: ignore[union-attr]

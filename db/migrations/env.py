@@ -1,4 +1,4 @@
-"""Run the migrations on the connection that `db.schema.upgrade` passes in. Alembic runs this file."""
+"""Run the Alembic migrations on the connection that `db.schema.upgrade` passes in. Alembic runs this file."""
 
 from alembic import context
 

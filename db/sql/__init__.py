@@ -1,4 +1,4 @@
-"""Read the SQL statements and schema scripts of this package from their `.sql` files."""
+"""Read the SQL statements (db/sql/queries) and the schema scripts (db/sql/schema) from their `.sql` files."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -7,15 +7,16 @@ from importlib import resources
 
 @cache
 def query(name: str) -> str:
-    """Return the statement in `queries/{name}.sql`. The name includes the folder, as in `load/merge_products`."""
+    """Return the SQL statement in `queries/{name}.sql`. `name` includes a folder, for example `load/merge_products`."""
     return resources.files(__name__).joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
 
 
 def schema_scripts() -> Iterator[tuple[str, str]]:
-    """Return the name and the text of each schema script, in the order in which the scripts run.
+    """Return the file name and the text of each script in db/sql/schema, in the order in which the scripts run.
 
     Every script can run again (`create or replace`, `drop ... if exists`). `create or replace` cannot change the columns of a
-    view or the signature of a function. To change these, the script or a revision must drop the view or function first.
+    view or the signature of a function. To change these, the script or an Alembic revision must first drop the
+    view or function.
     """
     scripts = resources.files(__name__).joinpath("schema").iterdir()
     for script in sorted(scripts, key=lambda script: script.name):

@@ -1,6 +1,7 @@
-"""Describe the environment of a run: code, libraries, settings and machine. These and the data decide the result of the run.
+"""Describe the environment of an MLflow run: code, libraries, settings and machine. These and the data decide its result.
 
-Every run records its environment. If a rebuild gives a different result, `rakuten reproduce` can then name what has changed.
+Every run stores its environment in a file, environment.json. `rakuten reproduce` rebuilds the dataset and the model of a batch.
+If the result is different, it can name what has changed in the environment.
 """
 
 import hashlib
@@ -15,9 +16,9 @@ from shared.config import Settings
 
 _GIT_DEADLINE_S: Final = 10.0
 _PACKAGES: Final = ("db", "listeners", "rakuten", "shared")
-# These settings choose rows or seed algorithms. With the same data, the other settings do not change a result.
+# Only these settings can change a dataset or a model that is built from the same data: they choose rows or seed algorithms.
 _DECISIVE_SETTINGS: Final = ("random_seed", "holdout_percentage", "balancing_strategy")
-# These packages compute or write the results of a run. The package that most likely causes a different result comes first.
+# These packages compute or write the results of a run. First comes the package whose change most likely changes a result.
 _DECISIVE_PACKAGES: Final = (
     "pyarrow",
     "numpy",
@@ -30,7 +31,7 @@ _DECISIVE_PACKAGES: Final = (
 
 
 def environment(settings: Settings) -> dict[str, Any]:
-    """Return the content of a run's environment.json: code version, settings, versions of all packages, and machine."""
+    """Return what a run stores in environment.json: code version, settings, versions of all packages, and machine."""
     return {
         "code": _code(settings.git_commit),
         "settings": {name: getattr(settings, name) for name in _DECISIVE_SETTINGS},
@@ -47,8 +48,8 @@ def environment(settings: Settings) -> dict[str, Any]:
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return one line for each difference between two environments. The most likely cause of a different result comes first.
 
-    Settings are not compared, because the current settings do not change a rebuild. A rebuild uses the seed that the run
-    recorded, and it reads no other setting of environment.json.
+    An environment is what `environment` returns. `then` was recorded by a run, and `now` is the present one. Their settings are
+    not compared: when `rakuten reproduce` rebuilds the result of a run, it uses the seed of the run, not the present settings.
     """
     changed = []
     for kind in ("code", "platform", "packages"):
@@ -64,7 +65,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 @cache
 def packages() -> dict[str, str]:
-    """Return the version of every installed distribution, by name."""
+    """Return the version of every installed Python package, by the name of the package."""
     return {
         distribution.name.lower(): distribution.version
         for distribution in sorted(importlib.metadata.distributions(), key=lambda found: found.name.lower())
@@ -72,19 +73,22 @@ def packages() -> dict[str, str]:
 
 
 def _code(built_from: str | None) -> dict[str, Any]:
-    """Return the version of rakuten-pipeline and its git state. Without a checkout, the commit is that of the image's build."""
+    """Return the version of rakuten-pipeline and the git commit of its code, with a digest of uncommitted changes.
+
+    `built_from` is the commit that a container image was built from. It is used if there is no git checkout.
+    """
     commit = _checkout() or {"git_commit": built_from, "git_dirty": None, "git_diff_sha256": None}
     return {"version": importlib.metadata.version("rakuten-pipeline"), **commit}
 
 
 @cache
 def _checkout() -> dict[str, Any] | None:
-    """Return the commit of this code's git checkout and a digest of uncommitted changes, or None if there is no checkout."""
+    """Return the commit of this code's git checkout and a digest of its uncommitted changes. None: there is no checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     commit = _git(root, "rev-parse", "HEAD")
-    # Compare only the project's Python packages: notes and data beside the packages do not change a result.
+    # Look for changes only in the project's Python packages: other files, such as notes and data, do not change a result.
     changes = _git(root, "status", "--porcelain", "--", *_PACKAGES)
     difference = _git(root, "diff", "HEAD", "--", *_PACKAGES) if changes else None
     return {
@@ -96,7 +100,7 @@ def _checkout() -> dict[str, Any] | None:
 
 def _git(root: Path, *arguments: str) -> bytes | None:
     try:
-        # git rejects another user's checkout, as a container may have it, unless safe.directory names the checkout
+        # git refuses a checkout that another user owns, which is common in containers, unless safe.directory names it
         answer = subprocess.run(
             ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments],  # noqa: S607  git is found through PATH
             capture_output=True,
@@ -108,8 +112,8 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return answer.stdout
 
 
-# Call both functions at import, in the fork server, to cache their results. So no child process reads hundreds of files while a
-# batch waits. And a run records the code that was imported, even if somebody edits the checkout or checks out another commit
-# later.
+# Both functions cache their results. The fork server imports this module, so these calls fill the caches before the fork server
+# starts a child process. Then no child process reads hundreds of files while a batch waits. And a run records the code that was
+# imported, even if somebody changes the checkout later.
 packages()
 _checkout()

@@ -35,18 +35,18 @@ _Processes: TypeAlias = Mapping[Stage, subprocess.Popen[bytes]]
 
 def demo(
     data: Path | None = typer.Option(
-        None, help="a folder with X_train.csv, Y_train.csv and X_test.csv; generated if not given"
+        None, help="folder with X_train.csv, Y_train.csv and X_test.csv; by default, they are generated"
     ),
     weeks: int = typer.Option(3, min=1, help="number of weeks to load"),
-    rows: int = typer.Option(_DEFAULT_ROWS, min=27, help="number of training rows to generate"),
+    rows: int = typer.Option(_DEFAULT_ROWS, min=27, help="training rows to generate without --data"),
     keep: bool = typer.Option(False, "--keep", help="keep PostgreSQL running after the demo"),
 ) -> None:
-    """Load weeks of data into an embedded PostgreSQL, and watch them become balanced datasets and models."""
+    """Load weeks of products into an embedded PostgreSQL, and watch how each week gets a balanced dataset and a model."""
     console = wide_console()
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data, rows, console)
     if weeks > settings.last_week:
         raise BadInputError(
-            f"there are only {settings.last_week} weeks: the last loads up to {settings.max_percentage} %",
+            f"there are only {settings.last_week} weeks: they load {settings.max_percentage} % of the training rows",
             remedy=f"choose --weeks from 1 to {settings.last_week}",
         )
     with open_session("demo", settings=settings) as session:
@@ -65,9 +65,9 @@ def demo(
 
 
 def _settings_for(settings: Settings, data: Path | None, rows: int, console: Console) -> Settings:
-    """Return the settings for the demo's data. Generate the data first if the caller names no folder.
+    """Return the settings for the data of the demo. If `data` is None, generate CSV files with `rows` training rows first.
 
-    If the folder STATE_PATH already holds a database that was loaded from other data, the demo gets a state folder of its own.
+    If the folder STATE_PATH already holds a database that was loaded from other data, the demo gets a new folder in STATE_PATH.
     """
     generated = settings.state_path / f"generated-{rows}"
     directory = (data or generated).absolute()
@@ -76,7 +76,7 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
 
         with console.status(f"generating {rows:,} products"):
             generate(generated, rows)
-        console.print(f"Generated {rows:,} products in {generated}")
+        console.print(f"Generated {rows:,} training rows in {generated}")
     problems = check_source(directory)
     if problems:
         raise BadSourceError(problems)
@@ -87,14 +87,14 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
             recorded = recorded_source(session.connection)
         if recorded is not None and recorded["files"] != digests:
             own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
-            console.print(f"{settings.state_path} holds the state of other data; this demo uses {own}")
+            console.print(f"{settings.state_path} holds a database of other data; this demo uses {own}")
             settings = settings.model_copy(update={"state_path": own})
     return settings
 
 
 @contextmanager
 def _listeners(settings: Settings) -> Iterator[_Processes]:
-    """Run each of the two listeners in its own process, and terminate both processes at the end of the block."""
+    """Run the snapshot and the training listener as two processes, and terminate both at the end of the `with` block."""
     logs = settings.logs_path
     logs.mkdir(parents=True, exist_ok=True)
     started: dict[Stage, subprocess.Popen[bytes]] = {}
@@ -156,7 +156,7 @@ def _raise_if_given_up(rows: list[dict[str, Any]], settings: Settings) -> None:
         for stage in Stage:
             if row[f"{stage}_state"] == "failed":
                 raise PipelineError(
-                    f"{row['batch_name']}: the {stage} stage gave up: {row[f'{stage}_error']}",
+                    f"batch {row['batch_name']}: the {stage} stage gave up: {row[f'{stage}_error']}",
                     remedy=f"see {logs / f'{stage}.log'}; then run: rakuten retry",
                 )
 
@@ -194,5 +194,5 @@ def _print_where_to_look(settings: Settings, keep: bool, console: Console) -> No
 
 
 def _short(path: Path) -> str:
-    """Return the path relative to the current directory if it lies inside, and otherwise the full path."""
+    """Return the path relative to the current directory if the path lies inside it. If not, return the full path."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

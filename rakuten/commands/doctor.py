@@ -15,7 +15,7 @@ from shared.events import Stage
 Finding = dict[str, str]
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="print a JSON list of findings")) -> None:
+def doctor(as_json: bool = typer.Option(False, "--json", help="print the problems as a JSON list")) -> None:
     """List the problems of the pipeline, each with its remedy.
 
     A problem is a warning or an error. The pipeline does not recover from an error by itself. If there is an error,
@@ -50,7 +50,7 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
     if importlib.util.find_spec("mlflow") is None:
         typer.echo("MLflow was not checked: its client is not installed; install the extra 'ml'", err=True)
         return
-    # MLflow takes seconds to import, so it is imported only if it is checked
+    # These modules import MLflow, which takes seconds, so they are imported only when MLflow is checked.
     from listeners import reconcile  # noqa: PLC0415
     from listeners.outages import outage_of  # noqa: PLC0415
 

@@ -15,17 +15,18 @@ from shared.errors import BadInputError
 
 
 def load(
-    week: int | None = typer.Option(None, help="load all weeks up to this one; default: the next", min=1),
-    as_json: bool = typer.Option(False, "--json", help="print one JSON object per week"),
+    week: int | None = typer.Option(None, help="the last week to load; default: the next week", min=1),
+    as_json: bool = typer.Option(False, "--json", help="print one JSON object per loaded week"),
 ) -> None:
-    """Load the next week's share of the training rows into PostgreSQL: check, load, validate, complete.
+    """Load the next week's share of the training rows into PostgreSQL.
 
-    Each week raises the percentage of the training rows that PostgreSQL holds.
+    Each week raises the percentage of the training rows that PostgreSQL holds. The steps of a week are: check the source files,
+    load the new rows, validate the tables, complete the batch.
     """
     settings = read_settings()
     if week is not None and week > settings.last_week:
         raise BadInputError(
-            f"there is no week {week}: week {settings.last_week} is the last ({settings.max_percentage} %)",
+            f"there are only {settings.last_week} weeks: they load {settings.max_percentage} % of the training rows",
             remedy=f"choose a week from 1 to {settings.last_week}",
         )
     loaded = 0
@@ -43,7 +44,7 @@ def load(
             typer.echo(json.dumps(report) if as_json else _sentence(report))
     if not loaded and not as_json:
         reached = (
-            f"week {week} is complete" if week else f"PostgreSQL holds {settings.max_percentage} % already"
+            f"week {week} is complete" if week else f"{settings.max_percentage} % of the rows are loaded"
         )
         typer.echo(f"nothing to load: {reached}")
 

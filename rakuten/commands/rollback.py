@@ -10,19 +10,19 @@ from db.database import Role
 from listeners.promotion.rollback import roll_back
 from rakuten.session import open_session
 
-Reason = Annotated[str, typer.Option(help="why; stored in the alias's history, which everybody can read")]
+Reason = Annotated[str, typer.Option(help="why you roll back; the champion history shows it to everybody")]
 Version = Annotated[
     int | None,
-    typer.Option(min=1, help="the version to make champion; by default the previous champion"),
+    typer.Option(min=1, help="the model version to make champion; by default the previous champion"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON; times are UTC")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the move as JSON; times are UTC")]
 
 
 def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> None:
     """Move the alias `champion` back to an earlier model.
 
-    After a rollback, the rejected model and any retraining of its batch are never promoted automatically. Later models are
-    compared with the new champion.
+    The pipeline then never promotes the rejected model again, nor another model that is trained for the same batch. It compares
+    later models with the new champion.
     """
     with open_session("rollback", Role.TRAINING) as session:
         move = roll_back(session.tracking, session.connection, to, reason=reason, by=_user())
@@ -35,5 +35,5 @@ def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> Non
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # in a container, the user id may have no name
+    except (KeyError, OSError):  # in a container, the user id may have no user name
         return f"uid {os.getuid()}"

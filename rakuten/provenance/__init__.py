@@ -1,1 +1,1 @@
-"""Queries about past batches, datasets and models: what they were built from, if they are unchanged, if they can be rebuilt."""
+"""Queries about past batches, datasets and models: their sources, whether they are unchanged, whether they can be rebuilt."""

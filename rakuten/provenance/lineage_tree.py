@@ -1,4 +1,4 @@
-"""Draw a lineage as a tree, from the source files down to the versions of the model."""
+"""Draw a lineage as a tree: from the source files over batches and datasets down to the model versions built from them."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ def _add_batch(tree: Tree, batch: dict[str, Any], reference: dict[str, Any]) -> 
 
 
 def _batch_facts(batch: dict[str, Any]) -> list[str]:
-    """Return the texts that say what a batch loaded, when, who loaded it, and the first digits of its seal."""
+    """Return texts that say what a batch loaded, when and by whom, and the first digits of its seal (a digest)."""
     facts = []
     if batch["new_rows"] is not None:
         facts.append(_counted(batch["new_rows"], "new row"))
@@ -130,7 +130,7 @@ def _add_model(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any]) -
 
 
 def _run_facts(step: dict[str, Any]) -> list[str]:
-    """Return the texts that say which run built a dataset or model, and why the run is missing or unfinished, if it is."""
+    """Return texts with the MLflow run that built a dataset or model and, if the run is missing or unfinished, the reason."""
     facts = []
     if step["run_id"] is not None:
         facts.append(f"run {step['run_id']}")

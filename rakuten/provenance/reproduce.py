@@ -1,7 +1,8 @@
-"""Rebuild a dataset and its model from the audit trail alone, and compare bytes, metrics and parameters.
+"""Rebuild a batch's dataset and model, and compare them with what the MLflow runs of the batch recorded.
 
-Each is compared with the recorded value. Nothing is published. The rebuild itself needs no file of the recorded
-runs. It reads only the history in PostgreSQL, the recorded seed and the holdout set, which depends on the source files alone.
+Compared are the bytes of the dataset, and the metrics and parameters of the model. Nothing is published. The rebuild itself
+needs no file of these runs. It reads only the history in PostgreSQL, the recorded seed and the holdout set, which depends on
+the source files alone.
 """
 
 import json
@@ -36,7 +37,7 @@ _DIFFERENCES_SHOWN: Final = 8
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of one step: whether the rebuilt part is the same, what was compared, and the likely cause of a difference."""
+    """The result of one step of a rebuild: whether it equals the record, what was compared, and why it may differ."""
 
     step: str
     same: bool
@@ -61,13 +62,13 @@ class Reproduction:
         self._batch_id, self._batch_name = batch
         self._directory = directory
         self._sealed = True
-        # True once the dataset is rebuilt with the recorded SHA-256, or with any if none was recorded
+        # True once the dataset is rebuilt, and its SHA-256 is the recorded one or the run has recorded none
         self.is_rebuilt = False
 
     def dataset(self, run: Run) -> Iterator[Verdict]:
-        """Check the audit trail up to the batch, then rebuild its dataset and compare it with the recorded one, byte for byte.
+        """Check the audit trail up to the batch, then rebuild the batch's dataset. Yield a verdict after each step.
 
-        Yield a verdict after each step.
+        `run` is the MLflow run that recorded the dataset. Both are compared byte for byte, by their SHA-256.
         """
         yield self._seals()
         path = self._rebuilt
@@ -83,7 +84,7 @@ class Reproduction:
         yield self._logged_file(run, then or now)
 
     def model(self, dataset: Run, run: Run) -> Iterator[Verdict]:
-        """Train a model from the rebuilt dataset, and compare every metric and parameter with those of the recorded run."""
+        """Train a model from the rebuilt dataset. Compare its metrics and parameters with those that `run` recorded."""
         seed = self._seed(run)
         data = read_training_data(self._rebuilt)
         classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
@@ -100,9 +101,9 @@ class Reproduction:
         yield self._check_tag("parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients")
 
     def _seals(self) -> Verdict:
-        """Check the seals of this batch and of all batches before it, because its rows can come from any of them.
+        """Check the seals of this batch and of all earlier batches, because a dataset has rows of all batches so far.
 
-        A seal is a digest of the batch that also covers the seal of the batch before.
+        A seal is a digest of a batch that also covers the seal of the batch before it.
         """
         with connect(self._conninfo, _APPLICATION, autocommit=True) as connection:
             checks = verify_batches(connection)
@@ -115,7 +116,7 @@ class Reproduction:
         return Verdict("audit trail", False, f"{broken.batch_name}: {broken.problem}", "data")
 
     def _logged_file(self, run: Run, expected: str) -> Verdict:
-        """Compare the dataset's file in MLflow with its recorded SHA-256. A difference means that somebody changed the file."""
+        """Compare the SHA-256 of the dataset's file in MLflow with `expected`. If it differs, somebody changed the file."""
         step, name = "file in MLflow", self._rebuilt.name
         try:
             found = sha256_of(self._tracking.download(run, name, self._scratch("logged")))
@@ -128,18 +129,18 @@ class Reproduction:
     def _holdout(self, dataset: Run, run: Run) -> Path:
         source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
         if source is None:
-            raise StageError(f"no tag {Tag.SOURCE_SHA256} on the dataset's or model's run: holdout unknown")
+            raise StageError(f"the runs have no tag {Tag.SOURCE_SHA256}, so their holdout set is unknown")
         held_out = find_dataset(self._tracking, HOLDOUT_SET, **{Tag.SOURCE_SHA256: source})
         return fetch(self._tracking, held_out, self._scratch("holdout"))
 
     def _seed(self, run: Run) -> int:
-        """Return the seed in the run's params, or the seed in the settings if somebody has removed or damaged that param."""
+        """Return the seed in the run's params. If somebody removed or damaged that param, return the seed in the settings."""
         with suppress(KeyError, ValueError):
             return int(run.data.params["random_seed"])
         return self._settings.random_seed
 
     def _check_tag(self, step: str, run: Run, tag: str, now: str, what: str) -> Verdict:
-        """Compare `now`, the digest of the rebuilt dataset or model, with the digest in the recorded run's tag."""
+        """Compare `now`, the SHA-256 of the rebuilt dataset or model, with the SHA-256 in the tag `tag` of `run`."""
         if (then := run.data.tags.get(tag)) is None:
             return Verdict(step, False, f"its run has no tag {tag} to compare with", _CHANGED)
         return self._compared(step, run, {"SHA-256": then}, {"SHA-256": now}, what)
@@ -152,7 +153,7 @@ class Reproduction:
         return Verdict(step, False, f"{len(differing)} differ: {shown}", self._cause(run))
 
     def _cause(self, run: Run) -> str:
-        """Return the likely cause of a difference: what has changed since the recorded run (data, libraries, settings)."""
+        """Return the likely cause of a difference: what changed since `run`, for example data, code or a library."""
         if not self._sealed:
             return "data: the audit trail was changed"
         try:
@@ -181,7 +182,7 @@ class Reproduction:
 
 
 def _unreadable(step: str, error: StageError) -> Verdict:
-    """Return the verdict for a file that is missing or damaged in MLflow. If MLflow is unavailable, raise the error again."""
+    """Return the verdict for a file that is missing or damaged in MLflow. If MLflow is unavailable, raise `error` again."""
     if outage_of(error) is not None:
         raise error
     return Verdict(step, False, error.message, _CHANGED)
@@ -199,7 +200,7 @@ def reproduce(
     Args:
         conninfo: connection string of a role that may read the history.
         tracking: MLflow, which is only read.
-        settings: present settings. If they differ from the recorded settings, a verdict reports this as a likely cause.
+        settings: present settings. Their random_seed is used only if the run has lost its own.
         batch: id and name of the batch.
         runs: recorded run of the dataset, and recorded run of the model (None if the batch has no model).
     """

@@ -1,21 +1,21 @@
--- The functions with which the loader claims, fills and completes batches. The loader has no right to write to data_loads
--- itself.
+-- The functions with which the loader claims, fills and completes batches. The loader must call them, because it has no right
+-- to write to the table data_loads, which holds one row for each batch.
 
--- Reject a login that is not a member of the role rakuten_<step>, for example rakuten_loader.
+-- Reject a login that is not a member of the role rakuten_<step>, for example rakuten_loader if the step is 'loader'.
 create or replace function require_role(step text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- session_user is the login; current_user is the owner inside the SECURITY DEFINER functions that call this function
+    -- session_user is the login. current_user is not: the callers are SECURITY DEFINER functions, in which it is their owner.
     if not pg_has_role(session_user, 'rakuten_' || step, 'member') then
-        raise exception '% may not do the work of rakuten_%: it is not a member of this role', session_user, step
+        raise exception 'the login % may not do the work of the role rakuten_%: it is not a member', session_user, step
             using errcode = 'insufficient_privilege';
     end if;
 end;
 $$;
 
--- Claim a new batch, a failed batch, or a 'running' batch whose loader was killed. Return the batch's id.
+-- Claim a batch for a load, and return its id. The batch is new or failed, or it is 'running' but its loader was killed.
 create or replace function claim_batch(name text, percentage numeric, source jsonb) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -24,8 +24,8 @@ declare
     batch_id bigint;
 begin
     perform public.require_role('loader');
-    -- If another session is loading this batch, it holds this row lock (begin_batch). Then fail at once. If this session waited
-    -- for the lock, it would repeat the finished load afterwards.
+    -- If another session is loading this batch, it holds this row lock, which begin_batch took. In this case, fail at once
+    -- (`nowait`). If this session waited until the other session has loaded the batch, it would load the batch a second time.
     perform from public.data_loads where batch_name = claim_batch.name for no key update nowait;
     insert into public.data_loads as batch (batch_name, percentage, metadata)
     values (claim_batch.name, claim_batch.percentage, jsonb_build_object('source', source))
@@ -37,7 +37,7 @@ begin
         where batch.status <> 'completed'
     returning batch.id into batch_id;
     if batch_id is null then
-        raise exception 'batch % is complete', quote_literal(name) using errcode = 'object_not_in_prerequisite_state';
+        raise exception 'batch % is complete already', quote_literal(name) using errcode = 'object_not_in_prerequisite_state';
     end if;
     return batch_id;
 end;
@@ -54,15 +54,15 @@ begin
     perform public.require_role('loader');
     perform from public.data_loads where id = batch_id and status = 'running' for no key update nowait;
     if not found then
-        raise exception 'batch % is not running', batch_id using errcode = 'object_not_in_prerequisite_state';
+        raise exception 'batch % is not running: claim it first', batch_id using errcode = 'object_not_in_prerequisite_state';
     end if;
     perform set_config('rakuten.batch_id', batch_id::text, true);
 end;
 $$;
 
--- Reject a batch if its record makes the views pipeline_status and stage_ledger fail, for instance a text where they expect a
--- number. Once committed, such a record would break the views for everybody. The function is volatile, so that it sees what its
--- caller has just written.
+-- Raise an error if the metadata of a batch makes the views pipeline_status and stage_ledger fail, for example because it has a
+-- text where the views expect a number. Once committed, such metadata would break the views for everybody. The function is
+-- volatile, so that it sees what its caller has just written.
 create or replace function require_readable(batch_id bigint) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -73,7 +73,7 @@ begin
 end;
 $$;
 
--- Record the result of a load, under metadata -> load.
+-- Record the result of a load in the row of its batch, under metadata -> load.
 create or replace function record_load(batch_id bigint, load jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -87,7 +87,7 @@ begin
 end;
 $$;
 
--- Mark a running batch as failed and record the reason, under metadata -> load.
+-- Mark a running batch as failed, and record the reason in its row, under metadata -> load -> error.
 create or replace function fail_batch(batch_id bigint, reason text) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -110,17 +110,17 @@ begin
     perform public.require_role('loader');
     update public.data_loads set status = 'completed' where id = batch_id and status = 'running';
     if not found and not exists (select from public.data_loads where id = batch_id and status = 'completed') then
-        raise exception 'batch % is not running', batch_id using errcode = 'object_not_in_prerequisite_state';
+        raise exception 'batch % is not running and not complete', batch_id using errcode = 'object_not_in_prerequisite_state';
     end if;
 end;
 $$;
 
--- Seal a batch when any statement completes it. The watermarks are the ids of the last history entries that belong to the
--- batch. The table locks wait for every writer and for every other completion, and they block new ones until this transaction
--- commits. So no entry below a watermark can appear later: PostgreSQL draws a history id only under the ROW EXCLUSIVE lock of
--- the table whose change the entry records.
--- The lock_timeout keeps a forgotten transaction from blocking a completion for ever. After the timeout the completion fails
--- and can be repeated.
+-- Seal a batch (add its digest and two watermarks) when any statement sets its status to 'completed'. The watermarks are the
+-- last ids in products_history and labels_history that belong to the batch. LOCK TABLE waits for every transaction that writes
+-- products or labels or completes a batch, and blocks new ones until this transaction commits. So no history entry below a
+-- watermark can appear later: PostgreSQL draws an entry's id only under the ROW EXCLUSIVE lock of the table whose change the
+-- entry records.
+-- If a forgotten transaction holds a lock, lock_timeout makes the completion fail, and it can be repeated.
 create or replace function seal_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -128,7 +128,7 @@ set lock_timeout = '30s'
 as $$
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'a batch must be completed in READ COMMITTED: an older snapshot misses rows that other sessions committed'
+        raise exception 'complete batches in READ COMMITTED: an older snapshot misses rows that other sessions have committed'
             using errcode = 'invalid_transaction_state';
     end if;
     lock table public.products, public.labels in share row exclusive mode;
@@ -144,7 +144,8 @@ begin
 end;
 $$;
 
--- Reject a change of a completed batch. The trigger _200_unchanged below says which columns do not change.
+-- Reject a change of a completed batch. The trigger _200_unchanged below calls this function and lists the columns that must
+-- not change.
 create or replace function refuse_changing_batch() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -155,9 +156,9 @@ begin
 end;
 $$;
 
--- The WHEN conditions decide whether a trigger calls its function. A stage updates `metadata` when it claims a batch, and its
--- work waits for this update, so the update must be fast. A false condition costs only a hundredth of the time of a function
--- call.
+-- The WHEN conditions decide whether a trigger calls its function. When a stage (snapshot or training) claims a batch, it
+-- updates `metadata`. The stage starts its work only after this update, so the update must be fast. A WHEN condition that is
+-- false takes only a hundredth of the time of a function call.
 create or replace trigger _100_seal_insert before insert on data_loads
     for each row when (new.status = 'completed') execute function seal_batch();
 create or replace trigger _100_seal_update before update on data_loads

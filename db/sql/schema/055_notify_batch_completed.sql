@@ -1,4 +1,4 @@
--- Notify the snapshot listener when a batch is completed. PostgreSQL sends the notification with the commit of the completion.
+-- Notify the snapshot listener when a batch is completed. PostgreSQL sends the notification when the completion commits.
 
 create or replace function notify_batch_completed() returns trigger
 language plpgsql

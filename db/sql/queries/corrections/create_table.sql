@@ -1,5 +1,6 @@
 -- Create the temporary table that holds a correction while it is applied: one row for each product in the correction file. A
--- row first holds the values from the file. complete_rows.sql then changes them to the values that the product will have.
+-- row first holds the values from the file. complete_rows.sql then changes them to the values that the product will have after
+-- the correction.
 create temporary table correction (
     row_number      integer primary key,
     operation       text not null,

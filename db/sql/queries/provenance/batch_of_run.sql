@@ -1,5 +1,6 @@
--- Return the id of the batch that an MLflow run was made for. This is the batch that has recorded the run. If no batch has
--- recorded it, this is the batch whose id and completion time are in the tags of the run.
+-- Return the id of the batch whose dataset or model an MLflow run built. This is the batch that has the run's id in
+-- dataset_run_id or model_run_id. If there is no such batch, it is the batch whose id and completion time are in the
+-- run's tags.
 select id
 from batches
 cross join lateral (select %(run_id)s in (dataset_run_id, model_run_id) as recorded) as run

@@ -1,5 +1,5 @@
--- Return the products that were added between two batches, with the columns of batch_rows.sql. Use this query only if nothing
--- else changed between the two batches, which has_only_additions.sql checks.
+-- Return the products that were added between two batches, with the same columns as batch_rows.sql returns. Use this query only
+-- if no product or label was changed or deleted between the two batches. The query has_only_additions.sql checks this.
 select
     productid,
     case when split = 'train' then designation end as designation,
