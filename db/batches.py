@@ -75,7 +75,7 @@ def pipeline_status(connection: Connection) -> list[dict[str, Any]]:
 
 
 def stage_ledger(connection: Connection) -> list[dict[str, Any]]:
-    """Return the rows of the view `stage_ledger`: one row per completed batch and stage, oldest batch first."""
+    """Return the rows of the view `stage_ledger`: one row for each stage of each completed batch, oldest batch first."""
     return _select_all(connection, table("stage_ledger"))
 
 
@@ -91,7 +91,7 @@ def _select(connection: Connection, statement: sqlalchemy.Select[Any]) -> list[d
 def rows(
     connection: Connection, statement: str, parameters: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """Run a statement and return its rows as dictionaries."""
+    """Run an SQL statement and return its rows, each as a dictionary from column name to value."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement.encode(), parameters).fetchall()
 
@@ -102,7 +102,7 @@ def pending_batches(connection: Connection, stage: str) -> list[str]:
 
 
 def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
-    """Return (batch_id, batch_name, stage) wherever a stage failed too often on a batch and no longer retries it."""
+    """Return (batch id, batch name, stage) for each stage that has given up a batch after too many failures."""
     return [
         (row["batch_id"], row["batch_name"], stage)
         for row in pipeline_status(connection)
@@ -112,12 +112,12 @@ def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
 
 
 def listening_stages(connection: Connection) -> set[str]:
-    """Return the stages that have a connected listener. A listener's application_name contains its stage."""
+    """Return the stages (snapshot, training) whose listener is connected to PostgreSQL now."""
     return {row["stage"] for row in _select_all(connection, func.listener_sessions())}
 
 
 def listening_application(stage: str) -> str:
-    """Return the application_name of the LISTEN connection of a stage."""
+    """Return the application_name with which a stage's listener connects, for example `rakuten snapshot listen`."""
     return f"rakuten {stage} listen"
 
 
@@ -130,7 +130,7 @@ def pipeline_doctor(
     """Return the current problems of the pipeline, as rows with severity, finding, subject, detail and remedy.
 
     Args:
-        connection: a connection of the reader, loader or snapshot role.
+        connection: a connection with the database role reader, loader or snapshot.
         patience: how long a batch may wait for a stage, or a load may run, before this is reported as a problem.
         unresponsive_after: how long the connection of a listener may be inactive before this is reported as a problem.
     """
@@ -138,6 +138,6 @@ def pipeline_doctor(
 
 
 def retry_stage(connection: Connection, batch_id: int, stage: str) -> bool:
-    """Let a stage retry a batch on which it failed too often. Return False if the batch is not in this state."""
+    """Let a stage retry a batch that it gave up after too many failures. Return False if the stage had not."""
     [(was_given_up,)] = connection.execute("select retry_stage(%s, %s)", [batch_id, stage]).fetchall()
     return bool(was_given_up)

@@ -13,12 +13,12 @@ from psycopg.rows import TupleRow
 
 
 class Lock(IntEnum):
-    """The key of each advisory lock. As ASCII bytes, the number spells a word."""
+    """The key of each advisory lock: a number whose bytes are the ASCII codes of a word, for example 'fixed'."""
 
-    UPGRADE = 0x72616B7574656E  # spells 'rakuten': only one process upgrades the schema
-    PREPARE = 0x70726570617265  # spells 'prepare': only one process sets up the embedded PostgreSQL (owner role, database)
-    FIXED_SETS = 0x6669786564  # spells 'fixed': only one worker publishes the test and holdout sets
-    CHAMPION = 0x6368616D70  # spells 'champ': only one process moves the champion alias
+    UPGRADE = 0x72616B7574656E  # spells 'rakuten': only one process at a time upgrades the database schema
+    PREPARE = 0x70726570617265  # spells 'prepare': one process at a time sets up the embedded PostgreSQL (role, database)
+    FIXED_SETS = 0x6669786564  # spells 'fixed': only one worker at a time publishes the test and holdout sets
+    CHAMPION = 0x6368616D70  # spells 'champ': only one process at a time moves the alias `champion`
 
 
 @contextmanager

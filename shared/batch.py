@@ -25,7 +25,7 @@ class Batch:
             None until the batch is complete.
         seal: a digest of the batch's changes and of the previous batch's seal. None until the batch is complete. The seal is
             defined in db/sql/schema/040_hash_chain.sql.
-        source: what the first load recorded about the source files: `files` (SHA-256 by name), total_rows, random_seed,
+        source: what the first load of all recorded about the source files: `files` (SHA-256 by name), total_rows, random_seed,
             holdout_percentage.
         metadata: what each step has recorded for the batch, by step, for example under `load` or `snapshot`.
     """
@@ -52,7 +52,7 @@ class Batch:
 
     @property
     def source_tags(self) -> dict[str, str]:
-        """The MLflow tag of the holdout and test datasets: a digest of `source`, on which alone these datasets depend."""
+        """The MLflow tag of the holdout and test datasets: a digest of `source`. These datasets depend on nothing else."""
         canonical = json.dumps(self.source, sort_keys=True).encode()
         return {Tag.SOURCE_SHA256: hashlib.sha256(canonical).hexdigest()}
 

@@ -1,4 +1,4 @@
-"""Manage the files of one cluster: data, superuser's password, log, and the lock for starting and stopping the server."""
+"""Manage the files of one PostgreSQL server: data, superuser's password, log, and a lock for starting and stopping it."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ from shared.errors import DatabaseUnavailableError
 SUPERUSER = "postgres"
 
 _BUILTIN_LOCALES_SINCE = 17
-# With these locales, lower('É') is 'é' on every machine. With the locale C alone, it would stay 'É'.
+# With these options of initdb, lower('É') is 'é' on every machine. With --locale=C alone, it would stay 'É'.
 _BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
 _LIBC_LOCALE = ("--locale=C.UTF-8",)
 
@@ -40,11 +40,11 @@ class Cluster:
 
     @property
     def version(self) -> int:
-        """Return the major version of the PostgreSQL that created the cluster."""
+        """Return the major version of the PostgreSQL that created `data`, for example 17."""
         try:
             return parse_major_version((self.data / "PG_VERSION").read_text())
         except OSError as exc:
-            raise DatabaseUnavailableError(f"there is no PostgreSQL in {self.directory}: {exc}") from exc
+            raise DatabaseUnavailableError(f"no PostgreSQL data in {self.directory}: {exc}") from exc
 
     @property
     def password(self) -> str:
@@ -69,7 +69,7 @@ class Cluster:
         The operating system releases the lock of a killed process at once.
 
         Raises:
-            DatabaseUnavailableError: another process holds the lock for `timeout_s`, or the directory cannot be used.
+            DatabaseUnavailableError: another process holds the lock for `timeout_s` seconds, or the directory cannot be used.
         """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,13 +106,13 @@ class Cluster:
         if result.returncode != 0:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise DatabaseUnavailableError(
-                f"initdb failed in {self.directory} as {programs.account.name}:\n{result.stderr.strip()}",
-                remedy="choose a directory (STATE_PATH) that this account can reach and write to",
+                f"initdb failed in {self.directory} (run by the user {programs.account.name}):\n{result.stderr.strip()}",
+                remedy="choose a directory (STATE_PATH) that this user can reach and write to",
             )
         unfinished.rename(self.data)
 
     def check_version(self, programs: Programs) -> None:
-        """Raise an error if the programs have another major version than the cluster: they could not read its files."""
+        """Raise an error if the PostgreSQL programs cannot read `data`, because another major version created it."""
         if self.version != programs.version:
             raise DatabaseUnavailableError(
                 f"{self.directory} was created by PostgreSQL {self.version}, "
@@ -136,7 +136,7 @@ class Cluster:
             return log.read().decode(errors="replace")
 
     def failure(self, message: str) -> DatabaseUnavailableError:
-        """Return an error that shows the message and the end of the server's log."""
+        """Return an error with this message, followed by the last 2,000 bytes of the server's log."""
         tail = self.read_log(from_byte=max(0, self.log_size() - _LOG_TAIL_BYTES)).strip()
         return DatabaseUnavailableError(f"{message}; {self.log_path} ends with:\n{tail or '(nothing)'}")
 
@@ -152,7 +152,7 @@ class Cluster:
         ]
 
     def _write_new_password(self, programs: Programs) -> None:
-        self._password_path.unlink(missing_ok=True)  # an earlier call that was killed may have left this file
+        self._password_path.unlink(missing_ok=True)  # a process that was killed here may have left this file
         descriptor = os.open(self._password_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))

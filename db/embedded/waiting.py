@@ -1,4 +1,4 @@
-"""Wait for a condition. Only this module of `db` calls time.sleep()."""
+"""Wait for a condition. No other module of the package `db` calls time.sleep()."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Result = TypeVar("Result")
 
 
 def poll(probe: Callable[[], Result], *, timeout_s: float, interval_s: float = 0.02) -> Result:
-    """Call `probe` every `interval_s` until its result is true or `timeout_s` is over. Return the last result."""
+    """Call `probe` every `interval_s` seconds until its result is true or `timeout_s` is over. Return its last result."""
     deadline = time.monotonic() + timeout_s
     while not (result := probe()) and time.monotonic() < deadline:
         time.sleep(interval_s)

@@ -1,8 +1,8 @@
 """Emit the OpenLineage events of a load.
 
-The content of the events comes from the table `data_loads`. So different processes may run different steps of one load.
+An event is built from the batch's row in the table `data_loads`. So different processes may run different steps of one load.
 
-A load or correction that is rejected before it claims a batch is not in `data_loads`. It emits no event.
+A load or correction that is rejected before it claims a batch has no row in `data_loads`, so it emits no event.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ logger = structlog.get_logger()
 
 
 class LoadRun:
-    """One batch's load, or the steps of it that this process runs. The methods emit its OpenLineage events."""
+    """The load of one batch, as far as this process runs it. The methods emit the OpenLineage events of the load."""
 
     def __init__(
         self, connection: psycopg.Connection[Any], emitter: Emitter, batch_id: int | None = None
@@ -39,9 +39,10 @@ class LoadRun:
             self._emit(State.START, batch.started_at, batch)
 
     def ended(self, error: BaseException | None) -> None:
-        """Emit the event COMPLETE or FAIL if the batch is completed or failed in `data_loads`.
+        """Emit COMPLETE if the batch is completed in `data_loads`, or FAIL if it is failed there.
 
-        Otherwise, emit ABORT if this process claimed the batch and `error` has ended the load. Otherwise, emit nothing.
+        If the batch is still running there, emit ABORT if this process claimed the batch and `error` has ended the load.
+        If there is no error, or another process claimed the batch, emit nothing: the load goes on.
         """
         if (batch := self._batch()) is None:
             return
@@ -52,7 +53,7 @@ class LoadRun:
             reason = batch.metadata.get("load", {}).get("error")
             self._emit(State.FAIL, now, batch, reason)
         elif error is not None and self._claimed_here:
-            # End this run: whoever continues the batch claims it again, and each claim is a new OpenLineage run.
+            # ABORT ends this OpenLineage run: whoever continues the load claims the batch again, and each claim is a new run.
             reason = str(error) or type(error).__name__
             self._emit(State.ABORT, now, batch, reason)
 
@@ -66,7 +67,7 @@ class LoadRun:
         if self._batch_id is None or not self._emitter.enabled:
             return None
         try:
-            self._connection.rollback()  # end a failed transaction: it would reject the next statement
+            self._connection.rollback()  # end a failed transaction: PostgreSQL would reject a statement in it
             batch = read_batch(self._connection, self._batch_id)
             self._connection.rollback()
         except (psycopg.Error, LookupError) as error:
@@ -79,12 +80,12 @@ class LoadRun:
 def emit_load_events(
     connection: psycopg.Connection[Any], settings: Settings, batch_id: int | None = None
 ) -> Iterator[LoadRun]:
-    """Emit the OpenLineage events of the load steps that run in the block.
+    """Emit the OpenLineage events of the load steps that run in the `with` block.
 
     Args:
         connection: the connection that runs the steps. Each step commits or rolls back before it returns.
         settings: the settings that say where the events go.
-        batch_id: the batch, if it was claimed earlier. Otherwise None: the block claims a batch, then calls `started`.
+        batch_id: id of the batch, if it is already claimed. None if the block itself claims a batch and then calls `started`.
     """
     with Emitter(settings) as emitter:
         run = LoadRun(connection, emitter, batch_id)

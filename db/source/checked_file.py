@@ -1,4 +1,4 @@
-"""Check the rows of one CSV file column by column, and find every problem before anything is written."""
+"""Check the rows of one CSV file column by column, and find every problem before any row is written to PostgreSQL."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ from db.source.csv_file import INDEX, Block, open_csv
 from db.source.csv_problems import clip, lines_of_rows
 from shared.errors import Problem
 
-# The maximum length of a text in characters: eight times the longest text of the challenge. The constraint
-# products_text_length of the table `products` has the same number.
+# The maximum length of a product's text in characters: eight times the longest text in the challenge's files. The constraint
+# products_text_length of the table `products` has the same limit.
 LONGEST_TEXT: Final = 100_000
 
-# The maximum number of digits in each column. Every number of so many digits fits its type in PostgreSQL: bigint for ids,
-# integer for class codes.
+# The maximum number of digits in each column. A number with no more digits fits the column's type in PostgreSQL: bigint
+# for ids, integer for the class code (prdtypecode).
 _DIGITS: Final = {INDEX: 18, "productid": 18, "imageid": 18, "prdtypecode": 9}
 _FIX: Final = "correct the value in the source file, or remove the row from X and Y"
 
@@ -26,7 +26,7 @@ _FIX: Final = "correct the value in the source file, or remove the row from X an
 class CheckedFile:
     """One CSV file and the problems of its rows.
 
-    Line numbers are computed only if there is a problem to report, because Python's CSV reader must then read the whole file.
+    Line numbers are computed only if there is a problem to report: they need Python's slow CSV reader to read the whole file.
 
     Attributes:
         path: the path of the file.
@@ -51,7 +51,7 @@ class CheckedFile:
     ) -> None:
         """Add one problem to `problems` for each row number in `rows`.
 
-        `column` is the column with the wrong value. If `reason` is a function, it returns the reason for one row number.
+        `column` is the column with the wrong value. If `reason` is a function, it takes a row number and returns the reason.
         """
         if len(rows) == 0:
             return
@@ -60,10 +60,10 @@ class CheckedFile:
             self.problems.append(Problem(self.path.name, self.line(row), clip(value), why, remedy))
 
     def integers(self, block: Block, column: str, *, may_be_empty: bool = False) -> pa.ChunkedArray:
-        """Return the column as int64.
+        """Return one column of a block of rows as int64.
 
-        Report each value that is not a whole number or has too many digits, and make it null. An empty field is such a value
-        too, unless `may_be_empty` is True.
+        Report each value that is not a whole number or has too many digits, and make it null. Report empty fields too, unless
+        `may_be_empty` is True.
         """
         text = block.text[column]
         whole = pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), _DIGITS[column]))
@@ -76,7 +76,7 @@ class CheckedFile:
         return pc.if_else(whole, text, None).cast(pa.int64())
 
     def unique(self, column: str, numbers: pa.ChunkedArray) -> None:
-        """Report each row that repeats the number of an earlier row. `numbers` holds the values of `column`."""
+        """Report each row whose value in `column` an earlier row already has. `numbers` holds all values of `column`."""
         values = numbers.drop_null().to_numpy()
         in_order = np.sort(values)
         if (in_order[1:] != in_order[:-1]).all():
@@ -91,14 +91,14 @@ class CheckedFile:
         self.report(np.sort(rows[order[repeats]]), column, reason, "keep one of the rows")
 
     def texts(self, block: Block, column: str) -> pa.ChunkedArray:
-        """Return the column as text. Report values that PostgreSQL would reject, and make them null."""
+        """Return one column as text. Report each value with a NUL character or too many characters, and make it null."""
         text = block.text[column]
         if block.has_nul:
             nul = pc.fill_null(pc.match_substring(text, "\x00"), False)
             reason, remedy = f"{column} holds a NUL character", "remove it: PostgreSQL cannot store it"
             self.report(block.first_row + rows_where(nul), column, reason, remedy)
             text = pc.if_else(nul, None, text)
-        # Counting bytes is faster than counting characters, and no text has more characters than bytes.
+        # Counting bytes is faster, and no text has more characters than bytes. So characters are counted only if this is true.
         if (pc.max(pc.binary_length(text)).as_py() or 0) > LONGEST_TEXT:
             long = pc.fill_null(pc.greater(pc.utf8_length(text), LONGEST_TEXT), False)
             reason = f"{column} is longer than {LONGEST_TEXT:,} characters"

@@ -1,4 +1,4 @@
-"""Compute the text that decides whether a product is held out. The text is equal for near-identical products."""
+"""Compute a product's simplified text, which decides whether it is held out. Near-identical products have the same one."""
 
 import html
 import re
@@ -11,10 +11,10 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
 def text_group(designation: str | None, description: str | None) -> str:
-    """Return title and description without tags, entities, case, accents and punctuation.
+    """Return title (`designation`) and description, without HTML tags, entities, case, accents and punctuation.
 
-    The returned text decides whether a product is held out, so this function must never change. Models clean texts with another
-    function, which may change.
+    The returned text decides whether a product is held out, so this function must never change. Before
+    training, another function, which may change, cleans the texts of the dataset.
     """
     return "\n".join(_fold(text) if text else "" for text in (designation, description))
 
@@ -22,7 +22,7 @@ def text_group(designation: str | None, description: str | None) -> str:
 def _fold(text: str) -> str:
     plain = _TAG.sub(" ", _unescape(text)) if "&" in text or "<" in text else text
     bare = _COMBINING.sub("", unicodedata.normalize("NFKD", plain))
-    # casefold() must come after NFKD, because NFKD can create capitals: it turns a trade mark sign into TM
+    # casefold() must come after NFKD, because NFKD can create capitals: it turns the trade mark sign into TM
     return _NOT_A_WORD.sub(" ", bare.casefold()).strip()
 
 
@@ -30,6 +30,6 @@ def _unescape(text: str) -> str:
     try:
         return html.unescape(text)
     except ValueError:
-        # html.unescape calls int(), which rejects more than 4,300 digits. So the references with more digits are replaced here.
-        # html.unescape itself replaces every other reference to an invalid character.
+        # html.unescape reads the number in a reference such as &#233; with int(), which rejects more than 4,300 digits. Such a
+        # long reference is replaced here, by the character that html.unescape uses for every other invalid reference.
         return html.unescape(_ENDLESS_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", text))

@@ -6,7 +6,7 @@ only 5,000 characters: the column in MLflow's database is that wide, although ML
 
 Alias and tag are two separate writes. A move is first written as pending. Then the alias moves, and the move is marked as made.
 If a process stops in between, the next process completes the pending move if the alias has moved, and deletes the move
-otherwise. If the alias is not where the last move left it, a person has moved it, and the next process records a move by hand.
+otherwise. If the last move names another version than the alias, a person has moved it: the next process records this move.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
 _TAG: Final = "champion_history."
 # Maximum length of a reason, so that a move fits into an MLflow tag of 5,000 characters. JSON may need six characters for one
-# character of the reason (\u0001), and about 400 for the other fields of the move.
+# character of the reason (such as \u0001), so 4,200 for the reason, and about 400 for the other fields of the move.
 REASON_LENGTH: Final = 700
 _UNRECORDED: Final = "moved outside of rakuten, or before this history began"
 
@@ -53,11 +53,11 @@ class Move(BaseModel):
         to_version: the champion after the move; None if the alias was deleted.
         run_id: id of the MLflow run that trained the champion after the move.
         batch_completed_at: time at which the batch of `to_version` was completed; "" if this model belongs to no batch.
-        reason: for a promotion, the result of the comparison; for a rollback, the reason that the person gave.
+        reason: for a promotion, how the two models compared; for a rollback, what the person gave; by hand, a fixed text.
         by: for a promotion, the name of the promoted run; for a rollback, the person; for a move by hand, "unknown".
         made: False while the move is pending: it is written, but the alias may not have moved yet.
         before_sha256: SHA-256 of the stored move before this one; "" for the first move. The moves form a hash chain: if a
-            move is changed or deleted, the hash in the next move no longer matches. Only the last move has no next move.
+            move is changed or deleted, the hash in the next move no longer matches. Nothing protects the last move in this way.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,7 +82,7 @@ class AliasState:
     """The champions and the withdrawn models that result from a history of moves.
 
     A move to a model withdraws every earlier champion whose batch is later than the batch of this model: a rollback from week 9
-    to week 7 withdraws the champion of week 8 as well. A move that deletes the alias empties both lists.
+    to week 7 withdraws the champions of weeks 8 and 9. A move that deletes the alias empties `champions` and `withdrawn`.
 
     Attributes:
         champions: the versions that are or were champion and are not withdrawn, each with its batch's completion time; the
@@ -104,7 +104,7 @@ class AliasState:
             if moment > move.batch_completed_at:
                 self.withdrawn[version] = self.champions.pop(version)
         self.withdrawn.pop(move.to_version, None)
-        self.champions.pop(move.to_version, None)  # so that the next line adds it at the end
+        self.champions.pop(move.to_version, None)  # so that the next line adds the version at the end
         self.champions[move.to_version] = move.batch_completed_at
 
 
@@ -143,7 +143,7 @@ class ChampionAlias:
         return None if self.champion is None else int(self.champion.version)
 
     def _resolve(self, pending: Move) -> None:
-        """Complete a pending move if the alias has moved; delete the pending move if the alias has not moved."""
+        """Mark a pending move as made if the alias has moved to its version; if not, delete the pending move."""
         if self.interrupted:
             self.history.append(pending)
             self._confirm(pending)

@@ -2,7 +2,7 @@
 
 The weekly loads take products from the source in a fixed permuted order, so a week's rows are last week's rows followed by the
 new rows. Last week's dataset file then holds all rows except the new ones, and PostgreSQL has recorded the SHA-256 of the file.
-If rows were corrected, deleted or changed in any other way, the whole batch is read from PostgreSQL instead.
+If rows were corrected, deleted or changed in any other way, all rows of the new dataset are read from PostgreSQL.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,10 +25,10 @@ class EarlierDataset:
 
     Attributes:
         path: parquet file of the earlier dataset.
-        held_out: number of products that the batch of the earlier dataset held out.
-        history_range: limits of the history ids that were added after the earlier batch, up to the later batch. In
-            products_history, they are above `products_after`, up to `products_up_to`; in labels_history, they are above
-            `labels_after`, up to `labels_up_to`.
+        held_out: number of products that were held out at the time of the earlier batch.
+        history_range: the ids of the history entries after the earlier batch, up to the later batch. In products_history,
+            these ids are above `products_after`, up to `products_up_to`; in labels_history, they are above `labels_after`,
+            up to `labels_up_to`.
     """
 
     path: Path
@@ -36,21 +36,22 @@ class EarlierDataset:
     history_range: Mapping[str, int]
 
     def rows(self) -> Iterator[pa.Table]:
-        """Yield the distinct rows of the earlier dataset in the order of its file, as tables of `SCHEMA`."""
+        """Yield the rows of the earlier dataset in file order, each row only once, as tables of `SCHEMA`."""
         return distinct_rows(self.path)
 
 
 def find_earlier_dataset(
     connection: psycopg.Connection[TupleRow], batch_id: int, directory: Path
 ) -> EarlierDataset | None:
-    """Return the newest dataset before a batch, for a new dataset to begin with its rows.
+    """Return the newest dataset of an earlier batch, if the new dataset of this batch can begin with the same rows.
 
-    Return None if there is none, if rows were changed or removed since that dataset, or if its file is missing or was changed.
+    Return None if there is no earlier dataset, if any history entry since then is not the addition of a new product after its
+    rows, or if the file of the earlier dataset is missing or was changed.
 
     Args:
         connection: a connection with a role that may read the history.
         batch_id: id of a completed batch.
-        directory: local directory with copies of the published datasets. A file is used only if PostgreSQL has its SHA-256.
+        directory: local directory with copies of the published datasets. A file is used only if PostgreSQL holds its SHA-256.
     """
     recorded = connection.execute(query("snapshot/earlier_dataset"), {"batch_id": batch_id}).fetchone()
     if recorded is None:

@@ -31,7 +31,7 @@ def ensure_fixed_sets(
 
     Raises:
         SourceChangedError: the source files differ from those of the first load. A holdout that is drawn from changed files
-            could contain products that are trained on.
+            could contain products on which models are trained.
     """
     runs = _find_published(tracking, job)
     if len(runs) < len(_NAMES):
@@ -67,7 +67,7 @@ def _publish_missing(tracking: Tracking, job: Job) -> None:
 
 
 def _test_set(directory: Path) -> pa.Table:
-    """Return the products of X_test.csv in file order. `source_index` is the row index that a submission must contain."""
+    """Return the products of X_test.csv in file order. A submission to the challenge must name each row's `source_index`."""
     table = read_test_set(directory)
     columns = {"source_index": table["index"]}
     columns |= {name: table[name] for name in SCHEMA.names if name in table.column_names}

@@ -1,6 +1,6 @@
 """Publish each run to MLflow once, find the runs of earlier attempts, and read runs again.
 
-MLflow and PostgreSQL commit separately. A run becomes FINISHED in MLflow before PostgreSQL records its batch. If the process
+MLflow and PostgreSQL commit separately. A run becomes FINISHED in MLflow before PostgreSQL records its id. If the process
 crashes in between, the next attempt uses the finished run and makes no second one. The next attempt also closes the runs that a
 crashed attempt left RUNNING. A worker may finish a run only while the worker holds the claim on the run's batch.
 """
@@ -33,8 +33,8 @@ from shared.mlflow_names import Artifact, Tag
 logger = structlog.get_logger()
 
 _T = TypeVar("_T")
-_SEARCH_LIMIT = 50_000  # MLflow's limit for one answer; 50,000 weekly runs take about a thousand years
-_DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
+_SEARCH_LIMIT = 50_000  # most runs that MLflow returns for one search: weekly runs of 1,000 years
+_DIGEST_LENGTH = 36  # the most characters that MLflow accepts for the digest of a dataset
 _FIGURE_DPI = 100
 
 
@@ -71,7 +71,7 @@ class Tracking:
             return self._find_or_create(name)  # another worker has just created the experiment
 
     def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
-        """Return the oldest finished run with this name and these tags, but without the tag `superseded`, or None."""
+        """Return the oldest finished run with this name and these tags that is not tagged as superseded, or None."""
         found = self._runs(experiment, run_name, "FINISHED", tags)
         return next((run for run in found if Tag.SUPERSEDED not in run.data.tags), None)
 
@@ -139,11 +139,11 @@ class Tracking:
         require_claim: Callable[[], None],
         **identity: str,
     ) -> Iterator["Publication"]:
-        """Open a new run. Mark it FINISHED after the block if the claim still stands, or FAILED if the block raises an error.
+        """Open a new run. After the block, mark it FINISHED, or FAILED if the block or `require_claim` raises an error.
 
         Args:
             experiment: name of the experiment.
-            run_name: name of the run. Several runs may have this name, but only one of them is finished and valid.
+            run_name: name of the run. Several runs may have this name; only one is finished and not superseded.
             tags: further tags of the run.
             require_claim: raises FencedError if another worker has taken over the batch.
             **identity: the tags that all attempts to publish this run share. They identify the runs of earlier attempts.
@@ -162,7 +162,7 @@ class Tracking:
                 )
                 require_claim()
             except BaseException:
-                with suppress(MlflowException):  # the first error is raised; a later attempt closes the run
+                with suppress(MlflowException):  # raise the block's error; a later attempt closes the run
                     self.client.set_terminated(run.info.run_id, "FAILED")
                 raise
         self._finish(run.info.run_id)
@@ -170,7 +170,7 @@ class Tracking:
     def record_of(self, run_id: str) -> dict[str, str]:
         """Return two digests of a finished run. PostgreSQL stores them, so that a later change of the run is detected.
 
-        `record_sha256` covers the run's params, metrics, tags and inputs; `manifest_sha256` covers the file manifest.json.
+        `record_sha256` covers the run's name, params, metrics, tags and inputs; `manifest_sha256` covers manifest.json.
         """
         run = self.client.get_run(run_id)
         with TemporaryDirectory(prefix="rakuten-") as scratch:
@@ -179,17 +179,17 @@ class Tracking:
 
     def _supersede_abandoned_runs(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
         for abandoned in self._runs(experiment, run_name, "RUNNING", identity):
-            logger.warning("closing the unfinished run of an earlier attempt", run_id=abandoned.info.run_id)
+            logger.warning("closing an earlier attempt's unfinished MLflow run", run_id=abandoned.info.run_id)
             self.supersede(abandoned.info.run_id)
         if self.finished_run(experiment, run_name, **identity):
-            raise StageError(f"another attempt has just finished run {run_name}; the next attempt uses it")
+            raise StageError(f"another attempt has just finished {run_name}; the next attempt uses this run")
 
     def _finish(self, run_id: str) -> None:
         """Mark a run FINISHED, or KILLED if a later attempt has superseded the run since the last check of the claim."""
         self.client.set_terminated(run_id, "FINISHED")
         if Tag.SUPERSEDED in self.client.get_run(run_id).data.tags:
             self.client.set_terminated(run_id, "KILLED")
-            raise FencedError(f"run {run_id} was superseded by a later attempt")
+            raise FencedError(f"a later attempt at the same batch superseded the MLflow run {run_id}")
 
     def _runs(self, experiment: str, run_name: str, status: str, tags: Mapping[str, str]) -> list[Run]:
         conditions = [f"attributes.run_name = '{run_name}'", f"attributes.status = '{status}'"]
@@ -225,7 +225,7 @@ def if_known(request: Callable[[], _T]) -> _T | None:
 
 
 def record_sha256(run: Run) -> str:
-    """Return the SHA-256 of a run's name, params, metrics, inputs and tags, except the tag superseded and the note."""
+    """Return the SHA-256 of a run's name, params, metrics, inputs and tags, without the tag `superseded` and MLflow's note."""
     tags = {
         name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
     }
@@ -236,7 +236,7 @@ def record_sha256(run: Run) -> str:
 
 
 class Publication:
-    """A run that is being published. Write files to `scratch`, then log them. `artifacts`: SHA-256 by logged file."""
+    """A run that is being published. Its files are written to `scratch`, then logged; `artifacts` maps each to its SHA-256."""
 
     def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
         self._client = client
@@ -265,7 +265,7 @@ class Publication:
         self.artifacts[path.name] = sha256_of(path)
 
     def logged_model(self, uri: str) -> None:
-        """Add a model's files to the manifest. Download them first: MLflow's `log_model` does not say which files it wrote."""
+        """Download a logged model and add its files to `artifacts`: MLflow's `log_model` does not say which files it wrote."""
         directory = Path(
             mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / Artifact.MODEL))
         )

@@ -13,11 +13,11 @@ from rakuten.session import open_session
 
 
 def status(
-    as_json: bool = typer.Option(False, "--json", help="print the shown view as JSON, with all columns"),
+    as_json: bool = typer.Option(False, "--json", help="print JSON with all columns, not only the main ones"),
     ledger: bool = typer.Option(
         False,
         "--ledger",
-        help="show the view stage_ledger: what woke each stage's listener, and how long each step took",
+        help="show instead, per batch and stage, what woke the listener and how long each step took",
     ),
 ) -> None:
     """Show one line per batch: the rows that were loaded, the dataset and the model.
@@ -73,7 +73,7 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> Table:
-    """Return a table of what woke each stage's listener, and how many seconds each step of the latest attempt took."""
+    """Return a table with one row per batch and stage: what woke the listener, and the seconds of each step."""
     table = Table(
         caption="to wake: since the batch was ready. Every wake other than notify is a catch-up, without a notification."
     )

@@ -1,6 +1,6 @@
 """Find the datasets and models that ever contained a product, for example because the product must be erased or was wrong.
 
-The result names the runs that PostgreSQL has recorded. MLflow also keeps superseded runs: runs that a later run
+The result names the MLflow runs that PostgreSQL has recorded. MLflow also keeps superseded runs: runs that a later run
 of the same batch has replaced. The tag `batch_id` of a superseded run names its batch.
 """
 
@@ -23,7 +23,7 @@ class TaintedBatch:
     """A completed batch, with its dataset and model.
 
     `in_dataset` is True if the dataset contains the product. A dataset contains only products with a label that are not held
-    out. `productids` are the productids of the product in this dataset: they can differ from its present one.
+    out. `productids` are the productids of the product in this dataset: they can differ from its present productid.
     """
 
     batch_id: int
@@ -41,10 +41,10 @@ class Taint:
 
     Attributes:
         productid: productid of the product.
-        held_out: True if the product was ever in the split 'holdout'. No dataset contains it after it was put there.
-        in_holdout_df: True if the product is in the holdout because of its place in the source file. Then every model was
-            evaluated on the product, even before its week was loaded.
-        in_test_df: True if it is one of the challenge's test products, which are never loaded.
+        held_out: True if the product was ever in the split 'holdout'. From then on, no dataset contains the product.
+        in_holdout_df: True if the product is in holdout_df, the holdout set that is drawn from the source files. Every model is
+            evaluated on holdout_df, even before the week of the product is loaded.
+        in_test_df: True if the product is in test_df: the challenge's test products, which are never loaded.
         history: every change of the product and its label (db/sql/queries/provenance/history_of_product.sql), oldest first.
         batches: every completed batch, oldest first.
     """
@@ -100,7 +100,7 @@ def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> t
     """Return (in holdout_df, in test_df): whether each of the two fixed sets contains a product that was never loaded.
 
     Raises:
-        BadInputError: neither contains the product, or the source files are not those of the first load.
+        BadInputError: neither of the two sets contains the product, or the source files are not those of the first load.
     """
     unknown = f"no product {productid} was ever loaded"
     recorded = recorded_source(connection)
@@ -116,7 +116,7 @@ def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> t
     in_test = productid in set(read_test_set(settings.data_path)["productid"].to_pylist())
     if not in_holdout and not in_test:
         raise BadInputError(
-            f"{unknown}, and neither holdout_df nor test_df contains it",
+            f"{unknown}, and neither of the sets holdout_df and test_df contains it",
             remedy="a later week will load it" if ranks else "choose a productid from X_train.csv",
         )
     return in_holdout, in_test

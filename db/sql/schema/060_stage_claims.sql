@@ -16,7 +16,7 @@
 -- newest number to record anything. So if a worker loses its lock and another worker claims the batch, the first worker is
 -- fenced: PostgreSQL rejects what it tries to record.
 
--- Reject an unknown stage, and a login that is not a member of the stage's role.
+-- Raise an error if the stage is unknown, or if the login is not a member of the database role of this stage.
 create or replace function require_stage(stage text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -29,10 +29,10 @@ begin
 end;
 $$;
 
--- Return the time from which a stage may work on a batch. `record` is the stage's record and `seen_at` the current time. The
--- result is the recorded `retry_at`, or the completion of the batch if there is no `retry_at`. If the failure or the outage was
--- recorded at a later time than `seen_at`, the clock has been set back since. Then the batch is ready at once, because a clock
--- that is set back must not delay any batch.
+-- Return the time from which a stage may work on a batch. `record` is the stage's record in the batch's metadata;
+-- `seen_at` is the current time. The result is the recorded `retry_at`, or the completion of the batch if there is no
+-- `retry_at`. If the time of the recorded failure or outage is later than `seen_at`, the clock has been set back since then.
+-- The batch is then ready at once, because a clock that is set back must not delay any batch.
 create or replace function ready_at(record jsonb, completed_at timestamptz, seen_at timestamptz) returns timestamptz
 language sql stable
 return case
@@ -42,9 +42,9 @@ return case
 end;
 
 -- Return the batches that wait for a stage, oldest first. `ready_at` lies in the future while a batch waits after a failure or
--- an outage. The query has one branch for each stage, so that PostgreSQL reads the partial index of that stage. So the cost
--- does not grow with the number of finished batches. The function has no SET clause, so that the planner inlines it into its
--- callers.
+-- an outage. The query has one branch for each stage, so that PostgreSQL reads only the partial index of this stage and the
+-- cost does not grow with the number of finished batches. The function has no SET clause: with one, the planner could not
+-- inline it into the queries that call it.
 create or replace function pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
@@ -75,8 +75,8 @@ as $$
 $$;
 
 -- Claim a batch for a stage. Return the attempt number, or null if another session works on the batch or the stage has nothing
--- to do for it now. `wake` says what woke the worker. `waited` is the time since then. The worker sends a duration, not a time,
--- so that all recorded times come from the server's clock.
+-- to do for it now. `wake` says what woke the worker, and `waited` how long ago that was. The worker sends a duration, not a
+-- time, so that all recorded times come from the server's clock.
 create or replace function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -89,9 +89,9 @@ begin
     if not pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer) then
         return null;
     end if;
-    -- A worker that records an outcome releases the advisory lock just before it commits. `moment` is read under that lock, so
-    -- it is later than every time in that outcome. The UPDATE waits for that commit and then checks its conditions again on the
-    -- new version of the row.
+    -- A worker that records its outcome (finished, failed, postponed) releases the advisory lock just before it commits. This
+    -- session reads `moment` under the same lock, so `moment` is later than every time in an earlier worker's outcome. The
+    -- UPDATE waits for the earlier worker's commit, then checks its conditions on the row that was committed.
     moment := clock_timestamp();
     update public.data_loads
     set metadata = jsonb_set(metadata, array[stage], coalesce(metadata -> stage, '{}') - 'retry_at' || jsonb_build_object(
@@ -115,14 +115,14 @@ begin
 end;
 $$;
 
--- Claim the oldest batch that is ready and that no other worker holds. Return no row if there is no such batch. The result
--- includes the batch, so that the worker needs no further query before its work.
--- `notified` maps the id of each batch that a notification named to the seconds since that notification. For any other batch,
--- `wake` says what woke the worker and `waited` how long ago.
--- The SET clauses make PostgreSQL plan the statement only once, because planning takes longer than running it. They also make
--- it use an index scan. Otherwise the planner would expect nearly every batch to be pending, and would read the whole table. A
--- bitmap scan would read every index entry of a batch that was pending at any time since the last vacuum. An index scan marks
--- the dead entries that it meets, so that later scans skip them.
+-- Claim the oldest batch that is ready and that no other worker holds. Return the attempt with all columns of the batch, so
+-- that the worker needs no further query before its work. Return no row if there is no such batch.
+-- `notified` holds, by batch id, how many seconds ago a notification named the batch. For a batch that is not in `notified`,
+-- `wake` says what woke the worker, and `waited` how long ago that was.
+-- plan_cache_mode makes PostgreSQL plan the query only once, because planning takes longer than running it. The two settings
+-- `enable_...` leave only an index scan. A sequential scan, which the planner would choose because it expects nearly every batch
+-- to be pending, reads the whole table. A bitmap scan reads an index entry of every batch that was pending at any time since
+-- the last vacuum. An index scan marks such dead entries, so that later scans skip them.
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     attempt integer, failures integer, wake_source text,
@@ -176,9 +176,9 @@ as $$
     )
 $$;
 
--- Keep a worker's claim, also if the worker has reconnected. If its earlier connection was lost, PostgreSQL has released the
--- advisory lock of that session, so this function takes the lock again in the current session. Return false if the attempt is
--- fenced (it is no longer the newest), or if another session has taken the lock.
+-- Return true if a worker may go on with the batch that it claimed. If the worker has lost its connection and opened a new one,
+-- PostgreSQL has released its advisory lock of (stage, batch), so this function takes the lock again. Return false if the
+-- attempt is fenced (it is no longer the newest) or finished, or if another session has taken the lock.
 create or replace function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -1,6 +1,6 @@
--- Return every history entry of a product and of its label, with the first batch that includes the entry. A change outside any
--- batch is included in the batch that is completed next. The product is identified by its `id`, so the result includes the
--- entries from before its productid was corrected.
+-- Return every history entry of a product and of its label, with the first batch that includes the entry. The entry of a change
+-- outside any batch is included in the batch that is completed next. The product is identified by its `id`, which stays equal,
+-- so the result has its entries from before a correction of its productid, too.
 with entries as (
     select
         history_id, 'products' as table_name, operation_type, operation_date, load_batch_id, changed_by, application,

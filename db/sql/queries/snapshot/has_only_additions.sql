@@ -1,10 +1,10 @@
--- Tell whether the dataset of a batch can be built by adding rows at the end of an earlier dataset. Between the two batches,
--- the history may have only new products with their labels. The sample_rank of every new training product must also be greater
--- than that of the earlier dataset's last product. Any other entry would change rows of the earlier dataset, or add rows
--- between them.
--- `last` finds the sample_rank of that last product. To use an index, it looks up the product that has the productid today. If
--- another product had this productid at the time, `last` finds no sample_rank. Then the answer is false if any training product
--- was added.
+-- Tell whether the dataset of a batch consists of an earlier batch's dataset and new rows after it. This holds if all history
+-- entries between the two batches insert new products with their labels, and the sample_rank (it orders a dataset's rows) of
+-- each new training product is greater than that of the earlier dataset's last product. Any other history entry would change
+-- rows of the earlier dataset, or add rows between them.
+-- `last` finds the sample_rank of the earlier dataset's last product. To use an index, it looks up the product that has this
+-- productid today. If another product had the productid in the earlier dataset, `last` finds no sample_rank, and the answer is
+-- false as soon as one training product was added.
 with last as (
     select sample_rank
     from products_history
