@@ -14,9 +14,9 @@ from shared.errors import DatabaseUnavailableError
 from shared.logs import censor
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # only for type checkers: the import takes time, and most callers read no Arrow data
+    import pyarrow as pa  # for type checkers only: importing it takes time, and most users of this module read no Arrow data
 
-# If the network drops packets without a reset, a connection would hang forever. These settings end it in about 10 s.
+# If the network drops all packets, a connection would hang forever. With these libpq settings it fails after about 10 s.
 KEEPALIVES = {
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -29,19 +29,19 @@ CONNECT_TIMEOUT_S = 5
 BACKOFF = wait_random_exponential(multiplier=0.1, max=5.0)
 # The target size of an Arrow record batch. ADBC's default of 16 MB uses 36 MB more memory and is no faster.
 _ARROW_BATCH_BYTES: Final = 1 << 20
-# The limits of KEEPALIVES, for the server's side. Without them, the server would keep the locks of a disconnected worker for
-# two hours.
+# The same limits as in KEEPALIVES, but for the server's end of the connection. Without them, the server would keep the locks of
+# a disconnected worker for two hours.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"
 )
 
 
 def conninfo_for(conninfo: str, application: str) -> str:
-    """Add keepalives, a connect timeout and an application name to a connection string. pg_stat_activity shows the name."""
+    """Add TCP keepalives, a connect timeout and the application name (see pg_stat_activity) to a connection string."""
     return make_conninfo(
         conninfo,
         application_name=application,
-        client_encoding="utf8",  # COPY sends UTF-8. Otherwise, PGCLIENTENCODING could name another encoding.
+        client_encoding="utf8",  # needed by COPY, which sends UTF-8; PGCLIENTENCODING may name another encoding
         connect_timeout=CONNECT_TIMEOUT_S,
         options=f"{conninfo_to_dict(conninfo).get('options') or ''} {_SERVER_KEEPALIVES}".strip(),
         **KEEPALIVES,
@@ -77,9 +77,9 @@ class ArrowConnection:
         """Run one SELECT statement and yield its rows in record batches of about a megabyte.
 
         Args:
-            statement: the SQL text. It reads a parameter called `name` as `current_setting('rakuten_read.name')`. It must not
-                use bound parameters: ADBC would then hold the whole result in memory instead of streaming it.
-            parameters: the values of the parameters. `set_config` stores them in the session before the statement runs.
+            statement: the SQL text. It reads a parameter, such as `batch_id`, as `current_setting('rakuten_read.batch_id')`.
+                It must not use bound parameters: ADBC would then hold the whole result in memory instead of streaming it.
+            parameters: the value of each parameter by name. `set_config` stores it in the session before the statement runs.
 
         Raises:
             psycopg.Error: the statement failed. The error has the class that psycopg itself would raise for this failure.
@@ -89,7 +89,7 @@ class ArrowConnection:
             for name, value in (parameters or {}).items():
                 cursor.execute("select set_config($1, $2, false)", [f"rakuten_read.{name}", str(value)])
             cursor.execute(statement)
-            # Not fetch_record_batch(): it raises OSError without the SQLSTATE (apache/arrow-adbc, issue 1523).
+            # The public fetch_record_batch() raises OSErrors without a SQLSTATE (apache/arrow-adbc, issue 1523).
             yield from cursor._results.reader  # noqa: SLF001
 
 
@@ -106,7 +106,7 @@ def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
 
     try:
         with _translate_adbc_errors():
-            # ADBC calls this argument a URI, but passes it to libpq, which also accepts `key=value` connection strings.
+            # ADBC calls its first argument a URI, but passes it to libpq, which also accepts `key=value` connection strings.
             connection = dbapi.connect(conninfo_for(conninfo, application), autocommit=True)
     except psycopg.OperationalError as error:
         raise unavailable(conninfo, error) from error
@@ -116,7 +116,7 @@ def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
 
 @contextmanager
 def _translate_adbc_errors() -> Iterator[None]:
-    """Re-raise an ADBC error as a psycopg error. Its class follows from the SQLSTATE, or from the loss of the connection."""
+    """Re-raise an ADBC error as the psycopg error for its SQLSTATE, or as an OperationalError if the connection was lost."""
     from adbc_driver_manager import Error, OperationalError  # noqa: PLC0415
 
     try:
@@ -124,7 +124,7 @@ def _translate_adbc_errors() -> Iterator[None]:
     except Error as error:
         kind: type[psycopg.Error] = psycopg.DatabaseError
         if error.sqlstate:
-            with suppress(KeyError):  # a newer PostgreSQL may have error codes that psycopg does not know
+            with suppress(KeyError):  # psycopg may not know an error code of a newer PostgreSQL
                 kind = psycopg.errors.lookup(error.sqlstate)
         elif isinstance(error, OperationalError):
             kind = psycopg.OperationalError
@@ -132,19 +132,19 @@ def _translate_adbc_errors() -> Iterator[None]:
 
 
 def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
-    """Return the error for a failed attempt to connect. It shows the server's address, but no password."""
+    """Return the error for a failed attempt to connect. Its message shows the server's address, but no password."""
     parts = conninfo_to_dict(conninfo)
     where = f"{parts.get('user')}@{parts.get('host')}:{parts.get('port')}/{parts.get('dbname')}"
     return DatabaseUnavailableError(
         censor(f"PostgreSQL does not answer at {where}: {error}".strip()),
-        remedy="check POSTGRES_* in the environment or .env, or unset POSTGRES_HOST to use the embedded PostgreSQL",
+        remedy="check the variables POSTGRES_* (environment or .env), or unset POSTGRES_HOST to use the embedded PostgreSQL",
     )
 
 
 def engine(conninfo: str, application: str) -> sqlalchemy.Engine:
     """Return a SQLAlchemy engine without a connection pool.
 
-    Commands are too short to profit from a pool, and a network fault would leave broken connections in the pool.
+    A `rakuten` command is too short to profit from a pool, and a network fault would leave broken connections in it.
     """
 
     def creator() -> Any:

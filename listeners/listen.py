@@ -1,7 +1,7 @@
 """Receive notifications as long as the process lives, and notice within seconds if the connection no longer delivers them.
 
-Only the tables say which batches wait. This module says only *when* to look at the tables, never what to do. It wakes the
-worker at the start, after a reconnect, for every notification and, in case a notification was lost, at a regular interval.
+The tables in PostgreSQL say which batches wait to be processed. This module only tells the worker *when* to look at them: at
+the start, after a reconnect, for every notification and, in case a notification was lost, at a regular interval.
 
 aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from a listener that hung:
 - Keep one `notifies.get()` task until it returns. If `wait_for` cancels the task, the notification that the task holds is lost.
@@ -37,7 +37,7 @@ logger = structlog.get_logger()
 
 
 class WakeSource(StrEnum):
-    """The reason why a listener looks for waiting batches in the tables."""
+    """The event that makes a listener look in PostgreSQL's tables for batches that wait to be processed."""
 
     START = "start"
     RECONNECT = "reconnect"
@@ -48,10 +48,10 @@ class WakeSource(StrEnum):
 
 @dataclass(frozen=True)
 class WakeUp:
-    """A reason to look for waiting batches in the tables now.
+    """A request to look in PostgreSQL's tables now for batches that wait to be processed.
 
-    `at` is the time when the reason arose, from time.monotonic(). Only a notification has a `channel` and a `payload`, which is
-    not parsed yet.
+    `at` is the time of the request, from time.monotonic(). `channel` and `payload` (unparsed) are empty unless a notification
+    caused the request.
     """
 
     source: WakeSource
@@ -62,7 +62,7 @@ class WakeUp:
 
 @dataclass(frozen=True)
 class Timing:
-    """Durations in seconds: between two pings, until a ping without an answer fails, and between two polls of the tables."""
+    """Seconds between two pings of PostgreSQL, until an unanswered ping fails, and between two looks at the tables."""
 
     ping_interval_s: float
     ping_deadline_s: float
@@ -70,7 +70,7 @@ class Timing:
 
 
 class ConnectionLostError(Exception):
-    """The LISTEN connection is closed or frozen, or its session no longer listens on every channel."""
+    """The connection for LISTEN is closed or frozen, or its session no longer listens on all channels that it should."""
 
 
 _RETRYABLE = (psycopg2.Error, ConnectionLostError, TimeoutError, OSError)
@@ -85,15 +85,15 @@ async def listen(
     application: str,
     on_alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Call `on_wake_up` for each reason to look at the tables, until the task is cancelled. Reconnect after a lost connection.
+    """Call `on_wake_up` each time the caller should look for waiting batches, until the task is cancelled. Reconnect if needed.
 
     Args:
         conninfo: a libpq connection string.
         channels: the channels to LISTEN on.
-        timing: the intervals of pings and polls, and the deadline of a ping.
+        timing: how often to ping PostgreSQL and to call `on_wake_up` without a notification, and the deadline of a ping.
         on_wake_up: called on the event loop, so it must return at once.
         application: the application_name of the connection, which pg_stat_activity shows.
-        on_alive: called each time the connection has proven that it listens.
+        on_alive: called each time LISTEN or a ping has shown that the connection receives notifications.
     """
     channels = sorted(channels)
     source = WakeSource.START
@@ -120,7 +120,7 @@ async def _subscribed(conninfo: str, channels: list[str], timing: Timing) -> Asy
 
 
 async def _connect_and_subscribe(conninfo: str, channels: list[str], timing: Timing) -> Any:
-    """Connect and LISTEN. The caller retries both together: a standby server accepts the connection but rejects LISTEN."""
+    """Connect and LISTEN. The caller retries both together, because a standby server accepts a connection but not LISTEN."""
     connection = await _connect(conninfo)
     try:
         await _subscribe(connection, channels, timing)
@@ -159,7 +159,7 @@ async def _translate_cancellation() -> AsyncIterator[None]:
             raise
         raise ConnectionLostError("the server cancelled a statement of the LISTEN connection") from error
     if task is not None and task.cancelling():
-        # Raise it here: aiopg calls wait_for, which up to Python 3.11 loses a cancellation that arrives with the answer
+        # aiopg calls wait_for, which up to Python 3.11 loses a cancellation that arrives with PostgreSQL's answer
         raise asyncio.CancelledError
 
 
@@ -202,24 +202,24 @@ async def _relay(
 
 
 def _queued(notifies: Any) -> Iterator[Any]:
-    """Yield the notifications that are already queued.
+    """Yield the notifications that are already in the queue, without waiting for more.
 
-    Waiting for each one with a timeout would create a task and a timer per notification. In a flood this would cost too much.
+    `await notifies.get()` with a timeout would create a task and a timer for each one, which costs too much in a flood.
     """
     while not notifies.empty():
         yield notifies.get_nowait()
 
 
 async def _ping(connection: Any, channels: list[str], timing: Timing) -> list[Any]:
-    """Check that the session still listens on the channels. Return the notifications that arrived with PostgreSQL's answer."""
+    """Ask PostgreSQL whether it still sends all channels. Return the notifications that arrived together with the answer."""
     async with _translate_cancellation(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
         await cursor.execute("select pg_listening_channels()")
         listening = {name for (name,) in await cursor.fetchall()}
     if not listening.issuperset(channels):
         raise ConnectionLostError(
-            f"the session no longer listens on {', '.join(sorted(set(channels) - listening))}"
+            f"the LISTEN connection no longer listens on {', '.join(sorted(set(channels) - listening))}"
         )
-    # psycopg2 may have read notifications from the socket together with the answer; aiopg would not notice these
+    # psycopg2 may have read notifications from the socket together with the ping's answer; aiopg does not notice them
     connection.raw.poll()
     arrived, connection.raw.notifies[:] = list(connection.raw.notifies), []
     return arrived

@@ -1,1 +1,1 @@
-"""The command line `rakuten`, and the queries that its commands run about past batches, datasets and models."""
+"""The command line `rakuten`, and the queries that its commands run to trace past batches, datasets and models."""

@@ -1,8 +1,8 @@
 """Find the postmaster (main server process) of a data directory, and remove what a killed server left behind.
 
 A pid file does not prove that a server runs. After a crash, its pid may belong to no process, to a zombie or to another
-program. So a process counts as the postmaster of a directory only if its command line or its working directory names the
-directory.
+program. So a process counts as the postmaster of a data directory only if its command line or its working directory
+names the data directory.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ import psutil
 from db.embedded.waiting import poll
 from shared.errors import DatabaseUnavailableError
 
-# The server's command line has this setting with the pid of the owner, the process that started the server. Other processes
-# read the pid there. PostgreSQL itself ignores settings that it does not know, if their name has a dot.
+# The command line of the server holds this setting. Its value is the pid of the owner, the process that started the server, so
+# other processes can find the owner. PostgreSQL ignores an unknown setting if its name has a dot.
 OWNER_SETTING = "embedded.owner_pid"
 
 _FAST_SHUTDOWN_TIMEOUT_S = 30
-_IMMEDIATE_SHUTDOWN_TIMEOUT_S = 20  # 5 s after SIGQUIT, the postmaster kills its children that still run
+_IMMEDIATE_SHUTDOWN_TIMEOUT_S = 20  # enough: the postmaster kills its child processes 5 s after SIGQUIT
 _ORPHANS_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
 class Postmaster:
-    """A running postmaster (main server process) that was found to serve the data directory in question."""
+    """A running postmaster (main server process of PostgreSQL) that `find_postmaster` found for a data directory."""
 
     pid: int
     port: int | None  # None until the starting server has written its port to the pid file
     accepts_connections: bool
-    orphaned: bool  # the process that started it has ended, so its watchdog is about to stop it
+    orphaned: bool  # the process that started the server has ended, so a watchdog will soon stop the server
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def find_postmaster(data: Path) -> Postmaster | None:
         pid=pid_file.pid,
         port=pid_file.port,
         accepts_connections=pid_file.port is not None and pid_file.status == "ready",
-        # The owner is the server's parent process. If the owner ends, the server gets another parent. So a new process that
-        # gets the owner's old pid is not mistaken for the owner.
+        # The owner, which started the server, is its parent process until the owner ends. This also holds if a new process
+        # later gets the old pid of the owner: that process is not the server's parent.
         orphaned=owner is not None and int(owner[1]) != process.ppid(),
     )
 
@@ -72,28 +72,30 @@ def is_postmaster_of(pid: int, data: Path) -> bool:
 def clear_leftovers(data: Path) -> None:
     """End the backend processes of a killed postmaster, and remove its pid file.
 
-    Call this only if no postmaster serves the directory. PostgreSQL removes a stale pid file by itself, with one exception: the
-    pid now belongs to a zombie or to any process with PostgreSQL's uid. Then PostgreSQL takes this process for the old
-    postmaster and does not start. It also does not start while old backends hold the shared memory.
+    Call this only if no postmaster serves the data directory. A new postmaster does not start while backends of the killed one
+    hold the shared memory. It also does not start if the pid in the old file now belongs to a zombie or to any process with
+    PostgreSQL's uid, because it takes this process for the old postmaster.
 
     Raises:
-        DatabaseUnavailableError: a backend does not end.
+        DatabaseUnavailableError: a backend process does not end within 20 s.
     """
-    # A backend that waits for its client notices the postmaster's death and ends. A busy backend would continue its statement,
-    # and even commit.
+    # After the postmaster's death, an idle backend ends by itself. A busy backend would continue its statement, and even
+    # commit, so it gets a signal.
     for pid in _postgres_processes_in(data):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGQUIT)
     if not poll(lambda: not _postgres_processes_in(data), timeout_s=_ORPHANS_TIMEOUT_S):
         pids = ", ".join(map(str, _postgres_processes_in(data)))
         raise DatabaseUnavailableError(
-            f"processes of a killed server still work in {data}: {pids}", remedy="end them, then try again"
+            f"processes of a killed PostgreSQL still use {data}: {pids}", remedy="end them, then try again"
         )
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def shut_down(send: Callable[[signal.Signals], None], has_ended: Callable[[], bool]) -> bool:
-    """Stop a postmaster with a fast shutdown or, after 30 s, with an immediate shutdown. Neither loses a commit.
+    """Stop a postmaster with PostgreSQL's fast shutdown. If it still runs after 30 s, use the immediate shutdown.
+
+    Neither kind of shutdown loses a committed transaction.
 
     Returns:
         True if the postmaster has ended.
@@ -110,16 +112,16 @@ def shut_down(send: Callable[[signal.Signals], None], has_ended: Callable[[], bo
 
 
 def _read_pid_file(data: Path) -> _PidFile | None:
-    """Return the pid, the port and the status in a server's pid file, or None if it has no valid pid.
+    """Return the pid, the port and the status in the pid file of a data directory, or None if the file has no valid pid.
 
-    PostgreSQL's miscadmin.h documents the lines of the file. A starting server writes the pid first and the last lines later.
+    PostgreSQL's miscadmin.h documents the lines of the file. A starting server writes the pid at once, the other two later.
     """
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
         pid = int(lines[0])
     except (FileNotFoundError, IndexError, ValueError):
         return None
-    # PostgreSQL in single-user mode writes a negative pid. os.kill() would then signal a whole process group.
+    # PostgreSQL in single-user mode writes a negative pid. With a negative pid, os.kill() would signal a whole process group.
     if pid <= 1:
         return None
     port = int(lines[3]) if len(lines) > 3 and lines[3].isdigit() else None  # noqa: PLR2004
@@ -127,7 +129,7 @@ def _read_pid_file(data: Path) -> _PidFile | None:
 
 
 def _serves(process: psutil.Process, data: Path) -> bool:
-    # Containers without CAP_SYS_PTRACE hide the working directory of another account's process, but not its command line.
+    # A container without CAP_SYS_PTRACE hides the working directory of another account's process. It shows the command line.
     return f"postgres -D {data} " in f"{_command(process)} " or _is_postgres_in(process, data)
 
 
@@ -152,7 +154,7 @@ def _postgres_processes_in(data: Path) -> list[int]:
 
 
 def _is_postgres_in(process: psutil.Process, data: Path) -> bool:
-    """Tell whether a process is a live process of the server of `data`. All of them have `data` as working directory."""
+    """Tell whether a process belongs to the server of `data`: it is called postgres, and its working directory is `data`."""
     try:
         return process.name() == "postgres" and Path(process.cwd()) == data
     except psutil.Error:  # the process has ended, is a zombie, or is hidden from this account

@@ -29,7 +29,7 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Programs:
-    """The programs of one major version of PostgreSQL, and the account that runs them."""
+    """The folder with PostgreSQL's programs, their major version, and the operating system account that runs them."""
 
     bindir: Path
     version: int
@@ -43,10 +43,10 @@ class Programs:
 
 
 def load_programs(bindir: Path | None) -> Programs:
-    """Return the programs in `bindir`. If it is None, return those of the installed wheel, or else the system's newest.
+    """Return PostgreSQL's programs in `bindir`. If it is None: those of the installed wheel, or else the system's newest.
 
     Raises:
-        DatabaseUnavailableError: there are no programs, or they do not run.
+        DatabaseUnavailableError: the programs were not found, or `postgres --version` fails.
     """
     account = choose_account()
     found = _find_bindir(bindir)
@@ -54,7 +54,7 @@ def load_programs(bindir: Path | None) -> Programs:
     if answer.returncode != 0:
         raise DatabaseUnavailableError(
             f"{found / 'postgres'} does not run as {account.name}: {answer.stderr.strip()}",
-            remedy="run as a plain user, or put the virtual environment where other accounts can read it",
+            remedy="run rakuten as a plain user (not root), or put the virtual environment where other accounts can read it",
         )
     return Programs(found, parse_major_version(answer.stdout), account)
 
@@ -63,7 +63,7 @@ def parse_major_version(text: str) -> int:
     """Return the major version in the output of `postgres --version` or in a PG_VERSION file."""
     match = re.search(r"\d+", text)
     if match is None:
-        raise DatabaseUnavailableError(f"not a PostgreSQL version: {text!r}")
+        raise DatabaseUnavailableError(f"found no PostgreSQL version in the text {text!r}")
     return int(match[0])
 
 
@@ -71,7 +71,7 @@ def _find_bindir(requested: Path | None) -> Path:
     if requested is not None:
         if not _is_complete(requested):
             raise DatabaseUnavailableError(
-                f"{requested} does not hold all of PostgreSQL's {', '.join(NEEDED_PROGRAMS)}", remedy=_REMEDY
+                f"{requested} must hold PostgreSQL's programs {', '.join(NEEDED_PROGRAMS)}", remedy=_REMEDY
             )
         return requested.resolve()
     for candidate in _candidates():

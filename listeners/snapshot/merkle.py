@@ -23,7 +23,7 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
 
 
 def audit_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the sibling hashes on the path from a leaf to the root: at most ceil(log2(n)) hashes (RFC 9162, 2.1.3.1)."""
+    """Return the sibling hashes on the path from the leaf at `index` to the root of the tree (RFC 9162, section 2.1.3.1)."""
     path = []
     for level in _levels(leaves)[:-1]:
         if (sibling := index ^ 1) < len(level):
@@ -41,7 +41,7 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
         leaf: hash of the leaf.
         index: position of the leaf among all leaves, from 0.
         size: number of leaves in the tree.
-        path: the sibling hashes that `audit_path` returned.
+        path: the sibling hashes on the path from the leaf to the root, as `audit_path` returns them.
     """
     if not 0 <= index < size:
         return None

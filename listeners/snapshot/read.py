@@ -1,8 +1,9 @@
 """Read a batch's rows from PostgreSQL once, and keep its training rows in a temporary file until the dataset is written.
 
-The dataset repeats rows, and how often it repeats a row is known only after all rows have been read. So the rows are needed
-twice: reading them from the temporary file takes a tenth of the time of a second query to PostgreSQL. Memory holds one chunk of
-rows, and 20 bytes for each row of the batch. If an earlier dataset holds the first rows, they are read from its file.
+To balance the classes, the dataset repeats rows. How often it repeats a row is known only after all rows have been read, so the
+rows are needed twice. The second time they come from the temporary file, in a tenth of the time of a second query. Memory holds
+one chunk of rows, and 20 bytes for each row of the batch. If the dataset of an earlier batch already holds the first rows, they
+are read from the file of that dataset.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,11 +28,12 @@ class BatchRows:
     """The rows of a batch: productids and classes in memory, complete training rows in a file.
 
     Attributes:
-        productids: productids of the training rows in the order of the dataset, shape (training rows,), int64.
-        labels: classes of the training rows in the same order, shape (training rows,), int32.
-        holdout: productids of the held-out products, without those of an earlier dataset's batch, int64.
-        held_out: number of all products that the batch holds out, with those of an earlier dataset's batch.
-        path: file with the complete training rows in the same order, as an Arrow stream of chunks.
+        productids: productid of each training row, in the order of the dataset, int64.
+        labels: product class of each training row, in the order of `productids`, int32.
+        holdout: productids of the held-out products, int64. If the rows of an earlier dataset were reused, these are only the
+            products that were held out since then.
+        held_out: number of all held-out products of the batch, old and new.
+        path: file with the complete training rows, in the order of `productids`, as an Arrow stream of chunks.
     """
 
     productids: npt.NDArray[np.int64]
@@ -41,7 +43,7 @@ class BatchRows:
     path: Path
 
     def chunks(self) -> Iterator[pa.Table]:
-        """Yield the training rows from the file, one chunk at a time, as tables with the columns of `SCHEMA`."""
+        """Yield the training rows from the file `path`, one chunk at a time, as tables with the columns of `SCHEMA`."""
         with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
             for batch in stream:
                 yield pa.Table.from_batches([batch])
@@ -56,7 +58,7 @@ def read_batch(
 ) -> BatchRows:
     """Read a batch and write its training rows to `path`, in chunks of `rows_per_chunk` rows; the last chunk may be smaller.
 
-    If an earlier dataset is given, PostgreSQL sends only the rows that were added since that dataset.
+    If an earlier dataset is given, its file provides the first rows, and PostgreSQL sends only the rows that were added later.
     """
     productids, labels, holdout = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
 
@@ -89,7 +91,7 @@ def stream_rows(
     """Yield the rows of a batch from PostgreSQL in the order of the dataset, as tables of any size.
 
     If an earlier dataset is given, yield only the rows that were added since that dataset. The tables have the columns of
-    `SCHEMA` and the column `held_out`. Held-out rows come last, and their texts are null.
+    `SCHEMA` and the column `held_out`. Rows of held-out products come last, and their designation and description are null.
     """
     if earlier:
         batches = connection.read(query("snapshot/added_rows"), earlier.history_range)
@@ -101,7 +103,7 @@ def stream_rows(
 
 
 def _rechunk(parts: Iterable[pa.Table], rows_per_chunk: int) -> Iterator[pa.Table]:
-    """Yield the rows of tables of any size as tables of `rows_per_chunk` rows; the last table may be smaller."""
+    """Yield the rows of `parts`, which are tables of any size, as tables of `rows_per_chunk` rows (the last may be smaller)."""
     kept = SCHEMA.empty_table()
     for part in parts:
         kept = pa.concat_tables([kept, part])

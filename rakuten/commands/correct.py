@@ -18,7 +18,7 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE.csv",
-        help="a CSV file with productid, an optional operation (update, delete or insert), and the columns to set:"
+        help="a CSV file with the columns productid, operation (optional: update, delete or insert), and those to change:"
         " designation, description, imageid, prdtypecode",
         exists=True,
         dir_okay=False,
@@ -29,15 +29,15 @@ File = Annotated[
 
 def correct(
     file: File,
-    reason: str | None = typer.Option(None, help="why the products are corrected; stored with the batch"),
+    reason: str | None = typer.Option(None, help="why the products are corrected; stored with the new batch"),
     check: bool = typer.Option(
-        False, "--check", help="change nothing; report what would be changed, or the file's problems"
+        False, "--check", help="change no product; report what the file would change, or its errors"
     ),
     as_json: bool = typer.Option(
-        False, "--json", help="print the result, or the problems of a rejected file, as one JSON object"
+        False, "--json", help="print one JSON object: the result, or the errors in the file if it is rejected"
     ),
 ) -> None:
-    """Apply all corrections of a file, or none of them.
+    """Apply all corrections of a file or, if one of them is invalid, none.
 
     The corrections become one new batch. As for a weekly load, PostgreSQL records the changes in the audit trail, seals the
     batch and notifies the listeners. The seal is a digest that also covers the seal of the batch before.
@@ -49,7 +49,8 @@ def correct(
         try:
             result = apply(session.connection, session.settings, file, reason=reason, check=check)
             if result.batch_id is not None:
-                run.started(result.batch_id)  # one transaction has created and completed the batch
+                # OpenLineage hears of the start only now, because one transaction creates and completes the batch
+                run.started(result.batch_id)
         except BadCorrectionError as error:
             if not as_json:
                 raise

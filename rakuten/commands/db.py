@@ -1,4 +1,4 @@
-"""`rakuten db`: upgrade the schema, and start or stop the embedded PostgreSQL."""
+"""`rakuten db`: upgrade the database schema, print the connection URL, and start or stop the embedded PostgreSQL."""
 
 from urllib.parse import quote
 
@@ -13,7 +13,7 @@ app = typer.Typer(help="Upgrade the schema, and start or stop the embedded Postg
 
 @app.command()
 def upgrade() -> None:
-    """Upgrade the schema to the newest version. This is safe at any time, even if two processes do it at once."""
+    """Upgrade the database schema to the newest version. This is safe at any time, even if two processes do it at once."""
     with open_database(read_settings()) as database:
         before, after = database.upgrade()
     typer.echo(f"schema {after}" + ("" if before == after else f" (was {before or 'empty'})"))
@@ -36,7 +36,7 @@ def url(role: str = typer.Option("owner", help="role: owner, loader, snapshot, t
 
 @app.command()
 def start() -> None:
-    """Start the embedded PostgreSQL in the background, and upgrade its schema."""
+    """Start the embedded PostgreSQL in the background, and upgrade its database schema."""
     settings = read_settings()
     server = embedded_server(settings).start_in_background()
     prepare_embedded(settings, server)
@@ -54,7 +54,7 @@ def stop() -> None:
 
 
 def url_of(conninfo: str) -> str:
-    """Return the URL that is equivalent to a connection string of key=value pairs."""
+    """Return the postgresql:// URL that is equivalent to a libpq connection string of key=value pairs."""
     parts = {key: quote(str(value), safe="") for key, value in conninfo_to_dict(conninfo).items()}
     credentials = parts["user"] + (f":{parts['password']}" if "password" in parts else "")
     return f"postgresql://{credentials}@{parts['host']}:{parts['port']}/{parts['dbname']}"

@@ -20,12 +20,12 @@ _CONTEXT: Final = 10
 
 
 def diff(
-    earlier: str = typer.Argument(metavar="WEEK_A", help="first batch: week_3, 3 or correction_1"),
-    later: str = typer.Argument(metavar="WEEK_B", help="second batch: week_7, 7 or correction_2"),
-    as_json: bool = typer.Option(False, "--json", help="print one JSON object"),
-    listed: bool = typer.Option(False, "--list", help="also list each product that differs"),
+    earlier: str = typer.Argument(metavar="WEEK_A", help="first batch, for example week_3 or correction_1"),
+    later: str = typer.Argument(metavar="WEEK_B", help="second batch, for example week_7 or correction_2"),
+    as_json: bool = typer.Option(False, "--json", help="print the differences as one JSON object"),
+    listed: bool = typer.Option(False, "--list", help="also list each product that differs between the two"),
 ) -> None:
-    """Count the products that were added, changed and removed between two batches, by class."""
+    """Count, for each product class, the products that were added, changed and removed between two batches."""
     with open_session("diff") as session:
         batches = find_batch(session.connection, earlier), find_batch(session.connection, later)
         classes = diff_by_class(session.connection, *batches)
@@ -84,8 +84,8 @@ def _table(names: tuple[str, ...], classes: list[ClassDiff]) -> Table:
 def _line(product: ProductDiff) -> str:
     """Return the line that says how one product differs, for example `~ 123: prdtypecode 10 -> 40`.
 
-    The line begins with +, ~ or - for added, changed or removed. Control characters in texts are escaped, because a terminal
-    would execute them.
+    The line begins with + for an added product, ~ for a changed one, and - for a removed one. Control characters in texts are
+    escaped, because a terminal would execute them.
     """
     changes = ", ".join(
         f"{column} {_shown(old, new)} -> {_shown(new, old)}" for column, (old, new) in product.changes.items()
@@ -95,9 +95,10 @@ def _line(product: ProductDiff) -> str:
 
 
 def _shown(value: object, other_value: object) -> str:
-    """Return a value as text, and shorten a long text.
+    """Return a product's value before or after a change as text, and shorten a long text.
 
-    The shortened text begins a few characters before its first difference from `other_value`.
+    `other_value` is the value after or before the change. The shortened text begins a few characters before the place where
+    the two values first differ.
     """
     if not isinstance(value, str):
         return "null" if value is None else str(value)

@@ -23,7 +23,7 @@ def events() -> None:
             typer.echo(f"{time.strftime('%H:%M:%S')}  {wake.channel:<17} {_decoded(wake)}")
 
     with open_database(settings) as database:
-        typer.echo(f"listening on {', '.join(Channel)}; press Ctrl-C to end", err=True)
+        typer.echo(f"listening on the channels {', '.join(Channel)}; press Ctrl-C to end", err=True)
         conninfo = database.conninfo(Role.READER)
         asyncio.run(listen_forever(conninfo, Channel, timing, show, application="rakuten events"))
 

@@ -11,20 +11,21 @@ from rakuten.provenance.lineage_tree import tree_of
 from rakuten.provenance.references import resolve
 from rakuten.session import open_session
 
-_UNWRAPPED_WIDTH: Final = 10_000  # columns, if the output is not a terminal: too wide for rich to wrap a line
+# the width in columns of output that does not go to a terminal: so large that rich never wraps a line
+_UNWRAPPED_WIDTH: Final = 10_000
 
 
 def lineage(
     name: str = typer.Argument(
         metavar="X",
-        help="such as week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, "
+        help="what to trace, such as week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, "
         "rakuten_classifier@champion, a run id, product:123, or a file that a run has logged, such as test_predictions.csv",
     ),
     as_json: bool = typer.Option(False, "--json", help="print the lineage as one JSON document"),
 ) -> None:
     """Show where a batch, dataset, model, product or file comes from, and what was built from it.
 
-    A bare number is a week if that week is loaded, and otherwise a productid.
+    If X is a number, it means the week with this number or, if no such week is loaded, the product with this productid.
     """
     with open_session("lineage") as session:
         reference = resolve(name, session.connection, session.tracking)

@@ -9,11 +9,11 @@ create table products (
     imageid     bigint,
     image_path  text,
     created_at  timestamptz not null default now(),
-    -- position in the seeded random order in which the rows of the training file are loaded; null for a product that is not in
-    -- the file
+    -- The weekly loads take the rows of the training CSV file in a random order with a fixed seed. This is the row's position
+    -- in that order, from 0. It is null for a product that is not in the file.
     sample_rank bigint,
     split       text not null default 'train' check (split in ('train', 'holdout')),
-    -- db.source rejects longer texts too, and code that reads this table relies on the limit
+    -- the longest text that db.source accepts from a CSV file; code that reads this table relies on this limit
     constraint products_text_length check (length(designation) <= 100000 and length(description) <= 100000)
 );
 
@@ -32,8 +32,8 @@ create table data_loads (
     started_at   timestamptz not null default clock_timestamp(),
     completed_at timestamptz,
     status       text not null default 'running' check (status in ('running', 'completed', 'failed')),
-    -- one record under each key: source (what is loaded), load (its result), audit (the seal), snapshot and training (the two
-    -- stages)
+    -- a JSON object with up to five keys: `source` (which files the load reads), `load` (the result of the load), `audit` (the
+    -- batch's seal in the hash chain), `snapshot` and `training` (the state and result of these two stages)
     metadata     jsonb not null default '{}',
     check ((status = 'completed') = (completed_at is not null))
 );
@@ -48,8 +48,8 @@ create unique index data_loads_one_running on data_loads ((true)) where status =
 -- The index is unique, so no two batches can follow the same batch in the chain.
 create unique index data_loads_chain on data_loads (((metadata #>> '{audit,number}')::bigint)) where status = 'completed';
 
--- For each stage, an index of the batches that the stage still has to process. The indexes are partial: finished batches do not
--- make them grow.
+-- For each of the two stages (snapshot and training), a partial index of the batches that the stage still has to process.
+-- Batches that the stage has finished take no space in the index.
 create index data_loads_pending_snapshot on data_loads (id)
     where status = 'completed' and metadata #>> '{snapshot,state}' is distinct from 'finished';
 create index data_loads_pending_training on data_loads (id)
@@ -68,21 +68,21 @@ create table products_history (
     load_batch_id  bigint,  -- no foreign key: current_batch_id() checks the id once per statement, a key would check every row
     sample_rank    bigint,
     split          text not null,
-    -- the login that made the change; current_user would be the owner, because the trigger runs with the owner's rights
+    -- the login that made the change; current_user would be the owner of the audit trigger's function
     changed_by     text not null default session_user,
     application    text not null default current_setting('application_name'),
     transaction_id bigint not null default txid_current()
 );
 
--- From this index alone, PostgreSQL finds the newest entry of each product up to a watermark (a batch's last history id) or a
--- time. It also finds every product that ever had a given productid.
+-- From this index alone, PostgreSQL finds the newest history entry of each product up to a given history id or a given time. It
+-- also finds every product that ever had a given productid.
 create index products_history_product on products_history (product_id, history_id)
     include (productid, operation_date);
 -- History entries are added in the order of time and batch, so a block-range index (BRIN) is small and cheap to maintain.
 create index products_history_date on products_history using brin (operation_date);
 create index products_history_batch on products_history using brin (load_batch_id);
--- The validation of a load looks here for the deletion of each row that `products` lacks. The index is small, because deletions
--- are few.
+-- If a row that was loaded is no longer in `products`, the validation of the next load looks for its deletion in this index.
+-- The index is small, because deletions are few.
 create index products_history_deleted on products_history (sample_rank) where operation_type = 'DELETE';
 
 create table labels_history (

@@ -1,8 +1,8 @@
 """Compile the words of the synthetic products, so that array operations can draw many texts at once.
 
-A template such as "{item} {detail} - {brand}" is compiled to a row of pieces. A piece is a slot such as {item}, or the literal
-text between two slots. All phrases are in a single list, and each piece is a range in this list. The range of a literal has
-length 1. A text is drawn by drawing one phrase from the range of each piece.
+A template such as "{item} {detail} - {brand}" is compiled to a row of pieces. A piece is a slot such as {item}, or the fixed
+text between two slots. All phrases are in a single list, and each piece has a range of positions in this list. For a fixed
+text, the range has length 1. A text is drawn by drawing one phrase from the range of each piece.
 """
 
 import tomllib
@@ -21,14 +21,15 @@ from shared.categories import CATEGORIES
 
 CODES: Final = tuple(sorted(CATEGORIES))
 LANGUAGES: Final = ("fr", "en", "de")
-# Templates and phrases are chosen by random numbers below this bound, taken modulo the number of templates or phrases.
+# A random number below this bound, modulo the number of templates, chooses a template. Phrases are chosen in the same way.
 MOST_CHOICES: Final = 2**31
 
-# How many times as often one of a class's own words is drawn as a word that the class shares with other classes.
+# A word of the product class itself is drawn this many times as often as a word that the class shares with similar classes.
 _CLASS_WORD_WEIGHT = 2
 _CLASS_BRAND_WEIGHT = 3
 
-# In these slots, the title and all sentences of a product have the same phrase, so that they do not contradict each other.
+# For each of these slots, a product has one phrase in its title and all its sentences, so that they do not contradict
+# each other.
 _FIXED_SLOTS: Final = ("item", "brand", "colour", "material", "size", "weight", "reference", "condition")
 
 Toml: TypeAlias = Mapping[str, Any]
@@ -38,10 +39,10 @@ Range: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Products:
-    """The products to write texts for.
+    """The products to write texts for: three arrays with one row for each product.
 
-    `topic` and `language` are positions in `CODES` and `LANGUAGES`. `fixed` has a random number for each product and each slot
-    in `_FIXED_SLOTS`: the number chooses the phrase of this slot in all texts of the product.
+    `topic` is the position of the product's class in `CODES`, and `language` is a position in `LANGUAGES`. `fixed` has one
+    random number for each slot in `_FIXED_SLOTS`, such as {brand}: it chooses the slot's phrase in all texts of the product.
     """
 
     topic: Integers
@@ -56,9 +57,10 @@ class Products:
 class TemplateTable:
     """The compiled templates of one kind of text, for example of titles.
 
-    A piece is a slot or a literal of a template. `piece_start` and `piece_size` (templates x pieces) are the range in `phrases`
-    from which each piece is drawn. `piece_fixed` is the piece's position in `_FIXED_SLOTS`, or -1 for any other piece. `first`
-    and `count` (classes x languages) are the range of templates for each class and language.
+    A piece of a template is a slot such as {brand}, or the fixed text between two slots. Each piece is drawn from
+    `piece_size` phrases, which begin at position `piece_start` of `phrases`. `piece_fixed` is the slot's position in
+    `_FIXED_SLOTS`, or -1 for any other piece. These three arrays have one row for each template. The templates of a class and
+    language are `count` rows from row `first`.
     """
 
     phrases: npt.NDArray[np.object_]
@@ -71,7 +73,8 @@ class TemplateTable:
     def draw(self, draws: Draws, products: Products, choice: Integers) -> list[str]:
         """Return one text for each product.
 
-        `choice` holds a number for each product, 0 or more. This number, modulo the number of templates, selects the template.
+        `choice` holds a number for each product, 0 or more. This number, modulo the number of templates for the product's class
+        and language, selects the template of the text.
         """
         cell = products.topic, products.language
         template = self.first[cell] + choice % self.count[cell]
@@ -85,10 +88,10 @@ class TemplateTable:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The templates of the three kinds of text, and three tables from the TOML files.
+    """The templates of titles, ambiguous titles and sentences, and three tables from the TOML files.
 
-    `mix` holds proportions, for example of the languages. `groups` holds groups of similar classes. `classes` holds the
-    settings of each class, by class code.
+    `mix` holds proportions, for example of the languages. `groups` holds groups of similar product classes. `classes` holds
+    the settings of each product class, by class code.
     """
 
     titles: TemplateTable
@@ -105,7 +108,7 @@ def fixed_numbers(draws: Draws, size: int) -> Integers:
 
 
 def read_vocabulary() -> Vocabulary:
-    """Read the words in `shared_words.toml` and `classes.toml`, and compile their templates."""
+    """Read the words and the text templates in `shared_words.toml` and `classes.toml`, and compile the templates."""
     shared, classes = _read_toml("shared_words.toml"), _read_toml("classes.toml")
     built = _built_pools(shared["names"])
     titles: list[list[str]] = []
@@ -140,7 +143,10 @@ def _read_toml(name: str) -> Toml:
 
 
 def _with_tails(heads: list[str], tails: list[str]) -> list[str]:
-    """Return each title pattern followed by each ending, but not two that have the same fixed slot, {year} or {person}."""
+    """Return each title pattern in `heads` followed by each ending in `tails`, for example "{item} {brand}" + " - {colour}".
+
+    Leave out a pair in which both parts contain the same slot of `_FIXED_SLOTS`, or both contain {year} or {person}.
+    """
     unique_slots = {*_FIXED_SLOTS, "year", "person"}
     return [
         head + tail for head, tail in product(heads, tails) if not _slots(head) & _slots(tail) & unique_slots
@@ -154,7 +160,8 @@ def _slots(template: str) -> set[str]:
 def _class_pools(own: Toml, words: Toml, groups: list[Toml], names: list[str]) -> Pools:
     """Return the words for the slots {brand}, {item} and {detail} in texts about one class.
 
-    Most are words of the class itself. The others are made-up brands, and items and details of the groups of similar classes.
+    Words of the class itself have more weight. The others are made-up brands, and the items and details that the class shares
+    with similar classes (its groups).
     """
     return {
         "brand": own["brands"] * _CLASS_BRAND_WEIGHT + names[::251],
@@ -190,7 +197,7 @@ def _built_pools(parts: Toml) -> Pools:
 
 
 class _Phrases:
-    """The single list of the phrases for all slots and literals. If two slots have the same words, they share one range."""
+    """The list of all phrases. Each piece of a template has a range of positions in it. Pieces with equal words share one."""
 
     def __init__(self) -> None:
         self.phrases: list[str] = []
@@ -207,7 +214,8 @@ class _Phrases:
 def _compile(templates: list[list[str]], pools: list[Pools]) -> TemplateTable:
     """Compile all templates of one kind of text to one table.
 
-    `templates` and `pools` have one entry for each class and language: its templates, and the words for the slots in them.
+    Both lists have one entry for each pair of class and language. The entry in `templates` is a list of templates. The entry
+    in `pools` has the words for each slot in these templates.
     """
     phrases = _Phrases()
     padding = (*phrases.range_of([""]), -1)
@@ -231,9 +239,10 @@ def _compile(templates: list[list[str]], pools: list[Pools]) -> TemplateTable:
 
 
 def _pieces(template: str, pools: Pools, phrases: _Phrases) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, size, position in `_FIXED_SLOTS` or -1) for each slot and literal of a template.
+    """Yield (start, size, fixed) for each piece of a template: each slot such as {item} and each text between two slots.
 
-    `start` and `size` are the range of its words in `phrases`.
+    The words for the piece are `size` phrases from position `start` of `phrases`. `fixed` is the slot's position in
+    `_FIXED_SLOTS`, or -1 for any other piece.
     """
     for literal, slot, _, _ in Formatter().parse(template):
         if literal:

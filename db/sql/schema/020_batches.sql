@@ -1,6 +1,6 @@
--- One row for each batch, with a typed column for everything that other SQL and Python read from `metadata`. Only this view
--- knows where a record lies in the JSON. The planner inlines the view: a column that no query asks for costs nothing, and
--- PostgreSQL uses the indexes on expressions of `metadata`.
+-- One row for each batch. Other SQL and Python code reads the JSON column data_loads.metadata through the columns of this
+-- view, so only the view knows the paths in the JSON. The planner inlines the view: a column that a query does not ask for
+-- costs nothing, and PostgreSQL can use the indexes on expressions of `metadata`.
 create or replace view batches as
 select
     data_loads.id,
@@ -12,7 +12,7 @@ select
     total_rows,
     started_at,
     completed_at,
-    -- recorded by the load: the source files of this batch and of the first batch, and the result of the load
+    -- recorded by the load: the source files of this batch (first_source: of the first batch), and the result of the load
     metadata -> 'source' as source,
     (select first_load.metadata -> 'source' from public.data_loads as first_load order by first_load.id limit 1) as first_source,
     metadata #>> '{source,reason}' as reason,
@@ -20,13 +20,13 @@ select
     (metadata #>> '{load,target_rows}')::bigint as target_rows,
     (metadata #>> '{load,held_out}')::bigint as held_out,
     metadata #>> '{load,error}' as load_error,
-    -- the hash chain: the batch's number in the chain, the ids of the last history entries that belong to the batch, and the
-    -- seal (a digest that includes the seal of the batch before)
+    -- the batch in the hash chain: its number in the chain, the id of its last entry in products_history and in labels_history,
+    -- and its seal (a digest that includes the seal of the batch before)
     (metadata #>> '{audit,number}')::bigint as chain_number,
     (metadata #>> '{audit,products_history_id}')::bigint as products_up_to,
     (metadata #>> '{audit,labels_history_id}')::bigint as labels_up_to,
     metadata #>> '{audit,seal}' as seal,
-    -- recorded by the two stages, snapshot and training
+    -- recorded by the stages `snapshot` and `training`: the state and the result (a dataset or a model) of each stage
     metadata -> 'snapshot' as snapshot,
     metadata -> 'training' as training,
     coalesce(metadata #>> '{snapshot,state}', 'waiting') as snapshot_state,
@@ -39,8 +39,8 @@ select
     metadata
 from public.data_loads;
 
--- Return the number of the last week whose rows a completed batch includes. For week_7 this is 7. For a correction it is the
--- last week that was completed before the correction.
+-- Return the number of the last weekly load whose rows are in the products as of a completed batch. For week_7 this is 7. For a
+-- correction it is the last week that was completed before the correction.
 create or replace function week_of_batch(batch_id bigint) returns integer
 language sql stable
 as $$

@@ -1,4 +1,4 @@
--- Return one batch, with the columns of shared.batch.Batch.
+-- Return one batch, with one column for each field of the Python class shared.batch.Batch.
 select
     id,
     batch_name as name,

@@ -1,4 +1,5 @@
--- Return a batch that must be completed before a correction may start: a running batch, or a failed batch that has left rows.
+-- Return a batch that must be completed before a correction may start: a running batch, or a failed
+-- batch whose load has already written rows.
 select batch_name, status
 from data_loads
 where status = 'running'

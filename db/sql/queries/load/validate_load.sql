@@ -1,6 +1,7 @@
--- Count the rows of `products`, so that the caller can check a load. `target_rows` is the number of rows of the file that
--- should be loaded by now. For every sample_rank below target_rows there must be a product, or the history must record that
--- somebody deleted it. No product may have a sample_rank of target_rows or more. Every product of the file must have a label.
+-- Count the rows of `products`, so that the caller can check a load. `target_rows` is the number of rows of the CSV file
+-- that should be loaded after this load. For every sample_rank below target_rows there must be a product, or
+-- the history must record that somebody deleted it. No product may have a sample_rank of target_rows or more.
+-- Every product of the file must have a label.
 select
     count(*) as total_rows,
     count(*) filter (where sample_rank < %(target_rows)s) as held_rows,

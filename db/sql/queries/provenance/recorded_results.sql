@@ -1,5 +1,5 @@
--- Return the result that each finished stage has recorded for each batch, with the dataset that the snapshot stage recorded for
--- the batch, and the batch's seal (a digest that includes the seal of the batch before).
+-- Return one row for each batch and each stage (snapshot or training) that has finished it: the result that the stage recorded,
+-- the dataset that the snapshot stage recorded, and the batch's seal (a digest that includes the seal of the batch before).
 select
     stage_ledger.batch_id,
     stage_ledger.batch_name,
