@@ -1,7 +1,7 @@
 """Load the next week's training rows into PostgreSQL.
 
-Each run loads one week. The share of the training rows that PostgreSQL holds rises to the next percentage. Airflow does nothing
-else. When a week's batch is complete, PostgreSQL notifies the listeners, and they build the dataset and the model.
+Each run loads one week. After it, PostgreSQL holds the week's percentage of the training rows (for example 40 % after week 1,
+43 % after week 2). When the week's batch is complete, PostgreSQL notifies the listeners, which build a dataset and a model.
 
 | what | where to look |
 |---|---|
@@ -13,7 +13,7 @@ else. When a week's batch is complete, PostgreSQL notifies the listeners, and th
 `catchup` is off. This is intended: each run loads *the next week* that is not loaded yet. The logical date does not matter.
 Airflow does not make up for other runs that it missed while the DAG was paused. To catch up faster, trigger a run per week.
 
-**A week by hand.** Trigger a run with `week`. The run loads the next week, skips a complete week, and rejects a later week.
+**A week by hand.** Trigger a run with the parameter `week`. It loads the next week, skips a complete week, rejects a later one.
 
 **At the end.** When `MAX_PERCENTAGE` of the training rows is loaded, Airflow skips every further run.
 
@@ -94,14 +94,14 @@ def check_current_state() -> dict[str, Any]:
 
 @task(task_display_name="Load the week's rows")
 def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
-    """Claim the batch in `data_loads` and send the week's new rows, all in one transaction.
+    """Claim the week's batch (its row in `data_loads`), then send all new rows of the week in one transaction.
 
-    Repeating the task is safe: it does not change rows that are already loaded, and it **skips** a complete batch.
+    A repeated task does not change rows that are already loaded. If the batch is already complete, the task is **skipped**.
     """
     from db.load import steps
 
     with _loader() as connection, _reported(connection) as run:
-        # Make the plan a second time, because this task reads the source files again: plan and files must match.
+        # check_current_state has made the same plan, but this task reads the source files again: plan and files must match.
         training_set = _read_training_set()
         plan = _plan(connection, training_set, batch["week"])
         result = steps.load_increment(connection, plan, training_set, on_claim=run.started)
@@ -114,10 +114,10 @@ def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_display_name="Validate what was loaded")
 def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
-    """Compare the rows of `products` and `labels` with the rows that the batch should have loaded.
+    """Check that `products` has every row up to this week and no row of a later week, and that each row has a label.
 
-    The task **fails without a retry** if they differ. The batch is then 'failed', and no listener builds a dataset from it.
-    Correct what the log names, then clear `load_increment` with its downstream tasks.
+    If not, the task **fails without a retry**. The batch is then 'failed', and no listener builds a dataset from it.
+    Correct the rows that the task's log describes, then clear `load_increment` with its downstream tasks.
     """
     from db.load import steps
 
@@ -125,17 +125,17 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
         counts = steps.validate_data_load(connection, batch["batch_id"])
     log.info(
         f"batch {batch['batch_id']} ({batch['batch_name']}) is valid: {counts['held_rows']} of {batch['target_rows']} "
-        f"rows loaded, {counts['deleted_rows']} deleted since (recorded), {counts['excess_rows']} from later weeks, "
-        f"{counts['unlabelled_rows']} without a label; products holds {counts['total_rows']} rows ({batch['percentage']:g} %)"
+        f"rows loaded, {counts['deleted_rows']} deleted afterwards, {counts['excess_rows']} from later weeks, "
+        f"{counts['unlabelled_rows']} without a label; {counts['total_rows']} rows in products in all"
     )
     return {**batch, "total_rows": counts["total_rows"]}
 
 
 @task(task_display_name="Complete the batch", outlets=[products])
 def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
-    """Complete the batch and seal it. The seal is a digest that also covers the seal of the batch before.
+    """Complete the batch and seal it. The seal is a digest of the batch and of the previous batch's seal.
 
-    The commit notifies the listeners (channel `batch_completed`). A repeated task does not change or announce the batch again.
+    The commit notifies the listeners (channel `batch_completed`). If the task is repeated, it does not notify them again.
     """
     from db.load import steps
 
@@ -145,7 +145,7 @@ def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
     get_current_context()["outlet_events"][products].extra = {name: batch[name] for name in facts}
     log.info(
         f"batch {batch['batch_id']} ({batch['batch_name']}) is complete: {batch['new_rows']} new rows, "
-        f"{batch['total_rows']} in all ({batch['percentage']:g} %)"
+        f"products has {batch['total_rows']} rows, {batch['percentage']:g} % of the training rows"
     )
     return batch
 
@@ -165,24 +165,24 @@ def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
         listening = batches.listening_stages(connection)
         pending = {stage: batches.pending_batches(connection, stage) for stage in Stage}
     sent_at = status["completed_at"].isoformat(timespec="milliseconds")
-    log.info(f"PostgreSQL sent batch_completed for batch {batch['batch_id']} in its commit at {sent_at}")
+    log.info(f"PostgreSQL sent the notification batch_completed for batch {batch['batch_id']} at {sent_at}")
     log.info(
-        f"{status['batch_name']}: {status['total_rows']} rows ({float(status['percentage']):g} %), "
-        f"snapshot {status['snapshot_state']}, training {status['training_state']}"
+        f"{status['batch_name']}: {status['total_rows']} rows, {float(status['percentage']):g} % of the training rows; "
+        f"state of the snapshot stage: {status['snapshot_state']}, of the training stage: {status['training_state']}"
     )
     for stage in Stage:
         waiting = pending[stage]
-        log.info(f"batches that wait for {stage}: {len(waiting)} ({', '.join(waiting) or 'none'})")
+        log.info(f"batches waiting for the {stage} listener: {len(waiting)} ({', '.join(waiting) or 'none'})")
         if stage in listening:
             log.info(f"the {stage} listener is connected")
         else:
-            log.warning(f"no {stage} listener is connected: the batches wait until it starts")
+            log.warning(f"no {stage} listener is connected: the batches for it wait until one starts")
     return {"batch_id": batch["batch_id"], "listening": sorted(listening), "pending": pending}
 
 
 @contextmanager
 def _loader() -> Iterator["Connection"]:
-    """Connect to PostgreSQL with the role for loading. The audit trail records the name of the Airflow task."""
+    """Connect to PostgreSQL with the loader's role. The audit trail records each change with the name of the Airflow task."""
     from db.database import Role, open_database
 
     with open_database(settings) as database, database.connect(Role.LOADER, _application()) as connection:
@@ -191,7 +191,7 @@ def _loader() -> Iterator["Connection"]:
 
 @contextmanager
 def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator["LoadRun"]:
-    """Send OpenLineage events for the load steps in the block. PostgreSQL holds the progress, so each task sends its part."""
+    """Send the OpenLineage events of the load steps that run inside the `with` block."""
     from db.load.openlineage_events import emit_load_events
 
     with emit_load_events(connection, settings, batch_id) as run:
@@ -212,7 +212,7 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
     """Return the plan for loading the next week. If `week` is given, it must be the next week.
 
     Raises:
-        AirflowSkipException: nothing is left to load, or `week` is complete.
+        AirflowSkipException: no week is left to load, or `week` is already complete.
         BadInputError: `week` is after the next week.
     """
     from db.load import steps
@@ -221,21 +221,21 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
     if plan is None:
         raise AirflowSkipException(
             f"nothing to load: PostgreSQL holds {settings.max_percentage} % of {training_set.total_rows:,} "
-            f"training rows, and week {settings.last_week} was the last"
+            f"training rows, and week {settings.last_week} was the last week"
         )
     if week is not None and week < plan.week:
         raise AirflowSkipException(f"nothing to load: week {week} is complete, week {plan.week} is next")
     if week is not None and week > plan.week:
         raise BadInputError(
             f"week {week} cannot be loaded yet: week {plan.week} is next",
-            remedy=f"trigger a run for week {plan.week}, or leave the week empty",
+            remedy=f"trigger a run for week {plan.week}, or leave the parameter week empty",
         )
     return plan
 
 
 @contextmanager
 def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
-    """Connect for a step of a batch. If the step fails, skip a 'completed' batch, and do not retry a 'failed' one."""
+    """Connect for a load step. If the step fails, skip the task for a 'completed' batch, do not retry it for a 'failed' one."""
     try:
         with _loader() as connection, _reported(connection, batch["batch_id"]):
             yield connection

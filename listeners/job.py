@@ -28,7 +28,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Job(Task):
-    """A task for one batch, with the attempt number of the claim."""
+    """A task for one batch. `attempt` is the number of the stage's attempt at this batch; each claim has a new number."""
 
     batch: Batch
     attempt: int
@@ -56,8 +56,8 @@ class Job(Task):
             yield retrying(lambda: stack.enter_context(connect(self.conninfo, f"rakuten {self.stage} fence")))
 
 
-# A handler runs a task and returns a result that can be written as JSON. PostgreSQL records the result for a batch, which
-# contains at least `run_id`.
+# A handler runs a task and returns a result that can be written as JSON. If the task is a Job, PostgreSQL records this result,
+# and the result contains at least `run_id`, the id of the MLflow run.
 Handler = Callable[[Any], dict[str, Any]]
 
 

@@ -5,8 +5,8 @@ products with the smallest hashes of their ids. The holdout takes groups of prod
 depend only on the seed and the products: not on file order, library versions, partitioning or machine. Each choice has its own
 salt, so that the three choices are independent of each other.
 
-Algorithm: XXH64 of the 8 bytes of an integer in little-endian order. The hash of one value is the seed for the next value, and
-the first seed is 42
+Algorithm: XXH64 of the 8 bytes of an integer in little-endian order, or of the UTF-8 bytes of a text. The hash of `seed` is the
+XXH64 seed for `salt`, whose hash is the XXH64 seed for `value`. The XXH64 seed for `seed` is 42, as in Spark
 (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; Spark: `XXH64.hashLong`, `XxHash64Function`).
 """
 
@@ -35,7 +35,7 @@ _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
 
 
 class Salt(IntEnum):
-    """A number for each choice of rows. It is hashed with the seed. Changing one of the numbers changes every dataset."""
+    """A number for each of the three choices of rows, hashed with the seed. A change of a number changes every dataset."""
 
     SAMPLE = 1
     HOLDOUT = 2
@@ -48,7 +48,7 @@ def keys(values: npt.NDArray[np.int64], seed: int, salt: Salt) -> npt.NDArray[np
     Args:
         values: shape (n,), int64.
         seed: RANDOM_SEED, a signed 64-bit integer.
-        salt: the choice of rows that the keys are for.
+        salt: the choice of rows that needs the keys, for example `Salt.SAMPLE`.
 
     Returns:
         Shape (n,), int64, each in [0, 2**63): `xxhash64(seed, salt, value) >>> 1`.
@@ -90,7 +90,7 @@ def sha256_of(path: Path) -> str:
 
 
 def require_sha256(path: Path, expected: str) -> None:
-    """Check that a file has the SHA-256 that its MLflow run recorded.
+    """Check that a file has the SHA-256 that the MLflow run of the file recorded.
 
     Raises:
         VerificationError: the digests differ.

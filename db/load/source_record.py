@@ -12,7 +12,7 @@ from shared.errors import SourceChangedError
 
 
 def recorded_source(connection: Connection) -> dict[str, Any] | None:
-    """Return what the first load recorded about its source, or None before the first load.
+    """Return what the first load recorded about the source files and settings, or None before the first load.
 
     The keys are `files` (the SHA-256 of each file, by name), `total_rows`, `random_seed` and `holdout_percentage`.
     """
@@ -72,5 +72,5 @@ def require_unchanged_settings(recorded: Mapping[str, Any], settings: Settings) 
         if then != now:
             raise SourceChangedError(
                 f"{setting.upper()} was {then} at the first load and is {now} now",
-                remedy=f"this setting decides which rows are loaded and held out: set {setting.upper()}={then}",
+                remedy=f"this setting decides which rows are loaded and which are held out: set {setting.upper()}={then}",
             )

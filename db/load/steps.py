@@ -29,7 +29,10 @@ from shared.errors import BadInputError, LoadError, PipelineError
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """The plan of one week's load. A rank is a row's position in a seeded random order of all training rows."""
+    """The plan of one week's load: it loads the rows with ranks from `first_rank` to `end_rank` - 1.
+
+    A rank is a row's position in a seeded random order of all training rows.
+    """
 
     week: int
     percentage: Decimal
@@ -61,17 +64,18 @@ class LoadResult:
 def check_current_state(
     connection: Connection, settings: Settings, training_set: TrainingSet
 ) -> LoadPlan | None:
-    """Return the plan of the next week's load, or None if PostgreSQL already holds MAX_PERCENTAGE of the rows.
+    """Return the plan of the next week's load, or None if PostgreSQL has MAX_PERCENTAGE of the training rows.
 
     Raises:
         SourceChangedError: a source file, or a setting that chooses the rows, differs from the record of the first load.
-        BadSourceError: a file of the test set has a problem. Only the first load checks the test set.
-        BadInputError: the percentages were lowered, so that the next week would have no more rows than the last week.
+        BadSourceError: a CSV file of the test set is malformed. Only the first load checks the test set.
+        BadInputError: a percentage was lowered, so that PostgreSQL already holds as many rows as the next week should reach.
     """
     last_name, last_percentage, recorded = last_batch(connection)
     current = source_record(settings, training_set)
     if recorded is None:
-        read_test_set(settings.data_path)  # report a bad test set now; the first snapshot would be too late
+        # The load does not use the test set, but a malformed test set must be reported before any row is loaded.
+        read_test_set(settings.data_path)
     else:
         require_unchanged_source(recorded, settings, training_set)
     week = 1 if last_name is None else int(last_name.removeprefix("week_")) + 1
@@ -80,7 +84,7 @@ def check_current_state(
     percentage = settings.percentage_of(week)
     if last_percentage is not None and percentage <= last_percentage:
         raise BadInputError(
-            f"week_{week} is to hold {percentage} % of the training rows, but {last_name} holds {last_percentage} % already",
+            f"week_{week} should reach {percentage} % of the training rows, but {last_name} reached {last_percentage} %",
             remedy=f"INITIAL_PERCENTAGE or INCREMENT_PERCENTAGE was lowered after {last_name}: raise it again",
         )
     return LoadPlan(
@@ -100,13 +104,13 @@ def load_increment(
     *,
     on_claim: Callable[[int], None] | None = None,
 ) -> LoadResult:
-    """Claim the batch of a week, then send all its rows with COPY, in one transaction.
+    """Claim the batch of a week and commit the claim. Then send all rows of the week in one transaction.
 
     Rows of an earlier attempt may be in PostgreSQL already. If somebody has changed or deleted such a row, the load treats this
     as a correction and keeps it.
 
     Args:
-        connection: a connection of the loader.
+        connection: a connection with the loader's role.
         plan: the plan of the week's load.
         training_set: the training set that the plan was made from.
         on_claim: called with the id of the batch after the claim is committed, before any row is sent.
@@ -136,22 +140,24 @@ def load_increment(
 
 
 def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
-    """Check that `products` has exactly the rows that it should have after this batch. Return the row counts by name.
+    """Check that `products` has exactly the rows that it should have after this batch. Return the row counts.
+
+    The keys are total_rows, held_rows, excess_rows, unlabelled_rows and deleted_rows (see load/validate_load.sql in db/sql).
 
     Raises:
-        LoadError: the rows differ. The batch is then 'failed', so that no snapshot is built from it.
+        LoadError: a row is missing, too many or without a label. The batch is then 'failed': no snapshot is built from it.
     """
     with translate_errors(f"batch {batch_id}"):
         name, target = _running_batch(connection, batch_id)
         [counts] = rows(connection, query("load/validate_load"), {"target_rows": target})
         connection.commit()
-    # Only a difference marks the batch 'failed'. An error in the query above, such as a lost connection, does not.
+    # Only wrong rows mark the batch 'failed'. An error in the query above, such as a lost connection, does not.
     with _fail_batch_on_error(connection, batch_id, name):
         if counts["held_rows"] + counts["deleted_rows"] != target:
             missing = target - counts["held_rows"] - counts["deleted_rows"]
             raise LoadError(
                 f"{name}: the table products has {counts['held_rows']} of the {target} rows up to this week; "
-                f"{counts['deleted_rows']} were deleted, {missing} are missing without a deletion",
+                f"{counts['deleted_rows']} were deleted, {missing} are missing without a recorded deletion",
                 remedy="compare products with products_history, then run the load again",
             )
         if counts["excess_rows"] or counts["unlabelled_rows"]:
@@ -167,8 +173,8 @@ def complete_batch(connection: Connection, batch_id: int) -> None:
     """Complete and seal the batch. A trigger then notifies the snapshot listener.
 
     The seal is a digest of the batch, chained to the seal of the batch before. A complete batch never changes. If somebody has
-    changed rows outside any batch since the last complete batch, these changes become part of this batch. If such a change
-    gives a product a text that must be held out, the product is held out from now on.
+    changed rows by hand since the last complete batch, these changes become part of this batch. If such a change makes a
+    product's text nearly the same as the text of a held-out product, the product is held out from now on.
     """
     with (
         translate_errors(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
@@ -182,7 +188,7 @@ def complete_batch(connection: Connection, batch_id: int) -> None:
 
 
 def _claim(connection: Connection, plan: LoadPlan) -> int:
-    """Claim the batch and commit the claim before any row is sent. So a killed load leaves a batch that is 'running'."""
+    """Claim the batch and commit the claim before any row is sent. So a killed load leaves a 'running' batch."""
     with translate_errors(plan.batch_name), connection.transaction():
         batch_id = claim_batch(connection, plan.batch_name, plan.percentage, plan.source)
     connection.commit()
@@ -198,7 +204,7 @@ def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
     if row is None or row[2] != "running" or row[1] is None:
         state = "does not exist" if row is None else f"is {row[2]}"
         raise LoadError(
-            f"batch {batch_id} {state}; only a running batch whose rows were sent can be validated",
+            f"batch {batch_id} {state}; a batch can be validated only while it is running and after all its rows were sent",
             remedy="run the load again",
         )
     return row[0], row[1]
@@ -231,7 +237,7 @@ def load_week(
     up_to: int | None = None,
     on_claim: Callable[[int], None] | None = None,
 ) -> dict[str, Any] | None:
-    """Load the next week in all four steps. Return a summary, or None if no week is left or the next is after `up_to`."""
+    """Load the next week in all four steps. Return a summary, or None if no week is left up to week `up_to`."""
     plan = check_current_state(connection, settings, training_set)
     if plan is None or (up_to is not None and plan.week > up_to):
         return None

@@ -111,7 +111,7 @@ def compare(
     codes, triples, counts = _distinct_triples(y_true, challenger_pred, champion_pred)
     true, challenger, champion = np.eye(len(codes))[triples.T]
     random = np.random.default_rng(seed)
-    # The smallest possible p-value is 1 / (n_resamples + 1). It must be below `significance`.
+    # The smallest possible p-value is 1 / (n_resamples + 1). If it is not below `significance`, no challenger is ever rejected.
     n_resamples = max(n_resamples, math.ceil(2 / significance))
     draws = random.multinomial(counts.sum(), counts / counts.sum(), size=n_resamples)
     resampled = _weighted_difference(true, challenger, champion, draws)
@@ -159,16 +159,19 @@ def _explain(entry: ClassComparison) -> str:
 def _class_p_values(
     true: _Floats, challenger: _Floats, champion: _Floats, counts: _Counts, swapped: _Counts
 ) -> _Floats:
-    """Return the one-sided p-value of each class's F1 difference, shape (K,), adjusted for testing all K classes at once.
+    """Return each class's one-sided p-value, shape (K,), adjusted for testing all K classes at once.
+
+    It tests the difference of the class's F1: the challenger's F1 minus the champion's.
 
     If the models are equally good, it does not matter which of the two made which prediction of a row. So each permutation
     swaps the two predictions of each row with probability 1/2 (approximate randomization: Noreen 1989; Yeh 2000, "More accurate
     tests for the statistical significance of result differences"). The test is exact for any number of rows, so even the
     smallest class can be tested.
 
-    The F1 differences of each class are divided by their standard deviation. Then each class's observed difference is compared
-    with the lowest difference of any class in each permutation (single-step max-T: Westfall & Young 1993, "Resampling-Based
-    Multiple Testing"). So the tests of 27 classes together reject no more models by chance than the test of one class.
+    The F1 differences of each class are divided by their standard deviation. Then each class's difference without swaps is
+    compared with the lowest difference of any class in each permutation (single-step max-T: Westfall & Young 1993,
+    "Resampling-Based Multiple Testing"). So the tests of 27 classes together reject no more models by chance than the
+    test of one class.
 
     In a simulation with the class sizes of the Rakuten challenge, the test rejects 0 to 6 of 100 equally good models. If a
     model loses 40 % of a class of 76 rows, the test always detects the loss. If the model loses 20 %, the test detects the loss
@@ -186,7 +189,8 @@ def _class_p_values(
         true, (challenger, swapped), (champion, kept)
     )
     spread = differences.std(axis=0)
-    spread[spread == 0] = np.inf  # no swap changes this class's F1; its observed difference is 0
+    # If no swap of the models' predictions changes a class's F1, its difference is 0, and dividing by inf gives 0, not NaN.
+    spread[spread == 0] = np.inf
     observed = (_f1(true, (challenger, counts)) - _f1(true, (champion, counts))) / spread
     return _p_values((differences / spread).min(axis=1)[:, np.newaxis] <= observed)
 
@@ -194,8 +198,8 @@ def _class_p_values(
 def _p_values(as_extreme: npt.NDArray[np.bool_]) -> _Floats:
     """Return p-values: for each column, the share of random draws (rows) that are as extreme as the observed difference.
 
-    `as_extreme` tells this for each draw. The observed difference counts as one more draw, so that no p-value is 0 (Davison &
-    Hinkley 1997, section 4.2).
+    An entry of `as_extreme` is True if the draw of its row is as extreme as the observed difference of its column. The
+    observed difference counts as one more draw, so that no p-value is 0 (Davison & Hinkley 1997, section 4.2).
     """
     return np.asarray((1 + as_extreme.sum(axis=0)) / (1 + len(as_extreme)), np.float64)
 
@@ -217,7 +221,8 @@ def _distinct_triples(*columns: Codes) -> tuple[Codes, npt.NDArray[np.intp], _Co
 def _weighted_difference(true: _Floats, challenger: _Floats, champion: _Floats, counts: _Counts) -> _Floats:
     """Return the challenger's weighted F1 minus the champion's for b resamples of the rows, shape (b,).
 
-    `counts` says how often each triple occurs in each resample, shape (b, t). The other arguments are as in `_class_p_values`.
+    `counts` says how often each triple (true code and both predictions) occurs in each resample, shape (b, t). For the
+    other arguments see `_class_p_values`.
     """
     differences = _f1(true, (challenger, counts)) - _f1(true, (champion, counts))
     return np.asarray((differences * (counts @ true)).sum(axis=1) / counts.sum(axis=1), np.float64)
@@ -230,8 +235,8 @@ def _f1(true: _Floats, *predictions: tuple[_Floats, _Counts]) -> _Floats:
 
     Args:
         true: one-hot true codes, shape (t, K).
-        *predictions: pairs of predicted one-hot codes, shape (t, K), and how often each occurs, shape (..., t). Two pairs give
-            the F1 of a mixed model: some of its predictions come from the challenger, the others from the champion.
+        *predictions: pairs of predicted one-hot codes, shape (t, K), and how often each of the t rows occurs, shape (..., t).
+            Two pairs give the F1 of a mixed model: some predictions come from the challenger, the others from the champion.
     """
     hits = sum(counts @ (true * predicted) for predicted, counts in predictions)
     total = np.asarray(sum(counts @ (true + predicted) for predicted, counts in predictions), np.float64)

@@ -33,15 +33,15 @@ def roll_back(
         by: the person who rolls back.
 
     Raises:
-        BadInputError: the version does not exist or is champion already, or the reason is empty or too long.
-        PipelineError: there is no previous champion, or the last move was interrupted, and this call has completed it instead.
+        BadInputError: the version does not exist or is champion already, or `reason` is empty or too long.
+        PipelineError: there is no previous champion, or an earlier move was interrupted, and this call only completed it.
     """
     if not (reason := reason.strip()) or len(reason) > REASON_LENGTH:
         raise BadInputError(f"a reason must have 1 to {REASON_LENGTH} characters, this one has {len(reason)}")
     with champion_alias(tracking, connection) as alias:
         if alias.interrupted:
             raise PipelineError(
-                f"completed an earlier, interrupted move: version {alias.history[-1].to_version} is champion",
+                f"only completed an earlier, interrupted move: the champion is now version {alias.history[-1].to_version}",
                 remedy=f"{_SHOW_HISTORY}; to move the champion again, repeat the command",
             )
         version = _version(tracking, _previous_champion(alias) if to_version is None else to_version)

@@ -15,7 +15,7 @@ from rakuten.session import open_session
 
 def taint(
     productid: int = typer.Argument(metavar="PRODUCTID", min=0, max=10**18 - 1),
-    as_json: bool = typer.Option(False, "--json", help="print one JSON object, with all completed batches"),
+    as_json: bool = typer.Option(False, "--json", help="print one JSON object, also with unaffected batches"),
 ) -> None:
     """List every dataset and model that ever contained a product, and every change of the product."""
     with open_session("taint") as session:
@@ -31,11 +31,11 @@ def taint(
     else:
         typer.echo(f"no dataset and no model ever contained product {productid}")
     if found.in_test_df:
-        typer.echo("it is a test product of the challenge (test_df): every model predicts its class")
+        typer.echo(f"product {productid} is in the challenge's test set (test_df): every model classifies it")
     if found.in_holdout_df:
-        typer.echo("it is in the holdout (holdout_df): models are evaluated on it, and never trained on it")
+        typer.echo(f"product {productid} is in the holdout (holdout_df): it tests models, never trains them")
     elif found.held_out:
-        typer.echo("it was moved to the holdout later: no dataset contains it since then")
+        typer.echo(f"product {productid} was held out after its load: later datasets do not contain it")
 
 
 def _line(entry: dict[str, Any], productid: int) -> str:
@@ -46,7 +46,7 @@ def _line(entry: dict[str, Any], productid: int) -> str:
     state = ""
     if entry["operation_type"] != "DELETE" and entry["table_name"] == "products":
         title = clip(entry["designation"])
-        state = f": {entry['split']}, {title!r}"  # !r escapes control characters for the terminal
+        state = f": {entry['split']}, {title!r}"  # !r escapes control characters in the title
     elif entry["operation_type"] != "DELETE":
         state = f": {entry['prdtypecode']}"
     what = f"{entry['operation_type']} {entry['table_name']}"

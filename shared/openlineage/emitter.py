@@ -25,7 +25,7 @@ logger = structlog.get_logger()
 
 _WRITE_FAILED: Final = "an OpenLineage event could not be written"
 _WIRE: Final = "shared.openlineage.wire"  # the module that imports OpenLineage's client
-_WRITE_TIMEOUT_S: Final = 15.0  # the first write includes the import of the client
+_WRITE_TIMEOUT_S: Final = 15.0  # long, because the first write waits for the import of the client
 _SEND_TIMEOUT_S: Final = 2.0
 _QUEUE_LENGTH: Final = 1000
 
@@ -39,7 +39,7 @@ class JobName(StrEnum):
 
 
 class State(StrEnum):
-    """OpenLineage's states of an attempt. FAIL counts as a failure of the batch; after ABORT the batch is tried again."""
+    """OpenLineage's states of an attempt at a batch. FAIL: the attempt failed. ABORT: it was interrupted; a new one follows."""
 
     START = "START"
     COMPLETE = "COMPLETE"
@@ -73,10 +73,10 @@ class Transition:
 
 
 class Emitter:
-    """A writer of events to the file and to the server. It works in its own threads, so `emit` neither waits nor raises.
+    """A writer of OpenLineage events to a file and, if configured, to a server. Its threads write, so `emit` never waits.
 
-    Use an Emitter as a context manager. The end of the block waits up to half a minute until the file has every event, and then
-    two seconds for the server.
+    Use an Emitter as a context manager. The end of the `with` block waits up to half a minute until the file has every event,
+    and then up to two seconds until the server has them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -110,7 +110,7 @@ class Emitter:
                 self._warn_once(_WRITE_FAILED, str(self._path), error)
 
     def close(self) -> None:
-        """Wait up to half a minute until the file has every event, and then two seconds until the server has them."""
+        """Wait up to half a minute until the file has every event, then up to two seconds until the server has them."""
         if self.enabled:
             with suppress(queue.Full):
                 self._to_write.put(None, timeout=_WRITE_TIMEOUT_S)
@@ -123,7 +123,7 @@ class Emitter:
             self._sender.join(_SEND_TIMEOUT_S)
 
     def _write_all(self) -> None:
-        with suppress(Exception):  # the first write imports the module again and reports the error
+        with suppress(Exception):  # the first write repeats a failed import and reports its error
             importlib.import_module(_WIRE)
         while (transition := self._to_write.get()) is not None:
             self._write(transition)
@@ -137,7 +137,7 @@ class Emitter:
             self._warn_once(_WRITE_FAILED, str(self._path), error)
             return
         if self._sender is not None:
-            with suppress(queue.Full):  # the server has been unavailable for long; the file has the event
+            with suppress(queue.Full):  # the queue for the server is full; the file has the event
                 self._to_send.put_nowait(event)
 
     def _append(self, line: str) -> None:
@@ -149,7 +149,7 @@ class Emitter:
             content = ("\n" * self._is_cut_off + f"{line}\n").encode()
             self._is_cut_off = os.write(file, content) != len(content)
             if self._is_cut_off:
-                raise OSError("the disk is full: the last line is incomplete")
+                raise OSError("the disk is full: the last line of the OpenLineage file is incomplete")
         finally:
             os.close(file)
 

@@ -1,4 +1,4 @@
-"""Write a synthetic data set in the format of the challenge.
+"""Write a synthetic data set in the format of the Rakuten challenge.
 
 The texts are written in chunks. So the memory holds only a few numbers for each row and the texts of one chunk.
 """
@@ -27,7 +27,7 @@ _PRODUCT_IDS: Final = (100_000, 4_300_000_000)
 _IMAGE_IDS: Final = (1_000_000_000, 1_330_000_000)
 
 _X_TRAIN: Final = "X_train.csv"
-# The files appear in this order. X_train.csv is the last, so the data set is complete if this file exists.
+# The finished files are moved into the output directory in this order, X_train.csv last: if it exists, the others exist too.
 _FILES: Final = ("Y_train.csv", "X_test.csv", "Y_test.csv", _X_TRAIN)
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -70,7 +70,7 @@ def generate(
         progress: called after each chunk with the number of rows written so far and the number of all rows.
 
     Raises:
-        BadInputError: a number is out of range, or `out` already holds a data set.
+        BadInputError: rows, test_rows or seed is out of range, or `out` already holds a data set.
     """
     if test_rows is None:
         test_rows = round(rows * _CHALLENGE_TEST_ROWS / _CHALLENGE_ROWS)
@@ -96,7 +96,7 @@ def _check(out: Path, rows: int, test_rows: int, seed: int) -> None:
     if not len(CODES) <= rows <= MOST_ROWS:
         raise BadInputError(
             f"cannot generate {rows} training rows",
-            remedy=f"ask for {len(CODES)} (one for each class) to {MOST_ROWS:,} rows; 4,000 are enough to train a model",
+            remedy=f"ask for {len(CODES)} (one row for each class) to {MOST_ROWS:,} rows; 4,000 are enough to train a model",
         )
     if not (0 <= test_rows <= MOST_ROWS and seed >= 0):
         raise BadInputError(
@@ -139,7 +139,7 @@ def _splits(rows: int, test_rows: int, draws: Draws) -> tuple[_Split, _Split]:
 def _write_rows(
     folder: Path, split: _Split, all_rows: int, writer: TextWriter, draws: Draws
 ) -> Iterator[int]:
-    """Write the X and Y files of one split in chunks. After each chunk, yield the number of rows in the chunk."""
+    """Write the X and Y files of the training or test part in chunks. After each chunk, yield its number of rows."""
     with (
         (folder / f"X_{split.name}.csv").open("w", encoding="utf-8", newline="") as x_file,
         (folder / f"Y_{split.name}.csv").open("w", encoding="utf-8", newline="") as y_file,

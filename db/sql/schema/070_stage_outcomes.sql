@@ -1,8 +1,8 @@
--- The functions with which a worker records the outcome of a claim, and those that start a stage again. They notify the workers
--- that can work on the batch next.
+-- The functions with which a worker records how its work on a claimed batch ended, and the functions that let a stage work on a
+-- batch again. Where another worker can go on with the batch, they notify the listeners.
 
--- Add the keys of `entry` to the record of a stage (metadata -> stage) and release the claim. Reject an attempt that is not the
--- newest.
+-- Add the keys of `entry` to the record of a stage (metadata -> stage in data_loads), and release the claim on the batch. Raise
+-- an error if `attempt` is not the running attempt, because another worker has claimed the batch since.
 create or replace function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -15,7 +15,7 @@ begin
         and metadata #>> array[stage, 'state'] = 'running'
         and (metadata #>> array[stage, 'attempt'])::integer = attempt;
     if not found then
-        raise exception 'attempt % of % on batch % is fenced: another worker claimed the batch', attempt, stage, batch_id
+        raise exception 'attempt % of stage % on batch % is fenced: another worker claimed the batch', attempt, stage, batch_id
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     while public.holds_stage_lock(batch_id, stage) loop  -- a session may have taken the lock more than once
@@ -24,7 +24,7 @@ begin
 end;
 $$;
 
--- Record the result of a stage and notify the next stage, in one transaction.
+-- Record the result of a stage for a batch, and notify dataset_ready after `snapshot`, or model_trained after `training`.
 create or replace function finish_stage(batch_id bigint, stage text, attempt integer, result jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -41,8 +41,8 @@ begin
 end;
 $$;
 
--- Record a failure. The stage tries the batch again after `backoff`. If `backoff` is null, the stage gives the batch up until
--- somebody calls retry_stage.
+-- Record that a stage failed on a batch. The stage tries the batch again after `backoff`. If `backoff` is null, the stage gives
+-- the batch up until somebody calls retry_stage.
 create or replace function fail_stage(batch_id bigint, stage text, attempt integer, error text, backoff interval) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -66,8 +66,8 @@ begin
 end;
 $$;
 
--- Postpone a batch during an outage. An outage does not count as a failure of the batch, so the stage never gives a batch up
--- because of outages. The delay doubles from `first` up to `longest`.
+-- Postpone a batch during an outage, for example of MLflow. An outage does not count as a failure of the batch, so the stage
+-- never gives a batch up because of outages. The delay begins with `first` and doubles up to `longest`.
 create or replace function postpone_stage(
     batch_id bigint, stage text, attempt integer, reason text, first interval, longest interval
 ) returns void
@@ -77,8 +77,8 @@ as $$
 declare
     record  jsonb := (select metadata -> stage from public.data_loads where id = batch_id);
     in_outage boolean := record ->> 'outage_since' is not null;
-    -- `in_a_row` counts the postponements in this outage, and the delay depends on it; the recorded `outages` counts all
-    -- postponements
+    -- `in_a_row` counts the batch's postponements in the present outage and decides the delay; the key `outages` counts all
+    -- postponements of the batch
     in_a_row integer := case when in_outage then coalesce((record ->> 'outages_in_a_row')::integer, 0) + 1 else 1 end;
 begin
     perform public.record_stage(batch_id, stage, attempt, jsonb_build_object(
@@ -93,8 +93,8 @@ begin
 end;
 $$;
 
--- Reopen a finished stage if MLflow no longer has its run, so that a worker builds the run's dataset or model again, with the
--- same bytes. Return true if the stage was reopened.
+-- Reopen the finished stage of a batch if MLflow no longer has the stage's run `run_id`. A worker then builds the lost
+-- run's dataset or model again, with the same bytes. Return true if the stage was reopened.
 create or replace function reopen_stage(batch_id bigint, stage text, run_id text, reason text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -116,8 +116,8 @@ begin
 end;
 $$;
 
--- Release a claim before its work is finished, for example on SIGTERM. The release does not count as a failure, and another
--- worker may claim the batch at once.
+-- Release a worker's claim on a batch before the stage is finished, for example on SIGTERM. The release does not count as a
+-- failure, and another worker may claim the batch at once.
 create or replace function release_stage(batch_id bigint, stage text, attempt integer) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -142,7 +142,7 @@ as $$
     end
 $$;
 
--- Let a stage try a batch again that it has given up. Return true if the stage had given the batch up.
+-- Let a stage try a batch again after it gave the batch up. Return false if the stage had not given the batch up.
 create or replace function retry_stage(batch_id bigint, stage text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -11,11 +11,11 @@
 -- read, hash and spill a million wide entries to keep 400,000 of them, at twice the cost (tests/benchmarks/bench_as_of.py).
 -- For the labels, GROUP BY and a join find the newest entries, because the planner can estimate how many rows these return. It
 -- cannot estimate this for DISTINCT ON.
--- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, but a better plan. With `<=` the
--- planner expects a third of the entries for every batch. Then it sorts the entries, and spills them to disk, although the
--- index already has them in order. The planner inlines these functions into the calling query, because they have no SET clause,
--- no SECURITY DEFINER and no sub-select in an argument. So PostgreSQL reads only the columns that the query asks for, and drops
--- a condition that is always true for the given arguments.
+-- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, because neither is ever null here,
+-- but a better plan. With `<=` the planner expects a third of the entries for every batch. Then it sorts the entries, and
+-- spills them to disk, although the index already has them in order. The planner inlines products_at and its two callers into
+-- the calling query, because they have no SET clause, no SECURITY DEFINER and no sub-select in an argument. So PostgreSQL reads
+-- only the columns that the query asks for, and drops a condition that is always true for the given arguments.
 create or replace function products_at(batch_id bigint, moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -76,7 +76,8 @@ as $$
 $$;
 
 -- Return the products at a point in time. A history entry has the time when its statement ran, not the time when its
--- transaction was committed. So a point in time may fall between the two: prefer products_as_of_batch, which is exact.
+-- transaction was committed. If the point in time lies between the two, the result changes when the transaction is committed. So
+-- prefer products_as_of_batch: its result never changes.
 create or replace function products_as_of(moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -87,10 +88,11 @@ as $$
     select * from public.products_at(null, moment)
 $$;
 
--- Return what differs between two completed batches: one row for each product that is not the same in both. `differs` lists
--- text, image, label and split, as far as they differ. `prdtypecode` is the class in the later batch, or else in the earlier
--- batch. `before` and `after` are the product as each batch left it. Here a product is identified by its productid: a product
--- that was deleted and inserted again unchanged does not differ.
+-- Return what differs between two completed batches: one row for each product that is not the same in both. `change` is
+-- added, removed or changed. For a changed product, `differs` lists which of text, image, label and split differ. `prdtypecode`
+-- is the product's class in the later batch or, without one, in the earlier batch. `before` and `after` are the whole product in
+-- the earlier and in the later batch. The productid identifies a product here, so a product that was deleted and inserted again
+-- unchanged does not differ.
 create or replace function products_diff(earlier bigint, later bigint)
 returns table (productid bigint, change text, differs text[], prdtypecode integer, before jsonb, after jsonb)
 language sql stable

@@ -1,7 +1,7 @@
 -- The views that people read: stage_ledger has one row for each completed batch and stage, pipeline_status has one row for each
 -- batch.
 
--- Return the seconds between two times. The later time is text, as `metadata` holds it.
+-- Return the seconds between two times. The later time is text, because the JSON of `metadata` holds times as text.
 create or replace function seconds_between(earlier timestamptz, later text) returns double precision
 language sql stable
 return extract(epoch from later::timestamptz - earlier)::double precision;

@@ -37,11 +37,11 @@ def tamper(as_superuser):
     [
         (
             "delete from products where sample_rank in (3, 7)",
-            "products has 238 of the 240 rows up to this week; 0 were deleted, 2 are missing without a deletion",
+            "products has 238 of the 240 rows up to this week; 0 were deleted, 2 are missing without a recorded deletion",
         ),
         (
             "update products set sample_rank = null where sample_rank = 3",
-            "1 are missing without a deletion",
+            "1 are missing without a recorded deletion",
         ),
         (
             "insert into products (productid, sample_rank) values (1, 240)",
@@ -102,7 +102,10 @@ def test_rows_that_were_deleted_in_an_earlier_week_stay_deleted(loader, as_role,
     [
         ("complete_batch(1)", "batch 1 is completed"),
         ("fail_batch(1, 'x')", "batch 1 is failed"),
-        (None, "batch 1 is running; only a running batch whose rows were sent can be validated"),
+        (
+            None,
+            "batch 1 is running; a batch can be validated only while it is running and after all its rows were sent",
+        ),
     ],
 )
 def test_only_a_loaded_batch_is_validated(loader, end, message):

@@ -274,12 +274,12 @@ def test_a_product_of_the_holdout_is_said_to_be(load_weeks, rakuten, owner):
     load_weeks(1)
     output = rakuten("taint", some(owner, "split = 'holdout'")[0]).output
     assert "no dataset and no model ever contained" in output
-    assert "it is in the holdout (holdout_df): models are evaluated on it, and never trained" in output
+    assert "is in the holdout (holdout_df): it tests models, never trains them" in output
     (productid,) = some(owner, "split = 'train'")
     owner.execute("update products set split = 'holdout' where productid = %s", [productid])
     output = rakuten("taint", productid).output
-    assert "it was moved to the holdout later: no dataset contains it since then" in output
-    assert "evaluated" not in output
+    assert "was held out after its load: later datasets do not contain it" in output
+    assert "tests models" not in output
 
 
 def test_a_product_that_is_not_loaded_is_looked_up_in_the_fixed_sets(
@@ -292,14 +292,14 @@ def test_a_product_that_is_not_loaded_is_looked_up_in_the_fixed_sets(
     found = json.loads(rakuten("taint", later, "--json").output)
     assert (found["held_out"], found["in_holdout_df"], found["in_test_df"]) == (True, True, False)
     assert [batch["in_dataset"] for batch in found["batches"]] == [False]
-    assert "it is in the holdout (holdout_df)" in rakuten("taint", later).output
+    assert "is in the holdout (holdout_df)" in rakuten("taint", later).output
 
     test = read_test_set(settings.data_path)["productid"][0].as_py()
     found = json.loads(rakuten("taint", test, "--json").output)
     assert (found["held_out"], found["in_holdout_df"], found["in_test_df"]) == (False, False, True)
     output = rakuten("taint", test).output
     assert "no dataset and no model ever contained" in output
-    assert "test product of the challenge (test_df)" in output
+    assert "challenge's test set (test_df)" in output
 
     waiting = set(training_set.table["productid"].to_pylist()) - loaded - held_out
     assert "a later week will load it" in str(rakuten("taint", next(iter(waiting))).exception)
@@ -315,7 +315,7 @@ def test_a_product_of_the_holdout_that_somebody_entered_before_its_week_is_in_ho
     productid = early.filter(pc.equal(early["split"], "holdout"))["productid"][0].as_py()
     owner.execute("insert into products (productid, designation) values (%s, 'by hand')", [productid])
     load_weeks(1)
-    assert "it is in the holdout (holdout_df)" in rakuten("taint", productid).output
+    assert "is in the holdout (holdout_df)" in rakuten("taint", productid).output
 
 
 def test_a_change_outside_any_batch_is_shown_as_such(load_weeks, rakuten, owner):
