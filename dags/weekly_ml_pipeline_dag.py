@@ -75,7 +75,7 @@ def check_current_state() -> dict[str, Any]:
     """Read and check the source files, and find the week to load.
 
     The task **skips** the run if everything is loaded, or if the requested week is complete.
-    It **fails without a retry** if the source files are malformed or have changed, or if the week is after the next week.
+    It **fails without a retry** if the source files are malformed or have changed, or if `week` would leave out a week.
     """
     with _loader() as connection:
         training_set = _read_training_set()
@@ -124,9 +124,9 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
     with _step_of(batch) as connection:
         counts = steps.validate_data_load(connection, batch["batch_id"])
     log.info(
-        f"batch {batch['batch_id']} ({batch['batch_name']}) is valid: {counts['held_rows']} of {batch['target_rows']} "
-        f"rows loaded, {counts['deleted_rows']} deleted afterwards, {counts['excess_rows']} from later weeks, "
-        f"{counts['unlabelled_rows']} without a label; {counts['total_rows']} rows in products in all"
+        f"batch {batch['batch_id']} ({batch['batch_name']}) is valid: of {batch['target_rows']} rows to load, "
+        f"{counts['held_rows']} are in products and {counts['deleted_rows']} were deleted after loading; {counts['excess_rows']} "
+        f"rows are from later weeks, {counts['unlabelled_rows']} have no label; products has {counts['total_rows']} rows in total"
     )
     return {**batch, "total_rows": counts["total_rows"]}
 
@@ -213,7 +213,7 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
 
     Raises:
         AirflowSkipException: no week is left to load, or `week` is already complete.
-        BadInputError: `week` is after the next week.
+        BadInputError: `week` would leave out a week that is not loaded yet.
     """
     from db.load import steps
 

@@ -89,7 +89,9 @@ def handle(task: Task) -> dict[str, Any]:
             _repair(disagreement, tracking, connection)
     if Mismatch.ORPHANED in found:
         logger.warning(
-            "MLflow has runs of unknown batches", runs=found[Mismatch.ORPHANED], remedy="rakuten doctor"
+            "MLflow has runs of batches that PostgreSQL does not have",
+            runs=found[Mismatch.ORPHANED],
+            remedy="rakuten doctor",
         )
     return found
 

@@ -87,7 +87,9 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
             recorded = recorded_source(session.connection)
         if recorded is not None and recorded["files"] != digests:
             own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
-            console.print(f"{settings.state_path} holds a database of other data; this demo uses {own}")
+            console.print(
+                f"{settings.state_path} holds a database with other data than {directory}: the demo uses the folder {own} instead"
+            )
             settings = settings.model_copy(update={"state_path": own})
     return settings
 

@@ -1,4 +1,4 @@
-"""Find the datasets and models that ever contained a product, for example because the product must be erased or was wrong.
+"""Find every dataset and model that contained a product. Needed when the product must be erased, or when its data was wrong.
 
 The result names the MLflow runs that PostgreSQL has recorded. MLflow also keeps superseded runs: runs that a later run
 of the same batch has replaced. The tag `batch_id` of a superseded run names its batch.

@@ -122,7 +122,7 @@ def test_a_changed_source_file_stops_every_later_load(shell, broken):
 
 def test_a_week_that_does_not_exist_is_refused(shell):
     result = shell("load", "--week", "22")
-    assert (result.returncode, "week 21 reaches 100" in result.stderr) == (2, True)
+    assert (result.returncode, "there are only 21 weeks" in result.stderr) == (2, True)
 
 
 def test_a_malformed_setting_is_named(shell):

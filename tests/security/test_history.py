@@ -112,7 +112,7 @@ GONE_AROUND = [
         Role.LOADER,
         ("update products set id = default",),
         ("drop trigger _000_keep_id on products",),
-        message="id does not change",
+        message="must not be changed",
         evidence=UNRECORDED,
     ),
     Attack(
@@ -120,7 +120,7 @@ GONE_AROUND = [
         Role.LOADER,
         ("update labels set id = default",),
         ("drop trigger _000_keep_id on labels",),
-        message="id does not change",
+        message="must not be changed",
         evidence=content("labels"),
     ),
     Attack(
@@ -166,7 +166,7 @@ SEALED = [
         ("select fail_batch(11, 'x')", f"update data_loads set {change} where id = 1"),
         ("drop trigger _200_unchanged on data_loads",),
         error=errors.ObjectNotInPrerequisiteState,
-        message="is complete and does not change",
+        message="is complete and cannot be changed",
         evidence="(select entry::text from data_loads as entry where id = 1)",
     )
     for change in (

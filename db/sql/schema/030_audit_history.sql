@@ -130,7 +130,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception 'in the table %, the column id does not change: the update is rejected', tg_table_name
+    raise exception 'the column id of the table % must not be changed: the update is rejected', tg_table_name
         using errcode = 'insufficient_privilege', hint = 'Delete the row and insert it again.';
 end;
 $$;

@@ -151,7 +151,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception 'batch % is complete and does not change', quote_literal(old.batch_name)
+    raise exception 'batch % is complete and cannot be changed', quote_literal(old.batch_name)
         using errcode = 'object_not_in_prerequisite_state';
 end;
 $$;

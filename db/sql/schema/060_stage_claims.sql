@@ -117,12 +117,15 @@ $$;
 
 -- Claim the oldest batch that is ready and that no other worker holds. Return the attempt with all columns of the batch, so
 -- that the worker needs no further query before its work. Return no row if there is no such batch.
--- `notified` holds, by batch id, how many seconds ago a notification named the batch. For a batch that is not in `notified`,
--- `wake` says what woke the worker, and `waited` how long ago that was.
+--
+-- The attempt records what woke the worker and how long ago. This does not change which batch is claimed. `notified` maps the
+-- ids of batches to the age of their notification in seconds. If the claimed batch is in it, its notification woke the worker.
+-- If not, `wake` says what did, and `waited` how long ago.
+--
 -- plan_cache_mode makes PostgreSQL plan the query only once, because planning takes longer than running it. The two settings
--- `enable_...` leave only an index scan. A sequential scan, which the planner would choose because it expects nearly every batch
--- to be pending, reads the whole table. A bitmap scan reads an index entry of every batch that was pending at any time since
--- the last vacuum. An index scan marks such dead entries, so that later scans skip them.
+-- `enable_...` make PostgreSQL use an index scan, which is the fastest. A sequential scan reads the whole table; the planner
+-- would choose it, because it expects nearly every batch to be pending. A bitmap scan reads an index entry of every batch that
+-- was pending at any time since the last vacuum. An index scan marks such dead entries, so that later scans skip them.
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     attempt integer, failures integer, wake_source text,
