@@ -16,8 +16,8 @@ from shared.events import InvalidPayloadError, parse
 
 logger = structlog.get_logger()
 
-# The doorbell remembers at most so many batches, more than ever wait at the same time. The limit keeps a flood of forged
-# notifications from filling the memory.
+# The doorbell remembers arrival times for at most so many batches. Fewer ever wait at the same time. The limit
+# keeps a flood of forged notifications from filling the memory.
 _MAX_REMEMBERED: Final = 1024
 # Log at most one rejected notification per interval, so that a flood cannot fill the log. The log line also says how many
 # notifications were rejected since the line before.
@@ -69,7 +69,7 @@ class Doorbell:
         self._notified.pop(batch_id, None)
 
     def _remember(self, wake: WakeUp) -> bool:
-        """Remember when a notification arrived if it is the first of its batch. Return False if it is malformed."""
+        """Remember the arrival time of a batch's first notification. Return False if the notification `wake` is malformed."""
         try:
             event = parse(wake.channel, wake.payload)
         except InvalidPayloadError as error:

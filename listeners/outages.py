@@ -17,7 +17,7 @@ from shared.errors import DatabaseUnavailableError, OutageError, PipelineError
 from shared.logs import censor
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_SERVER_ERROR: Final = 500  # HTTP status codes from 500 on are faults of the server
+_SERVER_ERROR: Final = 500  # an HTTP status code of 500 or more means a fault of the server
 _TOO_MANY_REQUESTS: Final = 429
 _UNAVAILABLE: Final = frozenset({"TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"})
 
@@ -47,7 +47,7 @@ def _unavailable_service(error: BaseException) -> str | None:
     """Return the beginning of a message, such as "MLflow is unavailable", or None if this error is no sign of an outage."""
     match error:
         case psycopg.errors.ProgramLimitExceeded():
-            service = None  # no outage: a second try would exceed the same limit of PostgreSQL again
+            service = None  # no outage: a limit of PostgreSQL is exceeded, and would be again in a second try
         case DatabaseUnavailableError() | psycopg.OperationalError():
             service = "PostgreSQL is unavailable"
         case requests.HTTPError(response=requests.Response(status_code=status)):

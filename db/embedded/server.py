@@ -40,10 +40,10 @@ _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
 # the server writes its log only to `server.log`.
 _FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "logging_collector": "off"}
 
-_START_TIMEOUT_S = 120  # enough for a start after a crash, in which PostgreSQL first recovers its data
+_START_TIMEOUT_S = 120  # enough even after a crash, when PostgreSQL must first recover its data
 _START_INTERVAL_S = 0.5
-_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # pg_ctl itself gives up after _START_TIMEOUT_S
-_LOCK_TIMEOUT_S = 600  # another process holds the lock while it creates, starts or stops the server
+_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # longer: pg_ctl gives up by itself after _START_TIMEOUT_S
+_LOCK_TIMEOUT_S = 600  # how long to wait while another process creates, starts or stops the server
 
 # If the log shows one of these faults, another try to start may succeed: another program has just taken the chosen port, or
 # processes of a killed server still run, because `clear_leftovers` could not find them on a system without /proc.
@@ -143,7 +143,7 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # ---- what clients need: state, address, password, programs
+    # ---- what clients of the server need: its state, its address, its password, the paths of its programs
 
     @property
     def owned(self) -> bool:
@@ -180,7 +180,7 @@ class EmbeddedPostgres:
         return self._cluster.version
 
     def conninfo(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """Return a libpq connection string. If `password` is None for the superuser, include the superuser's own."""
+        """Return a libpq connection string for a user. The superuser's password is filled in if `password` is None."""
         if password is None and user == SUPERUSER:
             password = self.password
         return make_conninfo(host=self.host, port=self.port, dbname=dbname, user=user, password=password)
@@ -194,13 +194,13 @@ class EmbeddedPostgres:
     def _start(self, launch: _Launch) -> Self:
         if self.running:
             return self
-        self.stop()  # if the server of an earlier start was killed, its watchdog process still runs: end it
+        self.stop()  # end the watchdog process of a server that this object started and that was then killed
         with self._cluster.lock(timeout_s=_LOCK_TIMEOUT_S):
             self._postmaster = self._find_serving() or self._start_anew(launch)
         return self
 
     def _find_serving(self) -> Postmaster | None:
-        """Return the running server, or None. Wait while it starts or stops. Stop it if the process that owns it has ended."""
+        """Return the running server, or None. Wait while a server starts or stops. Stop one whose owner process has ended."""
         postmaster = find_postmaster(self._cluster.data)
         if postmaster is not None and postmaster.orphaned:
             self._shut_down(postmaster)
@@ -258,7 +258,7 @@ class EmbeddedPostgres:
         return postmaster
 
     def _launch_detached(self) -> Postmaster | None:
-        """Launch the server with pg_ctl. So it is no child of this process, and keeps running when the terminal is closed."""
+        """Launch the server with pg_ctl, not as a child process, so that it keeps running when the terminal is closed."""
         self._programs.run(
             "pg_ctl",
             "start",
@@ -289,7 +289,7 @@ class EmbeddedPostgres:
 
     @cached_property
     def _programs(self) -> Programs:
-        """Find the programs of PostgreSQL, only when they are first needed: attaching to a running server needs none."""
+        """Find PostgreSQL's programs when one is first needed, not earlier: attaching to a running server needs none."""
         return load_programs(self._bindir)
 
 

@@ -37,10 +37,11 @@ def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
 
 
 def hold_out_changes(connection: Connection, batch_id: int) -> int:
-    """Hold out each changed training product that `due_for_holdout` selects. Return the number of these products.
+    """Give each changed training product that `due_for_holdout` selects the split 'holdout'. Return how many there were.
 
-    Only products that were changed since the last complete batch are examined. Rows that this batch inserted from its file are
-    left out, because the load already chose their split by their text. If the batch is not running, nothing is held out.
+    Only products that were changed since the last complete batch are examined. Products that this batch inserted from its file
+    are not examined, because the load has already chosen the split of each by its text. If the batch is not running, no
+    product is held out.
 
     Args:
         connection: a connection in a transaction that blocks all other writers until the batch is complete.

@@ -123,7 +123,7 @@ def read_training_set(directory: Path, random_seed: int, holdout_percentage: int
     productids = table["productid"].to_numpy()
     hashes = keys(productids, random_seed, Salt.SAMPLE)
     order = np.argsort(hashes)
-    if (hashes[order][1:] == hashes[order][:-1]).any():  # equal hashes, almost impossible
+    if (hashes[order][1:] == hashes[order][:-1]).any():  # almost impossible: two hashes are equal
         order = np.lexsort((productids, hashes))
     return TrainingSet(csv, table, order, random_seed, holdout_percentage)
 

@@ -24,7 +24,8 @@ def multiplicities(
     if not len(classes):
         return np.empty(0, np.int64)
     largest = counts.max()
-    # Sort rows by class, then by (hash key, productid). In each class, the rows with the lowest ranks get an extra copy.
+    # Rank the rows of each class by (hash key, productid). If the largest class has M rows and this class has n, the M mod n
+    # rows with the lowest ranks get one copy more than the others.
     order = np.lexsort((productids, keys(productids, random_seed, Salt.OVERSAMPLING), class_of))
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     rank = np.empty(len(labels), np.int64)

@@ -45,7 +45,7 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
 
 
 def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
-    """Return accuracy, f1_score, precision, recall and f1_macro from scikit-learn, so that anybody can reproduce the values."""
+    """Return accuracy, f1_score, precision, recall and f1_macro, from scikit-learn, so that anybody can reproduce them."""
     weighted = {"average": "weighted", "zero_division": 0.0}
     return {
         "accuracy": float(accuracy_score(y_true, y_pred)),
@@ -82,7 +82,10 @@ def _resample(confusion: _Floats, seed: int, n_resamples: int) -> _Floats:
 
 
 def _per_class(confusion: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
-    """Return (precision, recall, F1, support), each of shape (..., K), from confusion matrices of shape (..., K, K)."""
+    """Return (precision, recall, F1, support) of each of the K classes, for one or more confusion matrices.
+
+    `confusion` has the shape (..., K, K), and each returned array has the shape (..., K).
+    """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     return (
@@ -94,7 +97,10 @@ def _per_class(confusion: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
 
 
 def _overall(confusion: _Floats) -> Mapping[str, _Floats]:
-    """Return accuracy, f1_score, precision, recall and f1_macro, each of shape (...), from matrices of shape (..., K, K)."""
+    """Return accuracy, f1_score, precision, recall and f1_macro of each of several confusion matrices.
+
+    `confusion` has the shape (..., K, K) for K classes, and each metric has the shape (...).
+    """
     precision, recall, f1, support = _per_class(confusion)
     n_rows = support.sum(axis=-1)
     occurs = support + confusion.sum(axis=-2) > 0

@@ -52,14 +52,17 @@ class ProductDiff:
 
 
 def diff_by_class(connection: Connection, earlier: Batch, later: Batch) -> list[ClassDiff]:
-    """Return the differences from `earlier` to `later`, for each product class with one. It reads all products twice."""
+    """Count the products that differ between two batches, by product class. Classes without a difference are left out."""
     parameters = {"earlier": earlier.id, "later": later.id}
     with connection.cursor(row_factory=class_row(ClassDiff)) as cursor:
         return cursor.execute(query("provenance/diff_by_class"), parameters).fetchall()
 
 
 def diff_of_products(connection: Connection, earlier: Batch, later: Batch) -> list[ProductDiff]:
-    """Return every product that differs: the added, then the changed, then the removed ones, each ordered by productid."""
+    """Return every product that differs between two batches: first the added, then the changed, then the removed ones.
+
+    Each of the three groups is ordered by productid.
+    """
     parameters = {"earlier": earlier.id, "later": later.id}
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         rows = cursor.execute(query("provenance/diff_of_products"), parameters)

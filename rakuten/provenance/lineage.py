@@ -93,7 +93,7 @@ def _files(source: Document | None) -> list[Document]:
 
 
 def _with_requested_runs(row: Document, reference: Reference) -> Document:
-    """Return the row of a batch with the runs of the reference, where PostgreSQL has recorded other runs for the batch."""
+    """Return a copy of a batch's row in which the runs that the user named replace those that PostgreSQL has recorded."""
     changed = dict(row)
     for result, run_id in (
         ("snapshot_result", reference.dataset_run_id),

@@ -134,7 +134,7 @@ def _number(text: str, connection: Connection) -> Reference:
 
 
 def _with_batch(reference: Reference, batch: Batch) -> Reference:
-    """Return the reference with the batch, and with the runs that PostgreSQL has recorded for the batch."""
+    """Return a copy of the reference with this batch, and with the dataset run and model run recorded for this batch."""
     dataset, model = batch.result_of("snapshot"), batch.result_of("training")
     return replace(
         reference,
@@ -147,7 +147,7 @@ def _with_batch(reference: Reference, batch: Batch) -> Reference:
 
 
 def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> Reference:
-    """Return a reference to the dataset or model of an MLflow run, even if PostgreSQL has recorded another for the batch."""
+    """Return a reference to the dataset or model of an MLflow run, even if PostgreSQL names another run for its batch."""
     tags, run_id = run.data.tags, run.info.run_id
     batch = _batch_of(run, connection)
     if batch is None and Tag.BATCH_ID not in tags:
@@ -192,8 +192,8 @@ def _named_run(text: str, tracking: Tracking) -> Run | None:
         return None
     if (run := if_known(request)) is None:
         raise BadInputError(
-            f"MLflow does not know {text}",
-            remedy="find the runs with rakuten status --json; set MLFLOW_TRACKING_URI to the listeners' value",
+            f"MLflow does not know {text}: it has no such run or model",
+            remedy="find the runs with rakuten status --json; set MLFLOW_TRACKING_URI to the value that the listeners use",
         )
     return run
 
@@ -216,13 +216,13 @@ def _run_request(text: str, client: MlflowClient) -> Callable[[], Run] | None:
 def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
     path = Path(text).expanduser()
     if not path.is_file():
-        raise BadInputError(f"{text!r} is no known name, and no path of a file", remedy=f"choose {_KNOWN}")
+        raise BadInputError(f"{text!r} is no known name and no existing file", remedy=f"choose {_KNOWN}")
     sha256 = sha256_of(path)
     found = sorted(_runs_that_logged(sha256, tracking), key=lambda entry: entry[0].info.start_time)
     if not found:
         raise BadInputError(
             f"no run has logged {path.name} with these bytes (SHA-256 {sha256})",
-            remedy="give an unchanged copy of a logged file; set MLFLOW_TRACKING_URI to the listeners' value",
+            remedy="give an unchanged copy of a logged file; set MLFLOW_TRACKING_URI to the value that the listeners use",
         )
     run, artifact = found[-1]
     return replace(

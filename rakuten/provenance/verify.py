@@ -42,7 +42,8 @@ _UNREADABLE: Final = "the file cannot be read"
 class Check:
     """The result of one check by `rakuten verify`, for example of one file of a run (the `subject`).
 
-    `problem` is None if the subject was not changed. `certain` is False if the check could not decide this.
+    `problem` is None if nobody changed the subject, and otherwise says what is wrong. `certain` is False if the check could
+    not decide whether somebody changed the subject.
     `batch_name` is empty if the subject does not belong to a single batch.
     """
 
@@ -79,7 +80,10 @@ def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
-    """Check the run of one batch and stage: its params, metrics, tags, batch seal and files, and the dataset of a model."""
+    """Check the MLflow run of one stage (snapshot or training) of one batch: its params, metrics, tags, seal and files.
+
+    For a training run, also check the dataset of the model. For a snapshot run, also check the local copy of the dataset.
+    """
     result, name = recorded["result"], recorded["batch_name"]
     subject = f"{recorded['stage']} run {result['run_id']}"
     run = tracking.valid_run(result["run_id"])
@@ -100,7 +104,10 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
 
 
 def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
-    """Check the MLflow runs with the test set and the holdout set, and check that every batch has recorded these two runs."""
+    """Check the two MLflow runs that hold the test set and the holdout set, which are the same for all batches.
+
+    Also check that no batch has recorded other runs for these two sets.
+    """
     first: dict[str, dict[str, Any]] = {}
     for recorded in stages:
         for name, record in recorded["result"].get("fixed_sets", {}).items():
@@ -171,7 +178,8 @@ def _verify_files(
     """Compare every file of the run with its digest in the run's manifest, and the manifest with its digest in PostgreSQL."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         directory = Path(scratch)
-        # the file with the promotion decision is written after the run is finished, so the manifest does not list it
+        # PostgreSQL holds the digests of two files that the manifest does not list: the manifest itself, and the file with the
+        # promotion decision, which is written after the run is finished
         recorded_digests = {
             name: record[key]
             for name, key in (
@@ -187,7 +195,7 @@ def _verify_files(
         try:
             manifest = json.loads((directory / Artifact.MANIFEST).read_text(encoding="utf-8"))["artifacts"]
         except (OSError, ValueError, KeyError):
-            return  # the loop above has already reported that the manifest cannot be read
+            return  # the manifest is missing or damaged: its own check above has already reported this
         for name, sha256 in manifest.items():
             yield Check(
                 batch_name, f"{subject}, {name}", _file_problem(tracking, run, name, directory, sha256)

@@ -34,7 +34,7 @@ _LAYOUTS: Final = (
 _ENTITIES: Final = {code: f"&{name};" for code, name in codepoint2name.items() if code >= ord("\xa0")}
 _ESCAPES: Final = {ord("&"): "&amp;", ord("'"): "&#39;", ord('"'): "&#34;"}
 # How descriptions write special characters. Each entry: percentage of the descriptions that are written in this way, the
-# replacement of each special character, the space before a colon.
+# replacement of each special character, the kind of space that stands before a colon.
 _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
     (50, {}, " "),
     (40, _ESCAPES, " "),

@@ -1,5 +1,5 @@
 -- Mark for each row of a correction file whether it changes the product, and whether it changes the product's label. A row
--- whose values the product already has is not marked. So the load does not write the product, and its history gets no entry.
+-- whose values the product already has is not marked: the load then does not write the product, and no history entry is made.
 update correction
 set changes_product = given.operation <> 'update' or (
         given.designation, given.description, given.imageid, given.image_path, given.split

@@ -1,5 +1,6 @@
--- Return the dataset of the newest batch before the given batch that has a dataset. `between` says which history entries of
--- products and labels belong to the time between the two batches: those with a history id after `..._after`, up to `..._up_to`.
+-- Return the dataset of an earlier batch: the newest one before the given batch that has a dataset. `between` limits the history
+-- entries made between the two batches: for products, those with products_after < history id <= products_up_to; for labels,
+-- those with labels_after < history id <= labels_up_to.
 select
     earlier.batch_name,
     earlier.dataset ->> 'dataset_sha256' as sha256,
