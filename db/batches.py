@@ -1,4 +1,4 @@
-"""Read the state of the batches, the batches that wait for a stage, and the problems that `pipeline_doctor` finds.
+"""Read from PostgreSQL the state of the batches, the batches that wait for a stage, and the problems of the pipeline.
 
 SQLAlchemy Core builds the SELECT statements. psycopg runs them on the connection that the caller passes in.
 """
@@ -138,6 +138,6 @@ def pipeline_doctor(
 
 
 def retry_stage(connection: Connection, batch_id: int, stage: str) -> bool:
-    """Let a stage retry a batch that it gave up after too many failures. Return False if the stage had not."""
+    """Let a stage retry a batch that it gave up after too many failures. Return False if it had not given up the batch."""
     [(was_given_up,)] = connection.execute("select retry_stage(%s, %s)", [batch_id, stage]).fetchall()
     return bool(was_given_up)

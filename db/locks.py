@@ -1,7 +1,7 @@
 """Define every advisory lock that has a single key in one place, so that no two purposes share a key.
 
-A stage that works on a batch holds a lock with two keys, which db/sql/schema/010_locks.sql defines. PostgreSQL never confuses
-a lock with one key and a lock with two keys.
+A stage that works on a batch holds another kind of lock: its two keys (stage and batch) are defined in
+db/sql/schema/010_locks.sql. PostgreSQL never confuses a lock with one key and a lock with two keys.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 
 
 class Lock(IntEnum):
-    """The key of each advisory lock: a number whose bytes are the ASCII codes of a word, for example 'fixed'."""
+    """The key of each advisory lock with a single key: a number whose bytes are the ASCII codes of a word, such as 'fixed'."""
 
     UPGRADE = 0x72616B7574656E  # spells 'rakuten': only one process at a time upgrades the database schema
     PREPARE = 0x70726570617265  # spells 'prepare': one process at a time sets up the embedded PostgreSQL (role, database)

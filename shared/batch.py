@@ -52,7 +52,7 @@ class Batch:
 
     @property
     def source_tags(self) -> dict[str, str]:
-        """The MLflow tag of the holdout and test datasets: a digest of `source`. These datasets depend on nothing else."""
+        """The MLflow tag of the holdout and test datasets: a digest of `source`, which alone decides their rows."""
         canonical = json.dumps(self.source, sort_keys=True).encode()
         return {Tag.SOURCE_SHA256: hashlib.sha256(canonical).hexdigest()}
 

@@ -64,12 +64,13 @@ class Cluster:
 
     @contextmanager
     def lock(self, *, timeout_s: float) -> Iterator[None]:
-        """Hold the cluster's lock for a `with` block, so that no other process starts or stops the server meanwhile.
+        """Lock the file `lock` for a `with` block, so that no other process starts or stops this PostgreSQL server meanwhile.
 
-        The operating system releases the lock of a killed process at once.
+        If the process that holds the lock is killed, the operating system releases the lock at once.
 
         Raises:
-            DatabaseUnavailableError: another process holds the lock for `timeout_s` seconds, or the directory cannot be used.
+            DatabaseUnavailableError: another process still holds the lock after `timeout_s` seconds, or the
+                directory cannot be used.
         """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ class Cluster:
                 yield
         except OSError as exc:
             raise DatabaseUnavailableError(
-                f"{self.directory} cannot be used: {exc}",
+                f"the directory {self.directory} of the PostgreSQL server cannot be used: {exc}",
                 remedy="check that the directory belongs to you, that you can write to it, and that the disk has room",
             ) from exc
 
@@ -112,7 +113,7 @@ class Cluster:
         unfinished.rename(self.data)
 
     def check_version(self, programs: Programs) -> None:
-        """Raise an error if the PostgreSQL programs cannot read `data`, because another major version created it."""
+        """Raise an error if these programs cannot read `data`, because another major version of PostgreSQL wrote it."""
         if self.version != programs.version:
             raise DatabaseUnavailableError(
                 f"{self.directory} was created by PostgreSQL {self.version}, "
@@ -136,7 +137,7 @@ class Cluster:
             return log.read().decode(errors="replace")
 
     def failure(self, message: str) -> DatabaseUnavailableError:
-        """Return an error with this message, followed by the last 2,000 bytes of the server's log."""
+        """Return an error whose text is `message`, followed by the last 2,000 bytes of the server's log."""
         tail = self.read_log(from_byte=max(0, self.log_size() - _LOG_TAIL_BYTES)).strip()
         return DatabaseUnavailableError(f"{message}; {self.log_path} ends with:\n{tail or '(nothing)'}")
 
@@ -152,7 +153,8 @@ class Cluster:
         ]
 
     def _write_new_password(self, programs: Programs) -> None:
-        self._password_path.unlink(missing_ok=True)  # a process that was killed here may have left this file
+        # If an earlier process was killed after it had written the password file, the file still exists.
+        self._password_path.unlink(missing_ok=True)
         descriptor = os.open(self._password_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))

@@ -1,4 +1,4 @@
-"""Wait for a condition. No other module of the package `db` calls time.sleep()."""
+"""Wait until a condition is true, for example until a started PostgreSQL server answers."""
 
 import time
 from collections.abc import Callable

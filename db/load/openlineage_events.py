@@ -22,7 +22,7 @@ logger = structlog.get_logger()
 
 
 class LoadRun:
-    """The load of one batch, as far as this process runs it. The methods emit the OpenLineage events of the load."""
+    """The steps of one batch's load that this process runs. The methods emit the OpenLineage events of these steps."""
 
     def __init__(
         self, connection: psycopg.Connection[Any], emitter: Emitter, batch_id: int | None = None
@@ -33,16 +33,16 @@ class LoadRun:
         self._claimed_here = False
 
     def started(self, batch_id: int) -> None:
-        """Emit the event START. Call this method when this process has claimed the batch and committed the claim."""
+        """Emit the event START. Call this method after this process has claimed the batch to load and committed the claim."""
         self._batch_id, self._claimed_here = batch_id, True
         if (batch := self._batch()) is not None:
             self._emit(State.START, batch.started_at, batch)
 
     def ended(self, error: BaseException | None) -> None:
-        """Emit COMPLETE if the batch is completed in `data_loads`, or FAIL if it is failed there.
+        """Emit the event that fits the batch's status in the table `data_loads`: COMPLETE for completed, FAIL for failed.
 
-        If the batch is still running there, emit ABORT if this process claimed the batch and `error` has ended the load.
-        If there is no error, or another process claimed the batch, emit nothing: the load goes on.
+        If the status is still running, emit ABORT only if this process claimed the batch and its load steps raised `error`.
+        Without an error, or if another process claimed the batch, emit nothing, because other steps of the load may follow.
         """
         if (batch := self._batch()) is None:
             return
@@ -53,7 +53,7 @@ class LoadRun:
             reason = batch.metadata.get("load", {}).get("error")
             self._emit(State.FAIL, now, batch, reason)
         elif error is not None and self._claimed_here:
-            # ABORT ends this OpenLineage run: whoever continues the load claims the batch again, and each claim is a new run.
+            # ABORT ends the OpenLineage run. A process that continues the load claims the batch again, which starts a new run.
             reason = str(error) or type(error).__name__
             self._emit(State.ABORT, now, batch, reason)
 
@@ -67,7 +67,7 @@ class LoadRun:
         if self._batch_id is None or not self._emitter.enabled:
             return None
         try:
-            self._connection.rollback()  # end a failed transaction: PostgreSQL would reject a statement in it
+            self._connection.rollback()  # a load step may have left a failed transaction, which rejects every query
             batch = read_batch(self._connection, self._batch_id)
             self._connection.rollback()
         except (psycopg.Error, LookupError) as error:
@@ -85,7 +85,7 @@ def emit_load_events(
     Args:
         connection: the connection that runs the steps. Each step commits or rolls back before it returns.
         settings: the settings that say where the events go.
-        batch_id: id of the batch, if it is already claimed. None if the block itself claims a batch and then calls `started`.
+        batch_id: id of the batch, if it is already claimed. None if the block claims a batch and then calls `LoadRun.started`.
     """
     with Emitter(settings) as emitter:
         run = LoadRun(connection, emitter, batch_id)

@@ -76,7 +76,7 @@ class CheckedFile:
         return pc.if_else(whole, text, None).cast(pa.int64())
 
     def unique(self, column: str, numbers: pa.ChunkedArray) -> None:
-        """Report each row whose value in `column` an earlier row already has. `numbers` holds all values of `column`."""
+        """Report each row whose value in `column` is also in an earlier row. `numbers` holds all values of `column`."""
         values = numbers.drop_null().to_numpy()
         in_order = np.sort(values)
         if (in_order[1:] != in_order[:-1]).all():
@@ -98,7 +98,7 @@ class CheckedFile:
             reason, remedy = f"{column} holds a NUL character", "remove it: PostgreSQL cannot store it"
             self.report(block.first_row + rows_where(nul), column, reason, remedy)
             text = pc.if_else(nul, None, text)
-        # Counting bytes is faster, and no text has more characters than bytes. So characters are counted only if this is true.
+        # Counting bytes is fast, and no text has more characters than bytes. Count characters only if there are too many bytes.
         if (pc.max(pc.binary_length(text)).as_py() or 0) > LONGEST_TEXT:
             long = pc.fill_null(pc.greater(pc.utf8_length(text), LONGEST_TEXT), False)
             reason = f"{column} is longer than {LONGEST_TEXT:,} characters"
@@ -109,5 +109,5 @@ class CheckedFile:
 
 
 def rows_where(mask: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Return the positions at which the mask is true, as int64, shape (number of true values,)."""
+    """Return the row positions (from 0) at which `mask` is true, as int64, shape (number of true values,)."""
     return np.flatnonzero(mask.to_numpy(zero_copy_only=False))

@@ -104,7 +104,8 @@ class AliasState:
             if moment > move.batch_completed_at:
                 self.withdrawn[version] = self.champions.pop(version)
         self.withdrawn.pop(move.to_version, None)
-        self.champions.pop(move.to_version, None)  # so that the next line adds the version at the end
+        # Remove the version first, so that the assignment puts it at the end, as the present champion.
+        self.champions.pop(move.to_version, None)
         self.champions[move.to_version] = move.batch_completed_at
 
 
@@ -143,7 +144,7 @@ class ChampionAlias:
         return None if self.champion is None else int(self.champion.version)
 
     def _resolve(self, pending: Move) -> None:
-        """Mark a pending move as made if the alias has moved to its version; if not, delete the pending move."""
+        """Mark the pending move as made if the alias is on the move's `to_version`. If not, delete the pending move."""
         if self.interrupted:
             self.history.append(pending)
             self._confirm(pending)

@@ -21,7 +21,7 @@ from shared.mlflow_names import dataset_name, parquet_name
 
 @dataclass(frozen=True)
 class EarlierDataset:
-    """The dataset of an earlier batch, for a later dataset that begins with the same rows.
+    """The dataset of an earlier batch, whose rows are also the first rows of a later batch's dataset.
 
     Attributes:
         path: parquet file of the earlier dataset.
@@ -36,7 +36,7 @@ class EarlierDataset:
     history_range: Mapping[str, int]
 
     def rows(self) -> Iterator[pa.Table]:
-        """Yield the rows of the earlier dataset in file order, each row only once, as tables of `SCHEMA`."""
+        """Yield the rows of the earlier dataset in file order, each row only once, as tables with the columns of `SCHEMA`."""
         return distinct_rows(self.path)
 
 
@@ -45,13 +45,13 @@ def find_earlier_dataset(
 ) -> EarlierDataset | None:
     """Return the newest dataset of an earlier batch, if the new dataset of this batch can begin with the same rows.
 
-    Return None if there is no earlier dataset, if any history entry since then is not the addition of a new product after its
-    rows, or if the file of the earlier dataset is missing or was changed.
+    Return None if there is no earlier dataset, or if its file is missing or was changed. Also return None if anything else
+    happened since the earlier batch than that new products were added, which come after the rows of the earlier dataset.
 
     Args:
         connection: a connection with a role that may read the history.
         batch_id: id of a completed batch.
-        directory: local directory with copies of the published datasets. A file is used only if PostgreSQL holds its SHA-256.
+        directory: local directory with copies of the published datasets. A file is used only if PostgreSQL has its SHA-256.
     """
     recorded = connection.execute(query("snapshot/earlier_dataset"), {"batch_id": batch_id}).fetchone()
     if recorded is None:

@@ -43,7 +43,7 @@ def ensure_fixed_sets(
 
 
 def recorded_fixed_sets(tracking: Tracking, run_ids: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Return what PostgreSQL keeps of test_df and holdout_df, by name: the MLflow run id and the digests of the run."""
+    """Return what PostgreSQL stores about each of the sets test_df and holdout_df: the id and the digests of its MLflow run."""
     return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in run_ids.items()}
 
 
@@ -67,7 +67,7 @@ def _publish_missing(tracking: Tracking, job: Job) -> None:
 
 
 def _test_set(directory: Path) -> pa.Table:
-    """Return the products of X_test.csv in file order. A submission to the challenge must name each row's `source_index`."""
+    """Return the products of X_test.csv in file order, with the `source_index` that a submission to the challenge must name."""
     table = read_test_set(directory)
     columns = {"source_index": table["index"]}
     columns |= {name: table[name] for name in SCHEMA.names if name in table.column_names}

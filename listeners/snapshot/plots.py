@@ -1,4 +1,4 @@
-"""Draw the number of rows of each product class, before and after a dataset is balanced."""
+"""Draw the number of rows of each product class, before and after the classes are balanced."""
 
 from matplotlib.figure import Figure
 
@@ -8,7 +8,7 @@ _SOURCE_COLOUR, _BALANCED_COLOUR = "#1f6f8b", "#d8e3e7"
 
 
 def class_distribution(title: str, source: dict[int, int], balanced: dict[int, int]) -> Figure:
-    """Draw two horizontal bars for each product class: one for its training rows in PostgreSQL, one for its rows in the dataset.
+    """Draw two horizontal bars per product class: one for its training rows in PostgreSQL, one for its rows in the dataset.
 
     The class with the most rows in PostgreSQL is at the top. Each class is labelled with its name and its code.
 

@@ -96,7 +96,7 @@ class Tracking:
         return None if Tag.SUPERSEDED in run.data.tags else run
 
     def runs(self, experiment: str, tag: str) -> list[Run]:
-        """Return the running runs with this tag, then the finished ones, each oldest first. Leave superseded runs out."""
+        """Return the runs with this tag that are not superseded: first the RUNNING, then the FINISHED ones, oldest first."""
         found: list[Run] = []
         if (known := self.client.get_experiment_by_name(experiment)) is None:
             return found
@@ -121,7 +121,7 @@ class Tracking:
             StageError: the run has no such artifact, or the artifact cannot be read.
         """
         try:
-            # Use the artifact URI, not the run's id: given an id, MLflow would read the run twice, and the run's models too.
+            # Download by artifact URI: by run id, MLflow would first make further requests for the run and its models.
             artifacts = get_artifact_repository(run.info.artifact_uri, self.uri)
             directory.mkdir(parents=True, exist_ok=True)
             return Path(artifacts.download_artifacts(artifact, str(directory)))  # type: ignore[no-untyped-call]
@@ -162,7 +162,7 @@ class Tracking:
                 )
                 require_claim()
             except BaseException:
-                with suppress(MlflowException):  # raise the block's error; a later attempt closes the run
+                with suppress(MlflowException):  # if MLflow fails here, still raise the block's error
                     self.client.set_terminated(run.info.run_id, "FAILED")
                 raise
         self._finish(run.info.run_id)
@@ -182,10 +182,10 @@ class Tracking:
             logger.warning("closing an earlier attempt's unfinished MLflow run", run_id=abandoned.info.run_id)
             self.supersede(abandoned.info.run_id)
         if self.finished_run(experiment, run_name, **identity):
-            raise StageError(f"another attempt has just finished {run_name}; the next attempt uses this run")
+            raise StageError(f"another attempt finished the MLflow run {run_name}; the next attempt uses it")
 
     def _finish(self, run_id: str) -> None:
-        """Mark a run FINISHED, or KILLED if a later attempt has superseded the run since the last check of the claim."""
+        """Mark a run FINISHED. If a later attempt has tagged it as superseded, mark it KILLED and raise FencedError."""
         self.client.set_terminated(run_id, "FINISHED")
         if Tag.SUPERSEDED in self.client.get_run(run_id).data.tags:
             self.client.set_terminated(run_id, "KILLED")
@@ -225,7 +225,7 @@ def if_known(request: Callable[[], _T]) -> _T | None:
 
 
 def record_sha256(run: Run) -> str:
-    """Return the SHA-256 of a run's name, params, metrics, inputs and tags, without the tag `superseded` and MLflow's note."""
+    """Return the SHA-256 of a run's name, params, metrics, inputs and tags except `superseded` and MLflow's description tag."""
     tags = {
         name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
     }
@@ -236,7 +236,7 @@ def record_sha256(run: Run) -> str:
 
 
 class Publication:
-    """A run that is being published. Its files are written to `scratch`, then logged; `artifacts` maps each to its SHA-256."""
+    """An unfinished MLflow run. Files are written to `scratch`, then logged; `artifacts` maps each to its SHA-256."""
 
     def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
         self._client = client
@@ -286,7 +286,7 @@ class Publication:
         self.file(path)
 
     def dataset(self, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
-        """Log a dataset as an input of the run, with `digest`, because MLflow's own digest covers only a part of the data."""
+        """Log a dataset as an input of the run. `digest` covers all data; MLflow's own digest would cover only a part."""
         entity = Dataset(
             name=name,
             digest=digest[:_DIGEST_LENGTH],

@@ -1,4 +1,4 @@
-"""`rakuten status`: show what the pipeline has done and is doing, batch by batch."""
+"""`rakuten status`: show for each batch what the pipeline has done and is doing."""
 
 import json
 from collections.abc import Callable

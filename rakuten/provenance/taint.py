@@ -1,4 +1,4 @@
-"""Find every dataset and model that contained a product. Needed when the product must be erased, or when its data was wrong.
+"""Find every dataset that contained a product, and every model trained on it, for example to erase the product everywhere.
 
 The result names the MLflow runs that PostgreSQL has recorded. MLflow also keeps superseded runs: runs that a later run
 of the same batch has replaced. The tag `batch_id` of a superseded run names its batch.
@@ -37,7 +37,7 @@ class TaintedBatch:
 
 @dataclass(frozen=True)
 class Taint:
-    """The history of a product, and everything that contained it.
+    """The history of a product, and for each completed batch whether its dataset contained the product.
 
     Attributes:
         productid: productid of the product.
@@ -106,7 +106,7 @@ def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> t
     recorded = recorded_source(connection)
     if recorded is None or recorded["files"] != fingerprints(settings.data_path):
         raise BadInputError(
-            f"{unknown}, and the present source files cannot tell whether holdout_df or test_df contains it",
+            f"{unknown}, and the present source files cannot tell whether holdout_df or test_df contains this product",
             remedy="set DATA_PATH to the source files of the first load, which define holdout_df and test_df",
         )
     training = read_training_set(settings.data_path, recorded["random_seed"], recorded["holdout_percentage"])
@@ -116,7 +116,7 @@ def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> t
     in_test = productid in set(read_test_set(settings.data_path)["productid"].to_pylist())
     if not in_holdout and not in_test:
         raise BadInputError(
-            f"{unknown}, and neither of the sets holdout_df and test_df contains it",
+            f"{unknown}, and neither of the sets holdout_df and test_df contains this product",
             remedy="a later week will load it" if ranks else "choose a productid from X_train.csv",
         )
     return in_holdout, in_test

@@ -16,7 +16,8 @@
 -- newest number to record anything. So if a worker loses its lock and another worker claims the batch, the first worker is
 -- fenced: PostgreSQL rejects what it tries to record.
 
--- Raise an error if the stage is unknown, or if the login is not a member of the database role of this stage.
+-- Raise an error if `stage` is not snapshot or training, or if the login role of this session is not a member of the database
+-- role of the same name.
 create or replace function require_stage(stage text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -74,9 +75,10 @@ as $$
     order by id
 $$;
 
--- Claim a batch for a stage. Return the attempt number, or null if another session works on the batch or the stage has nothing
--- to do for it now. `wake` says what woke the worker, and `waited` how long ago that was. The worker sends a duration, not a
--- time, so that all recorded times come from the server's clock.
+-- Claim a batch for a stage. Return the number of the new attempt. Return null if another session works on the batch, or if
+-- the batch is not ready for the stage (for example already finished, or waiting for its `retry_at`). `wake` says what woke the
+-- worker, and `waited` how long ago that was. The worker sends a duration, not a time, so that all recorded times come from the
+-- server's clock.
 create or replace function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -89,9 +91,9 @@ begin
     if not pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer) then
         return null;
     end if;
-    -- A worker that records its outcome (finished, failed, postponed) releases the advisory lock just before it commits. This
-    -- session reads `moment` under the same lock, so `moment` is later than every time in an earlier worker's outcome. The
-    -- UPDATE waits for the earlier worker's commit, then checks its conditions on the row that was committed.
+    -- An earlier worker on this batch records its outcome (finished, failed, postponed), then releases the advisory lock, then
+    -- commits. This session now holds the lock, so `moment` is later than every time in that outcome. If the earlier worker has
+    -- not committed yet, the UPDATE waits for that commit, then checks the conditions of the WHERE clause on the committed row.
     moment := clock_timestamp();
     update public.data_loads
     set metadata = jsonb_set(metadata, array[stage], coalesce(metadata -> stage, '{}') - 'retry_at' || jsonb_build_object(
@@ -115,8 +117,8 @@ begin
 end;
 $$;
 
--- Claim the oldest batch that is ready and that no other worker holds. Return the attempt with all columns of the batch, so
--- that the worker needs no further query before its work. Return no row if there is no such batch.
+-- Claim the oldest batch that is ready for a stage and that no other worker holds. Return the new attempt with all columns of
+-- the batch, so that the worker needs no further query before its work. Return no row if there is no such batch.
 --
 -- The attempt records what woke the worker and how long ago. This does not change which batch is claimed. `notified` maps the
 -- ids of batches to the age of their notification in seconds. If the claimed batch is in it, its notification woke the worker.
@@ -180,8 +182,8 @@ as $$
 $$;
 
 -- Return true if a worker may go on with the batch that it claimed. If the worker has lost its connection and opened a new one,
--- PostgreSQL has released its advisory lock of (stage, batch), so this function takes the lock again. Return false if the
--- attempt is fenced (it is no longer the newest) or finished, or if another session has taken the lock.
+-- PostgreSQL has released the worker's lock on the batch, so this function takes the lock again. Return false if the
+-- attempt is finished, if a newer attempt has replaced it, or if another session has taken the lock.
 create or replace function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -196,7 +198,7 @@ begin
 end;
 $$;
 
--- Tell whether this session holds the advisory lock of (stage, batch).
+-- Tell whether this session holds the advisory lock whose two keys are this stage and this batch.
 create or replace function holds_stage_lock(batch_id bigint, stage text) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp

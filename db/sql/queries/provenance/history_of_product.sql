@@ -1,6 +1,6 @@
--- Return every history entry of a product and of its label, with the first batch that includes the entry. The entry of a change
--- outside any batch is included in the batch that is completed next. The product is identified by its `id`, which stays equal,
--- so the result has its entries from before a correction of its productid, too.
+-- Return every history entry of a product and of its label, with the first batch that includes the entry. A change that
+-- was made outside any batch belongs to the batch that is completed next. The product is identified by its `id`, which never
+-- changes. So if its productid was corrected, the result also has the entries from before the correction.
 with entries as (
     select
         history_id, 'products' as table_name, operation_type, operation_date, load_batch_id, changed_by, application,
