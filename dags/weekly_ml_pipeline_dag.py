@@ -13,7 +13,7 @@ Each run loads one week. After it, PostgreSQL holds the week's percentage of the
 `catchup` is off. This is intended: each run loads *the next week* that is not loaded yet. The logical date does not matter.
 Airflow does not make up for other runs that it missed while the DAG was paused. To catch up faster, trigger a run per week.
 
-**A week by hand.** Trigger a run with the parameter `week`. It loads the next week, skips a complete week, rejects a later one.
+**A week by hand.** Trigger a run with the parameter `week`. It loads the next week, skips earlier ones, rejects later ones.
 
 **At the end.** When `MAX_PERCENTAGE` of the training rows is loaded, Airflow skips every further run.
 
@@ -74,8 +74,8 @@ products = Asset(
 def check_current_state() -> dict[str, Any]:
     """Read and check the source files, and find the week to load.
 
-    The task **skips** the run if everything is loaded, or if the requested week is complete.
-    It **fails without a retry** if the source files are malformed or have changed, or if `week` would leave out a week.
+    The task **skips** the run if no week is left to load, or if the requested week (the parameter `week`) is complete.
+    It **fails without a retry** if the source files are malformed or have changed, or if weeks before `week` are not loaded.
     """
     with _loader() as connection:
         training_set = _read_training_set()
@@ -101,7 +101,7 @@ def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
     from db.load import steps
 
     with _loader() as connection, _reported(connection) as run:
-        # check_current_state has made the same plan, but this task reads the source files again: plan and files must match.
+        # This task reads the source files again, so it also repeats the plan of check_current_state: plan and files must match.
         training_set = _read_training_set()
         plan = _plan(connection, training_set, batch["week"])
         result = steps.load_increment(connection, plan, training_set, on_claim=run.started)
@@ -174,9 +174,9 @@ def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
         waiting = pending[stage]
         log.info(f"batches waiting for the {stage} listener: {len(waiting)} ({', '.join(waiting) or 'none'})")
         if stage in listening:
-            log.info(f"the {stage} listener is connected")
+            log.info(f"the {stage} listener is connected to PostgreSQL")
         else:
-            log.warning(f"no {stage} listener is connected: the batches for it wait until one starts")
+            log.warning(f"no {stage} listener is connected to PostgreSQL: its batches wait until one starts")
     return {"batch_id": batch["batch_id"], "listening": sorted(listening), "pending": pending}
 
 
@@ -235,7 +235,7 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
 
 @contextmanager
 def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
-    """Connect for a load step. If the step fails, skip the task for a 'completed' batch, do not retry it for a 'failed' one."""
+    """Connect to PostgreSQL for a step. On a LoadError, skip the task if the batch is 'completed', do not retry if 'failed'."""
     try:
         with _loader() as connection, _reported(connection, batch["batch_id"]):
             yield connection
@@ -287,7 +287,7 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
     },
 )
 def weekly_ml_pipeline() -> None:
-    batch: Any = check_current_state()  # a reference to the task's result; Airflow replaces it with the value
+    batch: Any = check_current_state()  # a reference; Airflow passes the task's result to the next task
     batch = load_increment(batch)
     batch = validate_data_load(batch)
     batch = complete_batch(batch)
@@ -296,5 +296,5 @@ def weekly_ml_pipeline() -> None:
 
 pipeline = weekly_ml_pipeline()
 for operator in pipeline.tasks:
-    # Airflow's UI would show an indented docstring as code. Only mapped tasks have a read-only doc_md; none here is mapped.
+    # Remove the indent: Airflow's UI shows indented text as code. (type: ignore: only a mapped task has a read-only doc_md.)
     operator.doc_md = cleandoc(operator.doc_md or "")  # type: ignore[misc]

@@ -21,7 +21,7 @@ class Task:
     """Everything that a child process needs for its work. `handler` names the module whose `handle(task)` does the work."""
 
     stage: Stage
-    conninfo: str = field(repr=False)  # it contains a password
+    conninfo: str = field(repr=False)  # contains a password, so repr leaves it out
     settings: Settings
     handler: str
 

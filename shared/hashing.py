@@ -35,7 +35,7 @@ _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
 
 
 class Salt(IntEnum):
-    """A number for each of the three choices of rows, hashed with the seed. A change of a number changes every dataset."""
+    """The number that is hashed with the seed for each of three choices of rows. A change of a number changes every dataset."""
 
     SAMPLE = 1
     HOLDOUT = 2

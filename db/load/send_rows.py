@@ -1,8 +1,8 @@
 """Send one week's rows to PostgreSQL, in the transaction of the caller.
 
 Usually COPY writes the rows straight into `products` and `labels`. But somebody may have inserted or deleted one of the rows by
-hand, or an earlier attempt may have written it. Then COPY writes all rows of the week into a staging table first. From there
-only missing rows go into `products` and `labels`: existing rows keep their values, and deleted rows stay deleted.
+hand, or an earlier attempt may have written it. In these cases, COPY writes all rows of the week into a staging table. From
+there only missing rows go into `products` and `labels`: existing rows keep their values, and deleted rows stay deleted.
 """
 
 import psycopg

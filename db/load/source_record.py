@@ -1,4 +1,4 @@
-"""Check that the source files are still those that the first load recorded: source files must never change."""
+"""Check that the source files, and the settings that choose the rows, are still those that the first load recorded."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -62,7 +62,7 @@ def require_unchanged_source(
 
 
 def require_unchanged_settings(recorded: Mapping[str, Any], settings: Settings) -> None:
-    """Raise an error if these settings would choose other rows than the settings of the first load.
+    """Raise an error if `settings` would choose other rows than the settings of the first load did.
 
     Raises:
         SourceChangedError: RANDOM_SEED or HOLDOUT_PERCENTAGE differs.

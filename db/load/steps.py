@@ -2,8 +2,9 @@
 
     check_current_state -> load_increment -> validate_data_load -> complete_batch
 
-The load is cumulative and idempotent. Each week has a percentage, the percentage decides the rows, and the load sends only the
-rows that are not in PostgreSQL yet. One transaction writes all rows of a week, so the rows arrive together or not at all.
+The load is cumulative and idempotent. Each week has a percentage of the training rows that PostgreSQL holds after
+it, and the load sends only the rows that are still missing. One transaction writes all rows of a week, so the rows arrive
+together or not at all.
 """
 
 import time
@@ -69,7 +70,8 @@ def check_current_state(
     Raises:
         SourceChangedError: a source file, or a setting that chooses the rows, differs from the record of the first load.
         BadSourceError: a CSV file of the test set is malformed. Only the first load checks the test set.
-        BadInputError: a percentage was lowered, so that PostgreSQL already holds as many rows as the next week should reach.
+        BadInputError: INITIAL_PERCENTAGE or INCREMENT_PERCENTAGE was lowered, so that PostgreSQL already holds as many rows as
+            the next week should reach.
     """
     last_name, last_percentage, recorded = last_batch(connection)
     current = source_record(settings, training_set)
@@ -145,7 +147,7 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
     The keys are total_rows, held_rows, excess_rows, unlabelled_rows and deleted_rows (see load/validate_load.sql in db/sql).
 
     Raises:
-        LoadError: a row is missing, too many or without a label. The batch is then 'failed': no snapshot is built from it.
+        LoadError: a row is missing, belongs to a later week or has no label. The batch is then 'failed': no snapshot is built.
     """
     with translate_errors(f"batch {batch_id}"):
         name, target = _running_batch(connection, batch_id)
@@ -188,7 +190,7 @@ def complete_batch(connection: Connection, batch_id: int) -> None:
 
 
 def _claim(connection: Connection, plan: LoadPlan) -> int:
-    """Claim the batch and commit the claim before any row is sent. So a killed load leaves a 'running' batch."""
+    """Claim the batch and commit the claim before any row is sent. If the load is killed, the batch stays 'running'."""
     with translate_errors(plan.batch_name), connection.transaction():
         batch_id = claim_batch(connection, plan.batch_name, plan.percentage, plan.source)
     connection.commit()
@@ -212,7 +214,7 @@ def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
 
 @contextmanager
 def _fail_batch_on_error(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
-    """Mark the batch 'failed' if the block raises an error. Re-raise a psycopg error as LoadError.
+    """Mark the batch 'failed' if the `with` block raises an error. Re-raise a psycopg error as LoadError.
 
     If the error is a lock conflict or a lost connection, the batch stays 'running'.
     """
@@ -221,7 +223,7 @@ def _fail_batch_on_error(connection: Connection, batch_id: int, name: str) -> It
             yield
     except PipelineError as error:
         if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-            # If the connection is lost, the batch stays 'running'. The next load can claim a 'running' batch, too.
+            # Without a connection, these statements fail too, and the batch stays 'running'. The next load can still claim it.
             with suppress(psycopg.Error):
                 connection.rollback()
                 connection.execute("select fail_batch(%s, %s)", [batch_id, error.message])
@@ -237,7 +239,7 @@ def load_week(
     up_to: int | None = None,
     on_claim: Callable[[int], None] | None = None,
 ) -> dict[str, Any] | None:
-    """Load the next week in all four steps. Return a summary, or None if no week is left up to week `up_to`."""
+    """Load the next week in all four steps. Return a summary, or None if no week is left or the next week is after `up_to`."""
     plan = check_current_state(connection, settings, training_set)
     if plan is None or (up_to is not None and plan.week > up_to):
         return None

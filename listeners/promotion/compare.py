@@ -88,8 +88,8 @@ def compare(
 
     The challenger may replace the champion unless it is significantly worse. The challenger was trained on more data, newer
     categories and the latest corrections, so evidence is needed to keep the old model. If a new model instead needed to be
-    significantly better, the champion would never change: a week adds three per cent more rows, which rarely gain more than
-    the noise.
+    significantly better, the champion would never change: a week adds three per cent more rows, which rarely raise the
+    F1 by more than the noise.
 
     Algorithm: resample rows, each with both predictions, and recompute the difference of the weighted F1 (Koehn 2004,
     "Statistical significance tests for machine translation evaluation"). Rows with the same triple (true code, challenger's
@@ -111,7 +111,8 @@ def compare(
     codes, triples, counts = _distinct_triples(y_true, challenger_pred, champion_pred)
     true, challenger, champion = np.eye(len(codes))[triples.T]
     random = np.random.default_rng(seed)
-    # The smallest possible p-value is 1 / (n_resamples + 1). If it is not below `significance`, no challenger is ever rejected.
+    # Draw enough resamples: if the smallest possible p-value, 1 / (n_resamples + 1), is not below `significance`, the tests
+    # can never reject a challenger.
     n_resamples = max(n_resamples, math.ceil(2 / significance))
     draws = random.multinomial(counts.sum(), counts / counts.sum(), size=n_resamples)
     resampled = _weighted_difference(true, challenger, champion, draws)
@@ -229,7 +230,7 @@ def _weighted_difference(true: _Floats, challenger: _Floats, champion: _Floats, 
 
 
 def _f1(true: _Floats, *predictions: tuple[_Floats, _Counts]) -> _Floats:
-    """Return the F1 of each class, shape (..., K): 2 * hits / (true rows + predicted rows).
+    """Return the F1 of each class, shape (..., K): 2 * rightly predicted rows / (true rows + predicted rows).
 
     As in scikit-learn, the F1 of a class is 0 if the class has neither true rows nor predicted rows.
 

@@ -37,11 +37,11 @@ def roll_back(
         PipelineError: there is no previous champion, or an earlier move was interrupted, and this call only completed it.
     """
     if not (reason := reason.strip()) or len(reason) > REASON_LENGTH:
-        raise BadInputError(f"a reason must have 1 to {REASON_LENGTH} characters, this one has {len(reason)}")
+        raise BadInputError(f"the reason must have 1 to {REASON_LENGTH} characters, it has {len(reason)}")
     with champion_alias(tracking, connection) as alias:
         if alias.interrupted:
             raise PipelineError(
-                f"only completed an earlier, interrupted move: the champion is now version {alias.history[-1].to_version}",
+                f"no rollback: completed an earlier, interrupted move; the champion is version {alias.history[-1].to_version}",
                 remedy=f"{_SHOW_HISTORY}; to move the champion again, repeat the command",
             )
         version = _version(tracking, _previous_champion(alias) if to_version is None else to_version)

@@ -1,1 +1,1 @@
-"""Write runs and registered models to MLflow, and read them again."""
+"""Write runs and registered models to MLflow, and read them from it."""

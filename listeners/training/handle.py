@@ -39,7 +39,7 @@ def handle(job: Job) -> dict[str, Any]:
     Register the model and decide whether it becomes the champion. Return what PostgreSQL records about the model.
 
     Raises:
-        StageError: the dataset is missing in MLflow, or the file in MLflow is not the one that the snapshot stage logged.
+        StageError: the dataset is missing in MLflow, or its file there is not the one that the snapshot stage logged.
     """
     tracking = Tracking(job.settings)
     name = model_run_name(job.batch.name)

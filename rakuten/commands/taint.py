@@ -15,7 +15,7 @@ from rakuten.session import open_session
 
 def taint(
     productid: int = typer.Argument(metavar="PRODUCTID", min=0, max=10**18 - 1),
-    as_json: bool = typer.Option(False, "--json", help="print one JSON object, also with unaffected batches"),
+    as_json: bool = typer.Option(False, "--json", help="as JSON, and also list batches without the product"),
 ) -> None:
     """List every dataset and model that ever contained a product, and every change of the product."""
     with open_session("taint") as session:

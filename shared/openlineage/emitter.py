@@ -25,7 +25,7 @@ logger = structlog.get_logger()
 
 _WRITE_FAILED: Final = "an OpenLineage event could not be written"
 _WIRE: Final = "shared.openlineage.wire"  # the module that imports OpenLineage's client
-_WRITE_TIMEOUT_S: Final = 15.0  # long, because the first write waits for the import of the client
+_WRITE_TIMEOUT_S: Final = 15.0  # long, because the first write waits for the import of OpenLineage's client
 _SEND_TIMEOUT_S: Final = 2.0
 _QUEUE_LENGTH: Final = 1000
 
@@ -123,7 +123,7 @@ class Emitter:
             self._sender.join(_SEND_TIMEOUT_S)
 
     def _write_all(self) -> None:
-        with suppress(Exception):  # the first write repeats a failed import and reports its error
+        with suppress(Exception):  # ignore a failed import: the first write repeats it and reports the error
             importlib.import_module(_WIRE)
         while (transition := self._to_write.get()) is not None:
             self._write(transition)
@@ -137,7 +137,7 @@ class Emitter:
             self._warn_once(_WRITE_FAILED, str(self._path), error)
             return
         if self._sender is not None:
-            with suppress(queue.Full):  # the queue for the server is full; the file has the event
+            with suppress(queue.Full):  # if the server's queue is full, drop the event: the file has it
                 self._to_send.put_nowait(event)
 
     def _append(self, line: str) -> None:

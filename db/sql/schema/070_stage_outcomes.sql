@@ -1,5 +1,5 @@
 -- The functions with which a worker records how its work on a claimed batch ended, and the functions that let a stage work on a
--- batch again. Where another worker can go on with the batch, they notify the listeners.
+-- batch again. A function after which another worker can go on with the batch notifies the listeners.
 
 -- Add the keys of `entry` to the record of a stage (metadata -> stage in data_loads), and release the claim on the batch. Raise
 -- an error if `attempt` is not the running attempt, because another worker has claimed the batch since.
@@ -24,7 +24,7 @@ begin
 end;
 $$;
 
--- Record the result of a stage for a batch, and notify dataset_ready after `snapshot`, or model_trained after `training`.
+-- Record the result of a stage for a batch. Then notify: channel dataset_ready for stage snapshot, model_trained for training.
 create or replace function finish_stage(batch_id bigint, stage text, attempt integer, result jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -67,7 +67,8 @@ end;
 $$;
 
 -- Postpone a batch during an outage, for example of MLflow. An outage does not count as a failure of the batch, so the stage
--- never gives a batch up because of outages. The delay begins with `first` and doubles up to `longest`.
+-- never gives a batch up because of outages. The delay until the next attempt is `first`. It doubles
+-- with each further postponement in the same outage, up to `longest`.
 create or replace function postpone_stage(
     batch_id bigint, stage text, attempt integer, reason text, first interval, longest interval
 ) returns void

@@ -7,15 +7,18 @@
 -- whose productid was corrected stays the same product.
 --
 -- The query first finds the newest entries and their labels from the indexes alone. Only then does it fetch the rows, in the
--- order in which they lie on disk. (ORDER BY also keeps the planner from mixing the two steps.) Otherwise PostgreSQL would
+-- order in which they lie on disk. (ORDER BY also keeps the planner from mixing the two steps.) In one step, PostgreSQL would
 -- read, hash and spill a million wide entries to keep 400,000 of them, at twice the cost (tests/benchmarks/bench_as_of.py).
 -- For the labels, GROUP BY and a join find the newest entries, because the planner can estimate how many rows these return. It
 -- cannot estimate this for DISTINCT ON.
--- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, because neither is ever null here,
--- but a better plan. With `<=` the planner expects a third of the entries for every batch. Then it sorts the entries, and
--- spills them to disk, although the index already has them in order. The planner inlines products_at and its two callers into
--- the calling query, because they have no SET clause, no SECURITY DEFINER and no sub-select in an argument. So PostgreSQL reads
--- only the columns that the query asks for, and drops a condition that is always true for the given arguments.
+--
+-- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, because neither operand is ever
+-- null here, but PostgreSQL plans it better. With `<=` the planner expects a third of the entries for every batch. Then it sorts
+-- the entries, and spills them to disk, although the index already has them in order.
+--
+-- The planner inlines products_at, products_as_of and products_as_of_batch into the calling query, because they have no
+-- SET clause, no SECURITY DEFINER and no sub-select in an argument. So PostgreSQL reads only the columns that the query
+-- asks for, and drops a condition that is always true for the given arguments.
 create or replace function products_at(batch_id bigint, moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
