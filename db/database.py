@@ -19,7 +19,7 @@ from shared.errors import DatabaseUnavailableError
 
 
 class Role(StrEnum):
-    """The PostgreSQL roles. The loader, snapshot and training roles may each write only what this step of the pipeline writes.
+    """The PostgreSQL roles. For each step (load, snapshot, training) there is a role that may write only what this step writes.
 
     The rights are granted in db/sql/schema/100_roles_and_grants.sql.
     """
@@ -105,9 +105,9 @@ def embedded_server(settings: Settings) -> EmbeddedPostgres:
 
 
 def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
-    """Create the owner role and the database in the server if they are missing. Then upgrade the schema.
+    """Create the owner role and the database in the embedded server if they are missing. Then upgrade the schema.
 
-    Concurrent calls wait for each other.
+    If several processes call this function at once, they run one after the other.
     """
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", [Lock.PREPARE])
@@ -131,7 +131,7 @@ def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
 
 
 def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
-    """Let all roles log in with the superuser's password. One is enough: one person uses the server, on one machine."""
+    """Let all roles log in with the superuser's password. One password is enough: the server has one user, on one machine."""
     with psycopg.connect(server.conninfo(dbname), autocommit=True) as connection:
         rows = connection.execute(
             "select rolname from pg_roles where rolname = any(%s) and not rolcanlogin", [list(Role)]
@@ -147,5 +147,5 @@ def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
 
 
 def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:
-    """Return the SCRAM hash of a password. SQL statements and logs then contain the hash, not the password."""
+    """Return the SCRAM hash of a password, so that SQL statements and PostgreSQL's log never show the password."""
     return connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()

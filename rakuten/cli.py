@@ -99,8 +99,8 @@ def main() -> None:
 def _message_for(error: Exception) -> str | None:
     """Return a message with a remedy for an error of PostgreSQL or MLflow, or None for any other error.
 
-    Any other error is a defect in our code. If MLflow is not imported, the error cannot come from MLflow. The function then
-    does not check for an outage of MLflow, because the check would import MLflow, which takes seconds.
+    Any other error is a defect in our code. The check whether MLflow caused the error would import MLflow, which takes seconds.
+    So the function makes this check only if MLflow is imported already. If it is not, the error cannot come from MLflow.
     """
     import psycopg  # noqa: PLC0415
 

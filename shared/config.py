@@ -136,12 +136,12 @@ class Settings(BaseSettings):
 
 
 def target_rows(total_rows: int, percentage: Decimal) -> int:
-    """Return the rows to load: floor(total_rows x percentage / 100). Floats would give one row too few at some percentages."""
+    """Return how many rows to load: floor(total_rows x percentage / 100). Floats would give one too few at some percentages."""
     return int((total_rows * percentage / 100).to_integral_value(ROUND_FLOOR))
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Read the settings from the environment and `.env`. The fields in `overrides` get their values from there.
+    """Read the settings from the environment and `.env`. A field that `overrides` names gets its value from `overrides`.
 
     Raises:
         BadInputError: a setting is malformed. The message names each malformed setting and its problem.
@@ -165,12 +165,12 @@ def configure_third_parties() -> None:
 
     With these variables, the libraries send no usage reports to their makers and write no progress bars into logs.
 
-    MLflow's client gives up after seconds instead of minutes. A stage that fails in an outage is retried soon anyway. A client
-    with long retries of its own would notice late that the server is available again.
+    MLflow's client gives up after seconds instead of minutes. A stage that fails because MLflow is unavailable is retried soon
+    anyway. A client with long retries of its own would notice late that MLflow is available again.
 
     Arrow uses malloc, because Arrow's own allocator keeps twice the memory that a snapshot needs (docs/performance.md). Arrow
-    reads its variable only once, when Arrow is imported. A listener's child processes do the work, and they inherit the
-    variable before they import Arrow.
+    reads its variable only once, when Arrow is imported. The child processes of a listener build the datasets. They inherit the
+    variable, so it is set before they import Arrow.
     """
     for name, value in {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

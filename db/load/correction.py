@@ -1,8 +1,8 @@
 """Apply a correction file: change titles, fix labels, delete and restore products. A correction is a batch of its own.
 
-A correction is one transaction. No other session can change products or labels between its checks and its changes.
-Afterwards either the whole batch is complete, sealed and announced by NOTIFY, or nothing has changed. The seal is a digest of
-the batch, chained to the seal of the batch before.
+A correction is one transaction. It locks the tables, so that no other session can change products or labels after the
+correction has checked them. Afterwards either the whole batch is complete, sealed and announced by NOTIFY, or nothing has
+changed. The seal is a digest of the batch, chained to the seal of the batch before.
 """
 
 import time
@@ -96,9 +96,10 @@ def correct(
 
 
 def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, Any]]:
-    """Return the next correction's name, the loaded percentage, and what the first load recorded about the source files.
+    """Return (name, percentage, source) for the batch of the next correction.
 
     The name is, for example, correction_2. The percentage is the share of the training rows that the weeks have loaded so far.
+    The source is what the first load recorded about the source files.
 
     Raises:
         BadInputError: no week is complete yet, or another batch is unfinished. The digest of a correction that completed
@@ -106,11 +107,11 @@ def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, An
     """
     row = connection.execute(query("corrections/next_correction")).fetchone()
     if row is None:
-        raise BadInputError("no week is complete yet: no product to correct", remedy="rakuten load")
+        raise BadInputError("no week is complete yet, so no product can be corrected", remedy="rakuten load")
     unfinished = connection.execute(query("corrections/unfinished_batch")).fetchone()
     if unfinished is not None:
         raise BadInputError(
-            f"{unfinished[0]} is {unfinished[1]!r}, and a correction must wait until this batch is complete",
+            f"batch {unfinished[0]} is {unfinished[1]!r}, and a correction must wait until this batch is complete",
             remedy="if a load of this batch still runs, wait for its end; if not, run rakuten load, which continues the batch",
         )
     return row[0], row[1], row[2]
@@ -119,9 +120,10 @@ def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, An
 def _stage_rows(
     connection: Connection, settings: Settings, given: CorrectionFile, recorded: dict[str, Any]
 ) -> int:
-    """Copy the file's rows to a temporary table, fill in the values that the file lacks, and check the rows.
+    """Copy the rows of a correction file to a temporary table, fill in the values that the file lacks, and check the rows.
 
-    Return how many of the products get the split 'holdout'.
+    A missing value comes from the present product, or from the deleted product that the row restores. Return how many of the
+    inserted and updated products must get the split 'holdout'.
     """
     connection.execute(query("corrections/create_table"))
     copy_rows(connection, "corrections/copy_rows", [given.rows])
@@ -149,7 +151,7 @@ def _check_against_products(connection: Connection, file: CheckedFile) -> None:
                 reason, remedy = "no product has this productid", "correct the productid, or remove the row"
             case _:
                 if file.line(row) in reported:
-                    continue  # a problem of this line is reported already; it may be why the value is missing
+                    continue  # another problem of this line is reported already, and may be why the value is missing
                 reason = "a new product needs designation and prdtypecode"
                 remedy = "fill them in"
         file.report(np.array([row]), "productid", reason, remedy)

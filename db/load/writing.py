@@ -31,7 +31,7 @@ def claim_batch(connection: Connection, name: str, percentage: Decimal, source: 
 
 
 def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]) -> int:
-    """Send Arrow tables to PostgreSQL with COPY, as CSV. Arrow writes the CSV without a Python object for each value.
+    """Send Arrow tables to PostgreSQL with COPY, as CSV. This is fast: Arrow writes CSV without a Python object for each value.
 
     In the CSV, a null is an empty field, and an empty text is an empty field in quotes.
 
@@ -57,8 +57,8 @@ def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]
 def lock_tables(connection: Connection) -> None:
     """Wait up to 30 s until nobody else writes `products` or `labels`, and block new writers until the transaction ends.
 
-    The SQL function `complete_batch` takes the same locks at the end of a batch. A caller must take them earlier, before it
-    reads rows, if what it writes depends on these rows.
+    The SQL function `complete_batch` takes the same locks at the end of every batch. Call `lock_tables` as well, before you
+    read rows of these tables, if what you write depends on the rows: otherwise they may change.
     """
     connection.execute("set local lock_timeout = '30s'")
     connection.execute("lock table products, labels in share row exclusive mode")
@@ -68,13 +68,14 @@ def lock_tables(connection: Connection) -> None:
 def translate_errors(name: str, *, busy: str = "another load is running") -> Iterator[None]:
     """Re-raise a psycopg error as a LoadError whose message begins with `name`.
 
-    `busy` is the rest of the message if another session holds a lock or runs a load.
+    `busy` is the rest of the message if the cause is another session, which holds a lock or runs a load. For any other cause,
+    the rest is PostgreSQL's own message.
     """
     try:
         yield
     except (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation) as error:
         raise LoadError(
-            f"{name}: {busy}", remedy="wait, then try again; pg_stat_activity shows the other session"
+            f"{name}: {busy}", remedy="wait, then try again; pg_stat_activity shows the blocking session"
         ) from error
     except psycopg.Error as error:
         raise LoadError(f"{name}: {error}".strip(), remedy="run the same command again") from error

@@ -11,7 +11,7 @@ from shared.hashing import Salt, text_keys
 def is_holdout(rows: pa.Table, random_seed: int, holdout_percentage: int) -> npt.NDArray[np.bool_]:
     """Return for each product row whether it belongs to the holdout, shape (rows,).
 
-    A seeded hash of the product's simplified text (`text_group`) decides. So products with nearly the same text are
+    A hash of `random_seed` and the product's simplified text (`text_group`) decides. So products with nearly the same text are
     either all held out or all in training.
     """
     groups = map(text_group, rows["designation"].to_pylist(), rows["description"].to_pylist())

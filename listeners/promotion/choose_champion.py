@@ -11,8 +11,9 @@ After any number of promotions, the champion is then never further below the bes
 The evidence is the simulation `tests/benchmarks/promotion_simulation.py`. Each number is for a holdout of 1,165 rows, and the
 number in parentheses for 8,490 rows. If all challengers are as good as the champion, they are rejected in 6.8 (8.5) of 100
 weeks with the comparison with the champion alone, in 6.8 (12.8) weeks with both comparisons, and in 17.8 (18.5) weeks with both
-but without the division by k. If the F1 of each challenger is 0.003 below the F1 of the week before, the champion's F1 falls in 20
-weeks by 0.0244 (0.0047) with the comparison with the champion alone, and by 0.0229 (0.0024) with both comparisons.
+comparisons but without the division of 0.05 by k. If the F1 of each challenger is 0.003 below the F1 of the week before, the
+champion's F1 falls in 20 weeks by 0.0244 (0.0047) with the comparison with the champion alone, and by 0.0229 (0.0024) with both
+comparisons.
 """
 
 from dataclasses import asdict
@@ -45,21 +46,22 @@ def ensure_promoted(
     *,
     seed: int,
 ) -> bool:
-    """Make the challenger (a new model) the champion, unless it is significantly worse than the present champion.
+    """Make the challenger (a new model) the champion, unless it is significantly worse than the present or the best champion.
 
     The comparison and the move of the alias `champion` happen under one lock. So even if two workers promote at once, each
-    challenger is compared with exactly the champion that it replaces. A rollback withdraws models. A withdrawn model is not
-    promoted again, and neither is another model of its batch or of an earlier batch. So a repeated training of the batch does
-    not undo the rollback.
+    challenger is compared with exactly the champion that it replaces.
+
+    A rollback withdraws models. If a model is withdrawn, neither this model nor any model that was trained on the same batch or
+    on an earlier batch is promoted again. So a repeated training on the batch does not undo the rollback.
 
     Returns:
         True if the challenger is the champion afterwards.
     """
     with champion_alias(tracking, connection) as alias:
         if alias.champion is not None and int(alias.champion.version) == int(version.version):
-            return True  # an earlier attempt of this job has already promoted the challenger
+            return True  # an earlier attempt at this training has already promoted the challenger
         if int(version.version) in alias.state.withdrawn | alias.state.champions:
-            return False  # the challenger was champion before: keep the verdict in its run, and do not promote it again
+            return False  # the challenger was champion once: its run already has a verdict, and it is not promoted again
         verdict = _verdict(tracking, challenger, alias, seed)
         tracking.client.log_dict(challenger.info.run_id, verdict, Artifact.PROMOTION)
         if verdict["promote"]:
@@ -90,11 +92,11 @@ def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: in
 
 
 def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
-    """Return the reason if an earlier rollback forbids the promotion of the challenger, and None otherwise.
+    """Return why an earlier rollback forbids the promotion of the challenger, or None if no rollback forbids it.
 
     A rollback withdraws models. It forbids every model that was trained on the batch of a withdrawn model or on an earlier
-    batch. The version of a model does not matter: a batch whose run was lost is trained again, and the new model has another
-    version.
+    batch. The batch decides, not the version of the model: if the MLflow run of a training is lost, the training is repeated,
+    and the new model has a new version.
     """
     moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
     withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]
@@ -139,7 +141,7 @@ def _against_best(
     best = runs[0]
     rival = _predictions_if_any(tracking, best)
     if rival is None:
-        return None  # the best champion's predictions were deleted: only the present champion is compared
+        return None  # the best champion's predictions were deleted: compare the challenger only with the present champion
     comparison = _comparison(_predictions(tracking, challenger), rival, seed, SIGNIFICANCE / len(runs))
     version = versions[best.info.run_id]
     return None if comparison is None or version is None else (comparison, version, len(runs))
@@ -159,7 +161,7 @@ def _comparison(own: pd.DataFrame, rival: pd.DataFrame, seed: int, significance:
 
 
 def _run_of(tracking: Tracking, version: ModelVersion) -> Run | None:
-    """Return the MLflow run that trained a model version, or None if the version names no run or the run is gone."""
+    """Return the MLflow run that trained a model version, or None if the version names no run or its run was deleted."""
     return tracking.run_if_any(str(version.run_id)) if version.run_id else None
 
 
@@ -175,7 +177,7 @@ def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
 
 
 def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
-    """Return the same table as `_predictions`, or None if the run has no file with predictions of the holdout."""
+    """Return the predictions of the holdout by a run's model, like `_predictions`, or None if the run has no file with them."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         path = _artifact_if_any(tracking, run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch))
         return None if path is None else pd.read_parquet(path)

@@ -74,7 +74,7 @@ def _publish(
         path = run.scratch / parquet_name(name)
         earlier = find_earlier_dataset(connection, batch.id, job.settings.snapshots_path)
         logger.info("building", dataset=name, built_on=earlier.path.stem if earlier else None)
-        # `reader` and `connection` may see different moments of the database: the history of a completed batch never changes.
+        # `reader` may see a later state of the database than `connection`. A completed batch's history is the same in both.
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
             stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
         _log(run, job, path, stats)
@@ -91,17 +91,17 @@ def build(
 ) -> dict[str, Any]:
     """Write a batch's balanced parquet file from the history tables, verify it, and return the file's statistics.
 
-    The bytes of the file depend only on the batch and the seed, so the file can be rebuilt at any time. Memory holds a few
-    numbers for each row of the batch, and one row group of the parquet file. The directory of `path` needs free
-    space for the uncompressed training rows.
+    The bytes of the file depend only on the batch and the seed, so the file can be rebuilt at any time. This function keeps in
+    memory only a few numbers for each row of the batch, and one row group of the parquet file. The directory of `path` needs
+    free space for the uncompressed training rows.
 
     Args:
         connection: a connection with a role that may read the history.
         batch_id: id of a completed batch.
-        random_seed: seed of the draw that decides which rows get an extra copy.
+        random_seed: seed of the draw that decides which rows of a class get one copy more than its other rows.
         path: the file to write.
-        earlier: the dataset of an earlier batch, whose rows are read from its file. PostgreSQL then sends only the other rows of
-            the batch. The written file is the same with and without it.
+        earlier: the dataset of an earlier batch. Rows that it shares with this batch are read from its file, and PostgreSQL
+            sends only the remaining rows. The written file is the same with and without `earlier`.
 
     Raises:
         StageError: the batch has no training rows.
@@ -158,7 +158,7 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
 
 
 def _keep_copy(path: Path, directory: Path) -> None:
-    """Copy a dataset file to a local directory, where people find it and where the next week's dataset is built from it.
+    """Copy a dataset file to a local directory, where people find it and where the build of the next dataset reads it.
 
     The training stage reads the file in MLflow, not this copy. The copy is written under another name and then renamed, so that
     no reader sees half a file.

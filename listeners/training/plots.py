@@ -1,4 +1,4 @@
-"""Draw figures for MLflow. The module does not use pyplot, which keeps global state and may need a display."""
+"""Draw figures for MLflow. The module uses no matplotlib.pyplot, which keeps global state and may need a display."""
 
 from typing import Final
 
@@ -24,12 +24,12 @@ def confusion_figure(y_true: npt.NDArray[np.int64], y_pred: npt.NDArray[np.int64
         y_pred: predicted prdtypecode of each row, shape (n,), int64.
 
     Returns:
-        A figure for MLflow. If a code is predicted but is never the true code, its row has only zeros.
+        A figure for MLflow. If no product truly belongs to a predicted class, the row of this class has only zeros.
     """
     codes = np.union1d(y_true, y_pred)
     counts = confusion_counts(y_true, y_pred, codes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(5.0, 3.2 + 0.42 * len(codes))  # height in inches; a cell then has room for the text "100"
+    side = max(5.0, 3.2 + 0.42 * len(codes))  # height in inches: a cell has room for "100"
     figure = Figure(figsize=(side + 3, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)

@@ -1,7 +1,7 @@
 """Clean texts with a scikit-learn pipeline that consists only of classes and functions of other libraries.
 
 The cleaner is part of every registered model. If the cleaner contained a class or function of this package, a model could be
-loaded only where this package is installed, and an old model only with the package's version of that time.
+loaded only where this package is installed, and an old model only with the version of this package that trained it.
 """
 
 import html
@@ -38,14 +38,14 @@ def text_cleaner() -> Pipeline:
     no_texts = pd.DataFrame("", index=[0], columns=columns, dtype="str")
     steps = {
         "select": FunctionTransformer(pd.DataFrame, kw_args={"columns": columns}),
-        # Split the frame into columns: pandas cannot convert a whole frame with several kinds of null to text.
+        # Turn the DataFrame into a dict of columns: pandas cannot convert a whole DataFrame with several kinds of null to text.
         "columns": FunctionTransformer(dict),
         "as_text": FunctionTransformer(pd.DataFrame, kw_args={"dtype": "str"}),
         "fill_nulls": SimpleImputer(
             missing_values=np.nan, strategy="constant", fill_value="", keep_empty_features=True
         ).fit(no_texts),
-        # Remove overlong references and unescape HTML, both twice: some sellers escaped
-        # texts that were already escaped: "é" became "&amp;eacute;".
+        # Remove overlong character references and unescape HTML, then do both again. Some sellers escaped a text twice: "é"
+        # became "&eacute;" and then "&amp;eacute;".
         "drop_endless": _for_each_text(partial(re.sub, _OVERLONG_REFERENCE, " ")),
         "unescape": _for_each_text(html.unescape),
         "drop_endless_again": _for_each_text(partial(re.sub, _OVERLONG_REFERENCE, " ")),
@@ -58,6 +58,7 @@ def text_cleaner() -> Pipeline:
 
 
 def _for_each_text(function: Callable[..., str]) -> FunctionTransformer:
-    # np.vectorize is used because skops can serialise it, but can serialise neither a lambda nor an unbound method. skops can
-    # serialise operator.methodcaller too, but with it a manipulated model file could call any method, even DataFrame.eval.
+    # The model is saved with skops, which can serialise np.vectorize, but neither a lambda nor an unbound method. skops can
+    # also serialise operator.methodcaller, but if that were allowed, a manipulated model file could call any method, even
+    # DataFrame.eval.
     return FunctionTransformer(np.vectorize(function, otypes=[object]))

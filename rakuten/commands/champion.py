@@ -15,7 +15,7 @@ from shared.config import read_settings
 from shared.logs import printable
 from shared.mlflow_names import REGISTERED_MODEL
 
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table; all times are UTC")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with times in UTC, instead of a table")]
 
 
 def champion(as_json: AsJson = False) -> None:

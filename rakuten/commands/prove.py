@@ -38,7 +38,7 @@ ProofFile = Annotated[
     ),
 ]
 Digest = Annotated[
-    str | None, typer.Option(metavar="HEX", help="with --check: the digest to verify the proof against")
+    str | None, typer.Option(metavar="HEX", help="with --check: the dataset digest that the proof must give")
 ]
 
 
@@ -77,7 +77,7 @@ def prove(
 def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
     """Return a verified proof that the dataset holds the product, and the id of the MLflow run that logged the dataset.
 
-    The proof is verified against the tag `dataset_digest` of this run.
+    The function has checked that the digest computed from the proof is the tag `dataset_digest` of this run.
 
     Raises:
         PipelineError: the batch has no dataset, or its dataset does not hold the product.
@@ -135,7 +135,7 @@ def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
     against = proof.dataset_digest if digest is None else digest.strip().lower()
     if not _DIGEST.fullmatch(against):
         raise BadInputError(
-            f"{digest!r} is not a digest", remedy="give 64 hexadecimal digits: a run's tag dataset_digest"
+            f"{digest!r} is not a digest", remedy="give a run's tag dataset_digest (64 hexadecimal digits)"
         )
     verified = proof.verify(against)
     if as_json:
@@ -144,11 +144,11 @@ def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
         typer.echo(json.dumps({"verified": verified, "dataset_digest": against, **facts}, indent=2))
     elif verified:
         _show(proof)
-        typer.echo(f"verified: the proof gives the digest {against}")
+        typer.echo(f"verified: the digest computed from the proof is {against}")
         if digest is None:
-            typer.echo(f"compare this digest with the tag dataset_digest of the run {proof.dataset}")
+            typer.echo(f"compare this digest with the tag dataset_digest of the MLflow run {proof.dataset}")
     else:
-        typer.echo(f"not verified: no dataset with the digest {against} holds this row at this position")
+        typer.echo(f"not verified: no dataset with the digest {against} holds the proof's row at its place")
     if not verified:
         raise typer.Exit(1)
 
@@ -168,5 +168,5 @@ def _show(proof: Proof) -> None:
             typer.echo(f"  {name:<12} {'null' if value is None else repr(value)}")
     typer.echo(
         f"proof: this is product {proof.index + 1:,} of {size:,} in the hash tree of class {code} ({category_name(code)}), "
-        f"{len(proof.path)} hashes lead to the tree's root; the proof holds the roots of all {len(proof.classes)} classes"
+        f"{len(proof.path)} hashes lead to the tree's root; the proof also holds the roots of all {len(proof.classes)} trees"
     )

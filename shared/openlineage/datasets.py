@@ -28,7 +28,7 @@ from shared.config import Settings
 from shared.mlflow_names import DATASET_EXPERIMENT, REGISTERED_MODEL, dataset_name, parquet_name
 from shared.openlineage.emitter import Transition
 
-# The load records the SHA-256 of these source files, but only the snapshot stage reads their rows.
+# The source files of the test set. The load records their SHA-256 but does not load their rows; the snapshot stage reads them.
 _NOT_LOADED: Final = frozenset({"X_test.csv", "Y_test.csv"})
 
 _TEXTS: Final = ("designation", "description")
@@ -46,7 +46,7 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "labels": {"id": "bigint", "productid": "bigint", "prdtypecode": "integer"},
 }
-# For each source file: the table into which it is loaded, and the columns that are copied unchanged.
+# For each source file of training rows: the table into which it is loaded, and the columns that are copied unchanged.
 _LOADED_COLUMNS: Final = {
     "X_train.csv": ("products", ("productid", "imageid", *_TEXTS)),
     "Y_train.csv": ("labels", ("prdtypecode",)),
@@ -136,7 +136,7 @@ def of_training(transition: Transition, settings: Settings) -> tuple[list[InputD
 
 
 def mlflow_namespace(tracking_uri: str) -> str:
-    """Return `mlflow://` with the host, port and path of the tracking URI, without login and query."""
+    """Return the OpenLineage namespace of MLflow: `mlflow://` with the host, port and path of the tracking URI."""
     parts = urlsplit(tracking_uri)
     port = f":{parts.port}" if parts.port else ""
     return f"mlflow://{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
@@ -145,8 +145,8 @@ def mlflow_namespace(tracking_uri: str) -> str:
 def _table(table: str, settings: Settings) -> tuple[str, str]:
     """Return the namespace and the name of a table.
 
-    The embedded server has a different port at each start. So the namespace contains the setting POSTGRES_PORT instead, which
-    stays the same.
+    The embedded PostgreSQL has a different port at each start. So the namespace contains the setting POSTGRES_PORT instead of
+    this port: the setting stays the same.
     """
     naming = Postgres(
         host=settings.postgres_host or "localhost",
@@ -180,7 +180,7 @@ def _dataset_name(batch: Batch, settings: Settings) -> tuple[str, str]:
 
 
 def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return the facets of a batch's dataset. `result` is what the snapshot stage recorded; it is empty before."""
+    """Return the facets of a batch's dataset. `result` is what the snapshot stage recorded; empty until the stage ends."""
     namespace, name = _dataset_name(batch, settings)
     facets = _common_facets("mlflow", namespace, "FILE", version=result.get("dataset_sha256"))
     facets["schema"] = _schema(_PARQUET)

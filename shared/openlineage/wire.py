@@ -27,10 +27,10 @@ from shared.openlineage import datasets
 from shared.openlineage.emitter import JobName, Transition
 
 _PACKAGE: Final = "rakuten-pipeline"
-# OpenLineage requires that the producer of an event is a URI.
+# Each event names its producer, the program that made it. OpenLineage requires a URI, here a package URL.
 set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")
 
-_BATCH_JOB: Final = "batch"  # the parent job of load, snapshot and training
+_BATCH_JOB: Final = "batch"  # in OpenLineage, the parent job of load, snapshot and training
 _DATASETS_OF: Final = {
     JobName.LOAD: datasets.of_load,
     JobName.SNAPSHOT: datasets.of_snapshot,
@@ -61,9 +61,9 @@ def run_event(transition: Transition, settings: Settings) -> RunEvent:
 def run_id(transition: Transition, settings: Settings) -> str:
     """Return the OpenLineage run id of an attempt at a job. Every event of the attempt has this id, in every process.
 
-    The id depends only on the settings and on values that the tables contain. It is a UUIDv7, as OpenLineage's specification
-    advises: a time and a hash. The time is the batch's `started_at`. The hash is of the namespace, job, batch id and attempt,
-    because several runs of a batch have the same time.
+    The id depends only on the settings and on values in the database. It is a UUIDv7, as OpenLineage's specification advises: a
+    time and a hash. The time is the `started_at` of the batch. All runs of a batch have this same time, so the hash tells them
+    apart: it is computed from the namespace, job, batch id and attempt.
     """
     return _uuid(settings, transition.job, transition.batch, transition.attempt)
 
@@ -106,7 +106,7 @@ def _run_facets(transition: Transition, settings: Settings) -> dict[str, Any]:
 
 
 def _engine(transition: Transition) -> processing_engine_run.ProcessingEngineRunFacet:
-    """Return the facet that names the program that does the heavy part of the job, and the program's version."""
+    """Return the facet with the name and version of the program that does the heavy work, for example PostgreSQL for a load."""
     match transition.job:
         case JobName.LOAD:
             name, version = "PostgreSQL", transition.server_version

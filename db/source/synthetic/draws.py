@@ -17,7 +17,7 @@ _PER_MILLION = 1_000_000
 
 
 class Draws:
-    """A seeded stream of random integers. Each call of a method draws a whole array from it."""
+    """A stream of random integers that a seed determines. Each call of a method draws a whole array from the stream."""
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
@@ -32,13 +32,13 @@ class Draws:
         return ((high * np.asarray(bound).astype(np.uint64)) >> _LOW_32_BITS).astype(np.int64)
 
     def happens(self, share: float | npt.NDArray[np.float64], size: int) -> Booleans:
-        """Return random booleans. Each is True with the probability `share`, which is first rounded to a millionth."""
+        """Return `size` random booleans. Each is True with the probability `share`, which is first rounded to a millionth."""
         threshold = np.rint(np.asarray(share) * _PER_MILLION).astype(np.int64)
         happened: Booleans = self.below(_PER_MILLION, size) < threshold
         return happened
 
     def choose(self, weights: Integers, size: int) -> Integers:
-        """Return random positions in `weights`. The probability of each position is proportional to its weight."""
+        """Return `size` random positions in `weights`. The probability of position i is proportional to weights[i]."""
         upper = np.cumsum(weights)
         return np.searchsorted(upper, self.below(int(upper[-1]), size), side="right").astype(np.int64)
 

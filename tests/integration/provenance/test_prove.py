@@ -88,8 +88,8 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     checked = rakuten("prove", "--check", path)
     assert checked.exit_code == 0
-    assert f"verified: the proof gives the digest {digest}\n" in checked.output
-    assert "compare this digest with the tag dataset_digest of the run train_week_2" in checked.output
+    assert f"verified: the digest computed from the proof is {digest}\n" in checked.output
+    assert "compare this digest with the tag dataset_digest of the MLflow run train_week_2" in checked.output
     document = json.loads(rakuten("prove", "--check", path, "--digest", digest, "--json").output)
     assert document == {
         "verified": True,

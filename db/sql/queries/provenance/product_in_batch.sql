@@ -1,6 +1,6 @@
--- Return what explains why a batch's dataset does not contain a product:
+-- Return what is needed to explain why the dataset of a batch does not contain a certain product:
 -- * split and label of the product when the batch was completed, null if the product did not exist then;
--- * whether the product had been inserted by then (it may have been deleted again);
+-- * whether the product had been inserted before the batch was completed (it may have been deleted again);
 -- * the first batch that was completed after the product was inserted, null if there is none.
 select
     product.split,
