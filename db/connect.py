@@ -16,7 +16,7 @@ from shared.logs import censor
 if TYPE_CHECKING:
     import pyarrow as pa  # for type checkers only: importing it takes time, and most users of this module read no Arrow data
 
-# If the network drops all packets, a connection would hang forever. With these libpq settings it fails after about 10 s.
+# Without these libpq settings, a connection would hang if the network drops all packets. With them, it fails after about 10 s.
 KEEPALIVES = {
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -27,21 +27,22 @@ KEEPALIVES = {
 CONNECT_TIMEOUT_S = 5
 # The random wait before each attempt to reconnect: up to 0.1 s after the first failure, up to 5 s after many failures.
 BACKOFF = wait_random_exponential(multiplier=0.1, max=5.0)
-# The target size of an Arrow record batch. ADBC's default of 16 MB uses 36 MB more memory and is no faster.
+# The target size of an Arrow record batch: 1 MB. With ADBC's default of 16 MB, this process needs 36 MB more memory and is no
+# faster.
 _ARROW_BATCH_BYTES: Final = 1 << 20
-# The same limits as in KEEPALIVES, but for the server's end of the connection. Without them, the server would keep the locks of
-# a disconnected worker for two hours.
+# The limits of KEEPALIVES, set for the server's end of the connection. Without them, the server would notice a lost worker only
+# after two hours, and keep the worker's locks until then.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"
 )
 
 
 def conninfo_for(conninfo: str, application: str) -> str:
-    """Add TCP keepalives, a connect timeout and the application name (see pg_stat_activity) to a connection string."""
+    """Add TCP keepalives, a connect timeout and the application name, which pg_stat_activity shows, to a connection string."""
     return make_conninfo(
         conninfo,
         application_name=application,
-        client_encoding="utf8",  # needed by COPY, which sends UTF-8; PGCLIENTENCODING may name another encoding
+        client_encoding="utf8",  # COPY sends UTF-8; without this, the variable PGCLIENTENCODING could set another
         connect_timeout=CONNECT_TIMEOUT_S,
         options=f"{conninfo_to_dict(conninfo).get('options') or ''} {_SERVER_KEEPALIVES}".strip(),
         **KEEPALIVES,
@@ -89,7 +90,7 @@ class ArrowConnection:
             for name, value in (parameters or {}).items():
                 cursor.execute("select set_config($1, $2, false)", [f"rakuten_read.{name}", str(value)])
             cursor.execute(statement)
-            # The public fetch_record_batch() raises OSErrors without a SQLSTATE (apache/arrow-adbc, issue 1523).
+            # Not the public fetch_record_batch(): it raises OSErrors without a SQLSTATE (apache/arrow-adbc, issue 1523).
             yield from cursor._results.reader  # noqa: SLF001
 
 
@@ -97,7 +98,7 @@ class ArrowConnection:
 def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
     """Open a connection that reads Arrow data, in autocommit mode.
 
-    ADBC first opens another, short connection, to read which data types PostgreSQL has.
+    PostgreSQL sees two connections: ADBC first opens and closes one to read which data types the server has.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached or rejects the login.
@@ -116,7 +117,7 @@ def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
 
 @contextmanager
 def _translate_adbc_errors() -> Iterator[None]:
-    """Re-raise an ADBC error as the psycopg error for its SQLSTATE, or as an OperationalError if the connection was lost."""
+    """Re-raise an ADBC error as the psycopg error for its SQLSTATE, or as OperationalError if the connection was lost."""
     from adbc_driver_manager import Error, OperationalError  # noqa: PLC0415
 
     try:
@@ -124,7 +125,7 @@ def _translate_adbc_errors() -> Iterator[None]:
     except Error as error:
         kind: type[psycopg.Error] = psycopg.DatabaseError
         if error.sqlstate:
-            with suppress(KeyError):  # psycopg may not know an error code of a newer PostgreSQL
+            with suppress(KeyError):  # psycopg may not know a SQLSTATE that a newer PostgreSQL added
                 kind = psycopg.errors.lookup(error.sqlstate)
         elif isinstance(error, OperationalError):
             kind = psycopg.OperationalError
@@ -132,7 +133,7 @@ def _translate_adbc_errors() -> Iterator[None]:
 
 
 def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
-    """Return the error for a failed attempt to connect. Its message shows the server's address, but no password."""
+    """Return the error to raise if connecting fails with `error`. The message shows the server's address, but no password."""
     parts = conninfo_to_dict(conninfo)
     where = f"{parts.get('user')}@{parts.get('host')}:{parts.get('port')}/{parts.get('dbname')}"
     return DatabaseUnavailableError(
@@ -144,7 +145,7 @@ def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
 def engine(conninfo: str, application: str) -> sqlalchemy.Engine:
     """Return a SQLAlchemy engine without a connection pool.
 
-    A `rakuten` command is too short to profit from a pool, and a network fault would leave broken connections in it.
+    A `rakuten` command ends too soon to profit from a pool, and after a network fault the pool would hold broken connections.
     """
 
     def creator() -> Any:

@@ -62,7 +62,7 @@ class WakeUp:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds between two pings of PostgreSQL, until an unanswered ping fails, and between two looks at the tables."""
+    """Three times: between two pings of PostgreSQL, until an unanswered ping fails, and between two looks at the tables."""
 
     ping_interval_s: float
     ping_deadline_s: float
@@ -70,7 +70,7 @@ class Timing:
 
 
 class ConnectionLostError(Exception):
-    """The connection for LISTEN is closed or frozen, or its session no longer listens on all channels that it should."""
+    """The connection that runs LISTEN is closed or frozen, or no longer receives the notifications of all channels."""
 
 
 _RETRYABLE = (psycopg2.Error, ConnectionLostError, TimeoutError, OSError)
@@ -85,13 +85,14 @@ async def listen(
     application: str,
     on_alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Call `on_wake_up` each time the caller should look for waiting batches, until the task is cancelled. Reconnect if needed.
+    """Call `on_wake_up` whenever the caller should look for waiting batches. Reconnect if needed. End only by cancellation.
 
     Args:
         conninfo: a libpq connection string.
         channels: the channels to LISTEN on.
-        timing: how often to ping PostgreSQL and to call `on_wake_up` without a notification, and the deadline of a ping.
-        on_wake_up: called on the event loop, so it must return at once.
+        timing: how often to ping PostgreSQL, how long to wait for its answer, and how often to call `on_wake_up` even if no
+            notification arrives.
+        on_wake_up: called on the asyncio event loop, which it blocks, so it must return at once.
         application: the application_name of the connection, which pg_stat_activity shows.
         on_alive: called each time LISTEN or a ping has shown that the connection receives notifications.
     """
@@ -120,7 +121,7 @@ async def _subscribed(conninfo: str, channels: list[str], timing: Timing) -> Asy
 
 
 async def _connect_and_subscribe(conninfo: str, channels: list[str], timing: Timing) -> Any:
-    """Connect and LISTEN. The caller retries both together, because a standby server accepts a connection but not LISTEN."""
+    """Connect and run LISTEN. The caller retries both, because a standby server lets a client connect but rejects LISTEN."""
     connection = await _connect(conninfo)
     try:
         await _subscribe(connection, channels, timing)
@@ -147,9 +148,11 @@ def _log_retry(state: RetryCallState) -> None:
 
 @asynccontextmanager
 async def _translate_cancellation() -> AsyncIterator[None]:
-    """Raise ConnectionLostError if the server cancelled the statement, and CancelledError if the task was cancelled.
+    """Tell apart who cancelled the statement in the `with` block, because aiopg raises CancelledError in both cases.
 
-    aiopg itself raises CancelledError in both cases.
+    Raises:
+        ConnectionLostError: PostgreSQL cancelled the statement.
+        CancelledError: the asyncio task was cancelled.
     """
     task = asyncio.current_task()
     try:
@@ -157,9 +160,10 @@ async def _translate_cancellation() -> AsyncIterator[None]:
     except asyncio.CancelledError as error:
         if task is None or task.cancelling():
             raise
-        raise ConnectionLostError("the server cancelled a statement of the LISTEN connection") from error
+        raise ConnectionLostError("PostgreSQL cancelled a statement of this connection") from error
     if task is not None and task.cancelling():
-        # aiopg calls wait_for, which up to Python 3.11 loses a cancellation that arrives with PostgreSQL's answer
+        # Raise it here, because aiopg lost it: up to Python 3.11, asyncio.wait_for loses a cancellation of the task that
+        # arrives together with PostgreSQL's answer.
         raise asyncio.CancelledError
 
 
@@ -204,22 +208,22 @@ async def _relay(
 def _queued(notifies: Any) -> Iterator[Any]:
     """Yield the notifications that are already in the queue, without waiting for more.
 
-    `await notifies.get()` with a timeout would create a task and a timer for each one, which costs too much in a flood.
+    Waiting for each notification with a timeout would create a task and a timer for each: too slow if very many arrive.
     """
     while not notifies.empty():
         yield notifies.get_nowait()
 
 
 async def _ping(connection: Any, channels: list[str], timing: Timing) -> list[Any]:
-    """Ask PostgreSQL whether it still sends all channels. Return the notifications that arrived together with the answer."""
+    """Check that the session still listens on all channels. Return the notifications that came with PostgreSQL's answer."""
     async with _translate_cancellation(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
         await cursor.execute("select pg_listening_channels()")
         listening = {name for (name,) in await cursor.fetchall()}
     if not listening.issuperset(channels):
         raise ConnectionLostError(
-            f"the LISTEN connection no longer listens on {', '.join(sorted(set(channels) - listening))}"
+            f"the connection no longer listens on the channels {', '.join(sorted(set(channels) - listening))}"
         )
-    # psycopg2 may have read notifications from the socket together with the ping's answer; aiopg does not notice them
+    # psycopg2 may have read notifications together with the ping's answer. aiopg does not notice them, so fetch them here.
     connection.raw.poll()
     arrived, connection.raw.notifies[:] = list(connection.raw.notifies), []
     return arrived

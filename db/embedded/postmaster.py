@@ -18,12 +18,12 @@ import psutil
 from db.embedded.waiting import poll
 from shared.errors import DatabaseUnavailableError
 
-# The command line of the server holds this setting. Its value is the pid of the owner, the process that started the server, so
-# other processes can find the owner. PostgreSQL ignores an unknown setting if its name has a dot.
+# A setting on the server's command line. Its value is the pid of the owner, which is the process that started the server. Other
+# processes read it to find the owner. PostgreSQL does not know this setting, but accepts it because its name has a dot.
 OWNER_SETTING = "embedded.owner_pid"
 
 _FAST_SHUTDOWN_TIMEOUT_S = 30
-_IMMEDIATE_SHUTDOWN_TIMEOUT_S = 20  # enough: the postmaster kills its child processes 5 s after SIGQUIT
+_IMMEDIATE_SHUTDOWN_TIMEOUT_S = 20  # longer than the 5 s after which the postmaster kills its child processes
 _ORPHANS_TIMEOUT_S = 20
 
 
@@ -57,8 +57,8 @@ def find_postmaster(data: Path) -> Postmaster | None:
         pid=pid_file.pid,
         port=pid_file.port,
         accepts_connections=pid_file.port is not None and pid_file.status == "ready",
-        # The owner, which started the server, is its parent process until the owner ends. This also holds if a new process
-        # later gets the old pid of the owner: that process is not the server's parent.
+        # The owner started the server, so it is the server's parent process until the owner ends. If a new process later gets
+        # the owner's old pid, that process is not the server's parent, so the server still counts as orphaned.
         orphaned=owner is not None and int(owner[1]) != process.ppid(),
     )
 
@@ -72,22 +72,23 @@ def is_postmaster_of(pid: int, data: Path) -> bool:
 def clear_leftovers(data: Path) -> None:
     """End the backend processes of a killed postmaster, and remove its pid file.
 
-    Call this only if no postmaster serves the data directory. A new postmaster does not start while backends of the killed one
-    hold the shared memory. It also does not start if the pid in the old file now belongs to a zombie or to any process with
-    PostgreSQL's uid, because it takes this process for the old postmaster.
+    Call this only if no postmaster serves the data directory. What the killed postmaster left can stop a new one from starting:
+    - Its backend processes still hold the shared memory.
+    - The pid in its pid file now belongs to a zombie, or to another process of the same account. The new postmaster takes that
+      process for the old postmaster.
 
     Raises:
         DatabaseUnavailableError: a backend process does not end within 20 s.
     """
-    # After the postmaster's death, an idle backend ends by itself. A busy backend would continue its statement, and even
-    # commit, so it gets a signal.
+    # After the postmaster's death, an idle backend process ends by itself. A busy one would continue its statement, and even
+    # commit it, so this loop ends all backends.
     for pid in _postgres_processes_in(data):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGQUIT)
     if not poll(lambda: not _postgres_processes_in(data), timeout_s=_ORPHANS_TIMEOUT_S):
         pids = ", ".join(map(str, _postgres_processes_in(data)))
         raise DatabaseUnavailableError(
-            f"processes of a killed PostgreSQL still use {data}: {pids}", remedy="end them, then try again"
+            f"processes of a killed PostgreSQL still use {data}: {pids}", remedy="end these processes"
         )
     (data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -114,14 +115,15 @@ def shut_down(send: Callable[[signal.Signals], None], has_ended: Callable[[], bo
 def _read_pid_file(data: Path) -> _PidFile | None:
     """Return the pid, the port and the status in the pid file of a data directory, or None if the file has no valid pid.
 
-    PostgreSQL's miscadmin.h documents the lines of the file. A starting server writes the pid at once, the other two later.
+    PostgreSQL's miscadmin.h documents the lines of the file. A starting server writes the pid first. Until it has written the
+    others, the port is None and the status is empty.
     """
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
         pid = int(lines[0])
     except (FileNotFoundError, IndexError, ValueError):
         return None
-    # PostgreSQL in single-user mode writes a negative pid. With a negative pid, os.kill() would signal a whole process group.
+    # PostgreSQL in single-user mode writes a negative pid. Ignore it: os.kill() with it would signal a whole process group.
     if pid <= 1:
         return None
     port = int(lines[3]) if len(lines) > 3 and lines[3].isdigit() else None  # noqa: PLR2004
@@ -129,7 +131,7 @@ def _read_pid_file(data: Path) -> _PidFile | None:
 
 
 def _serves(process: psutil.Process, data: Path) -> bool:
-    # A container without CAP_SYS_PTRACE hides the working directory of another account's process. It shows the command line.
+    # A container without CAP_SYS_PTRACE hides the working directory of another account's process, but not its command line.
     return f"postgres -D {data} " in f"{_command(process)} " or _is_postgres_in(process, data)
 
 
@@ -157,5 +159,5 @@ def _is_postgres_in(process: psutil.Process, data: Path) -> bool:
     """Tell whether a process belongs to the server of `data`: it is called postgres, and its working directory is `data`."""
     try:
         return process.name() == "postgres" and Path(process.cwd()) == data
-    except psutil.Error:  # the process has ended, is a zombie, or is hidden from this account
+    except psutil.Error:  # the process has ended, is a zombie, or belongs to another account and is hidden
         return False

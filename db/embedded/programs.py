@@ -1,4 +1,4 @@
-"""Find the programs of PostgreSQL, read their version, and run them."""
+"""Find PostgreSQL's programs (postgres, initdb and pg_ctl), read their version, and run them."""
 
 import importlib.util
 import re
@@ -43,7 +43,7 @@ class Programs:
 
 
 def load_programs(bindir: Path | None) -> Programs:
-    """Return PostgreSQL's programs in `bindir`. If it is None: those of the installed wheel, or else the system's newest.
+    """Return PostgreSQL's programs in `bindir`. If it is None, look in the Python wheel, then in the system (newest first).
 
     Raises:
         DatabaseUnavailableError: the programs were not found, or `postgres --version` fails.
@@ -71,13 +71,13 @@ def _find_bindir(requested: Path | None) -> Path:
     if requested is not None:
         if not _is_complete(requested):
             raise DatabaseUnavailableError(
-                f"{requested} must hold PostgreSQL's programs {', '.join(NEEDED_PROGRAMS)}", remedy=_REMEDY
+                f"{requested} does not hold all of the programs {', '.join(NEEDED_PROGRAMS)}", remedy=_REMEDY
             )
         return requested.resolve()
     for candidate in _candidates():
         if _is_complete(candidate):
             return candidate.resolve()
-    raise DatabaseUnavailableError("PostgreSQL's programs were not found", remedy=_REMEDY)
+    raise DatabaseUnavailableError("the programs postgres, initdb, pg_ctl were not found", remedy=_REMEDY)
 
 
 def _candidates() -> Iterator[Path]:

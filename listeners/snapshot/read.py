@@ -2,8 +2,8 @@
 
 To balance the classes, the dataset repeats rows. How often it repeats a row is known only after all rows have been read, so the
 rows are needed twice. The second time they come from the temporary file, in a tenth of the time of a second query. Memory holds
-one chunk of rows, and 20 bytes for each row of the batch. If the dataset of an earlier batch already holds the first rows, they
-are read from the file of that dataset.
+one chunk of rows, and 20 bytes for each row of the batch. If the dataset of an earlier batch already holds the first rows of
+this batch, these rows are read from the file of that dataset instead of from PostgreSQL.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,8 +31,8 @@ class BatchRows:
         productids: productid of each training row, in the order of the dataset, int64.
         labels: product class of each training row, in the order of `productids`, int32.
         holdout: productids of the held-out products, int64. If the rows of an earlier dataset were reused, these are only the
-            products that were held out since then.
-        held_out: number of all held-out products of the batch, old and new.
+            products that were held out since that dataset.
+        held_out: number of all held-out products of the batch, including those that the earlier dataset already counted.
         path: file with the complete training rows, in the order of `productids`, as an Arrow stream of chunks.
     """
 
@@ -72,7 +72,7 @@ def read_batch(
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
         for chunk in _rechunk(training_rows(), rows_per_chunk):
             stream.write_table(chunk)
-            # np.array copies the column. A view of the column would keep all columns of the chunk in memory.
+            # np.array copies the column. An array that shares the column's memory would keep the whole chunk in memory.
             productids.append(np.array(chunk["productid"]))
             labels.append(np.array(chunk["prdtypecode"]))
     held_out = np.concatenate(holdout)
@@ -88,7 +88,7 @@ def read_batch(
 def stream_rows(
     connection: ArrowConnection, batch_id: int, earlier: EarlierDataset | None = None
 ) -> Iterator[pa.Table]:
-    """Yield the rows of a batch from PostgreSQL in the order of the dataset, as tables of any size.
+    """Yield the rows of a batch from PostgreSQL, in the order in which the dataset stores them, as tables of any size.
 
     If an earlier dataset is given, yield only the rows that were added since that dataset. The tables have the columns of
     `SCHEMA` and the column `held_out`. Rows of held-out products come last, and their designation and description are null.

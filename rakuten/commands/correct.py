@@ -18,7 +18,7 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE.csv",
-        help="a CSV file with the columns productid, operation (optional: update, delete or insert), and those to change:"
+        help="a CSV file with the columns productid, operation (optional: update, delete or insert), and columns to change:"
         " designation, description, imageid, prdtypecode",
         exists=True,
         dir_okay=False,
@@ -37,7 +37,7 @@ def correct(
         False, "--json", help="print one JSON object: the result, or the errors in the file if it is rejected"
     ),
 ) -> None:
-    """Apply all corrections of a file or, if one of them is invalid, none.
+    """Apply all corrections in a file. If one of them is invalid, apply none.
 
     The corrections become one new batch. As for a weekly load, PostgreSQL records the changes in the audit trail, seals the
     batch and notifies the listeners. The seal is a digest that also covers the seal of the batch before.
@@ -49,7 +49,7 @@ def correct(
         try:
             result = apply(session.connection, session.settings, file, reason=reason, check=check)
             if result.batch_id is not None:
-                # OpenLineage hears of the start only now, because one transaction creates and completes the batch
+                # One transaction creates and completes the batch, so OpenLineage hears of the batch's start only here.
                 run.started(result.batch_id)
         except BadCorrectionError as error:
             if not as_json:

@@ -21,11 +21,11 @@ def upgrade() -> None:
 
 @app.command()
 def url(role: str = typer.Option("owner", help="role: owner, loader, snapshot, training or reader")) -> None:
-    """Print the connection URL for psql: psql "$(rakuten db url)". The URL contains the password."""
+    """Print the connection URL of the database, for example for psql "$(rakuten db url)". It contains the password."""
     try:
         name = Role[role.upper()]
     except KeyError:
-        raise typer.BadParameter(f"there is no role {role!r}", param_hint="--role") from None
+        raise typer.BadParameter(f"there is no database role {role!r}", param_hint="--role") from None
     settings = read_settings()
     server = embedded_server(settings) if settings.postgres_host is None else None
     if server is not None and not server.attach():
@@ -48,7 +48,7 @@ def start() -> None:
 
 @app.command()
 def stop() -> None:
-    """Stop the embedded PostgreSQL."""
+    """Stop the embedded PostgreSQL that `rakuten db start` started in the background."""
     stopped = embedded_server(read_settings()).stop_background()
     typer.echo("stopped" if stopped else "the embedded PostgreSQL was not running")
 

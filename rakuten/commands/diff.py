@@ -23,7 +23,7 @@ def diff(
     earlier: str = typer.Argument(metavar="WEEK_A", help="first batch, for example week_3 or correction_1"),
     later: str = typer.Argument(metavar="WEEK_B", help="second batch, for example week_7 or correction_2"),
     as_json: bool = typer.Option(False, "--json", help="print the differences as one JSON object"),
-    listed: bool = typer.Option(False, "--list", help="also list each product that differs between the two"),
+    listed: bool = typer.Option(False, "--list", help="also list the added, changed and removed products"),
 ) -> None:
     """Count, for each product class, the products that were added, changed and removed between two batches."""
     with open_session("diff") as session:
@@ -82,7 +82,7 @@ def _table(names: tuple[str, ...], classes: list[ClassDiff]) -> Table:
 
 
 def _line(product: ProductDiff) -> str:
-    """Return the line that says how one product differs, for example `~ 123: prdtypecode 10 -> 40`.
+    """Return the line that says how a product differs between two batches, for example `~ 123: prdtypecode 10 -> 40`.
 
     The line begins with + for an added product, ~ for a changed one, and - for a removed one. Control characters in texts are
     escaped, because a terminal would execute them.
@@ -95,10 +95,9 @@ def _line(product: ProductDiff) -> str:
 
 
 def _shown(value: object, other_value: object) -> str:
-    """Return a product's value before or after a change as text, and shorten a long text.
+    """Return `value` as text, shortened if it is long. It is a product's value in one batch; `other_value` is from the other.
 
-    `other_value` is the value after or before the change. The shortened text begins a few characters before the place where
-    the two values first differ.
+    The shortened text begins a few characters before the place where the two values first differ.
     """
     if not isinstance(value, str):
         return "null" if value is None else str(value)

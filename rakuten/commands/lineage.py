@@ -11,7 +11,7 @@ from rakuten.provenance.lineage_tree import tree_of
 from rakuten.provenance.references import resolve
 from rakuten.session import open_session
 
-# the width in columns of output that does not go to a terminal: so large that rich never wraps a line
+# the width, in characters, of output to a file or pipe: so large that the library rich never breaks a line
 _UNWRAPPED_WIDTH: Final = 10_000
 
 
@@ -21,7 +21,7 @@ def lineage(
         help="what to trace, such as week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, "
         "rakuten_classifier@champion, a run id, product:123, or a file that a run has logged, such as test_predictions.csv",
     ),
-    as_json: bool = typer.Option(False, "--json", help="print the lineage as one JSON document"),
+    as_json: bool = typer.Option(False, "--json", help="print the lineage of X as one JSON document"),
 ) -> None:
     """Show where a batch, dataset, model, product or file comes from, and what was built from it.
 

@@ -13,7 +13,7 @@ create table products (
     -- in that order, from 0. It is null for a product that is not in the file.
     sample_rank bigint,
     split       text not null default 'train' check (split in ('train', 'holdout')),
-    -- the longest text that db.source accepts from a CSV file; code that reads this table relies on this limit
+    -- db.source accepts no longer text from a CSV file; code that reads this table relies on texts of at most 100000 characters
     constraint products_text_length check (length(designation) <= 100000 and length(description) <= 100000)
 );
 
@@ -27,7 +27,7 @@ create table data_loads (
     id           bigint generated always as identity primary key,
     batch_name   text not null unique check (batch_name ~ '^(week|correction)_[1-9][0-9]{0,8}$'),
     percentage   numeric(5, 2) not null check (percentage > 0 and percentage <= 100),
-    -- the number of rows in `products` when the batch is complete (cumulative)
+    -- the number of all rows in `products` when the batch is complete: its own rows and those of earlier batches
     total_rows   bigint not null default 0,
     started_at   timestamptz not null default clock_timestamp(),
     completed_at timestamptz,
@@ -43,9 +43,9 @@ create index data_loads_completed_at on data_loads (completed_at);
 -- Only one load may run at a time, because each week starts from the rows of the week before.
 create unique index data_loads_one_running on data_loads ((true)) where status = 'running';
 
--- Each completed batch has its own number in the hash chain. Batch ids would give the wrong order, because a failed batch may
--- complete after batches with a greater id. Times of completion may also give the wrong order, because a clock can be set back.
--- The index is unique, so no two batches can follow the same batch in the chain.
+-- The number of a completed batch in the hash chain, in the order of completion. Batch ids would give the wrong order, because a
+-- failed batch may complete after batches with a greater id. Times of completion may also give the wrong order, because a clock
+-- can be set back. The index is unique, so no two batches can follow the same batch in the chain.
 create unique index data_loads_chain on data_loads (((metadata #>> '{audit,number}')::bigint)) where status = 'completed';
 
 -- For each of the two stages (snapshot and training), a partial index of the batches that the stage still has to process.
@@ -68,21 +68,21 @@ create table products_history (
     load_batch_id  bigint,  -- no foreign key: current_batch_id() checks the id once per statement, a key would check every row
     sample_rank    bigint,
     split          text not null,
-    -- the login that made the change; current_user would be the owner of the audit trigger's function
+    -- the login role that made the change; current_user would give the owner of the audit trigger's function instead
     changed_by     text not null default session_user,
     application    text not null default current_setting('application_name'),
     transaction_id bigint not null default txid_current()
 );
 
--- From this index alone, PostgreSQL finds the newest history entry of each product up to a given history id or a given time. It
--- also finds every product that ever had a given productid.
+-- PostgreSQL reads only this index, not the table, to find the newest history entry of each product up to a given history id or
+-- time, and to find every product that ever had a given productid.
 create index products_history_product on products_history (product_id, history_id)
     include (productid, operation_date);
 -- History entries are added in the order of time and batch, so a block-range index (BRIN) is small and cheap to maintain.
 create index products_history_date on products_history using brin (operation_date);
 create index products_history_batch on products_history using brin (load_batch_id);
--- If a row that was loaded is no longer in `products`, the validation of the next load looks for its deletion in this index.
--- The index is small, because deletions are few.
+-- The validation of a load expects every row that was loaded before. If a row is no longer in `products`, the validation looks
+-- for the row's deletion in this index. The index is small, because deletions are few.
 create index products_history_deleted on products_history (sample_rank) where operation_type = 'DELETE';
 
 create table labels_history (

@@ -21,15 +21,15 @@ from shared.categories import CATEGORIES
 
 CODES: Final = tuple(sorted(CATEGORIES))
 LANGUAGES: Final = ("fr", "en", "de")
-# A random number below this bound, modulo the number of templates, chooses a template. Phrases are chosen in the same way.
+# The bound of the random numbers that choose a template or a phrase: a number below it, modulo the number of choices.
 MOST_CHOICES: Final = 2**31
 
-# A word of the product class itself is drawn this many times as often as a word that the class shares with similar classes.
+# An item or detail of one class alone is drawn this many times as often as one that the class shares with similar classes.
 _CLASS_WORD_WEIGHT = 2
 _CLASS_BRAND_WEIGHT = 3
 
-# For each of these slots, a product has one phrase in its title and all its sentences, so that they do not contradict
-# each other.
+# If one of these slots occurs in several texts of a product (its title and sentences), all texts get the same phrase for it.
+# Otherwise, the title could name a red product and a sentence a blue one.
 _FIXED_SLOTS: Final = ("item", "brand", "colour", "material", "size", "weight", "reference", "condition")
 
 Toml: TypeAlias = Mapping[str, Any]
@@ -57,10 +57,11 @@ class Products:
 class TemplateTable:
     """The compiled templates of one kind of text, for example of titles.
 
-    A piece of a template is a slot such as {brand}, or the fixed text between two slots. Each piece is drawn from
-    `piece_size` phrases, which begin at position `piece_start` of `phrases`. `piece_fixed` is the slot's position in
-    `_FIXED_SLOTS`, or -1 for any other piece. These three arrays have one row for each template. The templates of a class and
-    language are `count` rows from row `first`.
+    A piece of a template is a slot such as {brand}, or the fixed text between two slots. The three arrays `piece_*` have a row
+    for each template and a column for each piece. A piece is drawn from `piece_size` phrases, which begin at position
+    `piece_start` of `phrases`. `piece_fixed` is the position in `_FIXED_SLOTS` of the slot, or -1 for a piece that is not one
+    of these slots. `first` and `count` have a row for each class and a column for each language: the first row of their
+    templates in the arrays `piece_*`, and the number of these rows.
     """
 
     phrases: npt.NDArray[np.object_]
@@ -90,8 +91,8 @@ class TemplateTable:
 class Vocabulary:
     """The templates of titles, ambiguous titles and sentences, and three tables from the TOML files.
 
-    `mix` holds proportions, for example of the languages. `groups` holds groups of similar product classes. `classes` holds
-    the settings of each product class, by class code.
+    `mix` holds proportions, for example of the languages. `groups` holds groups of similar product classes, with the words
+    that they share. `classes` holds the words and settings of each product class, by class code.
     """
 
     titles: TemplateTable
@@ -103,7 +104,7 @@ class Vocabulary:
 
 
 def fixed_numbers(draws: Draws, size: int) -> Integers:
-    """Draw the random numbers that choose the item, brand, colour and so on of `size` products (see `Products.fixed`)."""
+    """Draw random numbers for `size` products: one for each slot, such as {item} or {brand} (see `Products.fixed`)."""
     return draws.below(MOST_CHOICES, (size, len(_FIXED_SLOTS)))
 
 
@@ -145,7 +146,7 @@ def _read_toml(name: str) -> Toml:
 def _with_tails(heads: list[str], tails: list[str]) -> list[str]:
     """Return each title pattern in `heads` followed by each ending in `tails`, for example "{item} {brand}" + " - {colour}".
 
-    Leave out a pair in which both parts contain the same slot of `_FIXED_SLOTS`, or both contain {year} or {person}.
+    Leave out a pair if the same slot would occur twice in the title, and it is {year}, {person} or a slot of `_FIXED_SLOTS`.
     """
     unique_slots = {*_FIXED_SLOTS, "year", "person"}
     return [
@@ -158,10 +159,10 @@ def _slots(template: str) -> set[str]:
 
 
 def _class_pools(own: Toml, words: Toml, groups: list[Toml], names: list[str]) -> Pools:
-    """Return the words for the slots {brand}, {item} and {detail} in texts about one class.
+    """Return the words for the slots {brand}, {item} and {detail} in texts about one product class.
 
-    Words of the class itself have more weight. The others are made-up brands, and the items and details that the class shares
-    with similar classes (its groups).
+    The class's own words occur several times in the lists, so they are drawn more often. The rest are the made-up brands in
+    `names`, and the items and details in `groups`, which the class shares with similar classes.
     """
     return {
         "brand": own["brands"] * _CLASS_BRAND_WEIGHT + names[::251],
@@ -197,7 +198,7 @@ def _built_pools(parts: Toml) -> Pools:
 
 
 class _Phrases:
-    """The list of all phrases. Each piece of a template has a range of positions in it. Pieces with equal words share one."""
+    """The list of all phrases. `range_of` adds a list of words and returns (start, size); equal lists get the same range."""
 
     def __init__(self) -> None:
         self.phrases: list[str] = []
@@ -241,8 +242,8 @@ def _compile(templates: list[list[str]], pools: list[Pools]) -> TemplateTable:
 def _pieces(template: str, pools: Pools, phrases: _Phrases) -> Iterator[tuple[int, int, int]]:
     """Yield (start, size, fixed) for each piece of a template: each slot such as {item} and each text between two slots.
 
-    The words for the piece are `size` phrases from position `start` of `phrases`. `fixed` is the slot's position in
-    `_FIXED_SLOTS`, or -1 for any other piece.
+    The words for the piece are `size` phrases from position `start` of `phrases`. `fixed` is the position in `_FIXED_SLOTS` of
+    the slot, or -1 for a piece that is not one of these slots.
     """
     for literal, slot, _, _ in Formatter().parse(template):
         if literal:

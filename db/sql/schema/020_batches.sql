@@ -12,7 +12,7 @@ select
     total_rows,
     started_at,
     completed_at,
-    -- recorded by the load: the source files of this batch (first_source: of the first batch), and the result of the load
+    -- recorded by the load: its source files (`source`; `first_source` has those of the very first batch), and its result
     metadata -> 'source' as source,
     (select first_load.metadata -> 'source' from public.data_loads as first_load order by first_load.id limit 1) as first_source,
     metadata #>> '{source,reason}' as reason,
@@ -20,7 +20,7 @@ select
     (metadata #>> '{load,target_rows}')::bigint as target_rows,
     (metadata #>> '{load,held_out}')::bigint as held_out,
     metadata #>> '{load,error}' as load_error,
-    -- the batch in the hash chain: its number in the chain, the id of its last entry in products_history and in labels_history,
+    -- the batch's place in the hash chain: its number, the ids of its last entries in products_history and in labels_history,
     -- and its seal (a digest that includes the seal of the batch before)
     (metadata #>> '{audit,number}')::bigint as chain_number,
     (metadata #>> '{audit,products_history_id}')::bigint as products_up_to,
@@ -39,8 +39,8 @@ select
     metadata
 from public.data_loads;
 
--- Return the number of the last weekly load whose rows are in the products as of a completed batch. For week_7 this is 7. For a
--- correction it is the last week that was completed before the correction.
+-- Return the number of the newest week whose rows were in `products` when the given batch was completed. For the batch week_7
+-- this is 7. For a correction it is the last week that was completed before the correction.
 create or replace function week_of_batch(batch_id bigint) returns integer
 language sql stable
 as $$

@@ -1,5 +1,5 @@
--- Return a batch that must be completed before a correction may start: a running batch, or a failed
--- batch whose load has already written rows.
+-- Return the oldest batch that must be completed before a correction may start: a running batch, or a
+-- failed batch whose load has already written rows. Return no row if there is no such batch.
 select batch_name, status
 from data_loads
 where status = 'running'

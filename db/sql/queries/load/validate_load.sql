@@ -1,7 +1,7 @@
--- Count the rows of `products`, so that the caller can check a load. `target_rows` is the number of rows of the CSV file
--- that should be loaded after this load. For every sample_rank below target_rows there must be a product, or
--- the history must record that somebody deleted it. No product may have a sample_rank of target_rows or more.
--- Every product of the file must have a label.
+-- Count the rows of `products`, so that the caller can check a load. After the load, the first `target_rows` rows of the
+-- CSV file must be loaded. A row's sample_rank is its position in the order of loading, from 0. The caller checks:
+-- for every sample_rank below target_rows there is a product (held_rows), or the history records its deletion
+-- (deleted_rows); no product has a greater sample_rank (excess_rows); every product of the file has a label.
 select
     count(*) as total_rows,
     count(*) filter (where sample_rank < %(target_rows)s) as held_rows,

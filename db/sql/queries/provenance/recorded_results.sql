@@ -1,5 +1,6 @@
--- Return one row for each batch and each stage (snapshot or training) that has finished it: the result that the stage recorded,
--- the dataset that the snapshot stage recorded, and the batch's seal (a digest that includes the seal of the batch before).
+-- Return one row for each batch and each stage that has finished the batch. `result` is what this stage recorded: a dataset
+-- (stage `snapshot`) or a model (stage `training`). `dataset` is the batch's dataset in both cases. `seal` is the batch's digest
+-- in the hash chain; it includes the seal of the batch before.
 select
     stage_ledger.batch_id,
     stage_ledger.batch_name,
