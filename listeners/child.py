@@ -72,7 +72,7 @@ class Children:
 
     @asynccontextmanager
     async def assigned_child(self, handler: str, claim: Claim | None = None) -> AsyncIterator["Child"]:
-        """Make the waiting child run the module `handler`, and yield the child. `claim` is None for work without a batch.
+        """Make the waiting child run the module `handler`, and yield the child. `claim` is None if the work has no batch.
 
         At the end of the `async with` block, start the next child, and terminate the yielded child if it still works.
         """
@@ -116,7 +116,7 @@ class Child:
         self._child_end.close()
 
     async def end(self) -> None:
-        """End the child: if it has sent its result, wait until it exits by itself; otherwise terminate it."""
+        """End the child. If it has sent its result, let it exit by itself for a few seconds. If it still runs, terminate it."""
         if self._has_answered:
             await asyncio.to_thread(self._process.join, _TERMINATION_S)
         if self._process.is_alive():
@@ -173,9 +173,10 @@ def _exit_reason(code: int | None) -> str:
 
 
 def _run(pipe: Connection, task: Task) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and child; the parent ends the child
+    # Ctrl-C reaches this child as well as its parent. Ignore it here, because the parent ends the child.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    gc.freeze()  # a garbage collection would write to the memory shared with the fork server, and so copy it
+    gc.freeze()  # a garbage collection would write to memory that is shared with the fork server, and so copy it
     configure_logs(task.settings.log_format, task.settings.log_level)
     structlog.contextvars.bind_contextvars(stage=task.stage)
     for module in (task.handler, _OUTAGES):
@@ -189,7 +190,7 @@ def _run(pipe: Connection, task: Task) -> None:
     has_work.set()
     pipe.send(_outcome(_assigned_task(task, handler, claim)))
     sys.stderr.flush()
-    os._exit(0)  # do not shut down the heavy libraries: the parent would have to wait for it
+    os._exit(0)  # skip the shutdown of the heavy libraries: the parent would have to wait for it
 
 
 def _assigned_task(task: Task, handler: str, claim: Claim | None) -> Task:
@@ -200,7 +201,7 @@ def _assigned_task(task: Task, handler: str, claim: Claim | None) -> Task:
 
 
 def _outcome(task: Task) -> dict[str, Any] | StageError:
-    """Run the handler of a task. Return the handler's result. If it fails, return the error for the parent to raise."""
+    """Run the handler of a task and return its result. If the handler fails, return the error; the parent then raises it."""
     handle: Handler = importlib.import_module(task.handler).handle
     try:
         return handle(task)

@@ -25,7 +25,7 @@ _OUTAGE_RETRY_FIRST: Final = timedelta(seconds=0.25)
 
 
 class StageWorker:
-    """The worker that processes batches of one stage until `stop` is set. The doorbell tells it when to look for batches."""
+    """The worker that processes batches of one stage until `stop` is set. The doorbell wakes it when a batch may be waiting."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class StageWorker:
         self._children = Children(Task(stage, conninfo, settings, self._handler))
 
     async def run(self) -> None:
-        """Process batches until `stop` is set. Look for them at each wake-up, and when a delayed or freed batch may be due."""
+        """Process batches until `stop` is set. Look for them at each wake-up, for a retry, and if a worker may have died."""
         look_again_in_s: float | None = None
         try:
             async with self._children:
@@ -63,7 +63,7 @@ class StageWorker:
             await self._events.close()
 
     async def _reconcile(self) -> None:
-        """Repair the differences between MLflow and PostgreSQL before the first batch. In an outage, try again later."""
+        """Before the first batch, repair MLflow records that differ from PostgreSQL. In an outage, retry later."""
         if self._reconciler is None:
             return
         try:
@@ -71,7 +71,7 @@ class StageWorker:
                 await self._supervise(child)
             self._reconciler = None
         except OutageError as error:
-            logger.warning("repair of MLflow records postponed: outage", error=str(error))
+            logger.warning("repair of MLflow records postponed: a service is unavailable", error=str(error))
         except StageError as error:
             # Do not repair again: the error is a defect of the code, so another try would fail too. The stage can work without
             # the repair.
@@ -121,7 +121,7 @@ class StageWorker:
     async def _supervise(
         self, child: Child, keep_claim: Callable[[], Awaitable[None]] | None = None
     ) -> dict[str, Any] | None:
-        """Wait for the child's result. Meanwhile, call `keep_claim` at regular intervals: it checks the claim.
+        """Wait for the child's result. Meanwhile, call `keep_claim` regularly: it checks that the claim still holds.
 
         Return the child's result, or None if the child did not finish within the grace period of a shutdown.
         """
@@ -172,7 +172,7 @@ class StageWorker:
             log.warning("fenced", error=str(fenced))
 
     async def _fail(self, claim: Claim, error: StageError, log: Any) -> bool:
-        """Record that the stage failed on the claimed batch. Return False and record nothing if the claim was lost."""
+        """Record that the stage failed on the claimed batch, and return True. If the claim was lost, only return False."""
         failures = claim.failures + 1
         backoff = None
         if failures < self._settings.max_attempts:

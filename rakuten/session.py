@@ -36,7 +36,7 @@ class Session:
 def open_session(
     command: str, role: Role = Role.READER, *, settings: Settings | None = None, autocommit: bool = True
 ) -> Iterator[Session]:
-    """Open the database for a `rakuten` command, and yield the command's session. Close both at the end of the `with` block.
+    """Open the database for a `rakuten` command, and yield the command's session. Close it at the end of the `with` block.
 
     Args:
         command: name of the command, for example "reproduce". PostgreSQL shows the connection as "rakuten reproduce".

@@ -1,4 +1,4 @@
-"""Choose the operating system account that runs PostgreSQL. PostgreSQL refuses to run as root, so root needs another one."""
+"""Choose the operating system account that runs PostgreSQL, which refuses to run as root."""
 
 import os
 import pwd
@@ -19,8 +19,8 @@ _PLAIN_ACCOUNTS = ("postgres", "nobody")
 class Account:
     """The operating system account that runs PostgreSQL.
 
-    A command switches to the account in one of two ways: it is started through `prefix` (the program unshare and its options),
-    or it is started with `uid` and `gid`. If none of the three is set, the command runs as the account of this process.
+    A command is started in one of three ways. If `prefix` is set, the program unshare starts the command in a user namespace.
+    If `uid` and `gid` are set, the command runs with these ids. Otherwise, the command runs as the account of this process.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Account:
         try:
             return subprocess.run(
                 [*self.prefix, *command],
-                cwd="/",  # the account may not be allowed to enter the current directory
+                cwd="/",  # not the current directory: this account may not be allowed to enter it
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -50,7 +50,7 @@ class Account:
         except PermissionError as exc:
             raise DatabaseUnavailableError(
                 f"the account {self.name!r} may not run {command[0]}",
-                remedy="run as a plain user, or put the virtual environment where other accounts can read it",
+                remedy="run rakuten as a user other than root, or move the Python environment where all can read it",
             ) from exc
         except subprocess.TimeoutExpired as exc:
             raise DatabaseUnavailableError(f"{command[0]} did not end within {timeout_s:.0f} s") from exc
@@ -85,8 +85,8 @@ def choose_account() -> Account:
     """Return the account that runs PostgreSQL. If this process does not run as root, return the account of this process.
 
     PostgreSQL refuses to run as root. So a process of root starts PostgreSQL in a user namespace, in which root appears as uid
-    1000. Outside the namespace, PostgreSQL's files still belong to root, so no chown or chmod is needed. Most containers forbid
-    user namespaces. In such a container, return the account postgres, or nobody if there is no account postgres.
+    1000. Outside the namespace, PostgreSQL's files still belong to root, so no chown or chmod is needed. Where user
+    namespaces do not work (most containers forbid them), return the account postgres, or nobody if postgres does not exist.
     """
     if os.geteuid() != 0:
         return Account(name=f"uid {os.geteuid()}")
@@ -113,5 +113,5 @@ def _plain_account() -> Account:
         return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
     raise DatabaseUnavailableError(
         "PostgreSQL refuses to run as root; user namespaces do not work here, and no account postgres or nobody exists",
-        remedy="run as a plain user, or create an account named postgres",
+        remedy="run rakuten as a user other than root, or create an account named postgres",
     )

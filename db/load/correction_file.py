@@ -1,4 +1,4 @@
-"""Read the file of a correction, which updates, deletes or inserts products. Check everything that needs no database.
+"""Read the file of a correction, which updates, deletes or inserts products. Check it as far as possible without the database.
 
 Each row of the file names one product in the column `productid`. The column `operation` is update, delete or insert. Without
 this column, every row is an update. An update changes only the columns that the file has; an empty field sets the product's
@@ -50,7 +50,7 @@ def read_correction(path: Path) -> CorrectionFile:
     """Read and check a correction file. The result lists the problems of its rows in `file.problems`.
 
     Raises:
-        BadSourceError: the file cannot be split into rows and columns.
+        BadSourceError: the file cannot be split into rows and columns, or one of its columns is missing or unknown.
     """
     columns = _columns(path)
     file = CheckedFile(path, columns, fix="correct the value, or remove the row")
@@ -83,11 +83,11 @@ def _columns(path: Path) -> tuple[str, ...]:
     ]
     if problems:
         raise BadSourceError(problems)
-    return tuple(dict.fromkeys(header))  # drops repeated names; CheckedFile reports them later
+    return tuple(dict.fromkeys(header))  # without repeated column names; CheckedFile reports them later
 
 
 def _operations(file: CheckedFile, text: pa.Table) -> pa.ChunkedArray:
-    """Return the operation of each row. Report an unknown operation as a problem of `file`, and return null for its row."""
+    """Return each row's operation. Report an unknown operation as a problem of `file`; the result is null for that row."""
     if "operation" not in text.column_names:
         return pa.chunked_array([pa.array(["update"] * text.num_rows)])
     operations = text["operation"]
@@ -127,7 +127,7 @@ def _class_codes(file: CheckedFile, given: Block) -> pa.ChunkedArray:
 
 
 def _check_fields(file: CheckedFile, text: pa.Table, operations: pa.ChunkedArray) -> None:
-    """Report two faults: an update with an empty designation or prdtypecode, and a deletion that has any value to set."""
+    """Report two faults: an update with an empty designation or prdtypecode, and a deletion with a value besides productid."""
     updates, deletions = (pc.fill_null(pc.equal(operations, name), False) for name in ("update", "delete"))
     for column in (name for name in text.column_names if name not in {"productid", "operation"}):
         empty = text[column].is_null()
@@ -141,7 +141,7 @@ def _check_fields(file: CheckedFile, text: pa.Table, operations: pa.ChunkedArray
 
 
 def _valid_rows(rows: pa.Table) -> pa.Table:
-    """Return the rows with a valid productid and operation. If several rows have the same productid, return the first."""
+    """Return the rows with a valid productid and operation. Of rows with the same productid, return only the first."""
     known = rows.filter(pc.and_(rows["productid"].is_valid(), rows["operation"].is_valid()))
     _, first = np.unique(known["productid"].to_numpy(), return_index=True)
     return known.take(pa.array(np.sort(first)))

@@ -2,8 +2,8 @@
 
 A first pass over the bytes of the file finds where each row begins. LF, CRLF and CR end a row, but not inside quotes. After
 that, any rows can be read without the rest of the file, so the file never has to fit into memory. Arrow reads every
-field as text. Quotes, commas and line ends inside quotes belong to the value. Only an empty field is null: "NA" and "None" are
-words. If there is a problem to report, Python's csv module reads the file again: it is slow, but it knows the line numbers.
+field as text. Quotes, commas and line ends inside quotes belong to the value. Only an empty field is null: "NA" and "None" stay
+text. If there is a problem to report, Python's csv module reads the file again: it is slow, but it knows the line numbers.
 """
 
 import os
@@ -26,7 +26,7 @@ from db.source.csv_problems import (
 )
 from shared.errors import BadSourceError, Problem, SourceChangedError
 
-INDEX = ""  # the first column of the challenge's files is a row index without a name
+INDEX = ""  # column name: in the challenge's files, the first column (a row index) has an empty name
 _BLOCK_BYTES = 8 << 20
 _SCANNED_BYTES = 1 << 20
 _LARGEST_BLOCK_BYTES = 2**31 - 1  # the maximum of an int32, the type of Arrow's block_size
@@ -36,7 +36,7 @@ _IS_BORDER: Final = np.isin(np.arange(256), list(b',\r\n"'))
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows of a CSV file as text. An empty field is null. `has_nul`: the rows contain a NUL character."""
+    """Consecutive rows of a CSV file as text. An empty field is null. `has_nul` says whether a row contains a NUL."""
 
     first_row: int
     text: pa.Table
@@ -52,7 +52,7 @@ class CsvFile:
         columns: the names of the columns to read.
         header: the names of all columns of the file.
         starts: the byte offsets where each row begins and where the last row ends, shape (rows + 1,), int64.
-        version: the size and the modification time of the file when `open_csv` read it. They show later whether it has changed.
+        version: the size and the modification time of the file when `open_csv` read it. Later reads compare them.
     """
 
     path: Path
@@ -66,10 +66,11 @@ class CsvFile:
         return len(self.starts) - 1
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all rows in file order, about 8 MB at a time. Some errors below are raised only after the last block.
+        """Yield all rows in file order, about 8 MB at a time.
 
         Raises:
-            BadSourceError: a row is empty, is not UTF-8 or has more or fewer fields than the header, or no final line end.
+            BadSourceError: a row is not UTF-8, or has more or fewer fields than the header. After the last block, this error
+                is also raised if a row was empty, or if the file does not end with a line end.
         """
         empty: list[int] = []
         first = 0
@@ -121,14 +122,14 @@ class CsvFile:
             return b"".join([header, *(os.pread(descriptor, end - start, start) for start, end in ranges)])
 
     def _parse(self, content: bytes, rows: int) -> pa.Table:
-        """Parse a header and rows. Parse also the columns that are not in `columns`, so that Arrow checks that they are UTF-8.
+        """Parse `content`: a header and `rows` rows. Parse all columns of the file, so that Arrow checks that all are UTF-8.
 
         Arrow parses `content` as one block. With several blocks, Arrow would lose the LF of a CRLF between two
         blocks, even inside quotes (apache/arrow#51368).
         """
         options = pyarrow.csv.ReadOptions(
             block_size=min(len(content), _LARGEST_BLOCK_BYTES),
-            use_threads=False,  # Arrow reads blocks in parallel, but there is only one block
+            use_threads=False,  # threads would parse several blocks in parallel, but `content` is one block
         )
         try:
             table = pyarrow.csv.read_csv(
@@ -151,7 +152,7 @@ class CsvFile:
 
 
 def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
-    """Open a CSV file: find the byte offset where each of its rows begins. `columns` are the columns to read later.
+    """Open a CSV file: find the byte offset where each of its rows begins. `columns` names the columns to read later.
 
     Raises:
         BadSourceError: the file is missing or empty, lacks a column, or has a quote that is not closed.
@@ -167,7 +168,7 @@ def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
             raise BadSourceError(problems)
         starts = line_ends[np.array(lines_of_rows(path)) - 2]
     size, _ = version
-    if starts[-1] != size:  # the last row has no line end; `blocks` rejects such a file after its rows
+    if starts[-1] != size:  # the last row has no line end; `blocks` yields it, then rejects the file
         starts = np.append(starts, size)
     return CsvFile(path, columns, header, starts, version)
 
@@ -201,12 +202,12 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
     certainly valid. If the third value is False, a quote may be invalid, or it may be in the middle of an unquoted field, which
     is allowed.
 
-    The quotes of a valid file, numbered from 0, alternate: a quote with an even number begins a field, or is the second of two
-    quotes that stand for one. A quote with an odd number ends a field, or is the first of two quotes that stand for one.
+    Number the quotes of the file from 0. In a valid file, an even quote begins a field, or is the second of two adjacent quotes
+    that stand for one quote character. An odd quote ends a field, or is the first of such two quotes.
     """
     ends, are_quoted = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     is_well_quoted = True
-    parity = 0  # of the number of quotes before the current part of the file; 1 means inside quotes
+    parity = 0  # 1 if the number of quotes before this part is odd: the part then begins inside quotes
     for offset, text in _with_adjacent_bytes(path):
         around = np.frombuffer(text, np.uint8)
         inner = around[1:-1]
@@ -228,7 +229,7 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
 def _with_adjacent_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
     """Read a file in parts of 1 MB. Yield each part's offset, and its bytes with the byte before and the byte after the part.
 
-    No byte comes before the first part: a line feed takes its place. None comes after the last part: a comma takes its place.
+    The file has no byte before its first part and none after its last part: yield a line feed and a comma in their places.
     """
     with path.open("rb", buffering=0) as file:
         before, text, offset = b"\n", file.read(_SCANNED_BYTES), 0

@@ -35,10 +35,10 @@ _OPTIONS: Final = {
     # If the dictionary of a text column were larger than this limit (bytes), the writer would stop using it, and would write
     # each copy of a text in full.
     "dictionary_pagesize_limit": 1 << 30,
-    # Write the minimum and maximum of these columns only. Those of the text columns would help no reader: none selects a range
-    # of texts.
+    # Write the minimum and maximum of these columns only. For the text columns, they would help no reader, because no reader
+    # selects a range of texts.
     "write_statistics": ["productid", "imageid", "prdtypecode"],
-    "store_schema": False,  # readers then see plain text columns, not the dictionary type of `_WRITE_SCHEMA`
+    "store_schema": False,  # do not store Arrow's schema: readers then see text, not dictionaries
 }
 _WRITE_SCHEMA: Final = pa.schema(
     [
@@ -70,11 +70,11 @@ def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[n
             # Do not store the repeated rows in a variable: it would keep them in memory while the next row group is made.
             writer.write_table(_repeat_rows(chunk, rows), row_group_size=max(1, len(rows)))
     if first != len(copies):
-        raise VerificationError(f"{path.name}: {len(copies)} numbers of copies for {first} rows or more")
+        raise VerificationError(f"{path.name}: at least {first} rows, but {len(copies)} elements in `copies`")
 
 
 def _repeat_rows(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
-    """Return the rows of `chunk` at the positions `rows`, which may repeat. A repeated text is stored once, in a dictionary."""
+    """Return the rows of `chunk` at the positions `rows`, which may repeat. Store each distinct text once, in a dictionary."""
     columns = []
     for name in SCHEMA.names:
         values = chunk[name].combine_chunks()
@@ -143,7 +143,7 @@ def _read_ids(file: pq.ParquetFile, group: int) -> pa.Table:
 
 
 def _runs(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Group adjacent rows with equal productid and class. Return productid, class and number of rows of each group."""
+    """Group adjacent rows with equal productid and class. Return each group's productid, class and length."""
     starts = _run_starts(rows)
     ids, codes = rows["productid"].to_numpy()[starts], rows["prdtypecode"].to_numpy()[starts]
     return ids, codes, np.diff(starts, append=rows.num_rows)
@@ -166,4 +166,4 @@ def _class_sizes(path: Path, classes: npt.NDArray[np.int32], copies: npt.NDArray
 
 
 def _wrong_rows(path: Path) -> VerificationError:
-    return VerificationError(f"{path.name} does not hold exactly the training rows of its batch")
+    return VerificationError(f"{path.name} differs from its batch's training rows in products or classes")

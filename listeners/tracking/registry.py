@@ -16,17 +16,18 @@ def champion(tracking: Tracking) -> ModelVersion | None:
 
 
 def versions_of(tracking: Tracking, run_id: str) -> list[ModelVersion]:
-    """Return the versions in the model registry whose model the run `run_id` has logged."""
+    """Return the versions in the model registry that were made from the model of the run `run_id`."""
     condition = f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'"
     return list(tracking.client.search_model_versions(condition))
 
 
 def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
-    """Return the version in the model registry of the model that `run` has logged. If there is none yet, register the model."""
+    """Return the version that the model of `run` has in the model registry. If it has none yet, register the model."""
     if versions := versions_of(tracking, run.info.run_id):
         return versions[0]
     if if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL)) is None:
-        with suppress(MlflowException):  # another worker may have just created it; other errors recur below
+        # Another worker may have just created it. After any other error, create_model_version fails too.
+        with suppress(MlflowException):
             tracking.client.create_registered_model(REGISTERED_MODEL)
     model_uri = run.data.tags[Tag.MODEL_URI]
     return tracking.client.create_model_version(
@@ -34,5 +35,5 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
         model_uri,
         run_id=run.info.run_id,
         tags={name: run.data.tags[name] for name in (Tag.BATCH_ID, Tag.BATCH_COMPLETED_AT)},
-        model_id=model_uri.removeprefix("models:/"),  # an MLflow server rejects the call without this id
+        model_id=model_uri.removeprefix("models:/"),  # an MLflow server requires model_id
     )

@@ -17,7 +17,7 @@ from listeners.training.text import TEXT_COLUMNS, text_cleaner
 from shared.mlflow_names import MODEL_EXPERIMENT, Artifact
 
 # The types and functions in a model that skops does not trust by default. To load the model, skops must be told to trust them.
-# None of them lets a model file choose a method to call or an expression to evaluate (tests/security/test_models.py).
+# None of them lets a model file choose a method to call or an expression to evaluate (tested in tests/security/test_models.py).
 SKOPS_TRUSTED_TYPES: Final = (
     "builtins.dict",
     "functools.partial",

@@ -16,7 +16,7 @@ app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no
 def generate(
     rows: int = typer.Option(10_000, help="number of training rows to write; the real challenge has 84,916"),
     out: Path = typer.Option(..., help="folder for the files; it must not hold a data set yet"),
-    seed: int = typer.Option(42, help="random seed; the same seed and rows give identical files"),
+    seed: int = typer.Option(42, help="random seed; the same --seed and --rows always give identical files"),
 ) -> None:
     """Write a synthetic data set: the CSV files X_train, Y_train, X_test and Y_test in the format of the Rakuten challenge."""
     from db.source.synthetic import generate as generate_data  # noqa: PLC0415
@@ -34,8 +34,8 @@ def generate(
 
 @app.command()
 def check(
-    data: Path | None = typer.Option(None, help="folder of the source files; by default DATA_PATH"),
-    as_json: bool = typer.Option(False, "--json", help="print the problems as a JSON list"),
+    data: Path | None = typer.Option(None, help="folder of the source files; default: setting DATA_PATH"),
+    as_json: bool = typer.Option(False, "--json", help="print the problems of the files as a JSON list"),
 ) -> None:
     """Report every problem of the source files, with file, line, value and remedy. The exit code is 2 if there is a problem."""
     from db.source.training_set import check_source  # noqa: PLC0415

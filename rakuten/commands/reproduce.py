@@ -24,9 +24,10 @@ Name = Annotated[
 def reproduce(
     name: Name, as_json: bool = typer.Option(False, "--json", help="print the comparisons as a JSON list")
 ) -> None:
-    """Rebuild a dataset and its model from the audit trail, and compare them with the originals that MLflow recorded.
+    """Rebuild the dataset of a batch, and the model trained on it, and compare them with the originals in MLflow.
 
-    The rebuild happens in a temporary directory. The exit code is 1 if the rebuilt dataset or model differs from the original.
+    The rows come from the audit trail. The rebuilt files go to a temporary directory. The exit code is 1 if the rebuilt
+    dataset or model differs from the original.
     """
     console, progress = Console(highlight=False), Console(stderr=True)
     with open_session("reproduce") as session:

@@ -5,10 +5,10 @@
 --
 -- Every function in the schema scripts writes the schema before each name of a table or function, and has `search_path =
 -- pg_catalog, pg_temp`. An empty search_path would be unsafe: PostgreSQL would then look for types in pg_temp first. Any role
--- may create a temporary domain called `text` there, and the check of this domain would run with the rights of the function's
--- owner.
+-- may create a domain called `text` in pg_temp. A function that uses the type `text` would then run the check of this domain,
+-- with the rights of the function's owner.
 
--- Return the id of the batch that this transaction works for, or null outside a batch. The loader writes the id into the
+-- Return the id of the batch that this transaction works for, or null if it works for no batch. The loader writes the id into the
 -- setting rakuten.batch_id of its transaction. Any role may set this setting to any value, so this function rejects a value
 -- that is not the id of a running batch.
 create or replace function current_batch_id() returns bigint
@@ -33,8 +33,8 @@ end;
 $$;
 
 -- Send a notification on the channel products_audited: a statement has changed rows of products or labels. The audit triggers
--- call this function once per statement, never once per row, because a COMMIT writes its notifications under a cluster-wide
--- lock.
+-- call this function once per statement, never once per row: a COMMIT holds a cluster-wide lock while it writes its
+-- notifications, so many notifications would delay the commits of all sessions.
 create or replace function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -48,10 +48,10 @@ begin
 end;
 $$;
 
--- Write to products_history what a statement has changed in `products`. This function is SECURITY DEFINER, so that a role that
--- changes products needs no right on products_history. The column `changed_by` still gets the role that logged in
--- (session_user). The transition table `changed` holds the inserted rows, the deleted rows or the new version of the updated
--- rows. If an UPDATE leaves a row as it was, no entry is written for the row.
+-- Write to products_history one entry for each row of `products` that a statement has inserted, deleted or changed. If an UPDATE
+-- leaves a row as it was, write no entry for the row. The transition table `changed` holds the inserted rows, the deleted rows
+-- or the new version of the updated rows. The function is SECURITY DEFINER, so that a role that changes products needs no right
+-- on products_history. The column `changed_by` still gets the role that logged in (session_user).
 create or replace function audit_products() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -90,7 +90,8 @@ begin
 end;
 $$;
 
--- Write to labels_history what a statement has changed in `labels`. The function works like audit_products.
+-- Write to labels_history one entry for each row of `labels` that a statement has inserted, deleted or changed. The function is
+-- SECURITY DEFINER, so that a role that changes labels needs no right on labels_history.
 create or replace function audit_labels() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

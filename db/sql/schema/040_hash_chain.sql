@@ -1,7 +1,7 @@
 -- The hash chain of the completed batches. Every completed batch has a seal: a digest of its entries in products_history and
 -- labels_history, of its own data (name, number of rows, source files) and of the seal of the batch before. To hide a change of
--- a history entry, of a batch or of the order of the batches, an attacker must change the seal of that batch and of every later
--- batch, and also the copies of these seals in the tags of the MLflow runs.
+-- a history entry, of a batch or of the order of the batches, an attacker must change the seal of the first affected batch and
+-- of every later batch, and also the copies of these seals in the tags of the MLflow runs.
 
 -- Return the digest of the entries of products_history whose history_id is greater than `after` and at most `up_to`. The digest
 -- of one entry is the SHA-256 of the JSON array of its columns. The returned digest is the SHA-256 of all these digests in
@@ -22,8 +22,9 @@ as $$
     ) as entries
 $$;
 
--- Return the digest of the entries of labels_history whose history_id is greater than `after` and at most `up_to`. It is
--- computed in the same way as in products_history_digest.
+-- Return the digest of the entries of labels_history whose history_id is greater than `after` and at most `up_to`. The
+-- digest of one entry is the SHA-256 of the JSON array of its columns. The returned digest is the SHA-256 of all these digests
+-- in sorted order.
 create or replace function labels_history_digest(after bigint, up_to bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp

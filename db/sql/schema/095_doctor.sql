@@ -1,8 +1,8 @@
 -- Return the connections of the snapshot and training listeners to this database, with the time when each connection last
--- changed its state. A listener pings every few seconds, so an old time means that the listener is unresponsive. Only members
--- of pg_read_all_stats may see this time. The owner of this function is a member, and the function runs with its owner's
--- rights, so every role can call it. A member can also read all statements of the whole cluster, so no other role of the
--- pipeline is a member.
+-- changed its state. A listener's ping every few seconds changes the state, so an old time means that the listener is
+-- unresponsive. Only members of pg_read_all_stats may see this time. The owner of this function is a member, and the function
+-- runs with its owner's rights, so every role can call it. No other role of the pipeline is a member, because a member can also
+-- read all statements of the whole cluster.
 create or replace function listener_sessions() returns table (stage text, pid integer, last_sign_of_life timestamptz)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -13,8 +13,8 @@ as $$
 $$;
 
 -- Return what is wrong with the pipeline right now: one row per problem, with its remedy. Return no row if nothing is wrong.
--- `severity` is 'error' if the problem does not go away by itself, and 'warning' if it may, or if somebody should only know of
--- it. The argument `patience` is how long a batch may wait, or a load may run, before it is reported. A stage is reported when
+-- `severity` is 'error' if the problem does not go away by itself, and 'warning' if it may, or if it needs no action.
+-- The argument `patience` is how long a batch may wait, or a load may run, before it is reported. A stage is reported when
 -- it works on one batch for more than twelve times `patience`. The argument `unresponsive_after` is how long a listener's
 -- connection may be silent before it is reported. A listener pings every few seconds.
 create or replace function pipeline_doctor(

@@ -67,7 +67,7 @@ def test_copies_cost_almost_nothing(path, tmp_path):
 
 @pytest.mark.parametrize("copies", [COPIES[:2], np.append(COPIES, 1)])
 def test_other_rows_than_those_that_were_counted_are_refused(path, copies):
-    with pytest.raises(VerificationError, match="numbers of copies for 3 rows"):
+    with pytest.raises(VerificationError, match="at least 3 rows, but"):
         write_balanced(path, [rows(0, 2), rows(2, 3)], copies)
 
 
@@ -75,9 +75,9 @@ def test_other_rows_than_those_that_were_counted_are_refused(path, copies):
     ("ids", "labels", "holdout", "reason"),
     [
         (IDS, LABELS, np.array([12]), "holdout"),
-        (IDS[:2], LABELS[:2], NOBODY, "exactly the training rows"),
-        (np.array([11, 12, 14]), LABELS, NOBODY, "exactly the training rows"),
-        (IDS, LABELS[::-1], NOBODY, "exactly the training rows"),
+        (IDS[:2], LABELS[:2], NOBODY, "differs from its batch's training rows"),
+        (np.array([11, 12, 14]), LABELS, NOBODY, "differs from its batch's training rows"),
+        (IDS, LABELS[::-1], NOBODY, "differs from its batch's training rows"),
     ],
 )
 def test_verification_refuses_rows_that_do_not_belong(path, ids, labels, holdout, reason):

@@ -1,8 +1,8 @@
--- Complete the rows of the temporary table `correction` (the content of a correction file): afterwards each row that updates or
--- inserts a product holds the product's values after the correction. For an update, a column that the file does not have gets
--- the product's current value. An insertion may restore a deleted product: then a value that the file leaves empty gets the
--- value that the product had before its deletion. The restored product also keeps its old position in the loading order
--- (sample_rank).
+-- Fill in missing values in the temporary table `correction`, which holds the rows of a correction file. Afterwards, each row
+-- that updates or inserts a product holds all values that the product will have after the correction. For an update: if the file
+-- does not have a column, use the product's current value. For an insertion that restores a deleted product: if the file leaves
+-- a value empty, use the value that the product had before its deletion. The restored product also keeps its old position in
+-- the loading order (sample_rank).
 with deleted as (
     select distinct on (productid) productid, designation, description, imageid, image_path, sample_rank, split
     from products_history

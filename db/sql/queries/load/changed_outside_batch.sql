@@ -1,7 +1,7 @@
--- Return the training products whose text was not necessarily checked against the holdout: the running batch (%(batch_id)s) did
--- not insert this text. Another batch, or somebody outside any batch, changed the product, or the running batch updated it.
--- Only changes since the last completed batch that made this check count; such a batch has recorded `held_out`. The texts are
--- those of now; the caller compares them with the texts of the held-out products. Return no row if the batch is not running.
+-- Return the training products whose current text may not have been compared with the texts of the held-out products. These are
+-- the products that another batch, or somebody outside any batch, has inserted or changed, and the products that the running
+-- batch (%(batch_id)s) has updated. Older changes are left out: those before the end of the last completed batch that made the
+-- comparison (its `held_out` is not null). The caller makes the comparison. Return no row if the batch is not running.
 select productid, designation, description
 from products
 where split = 'train'

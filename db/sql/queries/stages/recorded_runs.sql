@@ -1,5 +1,5 @@
 -- Return one row for each completed batch: the state of one stage (snapshot or training), the MLflow run that PostgreSQL has
--- recorded for the stage, and the version of the registered model (for training only).
+-- recorded for the stage, and for training also the model's version in the model registry.
 select
     stage_ledger.batch_id,
     stage_ledger.batch_name,
