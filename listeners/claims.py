@@ -58,7 +58,11 @@ class StageClaims:
         self._session: psycopg.AsyncConnection[Any] | None = None
 
     async def claim_next(self, wake: WakeUp, doorbell: Doorbell) -> Claim | None:
-        """Claim the oldest batch that is ready for this stage and that no other worker holds. Return None if there is none."""
+        """Claim the oldest batch that is ready for this stage and that no other worker holds. Return None if there is none.
+
+        PostgreSQL records with the claim what made the worker look for a batch (`wake`), and for which batches `doorbell` has
+        received a notification.
+        """
         parameters = {
             "stage": self._stage,
             "worker": self._worker,
@@ -86,7 +90,9 @@ class StageClaims:
         return _BUSY_INTERVAL_S if held_by_another else due_in_s
 
     async def hold(self, claim: Claim) -> None:
-        """Check that no other worker has claimed the batch. If the connection with the claim's lock was lost, lock again.
+        """Check that no other worker has claimed the batch of `claim`, and lock the batch again if its lock was lost.
+
+        The lock is lost when the connection to PostgreSQL ends.
 
         Raises:
             FencedError: another worker has claimed the batch.

@@ -31,13 +31,13 @@ class StageEvents:
         self._emit(State.COMPLETE, claim, result=result)
 
     def failed(self, claim: Claim, reason: str) -> None:
-        """Emit the event FAIL for an attempt that counts as a failure of the batch."""
+        """Emit the OpenLineage event FAIL for an attempt that failed and counts as a failure of its batch."""
         self._emit(State.FAIL, claim, error=reason)
 
     def aborted(self, claim: Claim, reason: str) -> None:
-        """Emit the event ABORT for an attempt that ended without a result but does not count as a failure of the batch.
+        """Emit the event ABORT for an attempt that ended without a result, for example because of an outage.
 
-        Another attempt for the batch follows or has already started.
+        Such an attempt does not count as a failure of its batch. Another attempt follows or has already started.
         """
         self._emit(State.ABORT, claim, error=reason)
 

@@ -51,7 +51,7 @@ REMEDY = {
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An MLflow run on which MLflow and PostgreSQL differ. `batch_name` is empty if PostgreSQL does not know the batch."""
+    """An MLflow run on which MLflow and PostgreSQL differ. `batch_name` is empty if PostgreSQL has no batch for the run."""
 
     kind: Mismatch
     stage: Stage
@@ -72,13 +72,17 @@ class _RecordedBatch:
 
 
 def handle(task: Task) -> dict[str, Any]:
-    """Repair the differences between MLflow and PostgreSQL, except orphaned runs. Return the number found, by kind."""
+    """Repair the differences between MLflow and PostgreSQL. Return how many differences of each kind were found.
+
+    Orphaned runs, whose batch PostgreSQL does not have, are counted but not repaired.
+    """
     tracking = Tracking(task.settings)
     found: dict[str, int] = {}
     with connect(task.conninfo, f"rakuten {task.stage} reconcile", autocommit=True) as connection:
         for disagreement in disagreements(tracking, connection, task.stage):
             found[disagreement.kind] = found.get(disagreement.kind, 0) + 1
-            # Orphaned runs are only counted: there may be many, and every start of a listener would log all of them.
+            # Do not log each orphaned run (a run whose batch PostgreSQL does not have): there may be many, and every start of a
+            # listener would log all of them again. Log their number below.
             if disagreement.kind is not Mismatch.ORPHANED:
                 logger.warning(
                     "repairing a difference between MLflow and PostgreSQL",

@@ -12,8 +12,8 @@ from db.embedded.account import Account
 from db.embedded.postmaster import shut_down
 
 # A shell runs this script: it waits for a line on its standard input (a pipe) and then becomes the PostgreSQL server. The
-# Python process writes the line once the watchdog runs. If the Python process dies before that, the shell reads the end of the
-# pipe and exits. If the Python process dies later, the watchdog stops the server.
+# Python process writes the line once the watchdog (a second shell, see below) runs. If the Python process dies before that, the
+# first shell reads the end of the pipe and exits. If the Python process dies later, the watchdog stops the server.
 _SERVER_SCRIPT = 'read -r _ && exec "$@" </dev/null'
 # The watchdog is a shell that runs this script. It waits until its pipe closes, which happens when the Python process ends for
 # any reason. Then it sends SIGQUIT to the server: an immediate shutdown, which cannot hang and loses no commit.
@@ -76,6 +76,6 @@ def _spawn_shell(
     """Start a shell that runs `script`. Return the shell's process, and the writing end of the pipe that the shell reads."""
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as stdin:
-        # No buffer: a buffered file has a lock. A fork while another thread holds this lock would leave it locked in the child.
+        # No buffer: a buffered file has a lock. If another thread held it during a fork, it would stay locked in the child.
         pipe = os.fdopen(write_end, "wb", buffering=0)
         return account.spawn(["/bin/sh", "-c", script, "sh", *arguments], stdin=stdin, output=output), pipe

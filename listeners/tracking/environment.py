@@ -1,7 +1,8 @@
-"""Describe the environment of an MLflow run: code, libraries, settings and machine. These and the data decide its result.
+"""Describe the environment of an MLflow run: code, libraries, settings and machine.
 
-Every run stores its environment in a file, environment.json. `rakuten reproduce` rebuilds the dataset and the model of a batch.
-If the result is different, it can name what has changed in the environment.
+The environment and the data decide the result of the run. Every run stores its environment in a file, environment.json.
+`rakuten reproduce` rebuilds the dataset and the model of a batch. If they differ from the recorded ones, the command compares
+environment.json with the present environment and names the changes.
 """
 
 import hashlib
@@ -73,7 +74,7 @@ def packages() -> dict[str, str]:
 
 
 def _code(built_from: str | None) -> dict[str, Any]:
-    """Return the version of rakuten-pipeline and the git commit of its code, with a digest of uncommitted changes.
+    """Return the version of rakuten-pipeline, the git commit of its code, and a digest of the uncommitted changes.
 
     `built_from` is the commit that a container image was built from. It is used if there is no git checkout.
     """
@@ -100,7 +101,7 @@ def _checkout() -> dict[str, Any] | None:
 
 def _git(root: Path, *arguments: str) -> bytes | None:
     try:
-        # git refuses a checkout that another user owns, which is common in containers, unless safe.directory names it
+        # without safe.directory, git refuses a checkout that another user owns, which is common in containers
         answer = subprocess.run(
             ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments],  # noqa: S607  git is found through PATH
             capture_output=True,
@@ -112,7 +113,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return answer.stdout
 
 
-# Both functions cache their results. The fork server imports this module, so these calls fill the caches before the fork server
+# `packages` and `_checkout` cache their results. The fork server imports this module, so these calls fill both caches before it
 # starts a child process. Then no child process reads hundreds of files while a batch waits. And a run records the code that was
 # imported, even if somebody changes the checkout later.
 packages()

@@ -46,7 +46,7 @@ def demo(
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data, rows, console)
     if weeks > settings.last_week:
         raise BadInputError(
-            f"there are only {settings.last_week} weeks: they load {settings.max_percentage} % of the training rows",
+            f"there are only {settings.last_week} weeks: in all, they load {settings.max_percentage} % of the training rows",
             remedy=f"choose --weeks from 1 to {settings.last_week}",
         )
     with open_session("demo", settings=settings) as session:
@@ -88,7 +88,7 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
         if recorded is not None and recorded["files"] != digests:
             own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
             console.print(
-                f"{settings.state_path} holds a database with other data than {directory}: the demo uses the folder {own} instead"
+                f"The database in {settings.state_path} was not loaded from {directory}: the demo uses the folder {own} instead"
             )
             settings = settings.model_copy(update={"state_path": own})
     return settings

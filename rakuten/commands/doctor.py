@@ -50,7 +50,7 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
     if importlib.util.find_spec("mlflow") is None:
         typer.echo("MLflow was not checked: its client is not installed; install the extra 'ml'", err=True)
         return
-    # These modules import MLflow, which takes seconds, so they are imported only when MLflow is checked.
+    # `reconcile` and `outages` import MLflow, which takes seconds. So import them only if MLflow is checked.
     from listeners import reconcile  # noqa: PLC0415
     from listeners.outages import outage_of  # noqa: PLC0415
 

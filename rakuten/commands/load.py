@@ -15,18 +15,18 @@ from shared.errors import BadInputError
 
 
 def load(
-    week: int | None = typer.Option(None, help="the last week to load; default: the next week", min=1),
+    week: int | None = typer.Option(None, help="load up to this week; default: the next week", min=1),
     as_json: bool = typer.Option(False, "--json", help="print one JSON object per loaded week"),
 ) -> None:
-    """Load the next week's share of the training rows into PostgreSQL.
+    """Load the training rows of the next week into PostgreSQL, or of every missing week up to `--week`.
 
-    Each week raises the percentage of the training rows that PostgreSQL holds. The steps of a week are: check the source files,
-    load the new rows, validate the tables, complete the batch.
+    Each week is one batch, and raises the percentage of the training rows that PostgreSQL holds. Its steps are: check the
+    source files, load the new rows, validate the tables, complete the batch.
     """
     settings = read_settings()
     if week is not None and week > settings.last_week:
         raise BadInputError(
-            f"there are only {settings.last_week} weeks: they load {settings.max_percentage} % of the training rows",
+            f"there are only {settings.last_week} weeks: in all, they load {settings.max_percentage} % of the training rows",
             remedy=f"choose a week from 1 to {settings.last_week}",
         )
     loaded = 0

@@ -10,12 +10,12 @@ from db.database import Role
 from listeners.promotion.rollback import roll_back
 from rakuten.session import open_session
 
-Reason = Annotated[str, typer.Option(help="why you roll back; the champion history shows it to everybody")]
+Reason = Annotated[str, typer.Option(help="why you roll back; `rakuten champion` shows it to everybody")]
 Version = Annotated[
     int | None,
     typer.Option(min=1, help="the model version to make champion; by default the previous champion"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print the move as JSON; times are UTC")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the alias move as JSON, with UTC times")]
 
 
 def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> None:
@@ -35,5 +35,5 @@ def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> Non
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # in a container, the user id may have no user name
+    except (KeyError, OSError):  # in a container, no user name may belong to the user id
         return f"uid {os.getuid()}"

@@ -1,1 +1,1 @@
-"""Queries about past batches, datasets and models: their sources, whether they are unchanged, whether they can be rebuilt."""
+"""Answer questions about past batches, datasets and models: their sources, whether they are unchanged and can be rebuilt."""

@@ -62,13 +62,13 @@ class Reproduction:
         self._batch_id, self._batch_name = batch
         self._directory = directory
         self._sealed = True
-        # True once the dataset is rebuilt, and its SHA-256 is the recorded one or the run has recorded none
+        # True if the rebuilt dataset has the SHA-256 that its run recorded, or if the run recorded no SHA-256
         self.is_rebuilt = False
 
     def dataset(self, run: Run) -> Iterator[Verdict]:
         """Check the audit trail up to the batch, then rebuild the batch's dataset. Yield a verdict after each step.
 
-        `run` is the MLflow run that recorded the dataset. Both are compared byte for byte, by their SHA-256.
+        `run` is the MLflow run that recorded the dataset. The rebuilt and the recorded dataset are compared by their SHA-256.
         """
         yield self._seals()
         path = self._rebuilt
@@ -101,7 +101,7 @@ class Reproduction:
         yield self._check_tag("parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients")
 
     def _seals(self) -> Verdict:
-        """Check the seals of this batch and of all earlier batches, because a dataset has rows of all batches so far.
+        """Check the seals of this batch and of all earlier batches, because a dataset has rows of all of them.
 
         A seal is a digest of a batch that also covers the seal of the batch before it.
         """
@@ -129,7 +129,7 @@ class Reproduction:
     def _holdout(self, dataset: Run, run: Run) -> Path:
         source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
         if source is None:
-            raise StageError(f"the runs have no tag {Tag.SOURCE_SHA256}, so their holdout set is unknown")
+            raise StageError(f"the batch's MLflow runs have no tag {Tag.SOURCE_SHA256}: unknown holdout set")
         held_out = find_dataset(self._tracking, HOLDOUT_SET, **{Tag.SOURCE_SHA256: source})
         return fetch(self._tracking, held_out, self._scratch("holdout"))
 

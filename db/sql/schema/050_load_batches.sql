@@ -110,17 +110,17 @@ begin
     perform public.require_role('loader');
     update public.data_loads set status = 'completed' where id = batch_id and status = 'running';
     if not found and not exists (select from public.data_loads where id = batch_id and status = 'completed') then
-        raise exception 'batch % is not running and not complete', batch_id using errcode = 'object_not_in_prerequisite_state';
+        raise exception 'batch % is not running: cannot complete it', batch_id using errcode = 'object_not_in_prerequisite_state';
     end if;
 end;
 $$;
 
 -- Seal a batch (add its digest and two watermarks) when any statement sets its status to 'completed'. The watermarks are the
--- last ids in products_history and labels_history that belong to the batch. LOCK TABLE waits for every transaction that writes
--- products or labels or completes a batch, and blocks new ones until this transaction commits. So no history entry below a
--- watermark can appear later: PostgreSQL draws an entry's id only under the ROW EXCLUSIVE lock of the table whose change the
--- entry records.
--- If a forgotten transaction holds a lock, lock_timeout makes the completion fail, and it can be repeated.
+-- highest ids in products_history and labels_history at this moment.
+-- LOCK TABLE waits for every transaction that writes products or labels or completes a batch, and blocks new ones until this
+-- transaction commits. So no history entry below a watermark can appear later: a history entry gets its id only while its
+-- transaction holds a ROW EXCLUSIVE lock on products or labels.
+-- If a forgotten transaction holds such a lock, lock_timeout makes the completion fail. The caller can then repeat it.
 create or replace function seal_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -128,7 +128,7 @@ set lock_timeout = '30s'
 as $$
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'complete batches in READ COMMITTED: an older snapshot misses rows that other sessions have committed'
+        raise exception 'complete a batch in READ COMMITTED: other isolation levels can miss rows of other sessions'
             using errcode = 'invalid_transaction_state';
     end if;
     lock table public.products, public.labels in share row exclusive mode;
@@ -156,9 +156,9 @@ begin
 end;
 $$;
 
--- The WHEN conditions decide whether a trigger calls its function. When a stage (snapshot or training) claims a batch, it
--- updates `metadata`. The stage starts its work only after this update, so the update must be fast. A WHEN condition that is
--- false takes only a hundredth of the time of a function call.
+-- Each trigger tests its condition in WHEN, not in its function: a false WHEN condition takes only a hundredth of the time of a
+-- function call. PostgreSQL tests the conditions also when a stage (snapshot or training) claims a batch, because the claim
+-- updates `metadata`. The stage starts its work only after this update, so the update must be fast.
 create or replace trigger _100_seal_insert before insert on data_loads
     for each row when (new.status = 'completed') execute function seal_batch();
 create or replace trigger _100_seal_update before update on data_loads
