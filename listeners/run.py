@@ -20,13 +20,14 @@ from shared.events import Channel, Stage
 logger = structlog.get_logger()
 
 _CHANNEL_OF = {Stage.SNAPSHOT: Channel.BATCH_COMPLETED, Stage.TRAINING: Channel.DATASET_READY}
-_SHUTDOWN_MARGIN_S = 5.0  # after the grace period, time to record in PostgreSQL that the batch is free again
-# After this many late or failed pings, the health check fails, and `rakuten doctor` reports the listener as unresponsive.
+_SHUTDOWN_MARGIN_S = 5.0  # extra time after the grace period, to release the unfinished batch in PostgreSQL
+# After this many late or failed pings of PostgreSQL, the listener's health check fails, and `rakuten doctor` reports the
+# listener as unresponsive.
 MISSED_PINGS = 3
 
 
 def run_listener(stage: Stage, conninfo: str, settings: Settings, *, with_parent: bool = False) -> None:
-    """Run a listener until SIGTERM or SIGINT. Then finish the current batch within the grace period, or give it free again.
+    """Run a listener until SIGTERM or SIGINT. Then finish the current batch within the grace period, or release it.
 
     Args:
         stage: the stage whose work the listener does, snapshot or training.
@@ -63,8 +64,8 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(handler_module(stage)))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    # Only the LISTEN task writes the heartbeat. But the process ends when the LISTEN task or the worker task ends, so the
-    # heartbeat shows that both tasks run.
+    # Only the LISTEN task writes the heartbeat. But the heartbeat shows that the worker task runs, too: the process ends when
+    # one of the two tasks ends.
     heartbeat = Heartbeat(stage, MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))
     listening = asyncio.create_task(
         listen(

@@ -1,4 +1,4 @@
-"""Fill `.env` with fresh secrets, for `make env`. It runs before anything is installed, and needs only the standard library.
+"""Fill `.env` with fresh secrets, for `make env`. It runs before any package is installed, so it needs no package.
 
 `.env.example` lists the secrets as names without a value. A value that `.env` already holds is never changed. So running
 `make env` again after an upgrade adds only the new secrets. The one exception is GIT_COMMIT, which every run sets to the
@@ -18,11 +18,14 @@ EXAMPLE: Final = Path(".env.example")
 _COMMIT: Final = re.compile(r"^#?GIT_COMMIT=.*$", re.MULTILINE)
 _SECRET: Final = re.compile(r"^([A-Z_]+)=$", re.MULTILINE)
 _FERNET_BYTES: Final = 32
-_SECRET_BYTES: Final = 48  # 64 characters in base64; Airflow's JWT secret must not be shorter
+_SECRET_BYTES: Final = 48  # bytes: 64 characters in base64, as Airflow's JWT secret needs at least 64
 
 
 def fill_secrets(example: str, existing: str | None) -> tuple[str, list[str]]:
-    """Return (the text of `.env` with a fresh value for each missing secret, the names of these secrets)."""
+    """Return (the text of `.env` with a fresh value for each missing secret, the names of these secrets).
+
+    `example` is the text of `.env.example`; `existing` is the present text of `.env`, or None if there is no `.env`.
+    """
     wanted = _SECRET.findall(example)
     text = example if existing is None else existing
     missing = [name for name in wanted if not re.search(rf"^{name}=", text, re.MULTILINE)]
@@ -52,7 +55,7 @@ def write(path: Path, example: Path = EXAMPLE, commit: str | None = None) -> lis
     """
     existing = path.read_text(encoding="utf-8") if path.exists() else None
     text, made = fill_secrets(example.read_text(encoding="utf-8"), existing)
-    # NamedTemporaryFile creates a file that only its owner can read (mode 0600)
+    # NamedTemporaryFile creates a file that only its owner can read (mode 0600), so no other user ever sees the secrets
     with NamedTemporaryFile(
         "w", dir=path.parent, prefix=f"{path.name}.", delete=False, encoding="utf-8"
     ) as new:

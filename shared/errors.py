@@ -62,7 +62,7 @@ class BadSourceError(BadInputError):
 
 
 class BadCorrectionError(BadSourceError):
-    """The file of a correction has problems. Each problem names the file, the line, the value and a remedy."""
+    """The CSV file of a correction has problems. Each problem names the file, the line, the value and a remedy."""
 
     OUTCOME = "in the correction; nothing was changed"
     COMMAND = "rakuten correct --json"
@@ -77,7 +77,7 @@ class DatabaseUnavailableError(PipelineError):
 
 
 class LoadError(PipelineError):
-    """A load or a correction could not finish: another one is running, PostgreSQL reported an error, or the rows are wrong."""
+    """A load or correction could not finish: another is running, PostgreSQL reported an error, or its rows are wrong."""
 
 
 class StageError(PipelineError):

@@ -32,7 +32,7 @@ class Channel(StrEnum):
 
 
 class Event(BaseModel):
-    """The fields that the payload of every notification has: only `v`, the version of the payload's format."""
+    """The base class of all events. Every payload has the field `v`, the version of the payload's format."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -69,7 +69,7 @@ class ModelTrained(Event):
 
 
 class StageFailed(Event):
-    """A stage gave up a batch. `rakuten retry` makes the stage try it again."""
+    """A stage gave up a batch after too many failures. `rakuten retry` makes the stage try the batch again."""
 
     batch_id: PositiveBigint
     stage: Stage
@@ -86,14 +86,14 @@ _EVENT_OF: dict[Channel, type[Event]] = {
 
 
 class InvalidPayloadError(ValueError):
-    """The channel or the payload of a notification is invalid. No part of the pipeline sends such a notification."""
+    """The channel or the payload of a notification is invalid. It was not sent by the pipeline."""
 
 
 def parse(channel: str, payload: str) -> Event:
     """Return the event that a notification contains.
 
     Raises:
-        InvalidPayloadError: the channel is unknown, or the payload is not strict JSON with the fields and the version of the channel.
+        InvalidPayloadError: the channel is unknown, or the payload is not JSON with exactly the fields of this channel's event.
     """
     try:
         return _EVENT_OF[Channel(channel)].model_validate_json(payload)

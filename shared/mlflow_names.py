@@ -21,7 +21,7 @@ class Artifact:
     CONFUSION_MATRIX: Final = "confusion_matrix.png"
     CLASSIFICATION_REPORT: Final = "classification_report.txt"
     HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
-    SUBMISSION: Final = "test_predictions.csv"  # in the format of the Rakuten challenge
+    SUBMISSION: Final = "test_predictions.csv"  # in the file format of the Rakuten challenge
     PROMOTION: Final = "promotion.json"
     MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
     ENVIRONMENT: Final = "environment.json"
@@ -35,7 +35,7 @@ class Tag:
     BATCH_SEAL: Final = "batch_seal"
     SOURCE_SHA256: Final = "source_sha256"
     ATTEMPT: Final = "attempt"
-    DATASET_DIGEST: Final = "dataset_digest"  # of the rows; see listeners/snapshot/dataset_digest.py
+    DATASET_DIGEST: Final = "dataset_digest"  # digest of the rows; see listeners/snapshot/dataset_digest.py
     DATASET_SHA256: Final = "dataset_sha256"
     DATASET_NAME: Final = "dataset_name"
     DATASET_RUN_ID: Final = "dataset_run_id"

@@ -24,9 +24,9 @@ from unnest(array[
 where not exists (select from pg_roles where rolname = name)
 \gexec
 
--- rakuten_owner will run the migrations. It does not get the right to create roles (CREATEROLE), as all roles exist now. This
--- right would be too much: up to PostgreSQL 15, a role with CREATEROLE can change every role of the cluster that is not a
--- superuser.
+-- rakuten_owner will run the migrations. It does not get the right to create roles (CREATEROLE), because this script has
+-- already created all roles that the migrations need. CREATEROLE would be too much: up to PostgreSQL 15, a role with CREATEROLE
+-- can change every role of the cluster that is not a superuser.
 alter role rakuten_owner login password :'owner_password';
 alter role rakuten_loader login password :'loader_password';
 alter role rakuten_snapshot login password :'snapshot_password';

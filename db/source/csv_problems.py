@@ -1,4 +1,4 @@
-"""Find what is wrong in a CSV file, and on which lines. Python's csv module is slow, but it knows the line numbers.
+"""Find what is wrong in a CSV file, and on which lines. Use Python's csv module: it is slow, but knows the line numbers.
 
 LF, CRLF and CR end a line, also inside a quoted value. So a row whose value contains a line end covers several lines.
 """
@@ -84,7 +84,7 @@ def header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
 
 
 def structural_problems(path: Path, width: int) -> Iterator[Problem]:
-    """Yield the problems that make rows of a CSV file unreadable: bytes that are not UTF-8, a wrong number of fields, an open quote.
+    """Yield the problems that make rows of a CSV file unreadable: bytes that are not UTF-8, wrong number of fields, open quote.
 
     `width` is the number of fields in the header.
     """

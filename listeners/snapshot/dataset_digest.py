@@ -1,7 +1,8 @@
 """Compute the digest of a dataset's content, and make short proofs that a dataset holds a product.
 
 The SHA-256 of a parquet file depends on the program that wrote the file. The digest of this module
-depends only on the content, not on the order of rows, the row groups or the compression. Anybody can compute the digest from this definition:
+depends only on the content, not on the order of rows, the row groups or the compression. Anybody can compute the digest from
+this definition:
 
 - A row is encoded column by column: the length of the value in 4 bytes, then the value. A null has length -1 and no value.
   Texts are UTF-8. Numbers have 8 bytes. Numbers and lengths are big-endian. (PostgreSQL's binary COPY encodes bigint and text
@@ -42,7 +43,7 @@ _Sha256 = Annotated[bytes, Field(min_length=32, max_length=32)]
 
 
 class _Record(BaseModel):
-    """A pydantic base model whose hashes are bytes in Python and hexadecimal digits in JSON."""
+    """A pydantic base class: a hash in a field is bytes in Python and hexadecimal digits in JSON."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex"
@@ -84,11 +85,13 @@ class DatasetIdentity(_Record):
 
 
 class Proof(_Record):
-    """A proof that a dataset holds `row` in exactly `copies` copies. It has log2(products of the class) + classes hashes.
+    """A proof that a dataset holds `row` in exactly `copies` copies.
+
+    It is short: about log2(n) hashes, where n is the number of products in the class of `row`, and one hash for each class.
 
     Attributes:
         dataset: name of the dataset, for information only: the proof does not prove the name.
-        dataset_digest: the dataset's digest when the proof was made. `verify` ignores it and uses its own argument.
+        dataset_digest: the dataset's digest when the proof was made. `verify` does not trust it: its caller gives the digest.
         row: the row whose presence is proved.
         copies: number of copies of the row in the dataset.
         index: position of the row among the entries of its class's Merkle tree, from 0.
@@ -137,8 +140,8 @@ _COUNTED_ROW: Final = np.dtype([("code", "i8"), ("productid", "i8"), ("hash", "V
 class _Rows:
     """The distinct rows of a dataset, sorted by prdtypecode, productid and the row's SHA-256.
 
-    Only these 56 bytes of each row are kept, as there may be millions of rows. All arrays have shape (distinct rows,). An element of `hashes`
-    is the 32 bytes of a SHA-256 (V32); the other arrays are int64.
+    As there may be millions of rows, only 56 bytes of each row are kept: class code, productid, SHA-256 and number of copies.
+    All arrays have shape (distinct rows,). `hashes` holds SHA-256 values of 32 bytes (V32); the other arrays are int64.
     """
 
     codes: npt.NDArray[np.int64]
@@ -147,7 +150,7 @@ class _Rows:
     copies: npt.NDArray[np.int64]
 
     def classes(self) -> Iterator[slice]:
-        """Yield, for each product class in ascending order of code, the slice of the arrays that holds the rows of the class."""
+        """Yield, for each product class in ascending order of code, the slice of the arrays that holds its rows."""
         ends = np.flatnonzero(np.diff(self.codes)) + 1
         bounds = [0, *ends.tolist(), len(self.codes)]
         return (slice(first, end) for first, end in pairwise(bounds) if first < end)
@@ -167,7 +170,7 @@ class _Rows:
 
 
 def identity_of(path: Path) -> DatasetIdentity:
-    """Compute the identity of a dataset from its parquet file, which must have the columns of `ProductRow`."""
+    """Compute the identity of a dataset (see `DatasetIdentity`) from its parquet file with the columns of `ProductRow`."""
     dataset = _count_rows(path)
     return DatasetIdentity(
         classes=tuple(dataset.identify(rows, dataset.leaves(rows)) for rows in dataset.classes())
@@ -243,7 +246,7 @@ def _count_rows(path: Path) -> _Rows:
 
 
 def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
-    """Sort rows of dtype `_COUNTED_ROW`, and merge equal rows into one row with the sum of their numbers of copies."""
+    """Sort counted rows (class code, productid, SHA-256, copies); merge equal rows into one, and add up their copies."""
     words = np.ascontiguousarray(counted["hash"]).view(">u8").reshape(-1, 4)
     order = np.lexsort((*words.T[::-1], counted["productid"], counted["code"]))
     counted, words = counted[order], words[order]

@@ -14,11 +14,10 @@ from shared.errors import StageError
 
 
 def require_no_leak(connection: psycopg.Connection[TupleRow], batch_id: int) -> None:
-    """Raise an error if a batch has training products that must be held out.
+    """Raise an error if training products of a batch are near-duplicates of held-out products or were held out before.
 
     Raises:
-        StageError: some training products must be held out. The message names the first of these products, and the remedy says
-            how to hold them out.
+        StageError: the batch has such products. The message names the first of them, and the remedy says how to hold them out.
     """
     unchecked = connection.execute(
         query("snapshot/texts_without_holdout_check"), {"batch_id": batch_id}
@@ -26,6 +25,6 @@ def require_no_leak(connection: psycopg.Connection[TupleRow], batch_id: int) -> 
     if unchecked and (due := due_for_holdout(connection, product_texts(unchecked))):
         raise StageError(
             f"{len(due)} training products of batch {batch_id} are near-duplicates of held-out products or were held out before"
-            f" (the first is productid {due[0]}). `rakuten load` and `rakuten correct` hold out such products, but neither completed it",
-            remedy="run `rakuten load` or `rakuten correct`: it moves these products into the holdout. This batch gets no dataset",
+            f" (first: product {due[0]}). `rakuten load` and `rakuten correct` hold them out, but neither completed the batch",
+            remedy="run `rakuten load` or `rakuten correct`: both hold out these products. This batch gets no dataset",
         )

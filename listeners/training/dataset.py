@@ -33,7 +33,7 @@ class TrainingData:
 
 
 def find_dataset(tracking: Tracking, name: str, **tags: str) -> Run:
-    """Return the finished MLflow run of a dataset, by the name of the run and its tags.
+    """Return the finished MLflow run of a dataset that has this name (for example train_week_7) and these tags.
 
     Raises:
         StageError: MLflow has no finished run with this name and these tags.
@@ -42,7 +42,7 @@ def find_dataset(tracking: Tracking, name: str, **tags: str) -> Run:
     if run is None:
         raise StageError(
             f"MLflow has no finished run {name} in the experiment {DATASET_EXPERIMENT}",
-            remedy="set MLFLOW_TRACKING_URI to the snapshot listener's value; if both are equal already, the run was deleted",
+            remedy="give MLFLOW_TRACKING_URI the snapshot listener's value; if it has this value, the run was deleted",
         )
     return run
 
@@ -52,7 +52,7 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
 
     Raises:
         StageError: the file cannot be downloaded.
-        VerificationError: the file has another SHA-256 than the run's tag says, or the run no longer has this tag.
+        VerificationError: the SHA-256 of the file differs from the run's tag `dataset_sha256`, or the run has no such tag.
     """
     if (expected := run.data.tags.get(Tag.DATASET_SHA256)) is None:
         raise VerificationError(

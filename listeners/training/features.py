@@ -1,9 +1,9 @@
 """Fit the TF-IDF features of an oversampled dataset, using only its distinct rows.
 
 A balanced dataset repeats products, some of them dozens of times. This module counts the terms of each product once, and
-multiplies the counts by the number of copies of the product. So the vocabulary and the idf are the same, bit for bit, as if the
-terms of all copies were counted, and take a fraction of the time. Without the multiplication, the vocabulary, the idf and the
-model would be different.
+multiplies the counts by the number of copies of the product. The resulting vocabulary and idf are the same, bit for bit, as if
+the terms of all copies were counted, but this takes only a fraction of the time. If the copies were ignored, the vocabulary,
+the idf and the model would be different.
 
 The result consists of ordinary scikit-learn objects, so a prediction does not need this module.
 """
@@ -85,7 +85,7 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
     Args:
         vectorizer: a vectorizer with analyzer 'char_wb', or with analyzer 'word', ngram_range (1, 1) or (1, 2) and tokens of
             word characters. It has an integer min_df, the default max_df and no fixed vocabulary.
-        texts: shape (n,), without NUL characters: PostgreSQL rejects them, and numpy drops them at the end of a string.
+        texts: shape (n,), without NUL characters, which numpy would drop at the end of a string (PostgreSQL stores none).
         multiplicities: number of copies of each text, shape (n,), int64, at least 1.
 
     Returns:
@@ -105,8 +105,8 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
         term_frequency = np.bincount(
             counts.matrix.indices, copies * counts.matrix.data, counts.matrix.shape[1]
         )
-        # CountVectorizer sorts the same frequencies with the same function. So if several terms are equally frequent, and only
-        # some of them fit into max_features, CountVectorizer and this function keep the same ones.
+        # CountVectorizer also sorts the term frequencies with argsort. So if several terms are equally frequent, and only some
+        # of them fit into max_features, this line keeps the same terms as CountVectorizer.
         kept = np.sort(kept[np.argsort(-term_frequency[kept])[:limit]])
     if not len(kept):
         raise ValueError(
@@ -115,9 +115,9 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
 
     transformer = TfidfTransformer(norm=vectorizer.norm, sublinear_tf=vectorizer.sublinear_tf)
     transformer.idf_ = np.log((multiplicities.sum() + 1) / (document_frequency[kept] + 1)) + 1
-    # A TfidfVectorizer counts as fitted when it has a vocabulary and an idf. The vocabulary is given as an array of terms, which skops
-    # writes as one file; a dictionary would take 1 kB per term in the model file. scikit-learn needs a dictionary, and builds
-    # it from the array: here when `idf_` is set, and again when a loaded model is first used.
+    # A TfidfVectorizer counts as fitted when it has a vocabulary and an idf. The vocabulary is given as an array of terms,
+    # which skops writes as one file; a dictionary would take 1 kB per term in the model file. scikit-learn needs a
+    # dictionary, and builds it from the array: here when `idf_` is set, and again when a loaded model is first used.
     vectorizer.vocabulary = np.array(list(counts.terms(kept)))
     vectorizer.idf_ = transformer.idf_
     return transformer.transform(counts.matrix[:, kept], copy=False)
@@ -149,8 +149,8 @@ def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
         features: shape (n, p), float64.
     """
     # To find equal columns fast, compare their projections onto two random directions. Equal columns have exactly equal
-    # projections, because the same numbers are added in the same order. Columns that differ by more than rounding errors do not
-    # have both projections in common.
+    # projections, because the same numbers are added in the same order. Two columns that differ by more than rounding errors do
+    # not agree in both projections.
     directions = np.random.default_rng(0).standard_normal((features.shape[0], 2))
     projections = (features.T @ directions).view(np.complex128).ravel()
     _, first, group, sizes = np.unique(
@@ -227,9 +227,10 @@ def _tokenise(texts: Sequence[str], split: Callable[[str], list[str]]) -> _Token
 def _count_words(tokens: _Tokens, longest: int) -> _Counts:
     """Count words and, if `longest` is 2, pairs of adjacent words.
 
-    Each term has an integer key, as sorting integers is faster than sorting strings. A word of rank a has the key a * radix; a
-    pair of words of ranks a and b has the key a * radix + 1 + b, where radix is the number of words plus 1. The keys have the
-    same order as the strings, because the space between two words sorts before every word character.
+    Each term has an integer key, as sorting integers is faster than sorting strings. The word at position a of `tokens.words`
+    has the key a * radix; this word followed by the word at position b has the key a * radix + 1 + b, where radix is the number
+    of words plus 1. The keys have the same order as the strings, because the space between two words sorts before every word
+    character.
     """
     words, radix = tokens.words, len(tokens.words) + 1
     rows, ranks = tokens.rows, tokens.ranks.astype(np.int64)
@@ -254,7 +255,7 @@ def _count_words(tokens: _Tokens, longest: int) -> _Counts:
 
 
 def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
-    """Count character n-grams as the analyzer 'char_wb' does: within words. So each distinct word is split only once."""
+    """Count the character n-grams within words, as the analyzer 'char_wb' does. Split each distinct word only once."""
     shape = tokens.n_texts, len(tokens.words)
     if not tokens.words:
         return _Counts(sparse.csr_array(shape), lambda _: [])
@@ -266,5 +267,5 @@ def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
 
 
 def _count_matrix(rows: _Ranks, columns: _Ranks, shape: tuple[int, int]) -> sparse.csr_array:
-    """Count how often each pair (row, column) occurs. Return the counts as a sparse matrix without duplicates, float64."""
+    """Count how often each pair (rows[i], columns[i]) occurs. Return the counts as a sparse matrix, float64."""
     return sparse.csr_array(sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape))

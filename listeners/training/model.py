@@ -1,8 +1,8 @@
-"""Build and fit the model: TF-IDF blocks of title and description, and a linear support vector machine on their features.
+"""Build and fit the model: groups (blocks) of TF-IDF features of title and description, and a linear SVM on these features.
 
-A fitted model is a scikit-learn pipeline from the raw text columns to the product class code. The pipeline consists only of library
-classes and functions, so the model loads wherever scikit-learn, pandas and skops are installed. The evidence for the choice of
-blocks, classifier and hyperparameters is in `tests/benchmarks/model_comparison.py`.
+A fitted model is a scikit-learn pipeline from the raw text columns to the product class code. The pipeline consists only of
+library classes and functions, so the model loads wherever scikit-learn, pandas and skops are installed. The evidence for the
+choice of blocks, classifier and hyperparameters is in `tests/benchmarks/model_comparison.py`.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ def vectorise(
     *,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> tuple[FeatureUnion, sparse.csr_array]:
-    """Clean the texts and compute their TF-IDF features: the first part of `fit`, where the arguments are explained.
+    """Clean the texts of products and compute their TF-IDF features, as the first step of `fit`; see `fit` for the arguments.
 
     Returns:
         (the fitted transformer from clean texts to features, the features, shape (n, n_features), float64).
@@ -113,7 +113,7 @@ def fit_classifier(
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> LinearSVC:
-    """Fit the classifier to merged features: the last part of `fit`, where the other arguments are explained.
+    """Fit the classifier to merged features, as a step of `fit`; see `fit` for the other arguments.
 
     Returns:
         A classifier for the original features, before `merge_equal_columns`, so that predictions need not merge columns.

@@ -9,9 +9,9 @@ from shared.errors import BadInputError
 
 
 def retry(
-    week: int | None = typer.Option(None, help="retry only the batch of this week", min=1),
+    week: int | None = typer.Option(None, help="number of a week: retry only the batch of that week", min=1),
     batch: str | None = typer.Option(
-        None, metavar="NAME", help="retry only this batch, for example correction_1; by default all batches"
+        None, metavar="NAME", help="retry only this batch, for example correction_1; default: all batches"
     ),
 ) -> None:
     """Retry each stage (snapshot or training) that has given up a batch after too many failures."""
@@ -22,7 +22,7 @@ def retry(
             if batch in {None, batch_name}:
                 with session.database.connect(Role[stage.upper()], "rakuten retry") as connection:
                     was_given_up = batches.retry_stage(connection, batch_id, stage)
-                if was_given_up:  # False if another process has made the stage retry meanwhile
+                if was_given_up:  # False if another process has made the stage retry first
                     revived += 1
                     typer.echo(f"{batch_name}: the stage {stage} will be tried again")
     if batch is not None and not revived:

@@ -1,4 +1,4 @@
-"""`rakuten verify`: check that no batch, run, file or model was changed."""
+"""`rakuten verify`: check that no batch, MLflow run, dataset file or model was changed since it was recorded."""
 
 import json
 from dataclasses import asdict
@@ -13,8 +13,8 @@ from rakuten.session import open_session
 _HINT = "rakuten reproduce BATCH rebuilds the dataset and model of BATCH; rakuten lineage BATCH shows what was built from it"
 
 
-def verify(as_json: bool = typer.Option(False, "--json", help="print a JSON list of checks")) -> None:
-    """Recompute the hash chain of the batches, and compare each run, file and model with the digest that was recorded for it.
+def verify(as_json: bool = typer.Option(False, "--json", help="print all checks as JSON")) -> None:
+    """Recompute the hash chain of the batches, and compare each MLflow run, file and model with its recorded digest.
 
     The chain consists of one seal per batch: a digest that also covers the seal of the batch before. The exit code is 1 if
     anything was changed.

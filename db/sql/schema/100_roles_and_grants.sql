@@ -1,6 +1,7 @@
 -- Create one role for each step of the pipeline (load, snapshot, training) and one for reading. Grant each role only the rights
 -- that it needs. The new roles cannot log in; the administrator of the PostgreSQL cluster makes them logins. Roles belong to the
--- whole cluster. So they may exist already, or an upgrade of another database of the cluster may create them at the same time.
+-- whole cluster. So a role may exist already, or the upgrade of another database of the cluster may create it at the same time;
+-- neither is an error.
 
 do $$
 declare
@@ -25,13 +26,14 @@ revoke all on schema public from public;
 revoke all on all tables in schema public from public;
 revoke all on all functions in schema public from public;
 
--- The role that runs this script owns the SECURITY DEFINER functions, so they run with its rights and need the schema. If this
--- role does not own the database, the `revoke ... from public` above has taken the schema from it.
+-- The role that runs this script owns the SECURITY DEFINER functions, so these functions run with its rights. It needs the
+-- right to use the schema public. If it does not own the database, the `revoke all on schema public` above has taken this right
+-- from it.
 grant usage on schema public to current_user;
 grant usage on schema public to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
 
--- Every role but rakuten_training may read all tables. rakuten_training may not read the tables of products and labels and their
--- histories: it does not need them, because the training stage reads its dataset from MLflow.
+-- Every role but rakuten_training may read all tables. rakuten_training may not read the tables `products` and `labels` or
+-- their two history tables: it does not need them, because the training stage reads its dataset from MLflow.
 grant select on all tables in schema public to rakuten_reader, rakuten_loader, rakuten_snapshot;
 grant select on data_loads, batches, pipeline_status, stage_ledger to rakuten_training;
 grant execute on function

@@ -150,7 +150,7 @@ def test_a_batch_that_psql_completes_gets_no_dataset_with_a_text_of_the_holdout_
     loader.commit()
     with connect(database.conninfo(Role.SNAPSHOT), "test", autocommit=True) as connection:
         require_no_leak(connection, 1)
-        with pytest.raises(StageError, match=f"the first is productid {copy}"):
+        with pytest.raises(StageError, match=f"first: product {copy}"):
             require_no_leak(connection, batch_id)
     load_weeks(1)
     assert product(loader, copy)["split"] == "holdout"

@@ -1,4 +1,5 @@
--- Return a row if a product of one week (a range of sample_rank) was loaded by an earlier attempt and deleted afterwards.
+-- Return one row if an earlier attempt to load this week loaded a product that was deleted afterwards, and no row otherwise.
+-- The products of a week are a range of sample_rank.
 select 1
 from products_history
 where operation_type = 'DELETE' and sample_rank >= %(first_rank)s and sample_rank < %(end_rank)s
