@@ -7,6 +7,7 @@ import fake_clock
 from breakpoints import LISTENER_PID, Boundary, pause_loop_at
 
 from db.database import Role, open_database
+from listeners.claims import StageClaims
 from listeners.run import run_listener
 from listeners.worker import StageWorker
 from shared.config import configure_third_parties, read_settings
@@ -17,17 +18,17 @@ HANDLER = "pausable_handler"  # by name: imported here, it would bring the heavy
 
 
 def pause_in_the_parent() -> None:
-    init, claim, record = StageWorker.__init__, StageWorker._claim, StageWorker._record
+    init, claim, record = StageWorker.__init__, StageClaims.claim_next, StageClaims._record
 
     def with_pausable_handler(self, *arguments, **options):
         init(self, *arguments, **options | {"handler": HANDLER})
 
     async def pausable_claim(self, *arguments):
         await pause_loop_at(self._stage, Boundary.BEFORE_CLAIM)
-        attempt = await claim(self, *arguments)
-        if attempt is not None:
+        claimed = await claim(self, *arguments)
+        if claimed is not None:
             await pause_loop_at(self._stage, Boundary.AFTER_CLAIM)
-        return attempt
+        return claimed
 
     async def pausable_record(self, statement, *arguments):
         await pause_loop_at(self._stage, Boundary.BEFORE_COMMIT)
@@ -35,7 +36,7 @@ def pause_in_the_parent() -> None:
         await pause_loop_at(self._stage, Boundary.AFTER_COMMIT)
 
     StageWorker.__init__ = with_pausable_handler
-    StageWorker._claim, StageWorker._record = pausable_claim, pausable_record
+    StageClaims.claim_next, StageClaims._record = pausable_claim, pausable_record
 
 
 if __name__ == "__main__":
