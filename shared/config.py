@@ -189,8 +189,8 @@ def configure_third_parties() -> None:
 def environment_for(settings: Settings) -> dict[str, str]:
     """Return the environment variables with which a child process reads exactly these settings.
 
-    The working directory of the child process must contain no `.env`: the child would read from it the settings that
-    are None in `settings`.
+    The working directory of the child process must contain no file `.env`. Otherwise the child process would take the
+    settings that are None in `settings` from that file.
     """
     environment = dict(os.environ)
     for name in Settings.model_fields:

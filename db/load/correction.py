@@ -28,7 +28,10 @@ from shared.errors import BadCorrectionError, BadInputError, BadSourceError, Pro
 
 @dataclass(frozen=True)
 class CorrectionResult:
-    """The changes that a correction made, or would make. If it was only checked, `batch_id` and `total_rows` are None.
+    """The changes that a correction made, or would make.
+
+    `total_rows` is the number of products after the correction. If the correction was only checked, `batch_id` and `total_rows`
+    are None.
 
     `rows` counts the rows of the file, including rows that change nothing. `inserted`, `updated` and `deleted` count products.
     `labels` counts the labels that change. `held_out` counts the inserted and updated products that get the split 'holdout', so

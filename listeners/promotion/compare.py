@@ -21,8 +21,8 @@ _Floats: TypeAlias = npt.NDArray[np.float64]
 _Counts: TypeAlias = npt.NDArray[np.int64]
 
 SIGNIFICANCE: Final = 0.05
-# Loss of F1 in one class that never blocks a promotion. Retraining improves some classes and worsens others, so a model that is
-# as good overall may lose this much in one class.
+# A model may be promoted although its F1 in one class is lower than the champion's by up to this value. Retraining improves
+# some classes and worsens others, even when the model as a whole is as good.
 TOLERATED_LOSS: Final = 0.05
 
 

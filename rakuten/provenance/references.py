@@ -134,7 +134,7 @@ def _number(text: str, connection: Connection) -> Reference:
 
 
 def _with_batch(reference: Reference, batch: Batch) -> Reference:
-    """Return a copy of the reference with this batch, and with the dataset run and model run recorded for this batch."""
+    """Return a copy of the reference in which this batch, its dataset run and its model run are filled in."""
     dataset, model = batch.result_of("snapshot"), batch.result_of("training")
     return replace(
         reference,

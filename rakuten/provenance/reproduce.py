@@ -62,7 +62,7 @@ class Reproduction:
         self._batch_id, self._batch_name = batch
         self._directory = directory
         self._sealed = True
-        # True if the rebuilt dataset has the SHA-256 that its run recorded, or if the run recorded no SHA-256
+        # Becomes True when the dataset has been rebuilt, unless its run recorded another SHA-256 than the rebuilt dataset has.
         self.is_rebuilt = False
 
     def dataset(self, run: Run) -> Iterator[Verdict]:

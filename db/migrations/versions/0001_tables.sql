@@ -13,7 +13,7 @@ create table products (
     -- in that order, from 0. It is null for a product that is not in the file.
     sample_rank bigint,
     split       text not null default 'train' check (split in ('train', 'holdout')),
-    -- db.source accepts no longer text from a CSV file; code that reads this table relies on texts of at most 100000 characters
+    -- db.source rejects longer texts in CSV files. The code that reads this table relies on texts of at most 100000 characters.
     constraint products_text_length check (length(designation) <= 100000 and length(description) <= 100000)
 );
 
@@ -81,8 +81,8 @@ create index products_history_product on products_history (product_id, history_i
 -- History entries are added in the order of time and batch, so a block-range index (BRIN) is small and cheap to maintain.
 create index products_history_date on products_history using brin (operation_date);
 create index products_history_batch on products_history using brin (load_batch_id);
--- The validation of a load expects every row that was loaded before. If a row is no longer in `products`, the validation looks
--- for the row's deletion in this index. The index is small, because deletions are few.
+-- The validation of a load expects every row that was loaded before to be in `products`. If a row is missing, the
+-- validation looks for the row's deletion in this index. The index is small, because deletions are few.
 create index products_history_deleted on products_history (sample_rank) where operation_type = 'DELETE';
 
 create table labels_history (
