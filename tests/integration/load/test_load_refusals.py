@@ -96,7 +96,7 @@ def test_before_the_first_load_every_source_file_must_be_good(loader, own_files,
 def test_percentages_that_were_lowered_are_refused(loader, load_weeks, settings, training_set):
     load_weeks(3)
     lowered = settings.model_copy(update={"increment_percentage": Decimal(1)})
-    with pytest.raises(BadInputError, match=r"week_4 should reach 43 % .* week_3 has reached 46\.00 %"):
+    with pytest.raises(BadInputError, match=r"week_4 should reach 43 % .* week_3 reached 46\.00 %"):
         plan_of(loader, lowered, training_set)
 
 

@@ -109,7 +109,7 @@ def test_a_rollback_that_was_killed_before_it_moved_the_alias_has_not_happened(
 
 def test_a_rollback_that_was_killed_after_it_moved_the_alias_has_happened(models, three_champions, dies):
     dies(SET_TAG, 2, models.roll_back)
-    with pytest.raises(PipelineError, match=r"interrupted.*version 2 is champion"):
+    with pytest.raises(PipelineError, match=r"interrupted.*the champion is version 2"):
         models.roll_back()
     assert (models.champion, models.moves[-1]) == (2, ("rollback", 3, 2))
     assert not models.promote(three_champions[2])

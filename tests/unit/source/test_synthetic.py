@@ -192,7 +192,7 @@ def test_progress_counts_up_to_all_rows(tmp_path):
 
 @pytest.mark.parametrize("rows", [-1, 0, 26])
 def test_too_few_rows_are_refused_with_a_remedy(tmp_path, rows):
-    with pytest.raises(BadInputError, match="27 classes") as error:
+    with pytest.raises(BadInputError, match="ask for 27") as error:
         generate(tmp_path / "raw", rows)
     assert error.value.remedy
     assert not (tmp_path / "raw").exists()
