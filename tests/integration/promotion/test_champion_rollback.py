@@ -81,7 +81,7 @@ def test_a_version_that_never_was_champion_can_be_chosen(models, three_champions
         (3, "why", "champion already"),
         (1, "", "1 to 700 characters"),
         (1, " \n ", "1 to 700 characters"),
-        (1, "x" * 701, "this one has 701"),
+        (1, "x" * 701, "it has 701"),
     ],
 )
 def test_a_rollback_that_makes_no_sense_is_refused(models, three_champions, to_version, reason, said):
