@@ -88,5 +88,7 @@ def test_verification_refuses_rows_that_do_not_belong(path, ids, labels, holdout
 
 def test_verification_refuses_classes_of_different_size(path):
     write_balanced(path, [rows()], np.array([1, 1, 1]))
-    with pytest.raises(VerificationError, match="not balanced: the smallest class has 1 rows, the largest has 2"):
+    with pytest.raises(
+        VerificationError, match="not balanced: the smallest class has 1 rows, the largest has 2"
+    ):
         verify_balanced(path, IDS, LABELS, NOBODY)
