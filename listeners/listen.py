@@ -1,7 +1,8 @@
 """Receive notifications as long as the process lives, and notice within seconds if the connection no longer delivers them.
 
-The tables in PostgreSQL say which batches wait to be processed. This module only tells the worker *when* to look at them: at
-the start, after a reconnect, for every notification and, in case a notification was lost, at a regular interval.
+The tables in PostgreSQL say which batches wait to be processed. This module tells the worker only when to read these tables.
+The worker reads them at the start, after a reconnect and after every notification. It also reads them at a regular interval,
+because a notification can be lost.
 
 aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from a listener that hung:
 - Keep one `notifies.get()` task until it returns. If `wait_for` cancels the task, the notification that the task holds is lost.

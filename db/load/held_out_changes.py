@@ -18,7 +18,8 @@ from db.sql import query
 def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
     """Return those productids of `rows` that must be held out of training.
 
-    These are the products whose text belongs to the holdout, and the products that had the split 'holdout' at any time before.
+    These are (1) the products whose text the recorded random seed and percentage assign to the holdout, and (2) the products
+    that had the split 'holdout' at any time before.
 
     Args:
         connection: a connection in a transaction. The first load must have recorded its random seed and holdout percentage.

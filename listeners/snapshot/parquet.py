@@ -70,7 +70,9 @@ def write_balanced(path: Path, chunks: Iterable[pa.Table], copies: npt.NDArray[n
             # Do not store the repeated rows in a variable: it would keep them in memory while the next row group is made.
             writer.write_table(_repeat_rows(chunk, rows), row_group_size=max(1, len(rows)))
     if first != len(copies):
-        raise VerificationError(f"{path.name}: at least {first} rows, but {len(copies)} elements in `copies`")
+        raise VerificationError(
+            f"{path.name}: {len(copies)} rows were expected, but {first} or more were read"
+        )
 
 
 def _repeat_rows(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:

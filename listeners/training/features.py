@@ -83,8 +83,8 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
     """Fit `vectorizer` in place, as its own `fit` would if each text were repeated as often as `multiplicities` says.
 
     Args:
-        vectorizer: a vectorizer with analyzer 'char_wb', or with analyzer 'word', ngram_range (1, 1) or (1, 2) and tokens of
-            word characters. It has an integer min_df, the default max_df and no fixed vocabulary.
+        vectorizer: a vectorizer with an integer min_df, the default max_df and no fixed vocabulary. Its analyzer is 'char_wb', with any
+            ngram_range, or 'word'. With 'word', the ngram_range is (1, 1) or (1, 2), and tokens consist of word characters.
         texts: shape (n,), without NUL characters, which numpy would drop at the end of a string (PostgreSQL stores none).
         multiplicities: number of copies of each text, shape (n,), int64, at least 1.
 

@@ -110,7 +110,7 @@ class Emitter:
                 self._warn_once(_WRITE_FAILED, str(self._path), error)
 
     def close(self) -> None:
-        """Wait up to half a minute until the file has every event, then up to two seconds until the server has them."""
+        """Wait up to 30 s until all events are in the event file, then up to 2 s until the OpenLineage server has them."""
         if self.enabled:
             with suppress(queue.Full):
                 self._to_write.put(None, timeout=_WRITE_TIMEOUT_S)

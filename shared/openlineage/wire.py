@@ -61,9 +61,9 @@ def run_event(transition: Transition, settings: Settings) -> RunEvent:
 def run_id(transition: Transition, settings: Settings) -> str:
     """Return the OpenLineage run id of an attempt at a job. Every event of the attempt has this id, in every process.
 
-    The id depends only on the settings and on values in the database. It is a UUIDv7, as OpenLineage's specification advises: a
-    time and a hash. The time is the `started_at` of the batch. All runs of a batch have this same time, so the hash tells them
-    apart: it is computed from the namespace, job, batch id and attempt.
+    The id depends only on the settings and on values in the database. It is a UUIDv7, as OpenLineage's specification advises.
+    Its first part is a time: the `started_at` of the batch. Its second part is a hash of the namespace, job, batch id and
+    attempt. The hash distinguishes the runs of one batch, which all have the same time.
     """
     return _uuid(settings, transition.job, transition.batch, transition.attempt)
 

@@ -57,11 +57,14 @@ class Products:
 class TemplateTable:
     """The compiled templates of one kind of text, for example of titles.
 
-    A piece of a template is a slot such as {brand}, or the fixed text between two slots. The three arrays `piece_*` have a row
-    for each template and a column for each piece. A piece is drawn from `piece_size` phrases, which begin at position
-    `piece_start` of `phrases`. `piece_fixed` is the position in `_FIXED_SLOTS` of the slot, or -1 for a piece that is not one
-    of these slots. `first` and `count` have a row for each class and a column for each language: the first row of their
-    templates in the arrays `piece_*`, and the number of these rows.
+    A template is a sequence of pieces. A piece is a slot such as {brand}, or the literal text between two slots.
+
+    `piece_start`, `piece_size`, `piece_fixed`: one row for each template, one column for each piece. One of the phrases
+    `phrases[piece_start : piece_start + piece_size]` becomes the piece's text. If the piece is a slot in `_FIXED_SLOTS`,
+    `piece_fixed` is the slot's position there; otherwise it is -1.
+
+    `first`, `count`: one row for each class, one column for each language. The templates of this class and language are the
+    rows `first` to `first + count - 1` of the three arrays above.
     """
 
     phrases: npt.NDArray[np.object_]

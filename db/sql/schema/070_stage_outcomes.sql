@@ -67,8 +67,8 @@ end;
 $$;
 
 -- Postpone a batch during an outage, for example of MLflow. An outage does not count as a failure of the batch, so the stage
--- never gives a batch up because of outages. The delay until the next attempt is `first`. It doubles
--- with each further postponement in the same outage, up to `longest`.
+-- never gives a batch up because of outages. The delay until the next attempt is `first`. It doubles with each further
+-- postponement in the same outage, up to `longest`.
 create or replace function postpone_stage(
     batch_id bigint, stage text, attempt integer, reason text, first interval, longest interval
 ) returns void

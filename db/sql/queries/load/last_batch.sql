@@ -1,6 +1,8 @@
--- Return the last completed week, and `source`: what the first load recorded about the source files. If no week is complete but
--- an unfinished first load has left rows in `products`, return its `source` and null for the week: the next attempt must load
--- the same rows. If there are no such rows either, return no row.
+-- Return the last completed week, and `source`: what the first load recorded about the source files. There are three cases:
+-- * A week is complete: return the week and `source`.
+-- * No week is complete, but an unfinished first load has left rows in `products`: return null for the week, and the `source` of
+--   that load, because the next attempt must load the same rows.
+-- * `products` has no rows from the source files: return no row.
 select last_week.batch_name, last_week.percentage, first_load.source
 from (select source from batches order by id limit 1) as first_load
 left join (

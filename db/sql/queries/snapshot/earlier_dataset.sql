@@ -1,6 +1,6 @@
--- Return the dataset of an earlier batch: the newest one before the given batch that has a dataset. `between` limits the history
--- entries made between the two batches: for products, those with products_after < history id <= products_up_to; for labels,
--- those with labels_after < history id <= labels_up_to.
+-- Return the dataset of an earlier batch: the newest batch before the given one that has a dataset. The column `between` holds
+-- the history ids that enclose the changes made between the two batches. These are the entries of products_history with
+-- products_after < history_id <= products_up_to, and those of labels_history with labels_after < history_id <= labels_up_to.
 select
     earlier.batch_name,
     earlier.dataset ->> 'dataset_sha256' as sha256,
