@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _quoted = partial(quote, safe="")
-
 settings: Final = read_settings()  # read again in each task's process, which parses this file again
 
 products = Asset(
@@ -193,8 +192,9 @@ def _loader() -> Iterator["Connection"]:
 def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator["LoadRun"]:
     """Send the OpenLineage events of the load steps that run inside the `with` block."""
     from db.load.openlineage_events import emit_load_events
+    from shared.openlineage.emitter import Emitter
 
-    with emit_load_events(connection, settings, batch_id) as run:
+    with Emitter(settings) as emitter, emit_load_events(connection, emitter, batch_id) as run:
         yield run
 
 

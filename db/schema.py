@@ -6,6 +6,8 @@ after the revisions.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 
 import psycopg
@@ -29,6 +31,7 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached.
+        psycopg.Error: PostgreSQL rejected a statement, for example because the role does not own the tables.
         PipelineError: the database has a revision that this version of the code does not know.
     """
     config = Config()
@@ -36,7 +39,7 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
         # Alembic reads this option with ConfigParser, which gives a single '%' a special meaning. '%%' stands for one '%'.
         config.set_main_option("script_location", str(location).replace("%", "%%"))
         revisions = ScriptDirectory.from_config(config)
-        with engine(conninfo, "rakuten upgrade").connect() as connection:
+        with _as_psycopg_errors(), engine(conninfo, "rakuten upgrade").connect() as connection:
             # A transaction-level lock: PostgreSQL releases it with the commit, or when this process is killed.
             connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:key)"), {"key": Lock.UPGRADE})
             before = MigrationContext.configure(connection).get_current_revision()
@@ -52,6 +55,15 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
             _run_scripts(driver_connection)
             connection.commit()
     return before, revisions.get_current_head()
+
+
+@contextmanager
+def _as_psycopg_errors() -> Iterator[None]:
+    """Raise the psycopg error inside each SQLAlchemy error, so that callers handle the errors of one library only."""
+    try:
+        yield
+    except sqlalchemy.exc.DBAPIError as error:
+        raise (error.orig or error) from error
 
 
 def _run_scripts(connection: psycopg.Connection[tuple[object, ...]]) -> None:

@@ -15,7 +15,6 @@ import structlog
 
 from db.batches import read_batch
 from shared.batch import Batch
-from shared.config import Settings
 from shared.openlineage.emitter import Emitter, JobName, State, Transition
 
 logger = structlog.get_logger()
@@ -78,20 +77,19 @@ class LoadRun:
 
 @contextmanager
 def emit_load_events(
-    connection: psycopg.Connection[Any], settings: Settings, batch_id: int | None = None
+    connection: psycopg.Connection[Any], emitter: Emitter, batch_id: int | None = None
 ) -> Iterator[LoadRun]:
     """Emit the OpenLineage events of the load steps that run in the `with` block.
 
     Args:
         connection: the connection that runs the steps. Each step commits or rolls back before it returns.
-        settings: the settings that say where the events go.
+        emitter: the writer of the events.
         batch_id: id of the batch, if it is already claimed. None if the block claims a batch and then calls `LoadRun.started`.
     """
-    with Emitter(settings) as emitter:
-        run = LoadRun(connection, emitter, batch_id)
-        try:
-            yield run
-        except BaseException as error:
-            run.ended(error)
-            raise
-        run.ended(None)
+    run = LoadRun(connection, emitter, batch_id)
+    try:
+        yield run
+    except BaseException as error:
+        run.ended(error)
+        raise
+    run.ended(None)

@@ -38,8 +38,8 @@ def source_record(settings: Settings, training_set: TrainingSet) -> dict[str, An
 
 def require_unchanged_source(
     recorded: Mapping[str, Any], settings: Settings, training_set: TrainingSet
-) -> None:
-    """Raise an error if the source files or settings differ from those of the first load.
+) -> dict[str, Any]:
+    """Raise an error if the source files or settings differ from those of the first load. If not, return their record.
 
     Args:
         recorded: the result of `recorded_source`.
@@ -59,6 +59,7 @@ def require_unchanged_source(
                 f"{name} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
                 remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
             )
+    return current
 
 
 def require_unchanged_settings(recorded: Mapping[str, Any], settings: Settings) -> None:

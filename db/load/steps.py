@@ -74,12 +74,12 @@ def check_current_state(
             the next week should reach.
     """
     last_name, last_percentage, recorded = last_batch(connection)
-    current = source_record(settings, training_set)
     if recorded is None:
         # The load does not use the test set, but a malformed test set must be reported before any row is loaded.
         read_test_set(settings.data_path)
+        source = source_record(settings, training_set)
     else:
-        require_unchanged_source(recorded, settings, training_set)
+        source = require_unchanged_source(recorded, settings, training_set)
     week = 1 if last_name is None else int(last_name.removeprefix("week_")) + 1
     if week > settings.last_week:
         return None
@@ -95,7 +95,7 @@ def check_current_state(
         first_rank=target_rows(training_set.total_rows, last_percentage) if last_percentage else 0,
         end_rank=target_rows(training_set.total_rows, percentage),
         total_rows=training_set.total_rows,
-        source=current,
+        source=source,
     )
 
 

@@ -161,7 +161,7 @@ class ChampionAlias:
             from_version=self.history[-1].to_version if self.history else None,
             to_version=None if version is None else int(version.version),
             run_id=None if version is None else version.run_id,
-            batch_completed_at="" if version is None else version.tags.get(Tag.BATCH_COMPLETED_AT, ""),
+            batch_completed_at="" if version is None else self._batch_completed_at(version),
             reason=reason[:REASON_LENGTH],
             by=by,
             made=made,
@@ -170,6 +170,15 @@ class ChampionAlias:
         self.history.append(move)
         self._write(move)
         return move
+
+    def _batch_completed_at(self, version: ModelVersion) -> str:
+        """Return when the batch of `version` was completed, or "" if neither the version nor its run has the tag.
+
+        A version that somebody registered by hand has no tags, but the run that logged its model does.
+        """
+        run = self._tracking.run_if_any(version.run_id) if version.run_id else None
+        tags = version.tags if run is None else run.data.tags | version.tags
+        return str(tags.get(Tag.BATCH_COMPLETED_AT, ""))
 
     def _confirm(self, pending: Move) -> Move:
         made = pending.model_copy(update={"made": True})

@@ -13,6 +13,7 @@ from db.load.correction import correct as apply
 from db.load.openlineage_events import emit_load_events
 from rakuten.session import open_session
 from shared.errors import BadCorrectionError
+from shared.openlineage.emitter import Emitter
 
 File = Annotated[
     Path,
@@ -44,7 +45,8 @@ def correct(
     """
     with (
         open_session("correct", Role.LOADER, autocommit=False) as session,
-        emit_load_events(session.connection, session.settings) as run,
+        Emitter(session.settings) as emitter,
+        emit_load_events(session.connection, emitter) as run,
     ):
         try:
             result = apply(session.connection, session.settings, file, reason=reason, check=check)

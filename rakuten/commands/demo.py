@@ -25,6 +25,7 @@ from rakuten.session import Session, open_session
 from shared.config import Settings, environment_for, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError
 from shared.events import Stage
+from shared.openlineage.emitter import Emitter
 
 _DEFAULT_ROWS: Final = 10_000
 _POLL_INTERVAL_S: Final = 0.2
@@ -130,11 +131,14 @@ def _wait_until_listening(session: Session, processes: _Processes, console: Cons
 def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Console) -> None:
     settings = session.settings
     training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
+    with (
+        Live(console=console, refresh_per_second=4, transient=False) as live,
+        Emitter(settings) as emitter,
+    ):
         for week in range(1, weeks + 1):
             with (
                 session.database.connect(Role.LOADER, "rakuten demo load") as connection,
-                emit_load_events(connection, settings) as run,
+                emit_load_events(connection, emitter) as run,
             ):
                 steps.load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
             while True:
@@ -185,8 +189,8 @@ def _print_where_to_look(settings: Settings, keep: bool, console: Console) -> No
         f'  psql      {"" if keep else f"{rakuten} db start && "}{psql} "$({rakuten} db url)"',
         "              select * from pipeline_status;   select * from products_as_of_batch(1) limit 5;",
         f"  MLflow    {_short(commands / 'mlflow')} ui --backend-store-uri {settings.tracking_uri}",
-        f"  datasets  {_short(state / 'training_snapshots')}",
-        f"  logs      {_short(state / 'logs')}",
+        f"  datasets  {_short(settings.snapshots_path)}",
+        f"  logs      {_short(settings.logs_path)}",
         f"  status    {rakuten} status",
     ]
     if keep:

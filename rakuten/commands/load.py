@@ -12,6 +12,7 @@ from db.source.training_set import read_training_set
 from rakuten.session import open_session
 from shared.config import read_settings
 from shared.errors import BadInputError
+from shared.openlineage.emitter import Emitter
 
 
 def load(
@@ -30,13 +31,16 @@ def load(
             remedy=f"choose a week from 1 to {settings.last_week}",
         )
     loaded = 0
-    with open_session("load", Role.LOADER, settings=settings, autocommit=False) as session:
+    with (
+        open_session("load", Role.LOADER, settings=settings, autocommit=False) as session,
+        Emitter(settings) as emitter,
+    ):
         connection = session.connection
         training_set = read_training_set(
             settings.data_path, settings.random_seed, settings.holdout_percentage
         )
         while week is not None or not loaded:
-            with emit_load_events(connection, settings) as run:
+            with emit_load_events(connection, emitter) as run:
                 report = load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
             if report is None:
                 break

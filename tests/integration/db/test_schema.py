@@ -143,6 +143,11 @@ def test_a_server_that_is_not_there_is_named(database):
         schema.upgrade(conninfo)
 
 
+def test_a_role_that_may_not_upgrade_gets_the_error_of_postgresql(server):
+    with empty_database(server, "not_owned") as database, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        schema.upgrade(database.conninfo(Role.READER))
+
+
 # ---- privileges: what a role may do; what it may not is in tests/security
 
 

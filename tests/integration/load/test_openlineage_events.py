@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import contextmanager
 from itertools import pairwise
 
 import openlineage_reader
@@ -24,6 +25,7 @@ from listeners.worker import StageWorker
 from shared.errors import LoadError
 from shared.events import Stage
 from shared.hashing import sha256_of
+from shared.openlineage.emitter import Emitter
 
 
 @pytest.fixture
@@ -50,6 +52,12 @@ def loader(database, settings):
     return lambda: database.connect(Role.LOADER, "test")
 
 
+@contextmanager
+def load_events(connection, settings, batch_id=None):
+    with Emitter(settings) as emitter, emit_load_events(connection, emitter, batch_id) as run:
+        yield run
+
+
 def claim_and_load(connection, run, settings, training_set):
     plan = steps.check_current_state(connection, settings, training_set)
     result = steps.load_increment(connection, plan, training_set)
@@ -58,7 +66,7 @@ def claim_and_load(connection, run, settings, training_set):
 
 
 def test_a_load_starts_and_completes_with_the_batch_s_seal(loader, settings, training_set, read):
-    with loader() as connection, emit_load_events(connection, settings) as run:
+    with loader() as connection, load_events(connection, settings) as run:
         result = claim_and_load(connection, run, settings, training_set)
         steps.validate_data_load(connection, result.batch_id)
         steps.complete_batch(connection, result.batch_id)
@@ -77,11 +85,11 @@ def test_a_load_starts_and_completes_with_the_batch_s_seal(loader, settings, tra
 
 
 def test_the_steps_of_a_load_may_run_in_processes_of_their_own(loader, settings, training_set, events):
-    with loader() as connection, emit_load_events(connection, settings) as run:
+    with loader() as connection, load_events(connection, settings) as run:
         batch_id = claim_and_load(connection, run, settings, training_set).batch_id
-    with loader() as connection, emit_load_events(connection, settings, batch_id):
+    with loader() as connection, load_events(connection, settings, batch_id):
         steps.validate_data_load(connection, batch_id)
-    with loader() as connection, emit_load_events(connection, settings, batch_id):
+    with loader() as connection, load_events(connection, settings, batch_id):
         steps.complete_batch(connection, batch_id)
     [(*started, first), (*completed, second)] = events()
     assert (started, completed, first) == (["load", "START"], ["load", "COMPLETE"], second)
@@ -90,16 +98,16 @@ def test_the_steps_of_a_load_may_run_in_processes_of_their_own(loader, settings,
 def test_a_load_that_fails_says_why_and_the_next_one_is_another_run(
     loader, settings, training_set, read, as_superuser
 ):
-    with loader() as connection, emit_load_events(connection, settings) as run:
+    with loader() as connection, load_events(connection, settings) as run:
         batch_id = claim_and_load(connection, run, settings, training_set).batch_id
     with as_superuser() as connection:
         connection.execute("delete from labels where productid = (select min(productid) from products)")
-    with pytest.raises(LoadError), loader() as connection, emit_load_events(connection, settings, batch_id):
+    with pytest.raises(LoadError), loader() as connection, load_events(connection, settings, batch_id):
         steps.validate_data_load(connection, batch_id)
     _, failed = read()
     assert failed.eventType.value == "FAIL"
     assert "have no label" in failed.run.facets["errorMessage"].message
-    with loader() as connection, emit_load_events(connection, settings) as run:
+    with loader() as connection, load_events(connection, settings) as run:
         claim_and_load(connection, run, settings, training_set)
         steps.complete_batch(connection, batch_id)
     again, completed = read()[2:]
@@ -110,7 +118,7 @@ def test_a_load_that_fails_says_why_and_the_next_one_is_another_run(
 def test_a_correction_is_a_load_of_its_own_file(loader, settings, load_weeks, tmp_path, read):
     load_weeks(1)
     file = tmp_path / "titles.csv"
-    with loader() as connection, emit_load_events(connection, settings) as run:
+    with loader() as connection, load_events(connection, settings) as run:
         [productid] = connection.execute("select min(productid) from products").fetchone()
         connection.rollback()
         file.write_text(f"productid,designation\n{productid},Another title\n")
@@ -137,9 +145,9 @@ def test_a_load_that_is_broken_off_is_aborted_and_taken_up_by_another_run(
     with loader() as connection:
         plan = steps.check_current_state(connection, settings, training_set)
         result = steps.load_increment(connection, plan, training_set)
-        with pytest.raises(KeyboardInterrupt), emit_load_events(connection, settings) as run:
+        with pytest.raises(KeyboardInterrupt), load_events(connection, settings) as run:
             start_and_break_off(run, result.batch_id)
-    with loader() as connection, emit_load_events(connection, settings) as run:
+    with loader() as connection, load_events(connection, settings) as run:
         claim_and_load(connection, run, settings, training_set)
     (*_, first), (*_, second), (*_, third) = found = events()
     assert [state for _, state, _ in found] == ["START", "ABORT", "START"]
@@ -147,12 +155,12 @@ def test_a_load_that_is_broken_off_is_aborted_and_taken_up_by_another_run(
 
 
 def test_a_later_step_that_is_to_be_repeated_ends_nothing(loader, settings, training_set, events):
-    with loader() as connection, emit_load_events(connection, settings) as run:
+    with loader() as connection, load_events(connection, settings) as run:
         batch_id = claim_and_load(connection, run, settings, training_set).batch_id
     with (
         loader() as connection,
         pytest.raises(ZeroDivisionError),
-        emit_load_events(connection, settings, batch_id),
+        load_events(connection, settings, batch_id),
     ):
         break_off()
     assert [state for _, state, _ in events()] == ["START"]
@@ -160,7 +168,7 @@ def test_a_later_step_that_is_to_be_repeated_ends_nothing(loader, settings, trai
 
 def test_a_load_goes_on_without_its_events(loader, settings, training_set, events, as_superuser):
     with structlog.testing.capture_logs() as logged:
-        with loader() as connection, emit_load_events(connection, settings) as run:
+        with loader() as connection, load_events(connection, settings) as run:
             batch_id = claim_and_load(connection, run, settings, training_set).batch_id
             connection.close()
         with loader() as connection:

@@ -55,6 +55,15 @@ def test_a_standing_keeps_champions_in_the_order_of_their_batches(models, three_
     assert (list(state.champions), list(state.withdrawn)) == ([1, 3], [2])
 
 
+def test_a_version_that_is_registered_by_hand_withdraws_no_earlier_champion(models, three_champions):
+    run, _version = three_champions[2]
+    source = f"runs:/{run.info.run_id}/model"
+    models.client.create_model_version(REGISTERED_MODEL, source, run_id=run.info.run_id)
+    models.move_by_hand(4)
+    models.arrive(4, wrong(0, 30))
+    assert not AliasState(champion_history(models.tracking)).withdrawn
+
+
 # ---- killed in between
 
 

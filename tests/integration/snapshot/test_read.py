@@ -14,7 +14,7 @@ from shared.errors import DatabaseUnavailableError
 
 CODE = 10
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
-LONGEST = 100_000  # characters (db/sql/schema/010_tables.sql)
+LONGEST = 100_000  # characters (db/migrations/versions/0001_tables.sql)
 ROWS = [
     (1, "", "", 1, "", 0),
     (2, None, None, None, None, 1),
