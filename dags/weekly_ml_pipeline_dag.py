@@ -13,14 +13,15 @@ Each run loads one week. After it, PostgreSQL holds the week's percentage of the
 `catchup` is off. This is intended: each run loads *the next week* that is not loaded yet. The logical date does not matter.
 Airflow does not make up for other runs that it missed while the DAG was paused. To catch up faster, trigger a run per week.
 
-**A week by hand.** Trigger a run with the parameter `week`. It loads the next week, skips earlier ones, rejects later ones.
+**A week by hand.** Trigger a run with the parameter `week`. If this week is the next one, the run loads it. If it is
+loaded already, Airflow skips the run. If it is a later one, the run fails.
 
 **At the end.** When `MAX_PERCENTAGE` of the training rows is loaded, Airflow skips every further run.
 
 **After a failure.** Airflow retries each task, and you can repeat each task at any time: it writes all its rows once, or none.
 Bad input (source files, settings, parameters) fails without a retry, and so does a failed validation. Correct what the log
-names, then clear `load_increment` with its downstream tasks, or trigger a new run: both resume the same batch. If you clear
-`check_current_state` and all its downstream tasks, the run loads the next week, like a new run.
+names, then clear `load_increment` with its downstream tasks, or trigger a new run. Both continue with the batch that failed,
+because its week is still the next one.
 """
 
 import logging
@@ -60,7 +61,6 @@ log = logging.getLogger(__name__)
 
 _quoted = partial(quote, safe="")
 settings: Final = read_settings()  # read again in each task's process, which parses this file again
-
 products = Asset(
     name="rakuten_products",
     uri=f"postgres://{_quoted(settings.postgres_host or 'localhost')}:{settings.postgres_port}"
@@ -100,7 +100,7 @@ def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
     from db.load import steps
 
     with _loader() as connection, _reported(connection) as run:
-        # This task reads the source files again, so it also repeats the plan of check_current_state: plan and files must match.
+        # This task reads the source files again. They may have changed since check_current_state, so the task also plans again.
         training_set = _read_training_set()
         plan = _plan(connection, training_set, batch["week"])
         result = steps.load_increment(connection, plan, training_set, on_claim=run.started)
@@ -151,7 +151,7 @@ def complete_batch(batch: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_display_name="Report the notification")
 def send_notification(batch: dict[str, Any]) -> dict[str, Any]:
-    """Log when PostgreSQL notified the listeners, which listeners are connected, and which batches wait for each listener.
+    """Log the time of PostgreSQL's notification, the listeners that are connected, and the batches that wait for each listener.
 
     A listener that is not connected causes only a warning, because it finds the waiting batches when it starts.
     """
@@ -287,7 +287,7 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
     },
 )
 def weekly_ml_pipeline() -> None:
-    batch: Any = check_current_state()  # a reference; Airflow passes the task's result to the next task
+    batch: Any = check_current_state()  # Airflow replaces this reference by the task's result
     batch = load_increment(batch)
     batch = validate_data_load(batch)
     batch = complete_batch(batch)
@@ -296,5 +296,5 @@ def weekly_ml_pipeline() -> None:
 
 pipeline = weekly_ml_pipeline()
 for operator in pipeline.tasks:
-    # Remove the indent: Airflow's UI shows indented text as code. (type: ignore: only a mapped task has a read-only doc_md.)
+    # Remove the indent: Airflow's UI shows indented text as code. (type: ignore: doc_md of a mapped task would be read-only.)
     operator.doc_md = cleandoc(operator.doc_md or "")  # type: ignore[misc]

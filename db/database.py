@@ -131,7 +131,7 @@ def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
 
 
 def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
-    """Let all roles log in with the superuser's password. One password is enough: the server has one user, on one machine."""
+    """Let all roles log in with the superuser's password, because one person uses this server, on one machine."""
     with psycopg.connect(server.conninfo(dbname), autocommit=True) as connection:
         rows = connection.execute(
             "select rolname from pg_roles where rolname = any(%s) and not rolcanlogin", [list(Role)]

@@ -25,7 +25,9 @@ from shared.errors import PipelineError
 
 
 def upgrade(conninfo: str) -> tuple[str | None, str | None]:
-    """Apply the missing Alembic revisions, then run the scripts if any has changed. Return the revision before and after.
+    """Apply the missing Alembic revisions, then run all schema scripts if any of them has changed.
+
+    Return the revision before and after.
 
     Concurrent calls are safe: an advisory lock makes them wait for each other.
 

@@ -72,9 +72,10 @@ class Children:
 
     @asynccontextmanager
     async def assigned_child(self, handler: str, claim: Claim | None = None) -> AsyncIterator["Child"]:
-        """Make the waiting child run the module `handler`, and yield the child. `claim` is None if the work has no batch.
+        """Yield the child process that was started ahead, after making it run the module `handler`.
 
-        At the end of the `async with` block, start the next child, and terminate the yielded child if it still works.
+        `claim` is None if the work has no batch. The end of the `async with` block terminates the child if it still works, and
+        starts another child ahead.
         """
         if self._next is None:
             raise RuntimeError("no child process was started: use Children in an `async with` block")

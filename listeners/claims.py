@@ -60,8 +60,8 @@ class StageClaims:
     async def claim_next(self, wake: WakeUp, doorbell: Doorbell) -> Claim | None:
         """Claim the oldest batch that is ready for this stage and that no other worker holds. Return None if there is none.
 
-        PostgreSQL records with the claim what made the worker look for a batch (`wake`), and for which batches `doorbell` has
-        received a notification.
+        PostgreSQL also records what woke the worker: `wake`, or the notification of the claimed batch if `doorbell` received
+        one.
         """
         parameters = {
             "stage": self._stage,

@@ -1,7 +1,7 @@
-"""Pass wake-ups from a listener's task that receives notifications to its worker, which claims and processes batches.
+"""Wake the worker of a listener, which processes batches, when the listener receives a notification.
 
-All wake-ups that arrive before the worker looks for batches count as one. The doorbell also remembers when the first
-notification of each batch arrived.
+If several notifications arrive before the worker looks for batches, they wake it only once. The doorbell also remembers when
+the first notification of each batch arrived.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from shared.events import InvalidPayloadError, parse
 
 logger = structlog.get_logger()
 
-# The doorbell remembers arrival times for at most so many batches. Fewer ever wait at the same time. The limit
-# keeps a flood of forged notifications from filling the memory.
+# The maximum number of batches whose arrival times the doorbell remembers. In practice, fewer batches wait at the same time.
+# The limit keeps a flood of forged notifications from filling the memory.
 _MAX_REMEMBERED: Final = 1024
 # Log at most one rejected notification per interval, so that a flood cannot fill the log. The log line also says how many
 # notifications were rejected since the line before.
@@ -25,7 +25,10 @@ _LOG_INTERVAL_S: Final = 10.0
 
 
 class Doorbell:
-    """A signal that wakes the worker. Several calls of `ring` wake it only once. A malformed notification is only logged."""
+    """A signal that wakes the worker. Several calls of `ring` wake it only once.
+
+    If a notification is malformed, it is logged and does not wake the worker.
+    """
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()

@@ -6,7 +6,8 @@ because a notification can be lost.
 
 aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from a listener that hung:
 - Keep one `notifies.get()` task until it returns. If `wait_for` cancels the task, the notification that the task holds is lost.
-- When PostgreSQL cancels a statement, aiopg raises CancelledError. That error would end a task group silently.
+- When PostgreSQL cancels a statement, aiopg raises CancelledError, which would end a task group silently. So raise
+  another error.
 - aiopg ignores `connect_timeout` in the connection string. Use the argument `timeout` of `aiopg.connect` instead.
 - A connection to a frozen server never raises an error. So a ping with a deadline asks which channels the session listens on.
   The ping also finds a connected session that does not listen: after UNLISTEN, or behind a pooler that switched the server
@@ -63,7 +64,10 @@ class WakeUp:
 
 @dataclass(frozen=True)
 class Timing:
-    """Three times: between two pings of PostgreSQL, until an unanswered ping fails, and between two looks at the tables."""
+    """The intervals of pings and of looking for batches, and the timeout of a ping.
+
+    The worker looks for batches at this interval even if no notification arrives.
+    """
 
     ping_interval_s: float
     ping_deadline_s: float
@@ -149,7 +153,7 @@ def _log_retry(state: RetryCallState) -> None:
 
 @asynccontextmanager
 async def _translate_cancellation() -> AsyncIterator[None]:
-    """Tell apart who cancelled the statement in the `with` block, because aiopg raises CancelledError in both cases.
+    """If PostgreSQL cancels the statement in the `with` block, raise ConnectionLostError instead of aiopg's CancelledError.
 
     Raises:
         ConnectionLostError: PostgreSQL cancelled the statement.
@@ -163,8 +167,8 @@ async def _translate_cancellation() -> AsyncIterator[None]:
             raise
         raise ConnectionLostError("PostgreSQL cancelled a statement of this connection") from error
     if task is not None and task.cancelling():
-        # Raise it here, because aiopg lost it: up to Python 3.11, asyncio.wait_for loses a cancellation of the task that
-        # arrives together with PostgreSQL's answer.
+        # aiopg calls asyncio.wait_for. Up to Python 3.11, wait_for loses the cancellation of a task if PostgreSQL's answer
+        # arrives at the same time. So the cancellation is repeated here.
         raise asyncio.CancelledError
 
 

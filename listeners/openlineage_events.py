@@ -31,7 +31,7 @@ class StageEvents:
         self._emit(State.COMPLETE, claim, result=result)
 
     def failed(self, claim: Claim, reason: str) -> None:
-        """Emit the OpenLineage event FAIL for an attempt that failed and counts as a failure of its batch."""
+        """Emit the OpenLineage event FAIL for an attempt that failed because of its batch, not because of an outage."""
         self._emit(State.FAIL, claim, error=reason)
 
     def aborted(self, claim: Claim, reason: str) -> None:

@@ -93,7 +93,7 @@ def handle(task: Task) -> dict[str, Any]:
             _repair(disagreement, tracking, connection)
     if Mismatch.ORPHANED in found:
         logger.warning(
-            "MLflow has runs of batches that PostgreSQL does not have",
+            "MLflow has runs whose batches do not exist in PostgreSQL",
             runs=found[Mismatch.ORPHANED],
             remedy="rakuten doctor",
         )

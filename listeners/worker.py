@@ -49,7 +49,11 @@ class StageWorker:
         self._children = Children(Task(stage, conninfo, settings, self._handler))
 
     async def run(self) -> None:
-        """Process batches until `stop` is set. Look for them at each wake-up, for a retry, and if a worker may have died."""
+        """Process batches until `stop` is set.
+
+        Look for batches at each wake-up, when a retry is due, and at intervals while another worker holds a batch, as it may
+        die.
+        """
         look_again_in_s: float | None = None
         try:
             async with self._children:
@@ -71,12 +75,18 @@ class StageWorker:
                 await self._supervise(child)
             self._reconciler = None
         except OutageError as error:
-            logger.warning("repair of MLflow records postponed: a service is unavailable", error=str(error))
+            logger.warning(
+                "the repair of differences between MLflow and PostgreSQL is postponed: a service is unavailable",
+                error=str(error),
+            )
         except StageError as error:
-            # Do not repair again: the error is a defect of the code, so another try would fail too. The stage can work without
-            # the repair.
+            # Do not try this repair of MLflow again: the error is a defect of our code, so another try would fail, too. The
+            # stage can work without it.
             self._reconciler = None
-            logger.error("repair of MLflow records failed", error=str(error))  # noqa: TRY400  the child logged the traceback
+            logger.error(  # noqa: TRY400  the child logged the traceback
+                "differences between MLflow and PostgreSQL could not be repaired; the listener goes on without",
+                error=str(error),
+            )
 
     async def _process_waiting_batches(self, wake: WakeUp) -> float | None:
         """Process every waiting batch. Return in how many seconds to look for batches again, or None to wait for a wake-up."""

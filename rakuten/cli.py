@@ -25,7 +25,7 @@ COMMANDS: Final = {
     "events": "Print each notification that PostgreSQL sends to the listeners, as it arrives.",
     "retry": "Retry each stage (snapshot or training) that has given up a batch after too many failures.",
     "diff": "Count the products that were added, changed and removed between two batches, by class.",
-    "taint": "List every dataset and model that ever contained a product, and every change of the product.",
+    "taint": "List every dataset that contained a product, every model trained on it, and every change of the product.",
     "lineage": "Show where a batch, dataset, model, product or file comes from, and what was built from it.",
     "verify": "Recompute the hash chain of the batches, and compare every run, file and model with its recorded digests.",
     "reproduce": "Rebuild a dataset and its model from the audit trail, and compare them with the recorded ones.",

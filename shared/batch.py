@@ -21,12 +21,12 @@ class Batch:
         started_at: when the current attempt to load the batch began. It does not change after the batch is complete.
         completed_at: when the batch was completed, or None until then.
         total_rows: the number of rows in `products` after the batch, or 0 until the batch is complete.
-        week: the last week whose rows are loaded after the batch, for example 7 for week_7 and for a correction after week_7.
-            None until the batch is complete.
+        week: the newest week whose rows are in `products` when the batch is complete: 7 for week_7 and for a correction after
+            it. None until the batch is complete.
         seal: a digest of the batch's changes and of the previous batch's seal. None until the batch is complete. The seal is
             defined in db/sql/schema/040_hash_chain.sql.
-        source: what the first load of all recorded about the source files: `files` (SHA-256 by name), total_rows, random_seed,
-            holdout_percentage.
+        source: what the load of the first week recorded about the source files: `files` (SHA-256 by name), total_rows,
+            random_seed, holdout_percentage.
         metadata: what each step has recorded for the batch, by step, for example under `load` or `snapshot`.
     """
 
@@ -52,7 +52,10 @@ class Batch:
 
     @property
     def source_tags(self) -> dict[str, str]:
-        """The MLflow tag of the holdout and test datasets: a digest of `source`, which alone decides their rows."""
+        """The MLflow tag of the holdout and test datasets: the digest of `source`.
+
+        The rows of these datasets depend on nothing else.
+        """
         canonical = json.dumps(self.source, sort_keys=True).encode()
         return {Tag.SOURCE_SHA256: hashlib.sha256(canonical).hexdigest()}
 

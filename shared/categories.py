@@ -10,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Category:
-    """A product type: its name, and how many of the challenge's training rows have this type."""
+    """A product type: its name, and how many training rows of the Rakuten data challenge have this type."""
 
     name: str
     training_rows: int

@@ -5,9 +5,10 @@ products with the smallest hashes of their ids. The holdout takes groups of prod
 depend only on the seed and the products: not on file order, library versions, partitioning or machine. Each choice has its own
 salt, so that the three choices are independent of each other.
 
-Algorithm: XXH64 of the 8 bytes of an integer in little-endian order, or of the UTF-8 bytes of a text. The hash of `seed` is the
-XXH64 seed for `salt`, whose hash is the XXH64 seed for `value`. The XXH64 seed for `seed` is 42, as in Spark
-(https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; Spark: `XXH64.hashLong`, `XxHash64Function`).
+Algorithm: XXH64 of the 8 bytes of an integer in little-endian order, or of the UTF-8 bytes of a text. As in Spark, the three
+hashes are chained: h1 = XXH64(seed, start 42), h2 = XXH64(salt, start h1), and the result is XXH64(value, start h2).
+(https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md, where the start is called seed; in Spark: `XXH64.hashLong`,
+`XxHash64Function`.)
 """
 
 import hashlib
@@ -35,7 +36,10 @@ _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
 
 
 class Salt(IntEnum):
-    """The number that is hashed with the seed for each of three choices of rows. A change of a number changes every dataset."""
+    """The number that is hashed with the seed, one for each purpose: to sample rows, to hold out rows, to oversample rows.
+
+    If a number is changed, every dataset changes.
+    """
 
     SAMPLE = 1
     HOLDOUT = 2

@@ -49,8 +49,8 @@ class Account:
             )
         except PermissionError as exc:
             raise DatabaseUnavailableError(
-                f"the account {self.name!r} may not run {command[0]}",
-                remedy="run rakuten as a user other than root, or move the Python environment where all can read it",
+                f"the account {self.name!r} has no permission to run {command[0]}",
+                remedy="run rakuten as a user other than root, or move the Python environment to a folder that every user can read",
             ) from exc
         except subprocess.TimeoutExpired as exc:
             raise DatabaseUnavailableError(f"{command[0]} did not end within {timeout_s:.0f} s") from exc
@@ -72,7 +72,7 @@ class Account:
         )
 
     def chown(self, path: Path) -> None:
-        """Make this account the owner of `path`. Do nothing if the account has no uid of its own (`uid` is None)."""
+        """Make this account the owner of `path`. Do nothing if PostgreSQL runs as the current user (`uid` is None)."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 

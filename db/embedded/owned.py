@@ -35,7 +35,8 @@ class OwnedServer:
             os.register_at_fork(after_in_child=self._watchdog_pipe.close)
             self._owner_pid = os.getpid()
             atexit.register(self.stop)
-            # The write fails if the shell has ended before it became the server. The caller sees this in `has_exited`.
+            # The write fails if the shell process, which should become the server by `exec`, has ended. The caller checks
+            # `has_exited`.
             with suppress(BrokenPipeError):
                 server_pipe.write(b"\n")
 
@@ -54,8 +55,7 @@ class OwnedServer:
         Do nothing in a forked child: the child inherits the atexit hook that calls `stop`, but it does not own the server.
 
         Returns:
-            True if the server has ended, and in a forked child. False if the server does not stop: then the watchdog keeps
-            running, too.
+            False if the server does not stop; the watchdog then keeps running, too. Otherwise True, also in a forked child.
         """
         if not self.started_here:
             return True

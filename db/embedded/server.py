@@ -109,7 +109,7 @@ class EmbeddedPostgres:
         return self._start(self._launch_detached)
 
     def stop(self) -> None:
-        """Stop the server if this object started it. A server that this object only attached to keeps running.
+        """Stop the server if this object started it. If this object only attached to a running server, do nothing.
 
         Raises:
             DatabaseUnavailableError: the server does not stop.
@@ -194,7 +194,7 @@ class EmbeddedPostgres:
     def _start(self, launch: _Launch) -> Self:
         if self.running:
             return self
-        self.stop()  # end the watchdog process of a server that this object started and that was then killed
+        self.stop()  # the server may have been killed: end its watchdog process, too
         with self._cluster.lock(timeout_s=_LOCK_TIMEOUT_S):
             self._postmaster = self._find_serving() or self._start_anew(launch)
         return self
@@ -276,7 +276,7 @@ class EmbeddedPostgres:
         return postmaster if postmaster is not None and postmaster.accepts_connections else None
 
     def _shut_down(self, postmaster: Postmaster) -> None:
-        """Stop a postmaster (PostgreSQL's main process) of this directory that is not a child of this process."""
+        """Stop the postmaster (PostgreSQL's main process) of this data directory, which another process started."""
         data = self._cluster.data
         has_ended = lambda: not is_postmaster_of(postmaster.pid, data)  # noqa: E731
         if not shut_down(partial(os.kill, postmaster.pid), has_ended):

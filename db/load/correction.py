@@ -105,8 +105,8 @@ def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, An
     The source is what the first load recorded about the source files.
 
     Raises:
-        BadInputError: no week is complete yet, or another batch is unfinished. The digest of a correction that completed
-            now would also cover the rows that the unfinished batch has already written.
+        BadInputError: no week is complete yet, or another batch is unfinished. If the correction were completed now, its digest
+            would also cover the rows that the unfinished batch has already written.
     """
     row = connection.execute(query("corrections/next_correction")).fetchone()
     if row is None:

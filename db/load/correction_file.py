@@ -2,8 +2,8 @@
 
 Each row of the file names one product in the column `productid`. The column `operation` is update, delete or insert. Without
 this column, every row is an update. An update changes only the columns that the file has; an empty field sets the product's
-value to null. If an insertion names a product that was deleted, the product is restored: where the file gives no value, the
-product gets the value that it had before its deletion.
+value to null. If an insertion names a product that was deleted, the product is restored: it gets the values of the file, and
+where the file has no column or an empty field, the value that it had before its deletion.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Keep held-out products out of training when their text changes after the load.
 
-The published holdout set (`holdout_df`) comes from the source file and never changes. A product in `holdout_df` is never
-trained on, even if its text changes. The same is true for every product that once had the split 'holdout'. A training product
-gets the split 'holdout' when its new text belongs to a held-out group of near-duplicates. So no training dataset contains a
-product of the holdout set, or a near-duplicate of such a product.
+Two sets of products are never trained on. The published holdout set (`holdout_df`) is computed from the source files and never
+changes. The products with the split 'holdout' begin as the loaded products of `holdout_df`. Later, a training product can join
+them: when its text is changed to nearly the same text as that of a held-out product. No product ever leaves them. So no
+training dataset contains a held-out product or a near-duplicate of one.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ from db.sql import query
 def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
     """Return those productids of `rows` that must be held out of training.
 
-    These are (1) the products whose text the recorded random seed and percentage assign to the holdout, and (2) the products
-    that had the split 'holdout' at any time before.
+    These are (1) the products whose text belongs to the holdout, by its hash with the recorded random seed and percentage, and
+    (2) the products that had the split 'holdout' at any time before.
 
     Args:
         connection: a connection in a transaction. The first load must have recorded its random seed and holdout percentage.
@@ -38,7 +38,7 @@ def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
 
 
 def hold_out_changes(connection: Connection, batch_id: int) -> int:
-    """Give each changed training product that `due_for_holdout` selects the split 'holdout'. Return how many there were.
+    """Change the split of every training product that `due_for_holdout` returns to 'holdout'. Return how many were changed.
 
     Only products that were changed since the last complete batch are examined. Products that this batch inserted from its file
     are not examined, because the load has already chosen the split of each by its text. If the batch is not running, no

@@ -21,7 +21,7 @@ logger = structlog.get_logger()
 
 
 class LoadRun:
-    """The steps of one batch's load that this process runs. The methods emit the OpenLineage events of these steps."""
+    """The load of one batch, or the part of it that runs in this process. The methods emit its OpenLineage events."""
 
     def __init__(
         self, connection: psycopg.Connection[Any], emitter: Emitter, batch_id: int | None = None
@@ -40,8 +40,9 @@ class LoadRun:
     def ended(self, error: BaseException | None) -> None:
         """Emit the event that fits the batch's status in the table `data_loads`: COMPLETE for completed, FAIL for failed.
 
-        If the status is still running, emit ABORT only if this process claimed the batch and its load steps raised `error`.
-        Without an error, or if another process claimed the batch, emit nothing, because other steps of the load may follow.
+        Several processes can run the steps of one load: in Airflow, each task has its own process. So if the status is still
+        running, emit ABORT only if this process claimed the batch and raised `error`. Otherwise emit nothing: the next step may
+        follow in another process.
         """
         if (batch := self._batch()) is None:
             return

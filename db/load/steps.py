@@ -2,9 +2,9 @@
 
     check_current_state -> load_increment -> validate_data_load -> complete_batch
 
-The load is cumulative and idempotent. Each week has a percentage of the training rows that PostgreSQL holds after
-it, and the load sends only the rows that are still missing. One transaction writes all rows of a week, so the rows arrive
-together or not at all.
+The load is cumulative and idempotent. After each week, PostgreSQL holds a higher percentage of all training rows. The load of a
+week sends only the rows that are still missing. One transaction writes all rows of a week, so the rows arrive together or not
+at all.
 """
 
 import time
@@ -108,8 +108,8 @@ def load_increment(
 ) -> LoadResult:
     """Claim the batch of a week and commit the claim. Then send all rows of the week in one transaction.
 
-    Rows of an earlier attempt may be in PostgreSQL already. If somebody has changed or deleted such a row, the load treats this
-    as a correction and keeps it.
+    If an earlier attempt sent the rows but did not complete the batch, the rows are in PostgreSQL already. If somebody has
+    changed or deleted one of them since, this counts as a correction: the load does not undo it.
 
     Args:
         connection: a connection with the loader's role.
@@ -153,7 +153,8 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
         name, target = _running_batch(connection, batch_id)
         [counts] = rows(connection, query("load/validate_load"), {"target_rows": target})
         connection.commit()
-    # Only wrong rows mark the batch 'failed'. An error in the query above, such as a lost connection, does not.
+    # The batch becomes 'failed' only if its rows are wrong. So the query above is not in this block: its errors, such as a lost
+    # connection, say nothing about the rows.
     with _fail_batch_on_error(connection, batch_id, name):
         if counts["held_rows"] + counts["deleted_rows"] != target:
             missing = target - counts["held_rows"] - counts["deleted_rows"]
@@ -164,8 +165,8 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
             )
         if counts["excess_rows"] or counts["unlabelled_rows"]:
             raise LoadError(
-                f"{name}: {counts['excess_rows']} products belong to a later week, "
-                f"{counts['unlabelled_rows']} have no label",
+                f"{name}: the table products has {counts['excess_rows']} products of a later week, "
+                f"and {counts['unlabelled_rows']} without a label",
                 remedy="products_history shows who changed them; correct them, then run the load again",
             )
     return counts

@@ -13,8 +13,8 @@ from db.source.csv_file import INDEX, Block, open_csv
 from db.source.csv_problems import clip, lines_of_rows
 from shared.errors import Problem
 
-# The maximum length of a product's text in characters: eight times the longest text in the challenge's files. The constraint
-# products_text_length of the table `products` has the same limit.
+# The maximum length of a product's text in characters: eight times the longest text in the files of the Rakuten data challenge.
+# The constraint products_text_length of the table `products` has the same limit.
 LONGEST_TEXT: Final = 100_000
 
 # The maximum number of digits in each column. A number with no more digits fits the column's type in PostgreSQL: bigint

@@ -52,7 +52,8 @@ class CsvFile:
         columns: the names of the columns to read.
         header: the names of all columns of the file.
         starts: the byte offsets where each row begins and where the last row ends, shape (rows + 1,), int64.
-        version: the size and the modification time of the file when `open_csv` read it. Later reads compare them.
+        version: the size and the modification time of the file when `open_csv` read it. Later reads raise an error if the file
+            now has other values.
     """
 
     path: Path
@@ -199,11 +200,12 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
     """Find the line ends and check the quotes of a file.
 
     Return three values: the byte offset after each line end; whether each line end is inside quotes; and True if all quotes are
-    certainly valid. If the third value is False, a quote may be invalid, or it may be in the middle of an unquoted field, which
-    is allowed.
+    certainly valid. If the third value is False, the file may have an invalid quote, or a quote in the middle of an unquoted
+    field. The latter is allowed.
 
-    Number the quotes of the file from 0. In a valid file, an even quote begins a field, or is the second of two adjacent quotes
-    that stand for one quote character. An odd quote ends a field, or is the first of such two quotes.
+    Two adjacent quotes inside a quoted field stand for one quote character. If the quotes of a valid file are numbered from 0,
+    a quote with an even number begins a field, or is the second of two adjacent quotes. A quote with an odd number ends a
+    field, or is the first of two adjacent quotes.
     """
     ends, are_quoted = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     is_well_quoted = True
@@ -229,7 +231,8 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
 def _with_adjacent_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
     """Read a file in parts of 1 MB. Yield each part's offset, and its bytes with the byte before and the byte after the part.
 
-    The file has no byte before its first part and none after its last part: yield a line feed and a comma in their places.
+    There is no byte before the first part: yield a line feed instead, so that a field begins there. There is no byte after the
+    last part: yield a comma instead, so that a field ends there.
     """
     with path.open("rb", buffering=0) as file:
         before, text, offset = b"\n", file.read(_SCANNED_BYTES), 0

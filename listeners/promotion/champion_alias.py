@@ -6,7 +6,8 @@ only 5,000 characters: the column in MLflow's database is that wide, although ML
 
 Alias and tag are two separate writes. A move is first written as pending. Then the alias moves, and the move is marked as made.
 If a process stops in between, the next process completes the pending move if the alias has moved, and deletes the move
-otherwise. If the last move names another version than the alias, a person has moved it: the next process records this move.
+otherwise. If the alias is on another version than the last move says, somebody has moved the alias by hand: the next process
+records this move.
 """
 
 import hashlib
@@ -28,8 +29,8 @@ from shared.errors import StageError
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
 
 _TAG: Final = "champion_history."
-# Maximum length of a reason, so that a move fits into an MLflow tag of 5,000 characters. JSON may need six characters for one
-# character of the reason (such as \u0001), so 4,200 for the reason, and about 400 for the other fields of the move.
+# Maximum length of `Move.reason`. A move is stored as JSON in an MLflow tag, which holds 5,000 characters. JSON may need six
+# characters for one character (such as \u0001), so the reason needs up to 4,200. The other fields of a move need about 400.
 REASON_LENGTH: Final = 700
 _UNRECORDED: Final = "moved outside of rakuten, or before this history began"
 
@@ -53,7 +54,8 @@ class Move(BaseModel):
         to_version: the champion after the move; None if the alias was deleted.
         run_id: id of the MLflow run that trained the champion after the move.
         batch_completed_at: time at which the batch of `to_version` was completed; "" if this model belongs to no batch.
-        reason: for a promotion, how the two models compared; for a rollback, what the person gave; by hand, a fixed text.
+        reason: for a promotion, the result of the comparison; for a rollback, the reason that the user gave; for a move by
+            hand, a fixed text.
         by: for a promotion, the name of the promoted run; for a rollback, the person; for a move by hand, "unknown".
         made: False while the move is pending: it is written, but the alias may not have moved yet.
         before_sha256: SHA-256 of the stored move before this one; "" for the first move. The moves form a hash chain: if a
@@ -104,7 +106,7 @@ class AliasState:
             if moment > move.batch_completed_at:
                 self.withdrawn[version] = self.champions.pop(version)
         self.withdrawn.pop(move.to_version, None)
-        # Remove the version first, so that the assignment puts it at the end, as the present champion.
+        # A dict keeps the position of an existing key. So remove the version first: then the assignment puts it at the end.
         self.champions.pop(move.to_version, None)
         self.champions[move.to_version] = move.batch_completed_at
 
@@ -203,7 +205,9 @@ def champion_alias(tracking: Tracking, connection: psycopg.Connection[TupleRow])
 
 
 def champion_history(tracking: Tracking) -> list[Move]:
-    """Return every move of the alias `champion`, oldest first, without a pending move.
+    """Return every move of the alias `champion` that was made, oldest first.
+
+    A pending move, which is only announced, is left out.
 
     Raises:
         StageError: somebody has changed a move's tag in MLflow, and the tag can no longer be parsed.
@@ -234,5 +238,5 @@ def _parse(name: str, value: str) -> Move:
     except ValidationError as error:
         raise StageError(
             f"the tag {name} of {REGISTERED_MODEL} was changed, it is not what rakuten wrote: {error.errors()[0]['msg']}",
-            remedy="correct the tag in MLflow, or delete it: without the tag, the history lacks this move of the champion",
+            remedy="correct the tag in MLflow, or delete it, and with it this entry of the champion's history",
         ) from error

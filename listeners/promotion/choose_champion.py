@@ -4,9 +4,10 @@ A comparison with the champion alone is not enough. Each new champion may be a l
 significant, and many such losses add up without a limit. So the new model (the challenger) is also compared with the best
 champion: the model with the best F1 among the present and all earlier champions that were not withdrawn by a rollback.
 
-If k models are equally good, the one with the best F1 has it by luck, and an equally good challenger looks worse than it. So in
-the comparison with the best of k champions, a p-value is significant only below 0.05 / k (Bonferroni correction).
-After any number of promotions, the champion is then never further below the best champion than this comparison can detect.
+If k models are equally good, the highest of their F1 values is high only by luck, so an equally good challenger usually has a
+lower F1. So in the comparison with the best of k champions, a p-value is significant only below 0.05 / k (Bonferroni
+correction). The losses of many promotions cannot add up: the champion is worse than the best champion by no more than this
+comparison can detect.
 
 The evidence is the simulation `tests/benchmarks/promotion_simulation.py`. Each number is for a holdout of 1,165 rows, and the
 number in parentheses for 8,490 rows. If all challengers are as good as the champion, they are rejected in 6.8 (8.5) of 100
@@ -46,7 +47,9 @@ def ensure_promoted(
     *,
     seed: int,
 ) -> bool:
-    """Make the challenger (a new model) the champion, unless it is significantly worse than the present or the best champion.
+    """Make the challenger (a new model) the champion, unless it is significantly worse.
+
+    It is compared with the present champion, and with the best of all champions so far.
 
     The comparison and the move of the alias `champion` happen under one lock. So even if two workers promote at once, each
     challenger is compared with exactly the champion that it replaces.
@@ -94,9 +97,9 @@ def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: in
 def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
     """Return why an earlier rollback forbids the promotion of the challenger, or None if no rollback forbids it.
 
-    A rollback withdraws models. It forbids every model that was trained on the batch of a withdrawn model or on an earlier
-    batch. The batch decides, not the version of the model: if the MLflow run of a training is lost, the training is repeated,
-    and the new model has a new version.
+    A rollback withdraws the champions of all batches later than the one it goes back to. It also forbids every other model that
+    was trained on the batch of a withdrawn champion, or on a batch before that batch. The batch decides, not the version of the
+    model: if the MLflow run of a training is lost, the training is repeated, and the new model has a new version.
     """
     moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
     withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]
@@ -123,10 +126,11 @@ def _against_champion(
 def _against_best(
     tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int
 ) -> tuple[Comparison, int, int] | None:
-    """Compare the challenger with the best champion: the one with the best F1 of all that no rollback has withdrawn.
+    """Compare the challenger with the best of the present and all earlier champions: the one with the highest F1.
 
-    Return (comparison, version of the best champion, number of champions among which it is the best). Return None if the best
-    champion is the present champion, with which the challenger was compared already, or if no comparison is possible.
+    Champions that a rollback has withdrawn do not count. Return (comparison, version of the best champion, number of champions
+    that were considered). Return None if the best champion is the present champion, with which the challenger was compared
+    already, or if no comparison is possible.
     """
     state = alias.state.champions
     versions = {move.run_id: move.to_version for move in alias.history if move.to_version in state}
@@ -141,7 +145,7 @@ def _against_best(
     best = runs[0]
     rival = _predictions_if_any(tracking, best)
     if rival is None:
-        return None  # the best champion's predictions were deleted: compare the challenger only with the present champion
+        return None  # the predictions of the best champion were deleted, so the comparison with the present champion is enough
     comparison = _comparison(_predictions(tracking, challenger), rival, seed, SIGNIFICANCE / len(runs))
     version = versions[best.info.run_id]
     return None if comparison is None or version is None else (comparison, version, len(runs))

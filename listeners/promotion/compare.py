@@ -101,8 +101,8 @@ def compare(
         challenger_pred: predictions of the new model for the same rows, shape (n,), int64.
         champion_pred: predictions of the present champion for the same rows, shape (n,), int64.
         seed: seed of the random draws.
-        significance: share of equally good challengers that the test of the weighted F1 may reject by chance. The tests of the
-            classes together may reject as many again.
+        significance: probability that the test of the weighted F1 rejects a challenger that is as good as the champion. The
+            tests of the classes have the same probability in addition, all classes together.
         n_resamples: minimum number of bootstrap resamples, and of permutations.
 
     Raises:
@@ -170,9 +170,9 @@ def _class_p_values(
     smallest class can be tested.
 
     The F1 differences of each class are divided by their standard deviation. Then each class's difference without swaps is
-    compared with the lowest difference of any class in each permutation (single-step max-T: Westfall & Young 1993,
-    "Resampling-Based Multiple Testing"). So the tests of 27 classes together reject no more models by chance than the
-    test of one class.
+    compared with the lowest difference of any class in each permutation. (This is the single-step max-T method of Westfall &
+    Young 1993, "Resampling-Based Multiple Testing", with the opposite sign.) So a good model is rejected by chance no more
+    often with the tests of 27 classes than with the test of one.
 
     In a simulation with the class sizes of the Rakuten challenge, the test rejects 0 to 6 of 100 equally good models. If a
     model loses 40 % of a class of 76 rows, the test always detects the loss. If the model loses 20 %, the test detects the loss
@@ -190,7 +190,8 @@ def _class_p_values(
         true, (challenger, swapped), (champion, kept)
     )
     spread = differences.std(axis=0)
-    # If no swap of the models' predictions changes a class's F1, its difference is 0, and dividing by inf gives 0, not NaN.
+    # If a class has the same difference in every permutation, this difference is 0. Division by inf then gives 0; division by 0
+    # would give NaN.
     spread[spread == 0] = np.inf
     observed = (_f1(true, (challenger, counts)) - _f1(true, (champion, counts))) / spread
     return _p_values((differences / spread).min(axis=1)[:, np.newaxis] <= observed)
@@ -206,13 +207,14 @@ def _p_values(as_extreme: npt.NDArray[np.bool_]) -> _Floats:
 
 
 def _distinct_triples(*columns: Codes) -> tuple[Codes, npt.NDArray[np.intp], _Counts]:
-    """Return the distinct triples that the three columns of codes form row by row, and how often each triple occurs.
+    """Count the distinct triples of three columns of codes: a triple is the three codes of one row.
 
-    Return (all codes, shape (K,); the triples as indices of these codes, shape (t, 3); their numbers of rows, shape (t,)).
+    Return three arrays: the K distinct codes, ascending; the t distinct triples, each code given as its index in the first
+    array, shape (t, 3); and the number of rows of each triple, shape (t,).
     """
     if len({len(column) for column in columns}) != 1 or not len(columns[0]):
         raise ValueError(
-            f"need as many predictions as true codes, and at least one; the lengths are {[len(column) for column in columns]}"
+            f"the true codes and the predictions must have the same length, at least 1; the lengths are {[len(column) for column in columns]}"
         )
     codes, classes = np.unique(np.column_stack(columns), return_inverse=True)
     triples, counts = np.unique(classes.reshape(-1, len(columns)), axis=0, return_counts=True)
@@ -236,8 +238,8 @@ def _f1(true: _Floats, *predictions: tuple[_Floats, _Counts]) -> _Floats:
 
     Args:
         true: one-hot true codes, shape (t, K).
-        *predictions: pairs of predicted one-hot codes, shape (t, K), and how often each of the t rows occurs, shape (..., t).
-            Two pairs give the F1 of a mixed model: some predictions come from the challenger, the others from the champion.
+        *predictions: pairs of predicted one-hot codes, shape (t, K), and the number of times that each of the t predictions is
+            counted, shape (..., t). With two pairs, some predictions come from the challenger and the others from the champion.
     """
     hits = sum(counts @ (true * predicted) for predicted, counts in predictions)
     total = np.asarray(sum(counts @ (true + predicted) for predicted, counts in predictions), np.float64)

@@ -41,8 +41,9 @@ def roll_back(
     with champion_alias(tracking, connection) as alias:
         if alias.interrupted:
             raise PipelineError(
-                f"no rollback: completed an earlier, interrupted move; the champion is version {alias.history[-1].to_version}",
-                remedy=f"{_SHOW_HISTORY}; to move the champion again, repeat the command",
+                f"nothing was rolled back: an earlier command was interrupted, and this one only completed it; "
+                f"the champion is version {alias.history[-1].to_version}",
+                remedy=f"{_SHOW_HISTORY}; to roll back from this version, repeat the command",
             )
         version = _version(tracking, _previous_champion(alias) if to_version is None else to_version)
         if alias.champion is not None and int(alias.champion.version) == int(version.version):

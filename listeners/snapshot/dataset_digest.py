@@ -8,9 +8,9 @@ this definition:
   Texts are UTF-8. Numbers have 8 bytes. Numbers and lengths are big-endian. (PostgreSQL's binary COPY encodes bigint and text
   in this way.)
 - Each product class has a Merkle tree (RFC 9162). An entry of the tree is the SHA-256 of a row, then the row's number of copies
-  in 8 bytes. Entries are sorted by productid, and by SHA-256 if a product has several different rows.
+  in 8 bytes. Entries are in the order of their rows' productids, and of their SHA-256 if a product has several rows.
 - The digest is the SHA-256 of the list of classes, ascending by code. An entry of the list is the class's code, its number of
-  distinct rows and its number of rows with all copies, in 8 bytes each, then the root of its tree.
+  distinct rows and its number of rows if each copy counts, in 8 bytes each, then the root of its tree.
 - Each hash input begins with a byte for its kind: 0 is a tree's entry, 1 a tree's node, 2 a row, 3 the list of classes.
 """
 
@@ -91,7 +91,7 @@ class Proof(_Record):
 
     Attributes:
         dataset: name of the dataset, for information only: the proof does not prove the name.
-        dataset_digest: the dataset's digest when the proof was made. `verify` does not trust it: its caller gives the digest.
+        dataset_digest: the dataset's digest when the proof was made. `verify` does not use this value.
         row: the row whose presence is proved.
         copies: number of copies of the row in the dataset.
         index: position of the row among the entries of its class's Merkle tree, from 0.
@@ -156,7 +156,7 @@ class _Rows:
         return (slice(first, end) for first, end in pairwise(bounds) if first < end)
 
     def leaves(self, rows: slice) -> list[bytes]:
-        """Return the leaf hashes of one class's Merkle tree; `rows` is the slice of this class from `classes`."""
+        """Return the leaf hashes of the Merkle tree of one product class. `rows` is the slice of the rows of this class."""
         entries = zip(self.hashes[rows].tolist(), self.copies[rows].tolist(), strict=True)
         return [leaf_hash(_entry(row_hash, copies)) for row_hash, copies in entries]
 
@@ -246,7 +246,10 @@ def _count_rows(path: Path) -> _Rows:
 
 
 def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
-    """Sort counted rows (class code, productid, SHA-256, copies); merge equal rows into one, and add up their copies."""
+    """Sort counted rows (class code, productid, SHA-256, copies).
+
+    Merge rows that differ only in `copies`, and add up their copies.
+    """
     words = np.ascontiguousarray(counted["hash"]).view(">u8").reshape(-1, 4)
     order = np.lexsort((*words.T[::-1], counted["productid"], counted["code"]))
     counted, words = counted[order], words[order]

@@ -26,9 +26,8 @@ class EarlierDataset:
     Attributes:
         path: parquet file of the earlier dataset.
         held_out: number of products that were held out at the time of the earlier batch.
-        history_range: the ids of the history entries after the earlier batch, up to the later batch. In products_history,
-            these ids are above `products_after`, up to `products_up_to`; in labels_history, they are above `labels_after`,
-            up to `labels_up_to`.
+        history_range: the range of the history entries after the earlier batch, up to the later batch, as four ids:
+            products_after < id <= products_up_to in products_history, and labels_after < id <= labels_up_to in labels_history.
     """
 
     path: Path
@@ -45,8 +44,9 @@ def find_earlier_dataset(
 ) -> EarlierDataset | None:
     """Return the newest dataset of an earlier batch, if the new dataset of this batch can begin with the same rows.
 
-    Return None if there is no earlier dataset, or if its file is missing or was changed. Also return None if anything else
-    happened since the earlier batch than that new products were added, which come after the rows of the earlier dataset.
+    Return None if there is no earlier dataset, or if its file is missing or was changed. Since the earlier batch, only new
+    products may have been added, and their rows must come after all rows of the earlier dataset. After any other change, return
+    None, too.
 
     Args:
         connection: a connection with a role that may read the history.

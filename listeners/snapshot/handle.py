@@ -38,7 +38,8 @@ def handle(job: Job) -> dict[str, Any]:
 
     Raises:
         SourceChangedError: the settings differ from those of the first load.
-        StageError: the batch has no training rows, or some of them must be held out, or the written file fails verification.
+        StageError: the batch has no training rows, or a training row belongs to the holdout, or the written file fails
+            verification.
     """
     batch = job.batch
     require_unchanged_settings(batch.source, job.settings)

@@ -25,6 +25,6 @@ def require_no_leak(connection: psycopg.Connection[TupleRow], batch_id: int) -> 
     if unchecked and (due := due_for_holdout(connection, product_texts(unchecked))):
         raise StageError(
             f"{len(due)} training products of batch {batch_id} are near-duplicates of held-out products or were held out before"
-            f" (first: product {due[0]}). `rakuten load` and `rakuten correct` hold them out, but neither completed the batch",
-            remedy="run `rakuten load` or `rakuten correct`: both hold out these products. This batch gets no dataset",
+            f" (first: product {due[0]}). The batch was completed without `rakuten load` or `rakuten correct`, which hold them out",
+            remedy="this batch gets no dataset. Run the next `rakuten load` or `rakuten correct`: it holds these products out",
         )

@@ -1,8 +1,8 @@
 """Write, verify and read the parquet file of a balanced dataset, which repeats rows so that all classes have equal size.
 
 The repetition hardly makes the file larger: the copies of a row are adjacent, and each row group stores each text only once, in
-a dictionary. Numbers get no dictionary: a number that repeats the one before takes less space than a dictionary index. Any
-parquet reader sees all rows with their copies; `distinct_rows` reads each row once. Only one row group is in memory at a time.
+a dictionary. Numbers get no dictionary, because repeated numbers are compressed well enough without one. Any parquet reader
+sees all rows with their copies; `distinct_rows` reads each row once. Only one row group is in memory at a time.
 """
 
 from collections.abc import Iterable, Iterator

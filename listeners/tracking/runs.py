@@ -1,4 +1,4 @@
-"""Publish each run to MLflow once, find the runs of earlier attempts, and read runs again.
+"""Publish each run to MLflow once, even if an earlier attempt was interrupted, and read published runs.
 
 MLflow and PostgreSQL commit separately. A run becomes FINISHED in MLflow before PostgreSQL records its id. If the process
 crashes in between, the next attempt uses the finished run and makes no second one. The next attempt also closes the runs that a
@@ -33,7 +33,7 @@ from shared.mlflow_names import Artifact, Tag
 logger = structlog.get_logger()
 
 _T = TypeVar("_T")
-_SEARCH_LIMIT = 50_000  # most runs that MLflow returns for one search: weekly runs of 1,000 years
+_SEARCH_LIMIT = 50_000  # maximum number of results of one search: weekly runs of 1,000 years
 _DIGEST_LENGTH = 36  # the most characters that MLflow accepts for the digest of a dataset
 _FIGURE_DPI = 100
 
@@ -144,7 +144,7 @@ class Tracking:
         Args:
             experiment: name of the experiment.
             run_name: name of the run. Several runs may have this name; only one is finished and not superseded.
-            tags: further tags of the run.
+            tags: tags of the run, besides those in `identity`.
             require_claim: raises FencedError if another worker has taken over the batch.
             **identity: the tags that all attempts to publish this run share. They identify the runs of earlier attempts.
         """

@@ -19,7 +19,8 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
     """Return the metrics of a classifier, with confidence intervals, for MLflow.
 
     The intervals are percentiles of a bootstrap over rows (Efron & Tibshirani 1993, chapter 13). Every metric is a function of
-    the confusion matrix. So a resample of n rows needs only one multinomial draw of n counts over the matrix's cells.
+    the confusion matrix. So a resample of n rows is drawn as a new confusion matrix: one multinomial draw with n trials over
+    the cells.
 
     Args:
         y_true: prdtypecode of each row, shape (n,), int64, n > 0.

@@ -116,8 +116,8 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
     transformer = TfidfTransformer(norm=vectorizer.norm, sublinear_tf=vectorizer.sublinear_tf)
     transformer.idf_ = np.log((multiplicities.sum() + 1) / (document_frequency[kept] + 1)) + 1
     # A TfidfVectorizer counts as fitted when it has a vocabulary and an idf. The vocabulary is given as an array of terms,
-    # which skops writes as one file; a dictionary would take 1 kB per term in the model file. scikit-learn needs a
-    # dictionary, and builds it from the array: here when `idf_` is set, and again when a loaded model is first used.
+    # because skops would need 1 kB for each term of a dictionary. scikit-learn builds the dictionary that it needs from the
+    # array: when `idf_` is set below, and again when a loaded model is first used.
     vectorizer.vocabulary = np.array(list(counts.terms(kept)))
     vectorizer.idf_ = transformer.idf_
     return transformer.transform(counts.matrix[:, kept], copy=False)
@@ -129,7 +129,8 @@ class MergedFeatures(NamedTuple):
     Attributes:
         matrix: the merged features, shape (n, m), float64, m <= p.
         column: for each original column, the index of the merged column that replaces it, shape (p,), int64.
-        scale: for each original column, its model coefficient divided by that of the merged column, shape (p,), float64.
+        scale: for each original column, 1 / sqrt(k) if k equal columns became one, shape (p,), float64. Multiply the merged
+            column's coefficient by it to get the coefficient of the original column.
     """
 
     matrix: sparse.csr_array
@@ -229,8 +230,8 @@ def _count_words(tokens: _Tokens, longest: int) -> _Counts:
 
     Each term has an integer key, as sorting integers is faster than sorting strings. The word at position a of `tokens.words`
     has the key a * radix; this word followed by the word at position b has the key a * radix + 1 + b, where radix is the number
-    of words plus 1. The keys have the same order as the strings, because the space between two words sorts before every word
-    character.
+    of words plus 1. `tokens.words` is sorted, and the space between two words sorts before every word character. So the keys
+    have the same order as the strings.
     """
     words, radix = tokens.words, len(tokens.words) + 1
     rows, ranks = tokens.rows, tokens.ranks.astype(np.int64)

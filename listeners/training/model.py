@@ -86,7 +86,7 @@ def fit(
         )
     union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters)
     merged = merge_equal_columns(features)
-    del features  # free the unmerged features: they take as much memory as all other data of the fit
+    del features  # merged.matrix has replaced it, and it takes as much memory as all other data of the fit
     classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
     return assemble(union, classifier)
 

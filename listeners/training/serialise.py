@@ -16,8 +16,9 @@ from sklearn.pipeline import Pipeline
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 from shared.mlflow_names import MODEL_EXPERIMENT, Artifact
 
-# The types and functions in a model that skops does not trust by default. skops loads the model only if it is given this list.
-# None of them lets a model file choose a method to call or an expression to evaluate (tested in tests/security/test_models.py).
+# Our models contain these types and functions, which skops does not trust by default. skops loads a model only if it is given
+# this list. They are safe: a manipulated model file cannot use them to call another method or to evaluate an expression (tested
+# in tests/security/test_models.py).
 SKOPS_TRUSTED_TYPES: Final = (
     "builtins.dict",
     "functools.partial",

@@ -58,7 +58,7 @@ def text_cleaner() -> Pipeline:
 
 
 def _for_each_text(function: Callable[..., str]) -> FunctionTransformer:
-    # The model is saved with skops, which can serialise np.vectorize, but neither a lambda nor an unbound method. skops can
-    # also serialise operator.methodcaller, but if that were allowed, a manipulated model file could call any method, even
+    # The model is saved with skops, which can serialise np.vectorize, but neither a lambda nor an unbound method. Do not use
+    # operator.methodcaller, which skops can serialise, too: a model file that may contain it can call any method, even
     # DataFrame.eval.
     return FunctionTransformer(np.vectorize(function, otypes=[object]))

@@ -41,7 +41,7 @@ def correct(
     """Apply all corrections in a file. If one of them is invalid, apply none.
 
     The corrections become one new batch. As for a weekly load, PostgreSQL records the changes in the audit trail, seals the
-    batch and notifies the listeners. The seal is a digest that also covers the seal of the batch before.
+    batch and notifies the listeners. The seal is a digest of the batch's changes and of the previous batch's seal.
     """
     with (
         open_session("correct", Role.LOADER, autocommit=False) as session,

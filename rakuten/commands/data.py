@@ -14,7 +14,9 @@ app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no
 
 @app.command()
 def generate(
-    rows: int = typer.Option(10_000, help="number of training rows to write; the real challenge has 84,916"),
+    rows: int = typer.Option(
+        10_000, help="number of training rows to write; the real Rakuten data has 84,916"
+    ),
     out: Path = typer.Option(..., help="folder for the files; it must not hold a data set yet"),
     seed: int = typer.Option(42, help="random seed; the same --seed and --rows always give identical files"),
 ) -> None:

@@ -39,7 +39,9 @@ def demo(
         None, help="folder with X_train.csv, Y_train.csv and X_test.csv; by default, they are generated"
     ),
     weeks: int = typer.Option(3, min=1, help="number of weeks to load"),
-    rows: int = typer.Option(_DEFAULT_ROWS, min=27, help="training rows to generate without --data"),
+    rows: int = typer.Option(
+        _DEFAULT_ROWS, min=27, help="number of training rows to generate, if --data is not given"
+    ),
     keep: bool = typer.Option(False, "--keep", help="keep PostgreSQL running after the demo"),
 ) -> None:
     """Load weeks of products into an embedded PostgreSQL, and watch how each week gets a balanced dataset and a model."""

@@ -95,9 +95,9 @@ def _line(product: ProductDiff) -> str:
 
 
 def _shown(value: object, other_value: object) -> str:
-    """Return `value` as text, shortened if it is long. It is a product's value in one batch; `other_value` is from the other.
+    """Return a product's value in one of the two compared batches as text, shortened if it is long.
 
-    The shortened text begins a few characters before the place where the two values first differ.
+    The shortened text begins shortly before the place where it first differs from `other_value`, the value in the other batch.
     """
     if not isinstance(value, str):
         return "null" if value is None else str(value)

@@ -21,7 +21,7 @@ def lineage(
         help="what to trace, such as week_7, correction_1, train_week_7, model_week_7, models:/rakuten_classifier/3, "
         "rakuten_classifier@champion, a run id, product:123, or a file that a run has logged, such as test_predictions.csv",
     ),
-    as_json: bool = typer.Option(False, "--json", help="print the lineage of X as one JSON document"),
+    as_json: bool = typer.Option(False, "--json", help="print the lineage as one JSON document"),
 ) -> None:
     """Show where a batch, dataset, model, product or file comes from, and what was built from it.
 

@@ -37,5 +37,8 @@ def _listen(stage: Stage, role: Role, with_parent: bool) -> None:
     configure_logs(settings.log_format, settings.log_level)
     with open_database(settings) as database:
         if database.embedded is not None and database.embedded.owned:
-            logger.warning("PostgreSQL stops with this listener", remedy="start it first: rakuten db start")
+            logger.warning(
+                "this listener has started PostgreSQL, and will stop it at its end",
+                remedy="to keep PostgreSQL running, start it before the listener: rakuten db start",
+            )
         run_listener(stage, database.conninfo(role), settings, with_parent=with_parent)

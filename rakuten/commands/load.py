@@ -16,7 +16,9 @@ from shared.openlineage.emitter import Emitter
 
 
 def load(
-    week: int | None = typer.Option(None, help="load up to this week; default: the next week", min=1),
+    week: int | None = typer.Option(
+        None, help="load every missing week up to this one; default: only the next week", min=1
+    ),
     as_json: bool = typer.Option(False, "--json", help="print one JSON object per loaded week"),
 ) -> None:
     """Load the training rows of the next week into PostgreSQL, or of every missing week up to `--week`.

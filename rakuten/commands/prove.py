@@ -38,7 +38,11 @@ ProofFile = Annotated[
     ),
 ]
 Digest = Annotated[
-    str | None, typer.Option(metavar="HEX", help="with --check: the dataset digest that the proof must give")
+    str | None,
+    typer.Option(
+        metavar="HEX",
+        help="with --check: the dataset's digest; the check fails if the proof leads to another one",
+    ),
 ]
 
 
@@ -71,7 +75,9 @@ def prove(
         typer.echo(proof.to_json())
         return
     _show(proof)
-    typer.echo(f"verified: the proof gives the tag dataset_digest of run {run_id}: {proof.dataset_digest}")
+    typer.echo(
+        f"verified: the proof leads to the digest in the tag dataset_digest of run {run_id}: {proof.dataset_digest}"
+    )
 
 
 def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
@@ -148,7 +154,7 @@ def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
         if digest is None:
             typer.echo(f"compare this digest with the tag dataset_digest of the MLflow run {proof.dataset}")
     else:
-        typer.echo(f"not verified: no dataset with the digest {against} holds the proof's row at its place")
+        typer.echo(f"not verified: the proof does not lead to the digest {against}")
     if not verified:
         raise typer.Exit(1)
 

@@ -21,8 +21,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="print the alias move as JS
 def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> None:
     """Move the alias `champion` back to an earlier model.
 
-    The pipeline then never promotes the rejected model again, nor another model that is trained for the same batch. It compares
-    later models with the new champion.
+    The models that were champion after it, and all models trained for the same or earlier batches, are never promoted again.
+    Models of later batches are compared with the champion that you restored.
     """
     with open_session("rollback", Role.TRAINING) as session:
         move = roll_back(session.tracking, session.connection, to, reason=reason, by=_user())
@@ -35,5 +35,5 @@ def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> Non
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # in a container, no user name may belong to the user id
+    except (KeyError, OSError):  # in a container, the user id often has no user name
         return f"uid {os.getuid()}"

@@ -1,4 +1,4 @@
-"""`rakuten taint`: list the datasets and models that ever contained a product."""
+"""`rakuten taint`: list every dataset that contained a product, and every model trained on such a dataset."""
 
 import json
 from dataclasses import asdict
@@ -17,7 +17,7 @@ def taint(
     productid: int = typer.Argument(metavar="PRODUCTID", min=0, max=10**18 - 1),
     as_json: bool = typer.Option(False, "--json", help="as JSON, and also list batches without the product"),
 ) -> None:
-    """List every dataset and model that ever contained a product, and every change of the product."""
+    """List every dataset that contained a product, every model trained on it, and every change of the product."""
     with open_session("taint") as session:
         found = lookup.taint(session.connection, session.settings, productid)
     if as_json:
@@ -29,9 +29,11 @@ def taint(
     if tainted:
         wide_console().print(_table(tainted, productid))
     else:
-        typer.echo(f"no dataset and no model ever contained product {productid}")
+        typer.echo(f"no dataset ever contained product {productid}, and no model was trained on it")
     if found.in_test_df:
-        typer.echo(f"product {productid} is in the challenge's test set (test_df): every model classifies it")
+        typer.echo(
+            f"product {productid} is in the test set (test_df): no model was trained on it, every model predicts its class"
+        )
     if found.in_holdout_df:
         typer.echo(f"product {productid} is in the holdout (holdout_df): it tests models, never trains them")
     elif found.held_out:

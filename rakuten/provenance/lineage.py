@@ -47,11 +47,11 @@ _T = TypeVar("_T")
 def lineage(reference: Reference, connection: Connection, tracking: Tracking) -> Document:
     """Return the lineage of `reference` as a document. Its keys are stable; later versions may only add keys.
 
-    `source` describes the source files of the first load. `batches` lists the batch of the reference and all batches before
-    it, oldest first. The last batch has its `dataset`, and the dataset has its `model`. `later` names the batches that were
-    completed after the last one. For a product, `batches` lists every batch whose dataset contains the product, each with its
-    dataset, and `product` contains the history of the product. `mlflow` says why MLflow could not be queried. A key that does
-    not apply is null or empty.
+    `source` describes the source files of the first load. If `reference` is a batch, dataset, model or file, `batches` lists
+    its batch and all earlier batches, oldest first. The entry of its own batch also has the `dataset`, and the dataset has the
+    `model`. `later` names the batches that were completed after its own batch. If `reference` is a product, `batches` lists
+    every batch whose dataset contains the product, each with its dataset, and `product` has the history of the product.
+    `mlflow` says why MLflow could not be queried. A key that does not apply is null or empty.
     """
     chain = rows(connection, query("provenance/batch_chain"))
     mlflow = _Mlflow(tracking)
@@ -93,7 +93,7 @@ def _files(source: Document | None) -> list[Document]:
 
 
 def _with_requested_runs(row: Document, reference: Reference) -> Document:
-    """Return a copy of a batch's row in which the runs that the user named replace those that PostgreSQL has recorded."""
+    """Return a copy of a batch's row. If the user named a run, the copy has this run instead of the recorded one."""
     changed = dict(row)
     for result, run_id in (
         ("snapshot_result", reference.dataset_run_id),
@@ -123,7 +123,8 @@ def _unknown_batch(reference: Reference, mlflow: "_Mlflow") -> Document:
 def _batch(row: Document, source: Document | None, mlflow: "_Mlflow | None" = None) -> Document:
     """Return the part of the lineage about one batch. It includes the batch's dataset and model if `mlflow` is given.
 
-    The key `files` lists the files that the batch was loaded from, without the files of the first load (`source`).
+    The key `files` lists the files that the batch was loaded from and the first load (`source`) was not, such as the file of a
+    correction.
     """
     return {
         **{name: row.get(name) for name in _BATCH},

@@ -130,7 +130,7 @@ def _add_model(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any]) -
 
 
 def _run_facts(step: dict[str, Any]) -> list[str]:
-    """Return texts with the MLflow run that built a dataset or model and, if the run is missing or unfinished, the reason."""
+    """Describe the MLflow run that built a dataset or model: its id and, if the run is missing or unfinished, the reason."""
     facts = []
     if step["run_id"] is not None:
         facts.append(f"run {step['run_id']}")

@@ -147,7 +147,7 @@ def _with_batch(reference: Reference, batch: Batch) -> Reference:
 
 
 def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> Reference:
-    """Return a reference to the dataset or model of an MLflow run, even if PostgreSQL names another run for its batch."""
+    """Return a reference to the dataset or model of an MLflow run, which may not be the run that PostgreSQL has recorded."""
     tags, run_id = run.data.tags, run.info.run_id
     batch = _batch_of(run, connection)
     if batch is None and Tag.BATCH_ID not in tags:

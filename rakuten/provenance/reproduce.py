@@ -1,8 +1,8 @@
 """Rebuild a batch's dataset and model, and compare them with what the MLflow runs of the batch recorded.
 
-Compared are the bytes of the dataset, and the metrics and parameters of the model. Nothing is published. The rebuild itself
-needs no file of these runs. It reads only the history in PostgreSQL, the recorded seed and the holdout set, which depends on
-the source files alone.
+This compares the bytes of the dataset, and the metrics and parameters of the model. Nothing is published. The rebuild reads no
+file of these MLflow runs: it needs only PostgreSQL, which has the history and the random seed, and the source files, from which
+it computes the holdout set.
 """
 
 import json
@@ -37,7 +37,7 @@ _DIFFERENCES_SHOWN: Final = 8
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of one step of a rebuild: whether it equals the record, what was compared, and why it may differ."""
+    """The outcome of comparing one rebuilt thing with its record: what it is, whether they are equal, why they may differ."""
 
     step: str
     same: bool
@@ -62,7 +62,7 @@ class Reproduction:
         self._batch_id, self._batch_name = batch
         self._directory = directory
         self._sealed = True
-        # Becomes True when the dataset has been rebuilt, unless its run recorded another SHA-256 than the rebuilt dataset has.
+        # Becomes True when the dataset is rebuilt. Stays False if the MLflow run of the dataset has recorded another SHA-256.
         self.is_rebuilt = False
 
     def dataset(self, run: Run) -> Iterator[Verdict]:
@@ -129,7 +129,9 @@ class Reproduction:
     def _holdout(self, dataset: Run, run: Run) -> Path:
         source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
         if source is None:
-            raise StageError(f"the batch's MLflow runs have no tag {Tag.SOURCE_SHA256}: unknown holdout set")
+            raise StageError(
+                f"the batch's MLflow runs have no tag {Tag.SOURCE_SHA256}, so their holdout set is unknown"
+            )
         held_out = find_dataset(self._tracking, HOLDOUT_SET, **{Tag.SOURCE_SHA256: source})
         return fetch(self._tracking, held_out, self._scratch("holdout"))
 

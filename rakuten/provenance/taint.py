@@ -1,7 +1,7 @@
-"""Find every dataset that contained a product, and every model trained on it, for example to erase the product everywhere.
+"""Find every dataset that contained a given product, and every model trained on such a dataset.
 
-The result names the MLflow runs that PostgreSQL has recorded. MLflow also keeps superseded runs: runs that a later run
-of the same batch has replaced. The tag `batch_id` of a superseded run names its batch.
+The result names the MLflow runs that PostgreSQL has recorded. It does not name superseded runs, which a later run of the same
+batch has replaced, but which MLflow keeps. To find these, search MLflow for runs with the tag `batch_id` of the batch.
 """
 
 from collections import defaultdict
@@ -22,8 +22,9 @@ from shared.errors import BadInputError
 class TaintedBatch:
     """A completed batch, with its dataset and model.
 
-    `in_dataset` is True if the dataset contains the product. A dataset contains only products with a label that are not held
-    out. `productids` are the productids of the product in this dataset: they can differ from its present productid.
+    `in_dataset` is True if the dataset contains the product. A dataset contains a product only if it has a label and is not
+    held out. `productids` are the productids that the product had in this dataset: a correction can have changed its productid
+    since.
     """
 
     batch_id: int
@@ -43,8 +44,8 @@ class Taint:
         productid: productid of the product.
         held_out: True if the product was ever in the split 'holdout'. From then on, no dataset contains the product.
         in_holdout_df: True if the product is in holdout_df, the holdout set that is drawn from the source files. Every model is
-            evaluated on holdout_df, even before the week of the product is loaded.
-        in_test_df: True if the product is in test_df: the challenge's test products, which are never loaded.
+            evaluated on all products of holdout_df, also on those that are not loaded yet.
+        in_test_df: True if the product is in test_df: the test products of the Rakuten data challenge, which are never loaded.
         history: every change of the product and its label (db/sql/queries/provenance/history_of_product.sql), oldest first.
         batches: every completed batch, oldest first.
     """
@@ -97,7 +98,7 @@ def taint(connection: Connection, settings: Settings, productid: int) -> Taint:
 
 
 def _fixed_sets(connection: Connection, settings: Settings, productid: int) -> tuple[bool, bool]:
-    """Return (in holdout_df, in test_df): whether each of the two fixed sets contains a product that was never loaded.
+    """Return whether a product that was never loaded is in holdout_df, and whether it is in test_df.
 
     Raises:
         BadInputError: neither of the two sets contains the product, or the source files are not those of the first load.

@@ -54,7 +54,9 @@ class Check:
 
 
 def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapshots: Path) -> Iterator[Check]:
-    """Check every batch, run, file, model and champion for later changes. Yield each result, oldest batch first.
+    """Check that no batch, run, file, model or champion was changed after it was recorded.
+
+    Yield each result, oldest batch first.
 
     Args:
         connection: connection with a role that may read the history.
@@ -80,7 +82,7 @@ def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
-    """Check the MLflow run of one stage (snapshot or training) of one batch: its params, metrics, tags, seal and files.
+    """Check the MLflow run of one stage (snapshot or training) of one batch: its params, metrics, tags and files.
 
     For a training run, also check the dataset of the model. For a snapshot run, also check the local copy of the dataset.
     """

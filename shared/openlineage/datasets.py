@@ -2,7 +2,7 @@
 
 Namespaces and names follow OpenLineage's naming specification: `file` and a path, or `postgres://host:port` and
 database.schema.table. The specification has no rule for MLflow. Here the namespace is `mlflow://` with the host, port and path
-of the tracking URI, and the name is experiment/run or models/name. No name and no address contains a login.
+of the tracking URI, and the name is experiment/run or models/name. No namespace and no name contains a user name or a password.
 """
 
 from collections.abc import Mapping

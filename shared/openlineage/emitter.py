@@ -49,14 +49,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """The moment when a job's attempt at a batch reaches a state.
+    """A new state of a job that processes a batch.
 
     Attributes:
         job: load, snapshot or training.
         state: START, or the state in which the attempt ends.
         at: the time of the transition, with a time zone.
         batch: the batch, as PostgreSQL records it.
-        attempt: the stage's attempt number. It is always 1 for a load: two attempts to load differ in the batch's `started_at`.
+        attempt: the stage's attempt number. For a load it is always 1; a repeated load has another `batch.started_at`.
         result: what a stage recorded, if the state is COMPLETE.
         error: the reason, if the state is FAIL or ABORT.
         server_version: the version of PostgreSQL, if the job is a load.
@@ -116,7 +116,11 @@ class Emitter:
                 self._to_write.put(None, timeout=_WRITE_TIMEOUT_S)
             self._writer.join(_WRITE_TIMEOUT_S)
             if self._writer.is_alive():
-                self._warn_once(_WRITE_FAILED, str(self._path), TimeoutError("the file accepts no data"))
+                self._warn_once(
+                    _WRITE_FAILED,
+                    str(self._path),
+                    TimeoutError(f"not all events were written within {_WRITE_TIMEOUT_S:g} s"),
+                )
         if self._sender is not None:
             with suppress(queue.Full):
                 self._to_send.put_nowait(None)

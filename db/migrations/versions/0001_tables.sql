@@ -74,8 +74,9 @@ create table products_history (
     transaction_id bigint not null default txid_current()
 );
 
--- PostgreSQL reads only this index, not the table, to find the newest history entry of each product up to a given history id or
--- time, and to find every product that ever had a given productid.
+-- PostgreSQL reads only this index, not the table, to find two things: the newest history entry of each product up to a given
+-- history id or time, and every product that ever had a given productid. (product_id is our own key and never changes;
+-- productid is the number in the source file, which a correction can change.)
 create index products_history_product on products_history (product_id, history_id)
     include (productid, operation_date);
 -- History entries are added in the order of time and batch, so a block-range index (BRIN) is small and cheap to maintain.

@@ -42,9 +42,9 @@ _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
 )
 _TITLE_CASES: Final = ((65, str.title), (27, str), (5, str.upper), (3, str.lower))
 _ESCAPED_TITLES = 0.06
-# A description begins with a random sentence template from a list, and then goes on in steps of one of these numbers, around
-# the end of the list. All are primes greater than the number of templates, so a description uses every template once before
-# it repeats one.
+# The sentences of a description come from a list of templates. The first one is random. Then the index grows by one of these
+# numbers for each sentence, modulo the length of the list. All are primes greater than this length, so a description uses every
+# template once before it repeats one.
 _STEPS: Final = np.array([101, 103, 107, 109, 113, 127])
 
 

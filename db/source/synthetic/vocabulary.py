@@ -1,8 +1,9 @@
 """Compile the words of the synthetic products, so that array operations can draw many texts at once.
 
-A template such as "{item} {detail} - {brand}" is compiled to a row of pieces. A piece is a slot such as {item}, or the fixed
-text between two slots. All phrases are in a single list, and each piece has a range of positions in this list. For a fixed
-text, the range has length 1. A text is drawn by drawing one phrase from the range of each piece.
+A template such as "{item} {detail} - {brand}" is compiled to a row of pieces. A piece is a slot such as {item}, or the literal
+text between two slots. A phrase is a possible text of a piece, for example one brand. One list holds the phrases of all pieces,
+so the phrases of a piece are given by a start and a length. A literal text is a single phrase. To draw a text, draw one phrase
+for each piece, and join them.
 """
 
 import tomllib
@@ -21,10 +22,12 @@ from shared.categories import CATEGORIES
 
 CODES: Final = tuple(sorted(CATEGORIES))
 LANGUAGES: Final = ("fr", "en", "de")
-# The bound of the random numbers that choose a template or a phrase: a number below it, modulo the number of choices.
+# A random number below MOST_CHOICES chooses a template or a phrase. The index of the choice is this number modulo the number of
+# templates or phrases.
 MOST_CHOICES: Final = 2**31
 
-# An item or detail of one class alone is drawn this many times as often as one that the class shares with similar classes.
+# A class has words of its own, and words that it shares with similar classes. Each of its own items, details and brands occurs
+# several times in the list to draw from, so it is drawn more often.
 _CLASS_WORD_WEIGHT = 2
 _CLASS_BRAND_WEIGHT = 3
 
@@ -59,12 +62,12 @@ class TemplateTable:
 
     A template is a sequence of pieces. A piece is a slot such as {brand}, or the literal text between two slots.
 
-    `piece_start`, `piece_size`, `piece_fixed`: one row for each template, one column for each piece. One of the phrases
-    `phrases[piece_start : piece_start + piece_size]` becomes the piece's text. If the piece is a slot in `_FIXED_SLOTS`,
-    `piece_fixed` is the slot's position there; otherwise it is -1.
+    `piece_start`, `piece_size`, `piece_fixed`: one row for each template, one column for each piece. The possible texts of the
+    piece are `phrases[piece_start : piece_start + piece_size]`. If the piece is a slot in `_FIXED_SLOTS`, `piece_fixed` is the
+    index of the slot in `_FIXED_SLOTS`; otherwise it is -1. Shorter templates end with empty pieces.
 
-    `first`, `count`: one row for each class, one column for each language. The templates of this class and language are the
-    rows `first` to `first + count - 1` of the three arrays above.
+    `first`, `count`: arrays of shape (classes, languages). The templates of class c and language l are the rows from `first[c,
+    l]` to `first[c, l] + count[c, l] - 1` of the three arrays above.
     """
 
     phrases: npt.NDArray[np.object_]
@@ -107,7 +110,7 @@ class Vocabulary:
 
 
 def fixed_numbers(draws: Draws, size: int) -> Integers:
-    """Draw random numbers for `size` products: one for each slot, such as {item} or {brand} (see `Products.fixed`)."""
+    """Draw the array `Products.fixed` for `size` products: a random number for each product and each slot in `_FIXED_SLOTS`."""
     return draws.below(MOST_CHOICES, (size, len(_FIXED_SLOTS)))
 
 
@@ -149,7 +152,7 @@ def _read_toml(name: str) -> Toml:
 def _with_tails(heads: list[str], tails: list[str]) -> list[str]:
     """Return each title pattern in `heads` followed by each ending in `tails`, for example "{item} {brand}" + " - {colour}".
 
-    Leave out a pair if the same slot would occur twice in the title, and it is {year}, {person} or a slot of `_FIXED_SLOTS`.
+    Leave out a pair if {year}, {person} or a slot in `_FIXED_SLOTS` would occur twice in the title.
     """
     unique_slots = {*_FIXED_SLOTS, "year", "person"}
     return [
@@ -164,8 +167,8 @@ def _slots(template: str) -> set[str]:
 def _class_pools(own: Toml, words: Toml, groups: list[Toml], names: list[str]) -> Pools:
     """Return the words for the slots {brand}, {item} and {detail} in texts about one product class.
 
-    The class's own words occur several times in the lists, so they are drawn more often. The rest are the made-up brands in
-    `names`, and the items and details in `groups`, which the class shares with similar classes.
+    The lists hold the class's own words several times, so that they are drawn more often. The lists also hold the made-up
+    brands in `names`, and the items and details in `groups`. Each group is shared by several similar classes.
     """
     return {
         "brand": own["brands"] * _CLASS_BRAND_WEIGHT + names[::251],
@@ -178,7 +181,7 @@ def _class_pools(own: Toml, words: Toml, groups: list[Toml], names: list[str]) -
 
 
 def _built_pools(parts: Toml) -> Pools:
-    """Return the words for the slots that are the same in every language, such as numbers, sizes and made-up names."""
+    """Return the words for those slots whose words are the same in every language, such as {number}, {size} and {name}."""
     names = ["".join(syllables) for syllables in product(*parts["syllables"])]
     sides = (20, 30, 45, 60, 75, 80, 90, 100, 120, 140, 160, 180, 200, 240)
     return {
@@ -201,7 +204,10 @@ def _built_pools(parts: Toml) -> Pools:
 
 
 class _Phrases:
-    """The list of all phrases. `range_of` adds a list of words and returns (start, size); equal lists get the same range."""
+    """The list of all phrases. `range_of` adds phrases to the list, unless it was called with the same phrases before.
+
+    It returns where the phrases are in the list: (start, size).
+    """
 
     def __init__(self) -> None:
         self.phrases: list[str] = []
@@ -245,8 +251,8 @@ def _compile(templates: list[list[str]], pools: list[Pools]) -> TemplateTable:
 def _pieces(template: str, pools: Pools, phrases: _Phrases) -> Iterator[tuple[int, int, int]]:
     """Yield (start, size, fixed) for each piece of a template: each slot such as {item} and each text between two slots.
 
-    The words for the piece are `size` phrases from position `start` of `phrases`. `fixed` is the position in `_FIXED_SLOTS` of
-    the slot, or -1 for a piece that is not one of these slots.
+    The possible texts of the piece are the `size` phrases that begin at position `start` of `phrases`. `fixed` is the index of
+    the slot in `_FIXED_SLOTS`, or -1 if the piece is no such slot.
     """
     for literal, slot, _, _ in Formatter().parse(template):
         if literal:

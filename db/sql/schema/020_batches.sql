@@ -12,7 +12,8 @@ select
     total_rows,
     started_at,
     completed_at,
-    -- recorded by the load: its source files (`source`; `first_source` has those of the very first batch), and its result
+    -- recorded by the load: the source files of this batch (`source`) and of the first batch (`first_source`), and the load's
+    -- result
     metadata -> 'source' as source,
     (select first_load.metadata -> 'source' from public.data_loads as first_load order by first_load.id limit 1) as first_source,
     metadata #>> '{source,reason}' as reason,

@@ -3,8 +3,8 @@
 -- statement changes. PostgreSQL allows no transition tables in a trigger for several events, so INSERT, UPDATE and DELETE each
 -- have their own trigger.
 --
--- Every function in the schema scripts writes the schema before each name of a table or function, and has `search_path =
--- pg_catalog, pg_temp`. An empty search_path would be unsafe: PostgreSQL would then look for types in pg_temp first. Any role
+-- In these scripts, every function writes `public.` before the name of each table or function, and has the setting `search_path
+-- = pg_catalog, pg_temp`. An empty search_path would be unsafe: PostgreSQL would then look for types in pg_temp first. Any role
 -- may create a domain called `text` in pg_temp. A function that uses the type `text` would then run the check of this domain,
 -- with the rights of the function's owner.
 

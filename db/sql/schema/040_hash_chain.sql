@@ -40,9 +40,9 @@ as $$
     ) as entries
 $$;
 
--- Compute the record that seals a completed batch: the digests of its history entries, and its seal. The digests are computed
--- from the history as it is now. The record that was stored at the batch's completion is in data_loads, in metadata -> 'audit';
--- verify_seals compares the two.
+-- Compute the digests of a completed batch's history entries, and the batch's seal. The digests are computed from the history
+-- as it is now. The record that was stored at the batch's completion is in data_loads, in metadata -> 'audit'; verify_seals
+-- compares the two.
 create or replace function audit_of(batch data_loads) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

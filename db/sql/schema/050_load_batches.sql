@@ -7,7 +7,8 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- session_user is the login. current_user is not: the callers are SECURITY DEFINER functions, in which it is their owner.
+    -- session_user is the role that logged in. Do not use current_user: inside a SECURITY DEFINER function, it is the
+    -- function's owner.
     if not pg_has_role(session_user, 'rakuten_' || step, 'member') then
         raise exception 'the login % may not do the work of the role rakuten_%: it is not a member', session_user, step
             using errcode = 'insufficient_privilege';

@@ -8,7 +8,7 @@
 --                 |
 --                 '-> failed   (after max_attempts failures that the batch itself caused: given up until retry_stage)
 --
--- A batch waits until its `retry_at` after a failure and after an outage (MLflow unavailable, disk full). A batch may fail
+-- After a failure or an outage (MLflow unavailable, disk full), the batch waits until the time `retry_at`. A batch may fail
 -- max_attempts times. An outage is not the fault of the batch, so the stage waits for its end, however long the outage lasts.
 --
 -- A worker holds the advisory lock of (stage, batch) on its session while it works. When the worker dies, PostgreSQL releases
@@ -16,8 +16,8 @@
 -- newest number to record anything. So if a worker loses its lock and another worker claims the batch, the first worker is
 -- fenced: PostgreSQL rejects what it tries to record.
 
--- Raise an error if `stage` is not snapshot or training, or if the login role of this session is not a member of the database
--- role of the same name.
+-- Raise an error if `stage` is not snapshot or training, or if this session's login is not a member of the stage's role
+-- (rakuten_snapshot or rakuten_training).
 create or replace function require_stage(stage text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -121,13 +121,14 @@ $$;
 -- the batch, so that the worker needs no further query before its work. Return no row if there is no such batch.
 --
 -- The attempt records what woke the worker and how long ago. This does not change which batch is claimed. `notified` maps the
--- ids of batches to the age of their notification in seconds. If the claimed batch is in it, its notification woke the worker.
--- If not, `wake` says what did, and `waited` how long ago.
+-- ids of batches to the age of their notification in seconds. If `notified` has the claimed batch, the attempt records `notify`
+-- and this age. Otherwise it records `wake` and `waited`.
 --
 -- plan_cache_mode makes PostgreSQL plan the query only once, because planning takes longer than running it. The two settings
 -- `enable_...` make PostgreSQL use an index scan, which is the fastest. A sequential scan reads the whole table; the planner
--- would choose it, because it expects nearly every batch to be pending. A bitmap scan reads an index entry of every batch that
--- was pending at any time since the last vacuum. An index scan marks such dead entries, so that later scans skip them.
+-- would choose it, because it expects nearly every batch to be pending. A bitmap scan also reads the dead index entries: those
+-- of batches that are no longer pending, until the next vacuum. An index scan marks dead entries, so that later scans skip
+-- them.
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     attempt integer, failures integer, wake_source text,

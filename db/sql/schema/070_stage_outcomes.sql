@@ -1,5 +1,5 @@
 -- The functions with which a worker records how its work on a claimed batch ended, and the functions that let a stage work on a
--- batch again. A function after which another worker can go on with the batch notifies the listeners.
+-- batch again. If a function makes a batch ready for another worker, it also notifies the listeners.
 
 -- Add the keys of `entry` to the record of a stage (metadata -> stage in data_loads), and release the claim on the batch. Raise
 -- an error if `attempt` is not the running attempt, because another worker has claimed the batch since.
@@ -129,7 +129,7 @@ begin
 end;
 $$;
 
--- Notify the workers of a stage that a batch waits for them.
+-- Tell the workers of a stage that a batch is ready to be processed.
 create or replace function notify_stage(batch_id bigint, stage text) returns void
 language sql
 set search_path = pg_catalog, pg_temp

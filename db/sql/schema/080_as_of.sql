@@ -7,18 +7,18 @@
 -- whose productid was corrected stays the same product.
 --
 -- The query first finds the newest entries and their labels from the indexes alone. Only then does it fetch the rows, in the
--- order in which they lie on disk. (ORDER BY also keeps the planner from mixing the two steps.) In one step, PostgreSQL would
--- read, hash and spill a million wide entries to keep 400,000 of them, at twice the cost (tests/benchmarks/bench_as_of.py).
--- For the labels, GROUP BY and a join find the newest entries, because the planner can estimate how many rows these return. It
--- cannot estimate this for DISTINCT ON.
+-- order in which they lie on disk. (ORDER BY also keeps the planner from mixing the two steps.) A query that did both in one
+-- step would cost twice as much: PostgreSQL would read, hash and spill a million wide entries, to keep 400,000 of them
+-- (tests/benchmarks/bench_as_of.py). For the labels, GROUP BY and a join find the newest entries, because the planner can
+-- estimate how many rows these return. It cannot estimate this for DISTINCT ON.
 --
--- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, because neither operand is ever
--- null here, but PostgreSQL plans it better. With `<=` the planner expects a third of the entries for every batch. Then it sorts
--- the entries, and spills them to disk, although the index already has them in order.
+-- `(history_id > watermark) is not true` gives the same rows as `history_id <= watermark`, because neither side can be null
+-- (`coalesce` gives 0 if there is no watermark). But PostgreSQL plans it better. With `<=` the planner expects a third of the
+-- entries for every batch. Then it sorts the entries, and spills them to disk, although the index already has them in order.
 --
 -- The planner inlines products_at, products_as_of and products_as_of_batch into the calling query, because they have no
--- SET clause, no SECURITY DEFINER and no sub-select in an argument. So PostgreSQL reads only the columns that the query
--- asks for, and drops a condition that is always true for the given arguments.
+-- SET clause, no SECURITY DEFINER and no sub-select in an argument. So PostgreSQL reads only the columns that the query asks
+-- for. It also drops a condition that cannot matter, such as the one on the watermark if `batch_id` is null.
 create or replace function products_at(batch_id bigint, moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -93,9 +93,9 @@ $$;
 
 -- Return what differs between two completed batches: one row for each product that is not the same in both. `change` is
 -- added, removed or changed. For a changed product, `differs` lists which of text, image, label and split differ. `prdtypecode`
--- is the product's class in the later batch or, without one, in the earlier batch. `before` and `after` are the whole product in
--- the earlier and in the later batch. The productid identifies a product here, so a product that was deleted and inserted again
--- unchanged does not differ.
+-- is the product's class in the later batch. If the product has none there, for example because it was removed, it is the class
+-- in the earlier batch. `before` and `after` are the whole product in the earlier and in the later batch. The productid
+-- identifies a product here, so a product that was deleted and inserted again unchanged does not differ.
 create or replace function products_diff(earlier bigint, later bigint)
 returns table (productid bigint, change text, differs text[], prdtypecode integer, before jsonb, after jsonb)
 language sql stable
@@ -121,7 +121,7 @@ as $$
     ) or before.id is null or after.id is null
 $$;
 
--- The products as they are now that have a label and are not held out.
+-- Every product that has a label and is not held out, in its current state.
 create or replace view training_products as
 select
     products.id, productid, designation, description, imageid, image_path, sample_rank, prdtypecode

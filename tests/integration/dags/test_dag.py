@@ -377,7 +377,7 @@ def test_a_batch_that_is_not_as_promised_fails_at_once_and_is_taken_up_when_put_
     assert failed.state == "failed"
     assert failed.states == ["success", "success", "failed", "upstream_failed", "upstream_failed"]
     assert failed.tasks["validate_data_load"] == ["failed", 1]
-    assert "1 products belong to a later week" in failed.log
+    assert "the table products has 1 products of a later week" in failed.log
     assert "clear load_increment with its downstream tasks" in failed.log
     assert batches() == [(1, "week_1", 0, "failed")]
 

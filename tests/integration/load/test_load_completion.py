@@ -45,7 +45,7 @@ def tamper(as_superuser):
         ),
         (
             "insert into products (productid, sample_rank) values (1, 240)",
-            "1 products belong to a later week",
+            "the table products has 1 products of a later week",
         ),
         (
             "delete from labels where productid = (select productid from products where sample_rank = 3)",

@@ -79,7 +79,8 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     assert printed.exit_code == 0, printed.exception
     assert f"train_week_2 holds product {row['productid']} in {copies} cop" in printed.output
     assert (
-        f"verified: the proof gives the tag dataset_digest of run {datasets[1]}: {digest}\n" in printed.output
+        f"verified: the proof leads to the digest in the tag dataset_digest of run {datasets[1]}: {digest}\n"
+        in printed.output
     )
 
     path = tmp_path / "proof.json"

@@ -201,5 +201,5 @@ def test_the_verdict_repeats_with_the_seed_and_takes_under_a_second():
 
 @pytest.mark.parametrize("lengths", [(3, 2, 3), (3, 3, 2), (0, 0, 0)])
 def test_arrays_that_cannot_be_paired_are_refused(lengths):
-    with pytest.raises(ValueError, match="as many predictions"):
+    with pytest.raises(ValueError, match="must have the same length"):
         compare(*(np.ones(n, np.int64) for n in lengths), seed=0)

@@ -1,7 +1,7 @@
--- Return the training products whose current text may not have been compared with the texts of the held-out products. These are
--- the products that another batch, or somebody outside any batch, has inserted or changed, and the products that the running
--- batch (%(batch_id)s) has updated. Older changes are left out: those before the end of the last completed batch that made the
--- comparison (its `held_out` is not null). The caller makes the comparison. Return no row if the batch is not running.
+-- Return the training products whose current text is perhaps not yet compared with the texts of the held-out products. The
+-- caller compares them. These are the products that somebody has inserted or changed without the running batch (%(batch_id)s),
+-- and the products that the running batch has updated. A completed batch with a non-null `held_out` has made the comparison, so
+-- changes up to the last such batch are left out. Return no row if the batch is not running.
 select productid, designation, description
 from products
 where split = 'train'

@@ -1,5 +1,6 @@
--- Return those of the given productids whose product had the split 'holdout' at any time. A productid can be changed, but the
--- product_id in the history stays the same. So the entries under an earlier productid of the product are searched, too.
+-- Return those of the given productids whose product had the split 'holdout' at any time. A correction can change a product's
+-- productid (its number in the source file), but never its product_id (our own key). So this also finds the entries from the
+-- time when the product had another productid.
 select distinct named.productid
 from products_history as named
 join products_history as entry using (product_id)

@@ -1,6 +1,6 @@
 -- Return every completed batch in the order of the hash chain, with the number of its rows, the login that loaded them, the
--- number of changes outside any batch since the batch before, and what the two stages (snapshot and training) built from the
--- batch.
+-- number of changes that were made after the previous batch and belong to no batch, and what the two stages (snapshot and
+-- training) built from the batch.
 with sealed as (
     select * from batches where status = 'completed'
 ),

@@ -1,10 +1,10 @@
--- Return a batch's training rows and, after them, its held-out rows without texts. One query returns both kinds of rows, so that
--- PostgreSQL reads the history only once. No two rows have the same place in the order, so a dataset that is built again from
--- the batch has the same bytes.
+-- Return a batch's training rows, then its held-out rows. The texts of the held-out rows are null, because nothing needs them.
+-- One query returns both kinds of rows, so that PostgreSQL reads the history only once. ORDER BY puts the rows into exactly one
+-- possible order, so a dataset that is built again from the batch has the same bytes.
 --
 -- The batch's id is not a bound parameter, because ADBC cannot stream a statement with bound parameters. Instead, db/connect.py
 -- writes the id into a setting of the session, `rakuten_read.batch_id`. The planner can still inline products_as_of_batch
--- (db/sql/schema/080_as_of.sql), because `current_setting` is a STABLE function and is not called in a sub-select.
+-- (db/sql/schema/080_as_of.sql). With a sub-select as its argument, it could not.
 select
     productid,
     case when split = 'train' then designation end as designation,

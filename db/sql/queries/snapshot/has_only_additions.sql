@@ -2,9 +2,9 @@
 -- entries between the two batches insert new products with their labels, and the sample_rank (it orders a dataset's rows) of
 -- each new training product is greater than that of the earlier dataset's last product. Any other history entry would change
 -- rows of the earlier dataset, or add rows between them.
--- `last` finds the sample_rank of the earlier dataset's last product. To use an index, it looks up the product that has
--- `last_productid` today. A correction may have given this productid to another product. Then `last` finds no sample_rank, and
--- the answer is false if any training product was added.
+-- `last` finds the sample_rank of the earlier dataset's last product. The parameter `last_productid` is the productid that this
+-- product had then. If the product has another productid now, `last` finds nothing, and the answer is false if any training
+-- product was added. That is safe: the dataset is then built from its beginning.
 with last as (
     select sample_rank
     from products_history

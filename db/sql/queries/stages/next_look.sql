@@ -1,6 +1,6 @@
--- For a stage (snapshot or training), return the seconds until a waiting batch may be processed (`due_in_s`), and whether one may
--- be processed already. A worker runs this query only after it could not claim any batch. So if one may be processed already,
--- another worker holds it (`held_by_another`).
+-- Return two columns for a stage (snapshot or training). `due_in_s` is the number of seconds until a waiting batch may be
+-- claimed. `held_by_another` is true if a batch may be claimed now. A worker runs this query only after it could not claim any
+-- batch, so another worker holds that batch.
 select
     extract(epoch from min(ready_at) - clock_timestamp())::double precision as due_in_s,
     coalesce(bool_or(ready_at <= clock_timestamp()), false) as held_by_another
