@@ -49,7 +49,7 @@ def tamper(as_superuser):
         ),
         (
             "delete from labels where productid = (select productid from products where sample_rank = 3)",
-            "1 have no label",
+            "1 without a label",
         ),
     ],
 )

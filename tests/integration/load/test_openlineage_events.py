@@ -106,7 +106,7 @@ def test_a_load_that_fails_says_why_and_the_next_one_is_another_run(
         steps.validate_data_load(connection, batch_id)
     _, failed = read()
     assert failed.eventType.value == "FAIL"
-    assert "have no label" in failed.run.facets["errorMessage"].message
+    assert "without a label" in failed.run.facets["errorMessage"].message
     with loader() as connection, load_events(connection, settings) as run:
         claim_and_load(connection, run, settings, training_set)
         steps.complete_batch(connection, batch_id)

@@ -299,7 +299,7 @@ def test_a_product_that_is_not_loaded_is_looked_up_in_the_fixed_sets(
     assert (found["held_out"], found["in_holdout_df"], found["in_test_df"]) == (False, False, True)
     output = rakuten("taint", test).output
     assert "no dataset ever contained" in output
-    assert "challenge's test set (test_df)" in output
+    assert "test set (test_df)" in output
 
     waiting = set(training_set.table["productid"].to_pylist()) - loaded - held_out
     assert "a later week will load it" in str(rakuten("taint", next(iter(waiting))).exception)
