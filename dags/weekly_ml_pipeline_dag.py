@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _quoted = partial(quote, safe="")
-settings: Final = read_settings()  # read again in each task's process, which parses this file again
+settings: Final = read_settings()  # each task reads them anew, because its process parses this file anew
 products = Asset(
     name="rakuten_products",
     uri=f"postgres://{_quoted(settings.postgres_host or 'localhost')}:{settings.postgres_port}"
@@ -235,7 +235,7 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
 
 @contextmanager
 def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
-    """Connect to PostgreSQL for a step. On a LoadError, skip the task if the batch is 'completed', do not retry if 'failed'."""
+    """Connect to PostgreSQL. On LoadError, skip the task of a completed batch, and do not retry the task of a failed batch."""
     try:
         with _loader() as connection, _reported(connection, batch["batch_id"]):
             yield connection
@@ -287,7 +287,7 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
     },
 )
 def weekly_ml_pipeline() -> None:
-    batch: Any = check_current_state()  # Airflow replaces this reference by the task's result
+    batch: Any = check_current_state()  # a placeholder for the task's result, which Airflow fills in
     batch = load_increment(batch)
     batch = validate_data_load(batch)
     batch = complete_batch(batch)
@@ -296,5 +296,5 @@ def weekly_ml_pipeline() -> None:
 
 pipeline = weekly_ml_pipeline()
 for operator in pipeline.tasks:
-    # Remove the indent: Airflow's UI shows indented text as code. (type: ignore: doc_md of a mapped task would be read-only.)
-    operator.doc_md = cleandoc(operator.doc_md or "")  # type: ignore[misc]
+    # Remove the indent: Airflow's UI shows indented text as code. mypy objects, because a mapped task's doc_md is read-only.
+    operator.doc_md = cleandoc(operator.doc_md or "")  # type: ignore[misc]  # this DAG has no mapped tasks

@@ -138,6 +138,9 @@ def pipeline_doctor(
 
 
 def retry_stage(connection: Connection, batch_id: int, stage: str) -> bool:
-    """Let a stage retry a batch that it gave up after too many failures. Return False if it had not given up the batch."""
+    """Let a stage retry a batch that the stage gave up after too many failures.
+
+    Return False if the stage had not given up the batch.
+    """
     [(was_given_up,)] = connection.execute("select retry_stage(%s, %s)", [batch_id, stage]).fetchall()
     return bool(was_given_up)

@@ -30,19 +30,23 @@ BACKOFF = wait_random_exponential(multiplier=0.1, max=5.0)
 # The target size of an Arrow record batch: 1 MB. With ADBC's default of 16 MB, this process needs 36 MB more memory and is no
 # faster.
 _ARROW_BATCH_BYTES: Final = 1 << 20
-# The limits of KEEPALIVES, set for the server's end of the connection. Without them, the server would notice a lost worker only
-# after two hours, and keep the worker's locks until then.
+# These options set the limits of KEEPALIVES for the server's end of the connection, too. Without them, the server would notice
+# only after two hours that a worker is lost, and would keep the worker's locks until then.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"
 )
 
 
 def conninfo_for(conninfo: str, application: str) -> str:
-    """Add TCP keepalives, a connect timeout and the application name, which pg_stat_activity shows, to a connection string."""
+    """Return the connection string `conninfo` with TCP keepalives, a connect timeout and the name of the application.
+
+    PostgreSQL shows this name in pg_stat_activity.
+    """
     return make_conninfo(
         conninfo,
         application_name=application,
-        client_encoding="utf8",  # COPY sends UTF-8; without this, the variable PGCLIENTENCODING could set another
+        # COPY sends UTF-8. Without this setting, the environment variable PGCLIENTENCODING could choose another encoding.
+        client_encoding="utf8",
         connect_timeout=CONNECT_TIMEOUT_S,
         options=f"{conninfo_to_dict(conninfo).get('options') or ''} {_SERVER_KEEPALIVES}".strip(),
         **KEEPALIVES,
@@ -90,7 +94,8 @@ class ArrowConnection:
             for name, value in (parameters or {}).items():
                 cursor.execute("select set_config($1, $2, false)", [f"rakuten_read.{name}", str(value)])
             cursor.execute(statement)
-            # Not the public fetch_record_batch(): it raises OSErrors without a SQLSTATE (apache/arrow-adbc, issue 1523).
+            # Do not call the public method fetch_record_batch(): its errors are OSErrors without a SQLSTATE
+            # (apache/arrow-adbc, issue 1523).
             yield from cursor._results.reader  # noqa: SLF001
 
 
@@ -98,7 +103,7 @@ class ArrowConnection:
 def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
     """Open a connection that reads Arrow data, in autocommit mode.
 
-    PostgreSQL sees two connections: ADBC first opens and closes one to read which data types the server has.
+    ADBC makes two connections. It uses the first only to read which data types the server has, and then closes this connection.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached or rejects the login.
@@ -107,7 +112,7 @@ def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
 
     try:
         with _translate_adbc_errors():
-            # ADBC calls its first argument a URI, but passes it to libpq, which also accepts `key=value` connection strings.
+            # ADBC's parameter `uri` also accepts the `key=value` string of `conninfo_for`, because libpq parses the value.
             connection = dbapi.connect(conninfo_for(conninfo, application), autocommit=True)
     except psycopg.OperationalError as error:
         raise unavailable(conninfo, error) from error

@@ -41,8 +41,8 @@ class Database:
     def conninfo(self, role: Role) -> str:
         """Return the connection string for a role.
 
-        On the embedded server, each role logs in itself. On the server that POSTGRES_HOST names, every connection logs in as
-        POSTGRES_USER, which must be a member of `role`.
+        On the embedded server, the connection logs in as `role`. On the server that POSTGRES_HOST names, every connection logs
+        in as POSTGRES_USER, which must be a member of `role`.
         """
         settings = self.settings
         if self.embedded is not None:

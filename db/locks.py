@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 class Lock(IntEnum):
     """The keys for pg_advisory_lock(key). Each key is a number whose bytes spell a word in ASCII, such as 'prepare'."""
 
-    UPGRADE = 0x72616B7574656E  # spells 'rakuten': one process at a time upgrades the database schema
+    UPGRADE = 0x72616B7574656E  # spells 'rakuten': only one process at a time upgrades the database schema
     PREPARE = 0x70726570617265  # spells 'prepare': one process at a time sets up the embedded PostgreSQL (role, database)
     FIXED_SETS = 0x6669786564  # spells 'fixed': only one worker at a time publishes the test and holdout sets
     CHAMPION = 0x6368616D70  # spells 'champ': only one process at a time moves the alias `champion`

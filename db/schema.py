@@ -61,7 +61,7 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
 
 @contextmanager
 def _as_psycopg_errors() -> Iterator[None]:
-    """Raise the psycopg error inside each SQLAlchemy error, so that callers handle the errors of one library only."""
+    """Replace each SQLAlchemy error with the psycopg error that it wraps, so that callers handle psycopg errors only."""
     try:
         yield
     except sqlalchemy.exc.DBAPIError as error:

@@ -6,8 +6,8 @@ the child has used.
 A fork server imports the heavy libraries once, when the listener starts. Every child is forked from this server. As soon as a
 child has finished, the next child is forked and waits for work. So a new batch waits neither for an import nor for a fork.
 
-A child ends itself when its parent, the listener, dies. At the listener's death, PostgreSQL also frees the listener's claim on
-the batch, and another listener of the stage may claim the batch.
+A child ends itself when its parent, the listener, dies. Otherwise, two children could work on one batch: PostgreSQL frees the
+claim of a dead listener, so another listener of the stage may claim the batch.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ from shared.logs import censor, configure_logs
 logger = structlog.get_logger()
 
 RECONCILE = "listeners.reconcile"
-# The module listeners.outages imports MLflow. The listener does not need MLflow and starts faster without it. So only the fork
-# server and its children import listeners.outages, by this name.
+# The module listeners.outages imports MLflow. The listener does not need MLflow and starts faster without it. So this file has
+# no import statement for listeners.outages: the fork server and its children import the module by this name.
 _OUTAGES = "listeners.outages"
 # Matplotlib and MLflow import these modules only when they first need them. The fork server imports them when it starts, so
 # that no child has to.
@@ -72,10 +72,10 @@ class Children:
 
     @asynccontextmanager
     async def assigned_child(self, handler: str, claim: Claim | None = None) -> AsyncIterator["Child"]:
-        """Yield the child process that was started ahead, after making it run the module `handler`.
+        """Tell the waiting child process to run the module `handler` on the batch of `claim`, and yield this child.
 
-        `claim` is None if the work has no batch. The end of the `async with` block terminates the child if it still works, and
-        starts another child ahead.
+        `claim` is None if the work has no batch. At the end of the `async with` block, the child is terminated if it still
+        works, and the next child is started, which then waits for work.
         """
         if self._next is None:
             raise RuntimeError("no child process was started: use Children in an `async with` block")
@@ -101,7 +101,8 @@ class Children:
 class Child:
     """A child process that runs one handler module, usually on one batch, and then ends.
 
-    The process is started, and its libraries are imported, before a batch waits. So the work on a batch can begin at once.
+    The process is started, with its libraries already imported, before there is work for it. So the work on a new batch can
+    begin at once.
     """
 
     def __init__(self, task: Task) -> None:
@@ -117,7 +118,11 @@ class Child:
         self._child_end.close()
 
     async def end(self) -> None:
-        """End the child. If it has sent its result, let it exit by itself for a few seconds. If it still runs, terminate it."""
+        """End the child process.
+
+        If the child has sent its result, wait a few seconds until it exits by itself. If the child still runs, terminate it. If
+        the termination takes more than a few seconds, kill the child.
+        """
         if self._has_answered:
             await asyncio.to_thread(self._process.join, _TERMINATION_S)
         if self._process.is_alive():
@@ -177,7 +182,9 @@ def _run(pipe: Connection, task: Task) -> None:
     # Ctrl-C reaches this child as well as its parent. Ignore it here, because the parent ends the child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    gc.freeze()  # a garbage collection would write to memory that is shared with the fork server, and so copy it
+    # Exclude all present objects from garbage collection. Their memory is shared with the fork server, and a collection would
+    # write to this memory. Each write would copy a page of the memory.
+    gc.freeze()
     configure_logs(task.settings.log_format, task.settings.log_level)
     structlog.contextvars.bind_contextvars(stage=task.stage)
     for module in (task.handler, _OUTAGES):

@@ -1,9 +1,9 @@
-"""Claim batches for one stage in PostgreSQL, keep the claims, and record the outcomes.
+"""Claim batches for one stage in PostgreSQL, hold each claim during the work, and record the outcome of the work.
 
 PostgreSQL decides which worker holds a batch (db/sql/schema/060_stage_claims.sql). A worker that has claimed a batch holds a
-session advisory lock. PostgreSQL releases the lock when the worker's connection ends. Each claim also has an attempt number.
-PostgreSQL accepts an outcome only from the newest attempt. So a worker that has lost its claim changes nothing, and any number
-of workers can run for one stage.
+session advisory lock. PostgreSQL releases the lock when the worker's connection ends, so that another worker can claim the
+batch. Each claim also has an attempt number, and PostgreSQL accepts an outcome only from the newest attempt. So a worker that
+has lost its claim changes nothing, and any number of workers can run for one stage.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from shared.events import Stage
 
 logger = structlog.get_logger()
 
-# While another worker holds a batch, check at this interval whether the batch is free again because that worker has died.
+# While another worker holds a batch, look for a free batch at this interval, because that worker may die.
 _BUSY_INTERVAL_S: Final = 0.25
 # The statements of this module wait only for row locks, which are held for milliseconds. If a statement has no answer after
 # this time, the connection counts as lost.
@@ -49,7 +49,10 @@ class Claim(NamedTuple):
 
 
 class StageClaims:
-    """The claims of one worker on batches. They use their own connection, not the one for LISTEN, and reconnect if needed."""
+    """The claims of one worker on batches.
+
+    This object has its own connection, separate from the connection for LISTEN, and reconnects if the connection is lost.
+    """
 
     def __init__(self, stage: Stage, conninfo: str) -> None:
         self._stage = stage
@@ -178,7 +181,7 @@ class StageClaims:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Return True if the error is a connection that broke or could not be made, False if PostgreSQL rejected a statement."""
+    """Tell whether the error means a broken or failed connection. Return False if PostgreSQL rejected a statement."""
     return isinstance(error, psycopg.OperationalError) and not isinstance(
         error, psycopg.errors.ObjectNotInPrerequisiteState
     )

@@ -1,7 +1,7 @@
-"""Wake the worker of a listener, which processes batches, when the listener receives a notification.
+"""Wake the worker of a listener when the listener receives a notification.
 
-If several notifications arrive before the worker looks for batches, they wake it only once. The doorbell also remembers when
-the first notification of each batch arrived.
+The worker then looks for batches to process. If several notifications arrive before it looks, they wake the worker only once.
+A `Doorbell` also remembers when the first notification of each batch arrived.
 """
 
 import asyncio
@@ -63,12 +63,12 @@ class Doorbell:
         return wake
 
     def notified(self) -> dict[int, float]:
-        """Return, by batch id, how many seconds ago the first notification of each remembered batch arrived."""
+        """Return the seconds since the first notification of each batch that the doorbell remembers, by batch id."""
         now = time.monotonic()
         return {batch_id: now - at for batch_id, at in self._notified.items()}
 
     def forget(self, batch_id: int) -> None:
-        """Forget when the first notification of a batch arrived, because the worker has claimed the batch."""
+        """Discard the arrival time of a batch's first notification, because the worker has claimed the batch."""
         self._notified.pop(batch_id, None)
 
     def _remember(self, wake: WakeUp) -> bool:

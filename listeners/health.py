@@ -1,6 +1,6 @@
-"""Check whether a listener makes progress, by its heartbeat file.
+"""Check whether a listener is alive, by its heartbeat file.
 
-    python -m listeners.health snapshot      exit code 0: it makes progress; 1: it does not, and the output says why
+    python -m listeners.health snapshot      exit code 0: the listener is alive; 1: it is not, and the output says why
 
 The listener sets the file's modification time to a time in the future. Until that time, the listener counts as alive. So the
 check need not know how often the listener renews the file. The check imports no heavy library, because a container runs it
@@ -19,7 +19,10 @@ from pathlib import Path
 
 
 class Heartbeat:
-    """The heartbeat file of a listener. The listener renews it each time its connection to PostgreSQL has proven to work."""
+    """The file with which a listener shows that it is alive.
+
+    The listener calls `beat` each time LISTEN or a ping has shown that the connection to PostgreSQL works.
+    """
 
     def __init__(self, stage: str, valid_for_s: float) -> None:
         self._path = _path(stage)

@@ -28,7 +28,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Job(Task):
-    """A task for one batch. `attempt` is the number of the stage's attempt at this batch; each claim has a new number."""
+    """A task for one batch. `attempt` counts the stage's claims of this batch, so each new claim has a higher number."""
 
     batch: Batch
     attempt: int

@@ -64,9 +64,12 @@ class WakeUp:
 
 @dataclass(frozen=True)
 class Timing:
-    """The intervals of pings and of looking for batches, and the timeout of a ping.
+    """The intervals and the timeout of a listener, in seconds.
 
-    The worker looks for batches at this interval even if no notification arrives.
+    Attributes:
+        ping_interval_s: time between two pings of PostgreSQL.
+        ping_deadline_s: if a ping has no answer after this time, the connection counts as lost.
+        poll_interval_s: at this interval, the worker looks for batches even if no notification arrives.
     """
 
     ping_interval_s: float
@@ -126,7 +129,10 @@ async def _subscribed(conninfo: str, channels: list[str], timing: Timing) -> Asy
 
 
 async def _connect_and_subscribe(conninfo: str, channels: list[str], timing: Timing) -> Any:
-    """Connect and run LISTEN. The caller retries both, because a standby server lets a client connect but rejects LISTEN."""
+    """Connect to PostgreSQL, run LISTEN for all channels, and return the connection.
+
+    A standby server accepts the connection but rejects LISTEN. So the caller retries the two steps together.
+    """
     connection = await _connect(conninfo)
     try:
         await _subscribe(connection, channels, timing)
@@ -213,7 +219,7 @@ async def _relay(
 def _queued(notifies: Any) -> Iterator[Any]:
     """Yield the notifications that are already in the queue, without waiting for more.
 
-    Waiting for each notification with a timeout would create a task and a timer for each: too slow if very many arrive.
+    Waiting with a timeout would create a task and a timer for each notification. This is too slow if very many arrive.
     """
     while not notifies.empty():
         yield notifies.get_nowait()

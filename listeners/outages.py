@@ -44,10 +44,10 @@ def _error_and_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _unavailable_service(error: BaseException) -> str | None:
-    """Return the beginning of a message, such as "MLflow is unavailable", or None if this error is no sign of an outage."""
+    """Describe the outage in a few words, such as "MLflow is unavailable". Return None if the error means no outage."""
     match error:
         case psycopg.errors.ProgramLimitExceeded():
-            service = None  # no outage: a limit of PostgreSQL is exceeded, and would be again in a second try
+            service = None  # an OperationalError, but no outage: a second try would exceed the same limit
         case DatabaseUnavailableError() | psycopg.OperationalError():
             service = "PostgreSQL is unavailable"
         case requests.HTTPError(response=requests.Response(status_code=status)):

@@ -105,9 +105,9 @@ def disagreements(
 ) -> Iterator[Disagreement]:
     """Yield each run of a stage on which MLflow and PostgreSQL differ. Workers may start and finish runs meanwhile.
 
-    MLflow is read first and PostgreSQL second. If MLflow has an unfinished run, and PostgreSQL then says that the run's attempt
-    is over, no worker will finish the run. Before such a run is yielded, it is read from MLflow again, because it may have
-    finished between the two reads.
+    MLflow is read first and PostgreSQL second. If a run is unfinished in MLflow, and PostgreSQL then says that the run's
+    attempt is over, no worker will finish the run from now on. But a worker may have finished the run between the two reads. So
+    the run is read from MLflow again before it is yielded.
     """
     runs = tracking.runs(_EXPERIMENT_OF[stage], Tag.BATCH_ID)
     with connection.cursor(row_factory=class_row(_RecordedBatch)) as cursor:

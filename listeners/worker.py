@@ -51,8 +51,8 @@ class StageWorker:
     async def run(self) -> None:
         """Process batches until `stop` is set.
 
-        Look for batches at each wake-up, when a retry is due, and at intervals while another worker holds a batch, as it may
-        die.
+        Look for batches at each wake-up and when a retry is due. While another worker holds a batch, also look at short
+        intervals, because that worker may die and leave the batch free.
         """
         look_again_in_s: float | None = None
         try:
@@ -67,7 +67,7 @@ class StageWorker:
             await self._events.close()
 
     async def _reconcile(self) -> None:
-        """Before the first batch, repair MLflow records that differ from PostgreSQL. In an outage, retry later."""
+        """Repair the differences between MLflow and PostgreSQL, once. If a service is unavailable, try at the next wake-up."""
         if self._reconciler is None:
             return
         try:
@@ -80,11 +80,11 @@ class StageWorker:
                 error=str(error),
             )
         except StageError as error:
-            # Do not try this repair of MLflow again: the error is a defect of our code, so another try would fail, too. The
-            # stage can work without it.
+            # Do not repeat the repair: the error is not an outage, so another try would probably fail, too. The stage can work
+            # without the repair.
             self._reconciler = None
             logger.error(  # noqa: TRY400  the child logged the traceback
-                "differences between MLflow and PostgreSQL could not be repaired; the listener goes on without",
+                "the repair of differences between MLflow and PostgreSQL failed; the listener continues",
                 error=str(error),
             )
 
@@ -151,10 +151,10 @@ class StageWorker:
             stop.cancel()
 
     async def _wait_for_any(self, work: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> None:
-        """Wait until one of four events: `work` ends, `stop` ends, the ping interval is over, or the connection may be lost.
+        """Wait until `work` or `stop` ends, the ping interval is over, or the connection to PostgreSQL becomes readable.
 
-        The connection is the one to PostgreSQL that holds the claim's lock. It is idle, so it normally becomes readable
-        only when it is lost. PostgreSQL then releases the lock, so the caller must check the claim at once.
+        This connection holds the lock of the claim. No query runs on the connection meanwhile, so if it becomes readable, it is
+        probably lost. PostgreSQL then releases the lock, so the caller must check the claim at once.
         """
         lost = asyncio.Event()
         descriptor = self._claims.fileno()

@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "lineage": "Show where a batch, dataset, model, product or file comes from, and what was built from it.",
     "verify": "Recompute the hash chain of the batches, and compare every run, file and model with its recorded digests.",
     "reproduce": "Rebuild a dataset and its model from the audit trail, and compare them with the recorded ones.",
-    "prove": "Prove that a dataset holds a product, and how often, or verify such a proof.",
+    "prove": "Prove how many copies of a product a dataset holds, or verify such a proof.",
     "champion": "Show which model is the champion, and each change of champion: when, by whom, why.",
     "rollback": "Move the alias `champion` back to an earlier model.",
 }
@@ -99,8 +99,8 @@ def main() -> None:
 def _message_for(error: Exception) -> str | None:
     """Return a message with a remedy for an error of PostgreSQL or MLflow, or None for any other error.
 
-    Any other error is a defect in our code. The check whether MLflow caused the error would import MLflow, which takes seconds.
-    So the function makes this check only if MLflow is imported already. If it is not, the error cannot come from MLflow.
+    Any other error is a defect in our code. To recognise an error of MLflow, this function would import MLflow, which takes
+    seconds. If nothing has imported MLflow yet, the error cannot come from MLflow, so the function skips this check.
     """
     import psycopg  # noqa: PLC0415
 

@@ -1,8 +1,12 @@
-"""Fill `.env` with fresh secrets, for `make env`. It runs before any package is installed, so it needs no package.
+"""Fill `.env` with fresh secrets, for `make env`.
 
-`.env.example` lists the secrets as names without a value. A value that `.env` already holds is never changed. So running
-`make env` again after an upgrade adds only the new secrets. The one exception is GIT_COMMIT, which every run sets to the
-commit of the checkout: the Docker images contain no checkout, so they learn the commit from this value.
+This module imports only the standard library, because `make env` runs before any package is installed.
+
+`.env.example` lists the secrets as names without a value. A secret that already has a value in `.env` is never changed. So
+running `make env` again after an upgrade adds only the new secrets.
+
+Each run also sets GIT_COMMIT to the commit of the checkout. The Docker images contain no checkout, so they learn the commit
+from this value.
 """
 
 import base64
@@ -18,7 +22,7 @@ EXAMPLE: Final = Path(".env.example")
 _COMMIT: Final = re.compile(r"^#?GIT_COMMIT=.*$", re.MULTILINE)
 _SECRET: Final = re.compile(r"^([A-Z_]+)=$", re.MULTILINE)
 _FERNET_BYTES: Final = 32
-_SECRET_BYTES: Final = 48  # bytes: 64 characters in base64, as Airflow's JWT secret needs at least 64
+_SECRET_BYTES: Final = 48  # 48 bytes give 64 characters in base64, the minimum for Airflow's JWT secret
 
 
 def fill_secrets(example: str, existing: str | None) -> tuple[str, list[str]]:

@@ -54,7 +54,7 @@ class Batch:
     def source_tags(self) -> dict[str, str]:
         """The MLflow tag of the holdout and test datasets: the digest of `source`.
 
-        The rows of these datasets depend on nothing else.
+        The rows of these datasets depend only on `source`.
         """
         canonical = json.dumps(self.source, sort_keys=True).encode()
         return {Tag.SOURCE_SHA256: hashlib.sha256(canonical).hexdigest()}

@@ -48,5 +48,5 @@ CATEGORIES: Final[dict[int, Category]] = {
 
 
 def category_name(code: int) -> str:
-    """Return the name of a product type code, or 'unknown' if the challenge does not have this code."""
+    """Return the name of a product type code, or 'unknown' if the code is not in `CATEGORIES`."""
     return CATEGORIES[code].name if code in CATEGORIES else "unknown"

@@ -136,7 +136,10 @@ class Settings(BaseSettings):
 
 
 def target_rows(total_rows: int, percentage: Decimal) -> int:
-    """Return how many rows to load: floor(total_rows x percentage / 100). Floats would give one too few at some percentages."""
+    """Return how many rows to load: floor(total_rows x percentage / 100).
+
+    `percentage` is a Decimal, because with floats the result would be one row too low for some percentages.
+    """
     return int((total_rows * percentage / 100).to_integral_value(ROUND_FLOOR))
 
 
@@ -169,8 +172,8 @@ def configure_third_parties() -> None:
     anyway. A client with long retries of its own would notice late that MLflow is available again.
 
     Arrow uses malloc, because Arrow's own allocator keeps twice the memory that a snapshot needs (docs/performance.md). Arrow
-    reads its variable only once, when Arrow is imported. The child processes of a listener build the datasets. They inherit the
-    variable, so it is set before they import Arrow.
+    reads its variable only once, when a process imports Arrow. Datasets are built in the child processes of a listener. These
+    processes inherit the variable and import Arrow afterwards.
     """
     for name, value in {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

@@ -77,7 +77,7 @@ class DatabaseUnavailableError(PipelineError):
 
 
 class LoadError(PipelineError):
-    """A load or correction could not finish: another is running, PostgreSQL reported an error, or its rows are wrong."""
+    """A load or correction failed: for example, another load is running, PostgreSQL reported an error, or rows are wrong."""
 
 
 class StageError(PipelineError):

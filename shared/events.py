@@ -62,7 +62,7 @@ class DatasetReady(Event):
 
 
 class ModelTrained(Event):
-    """The model that was trained on a batch's dataset is in MLflow."""
+    """A model was trained on a batch's dataset, and the model is in MLflow."""
 
     batch_id: PositiveBigint
     run_id: RunId
@@ -86,7 +86,7 @@ _EVENT_OF: dict[Channel, type[Event]] = {
 
 
 class InvalidPayloadError(ValueError):
-    """The channel or the payload of a notification is invalid. It was not sent by the pipeline."""
+    """The channel or the payload of a notification is invalid, so the notification does not come from the pipeline."""
 
 
 def parse(channel: str, payload: str) -> Event:

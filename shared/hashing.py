@@ -5,10 +5,10 @@ products with the smallest hashes of their ids. The holdout takes groups of prod
 depend only on the seed and the products: not on file order, library versions, partitioning or machine. Each choice has its own
 salt, so that the three choices are independent of each other.
 
-Algorithm: XXH64 of the 8 bytes of an integer in little-endian order, or of the UTF-8 bytes of a text. As in Spark, the three
-hashes are chained: h1 = XXH64(seed, start 42), h2 = XXH64(salt, start h1), and the result is XXH64(value, start h2).
-(https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md, where the start is called seed; in Spark: `XXH64.hashLong`,
-`XxHash64Function`.)
+The algorithm is XXH64 of the 8 bytes of an integer in little-endian order, or of the UTF-8 bytes of a text. As in Spark, three
+hashes are chained, so each hash is the start value of the next one: h1 = XXH64(seed, start 42), h2 = XXH64(salt, start h1), and
+the result is XXH64(value, start h2). https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md defines XXH64, but calls
+the start value "seed". Spark's code is in `XXH64.hashLong` and `XxHash64Function`.
 """
 
 import hashlib
@@ -36,9 +36,10 @@ _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
 
 
 class Salt(IntEnum):
-    """The number that is hashed with the seed, one for each purpose: to sample rows, to hold out rows, to oversample rows.
+    """The purposes of the hash keys: to sample rows, to hold out rows, to oversample rows.
 
-    If a number is changed, every dataset changes.
+    The number of the purpose is hashed with the seed, so that each purpose has different keys. If a number is changed, every
+    dataset changes.
     """
 
     SAMPLE = 1
@@ -52,7 +53,7 @@ def keys(values: npt.NDArray[np.int64], seed: int, salt: Salt) -> npt.NDArray[np
     Args:
         values: shape (n,), int64.
         seed: RANDOM_SEED, a signed 64-bit integer.
-        salt: the choice of rows that needs the keys, for example `Salt.SAMPLE`.
+        salt: the purpose of the keys, for example `Salt.SAMPLE` to choose the rows that each week loads.
 
     Returns:
         Shape (n,), int64, each in [0, 2**63): `xxhash64(seed, salt, value) >>> 1`.
@@ -94,10 +95,10 @@ def sha256_of(path: Path) -> str:
 
 
 def require_sha256(path: Path, expected: str) -> None:
-    """Check that a file has the SHA-256 that the MLflow run of the file recorded.
+    """Check that the SHA-256 of a file is `expected`, which the MLflow run that logged the file has recorded.
 
     Raises:
-        VerificationError: the digests differ.
+        VerificationError: the SHA-256 of the file differs from `expected`.
     """
     found = sha256_of(path)
     if found != expected:

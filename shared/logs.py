@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 
 import structlog
 
-# Match up to the last '@' after the user name, because a password may contain an '@'. Better censor too much than too little.
+# Match up to the last '@' after the user name, because a password may contain an '@'. The match may go beyond the password, but
+# it is better to censor too much than to show a part of a password.
 _URL_PASSWORD = re.compile(r"(?P<before>://[^:/@\s]*:)\S+(?=@)")
 _DSN_PASSWORD = re.compile(r"(?P<before>password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 _SECRET_NAME = re.compile("password|secret", re.IGNORECASE)
@@ -76,7 +77,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
 
 
 def _redirect_library_logs(finish: list[structlog.types.Processor]) -> None:
-    """Write the log records of libraries (WARNING and above) and Python's warnings like this project's events."""
+    """Write Python's warnings, and the log records of libraries (WARNING and above), in the format of this project's logs."""
     handler = logging.StreamHandler(sys.stderr)
     without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
@@ -88,6 +89,7 @@ def _redirect_library_logs(finish: list[structlog.types.Processor]) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
-    for name in list(root.manager.loggerDict):  # `handler` replaces the handlers that libraries install
+    # Remove the handlers that libraries have installed, so that only `handler` writes the libraries' records.
+    for name in list(root.manager.loggerDict):
         library = logging.getLogger(name)
         library.handlers, library.propagate = [], True

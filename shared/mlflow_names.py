@@ -21,7 +21,7 @@ class Artifact:
     CONFUSION_MATRIX: Final = "confusion_matrix.png"
     CLASSIFICATION_REPORT: Final = "classification_report.txt"
     HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
-    SUBMISSION: Final = "test_predictions.csv"  # in the file format of the Rakuten challenge
+    SUBMISSION: Final = "test_predictions.csv"  # the predictions of the test set, for the Rakuten challenge
     PROMOTION: Final = "promotion.json"
     MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
     ENVIRONMENT: Final = "environment.json"

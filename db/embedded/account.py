@@ -86,7 +86,7 @@ def choose_account() -> Account:
 
     PostgreSQL refuses to run as root. So a process of root starts PostgreSQL in a user namespace, in which root appears as uid
     1000. Outside the namespace, PostgreSQL's files still belong to root, so no chown or chmod is needed. Where user
-    namespaces do not work (most containers forbid them), return the account postgres, or nobody if postgres does not exist.
+    namespaces do not work (most containers forbid them), return the account `postgres`. If it does not exist, return `nobody`.
     """
     if os.geteuid() != 0:
         return Account(name=f"uid {os.geteuid()}")

@@ -1,4 +1,4 @@
-"""Run a PostgreSQL server that stops when the Python process that started it ends, even if SIGKILL ends that process."""
+"""Run a PostgreSQL server as a child of this Python process. The server stops when this process ends, even by SIGKILL."""
 
 import atexit
 import os
@@ -12,8 +12,8 @@ from db.embedded.account import Account
 from db.embedded.postmaster import shut_down
 
 # A shell runs this script: it waits for a line on its standard input (a pipe) and then becomes the PostgreSQL server. The
-# Python process writes the line once the watchdog (a second shell, see below) runs. If the Python process dies before that, the
-# first shell reads the end of the pipe and exits. If the Python process dies later, the watchdog stops the server.
+# Python process writes the line once the watchdog (a second shell, see below) runs. If the Python process dies before that,
+# this shell reads end-of-file and exits. If the Python process dies later, the watchdog stops the server.
 _SERVER_SCRIPT = 'read -r _ && exec "$@" </dev/null'
 # The watchdog is a shell that runs this script. It waits until its pipe closes, which happens when the Python process ends for
 # any reason. Then it sends SIGQUIT to the server: an immediate shutdown, which cannot hang and loses no commit.
@@ -35,8 +35,8 @@ class OwnedServer:
             os.register_at_fork(after_in_child=self._watchdog_pipe.close)
             self._owner_pid = os.getpid()
             atexit.register(self.stop)
-            # The write fails if the shell process, which should become the server by `exec`, has ended. The caller checks
-            # `has_exited`.
+            # The shell process should read this line and become the server. If the process has ended already, the write fails.
+            # Ignore this error, because the caller checks `has_exited`.
             with suppress(BrokenPipeError):
                 server_pipe.write(b"\n")
 
@@ -76,6 +76,7 @@ def _spawn_shell(
     """Start a shell that runs `script`. Return the shell's process, and the writing end of the pipe that the shell reads."""
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as stdin:
-        # No buffer: a buffered file has a lock. If another thread held it during a fork, it would stay locked in the child.
+        # Do not use a buffered file, because it has a lock, and close() waits for this lock. If another thread held the lock
+        # during a fork, the lock would stay locked in the child, and the child could not close the pipe.
         pipe = os.fdopen(write_end, "wb", buffering=0)
         return account.spawn(["/bin/sh", "-c", script, "sh", *arguments], stdin=stdin, output=output), pipe

@@ -57,8 +57,8 @@ def find_postmaster(data: Path) -> Postmaster | None:
         pid=pid_file.pid,
         port=pid_file.port,
         accepts_connections=pid_file.port is not None and pid_file.status == "ready",
-        # The owner started the server, so it is the server's parent process until the owner ends. If a new process later gets
-        # the owner's old pid, that process is not the server's parent, so the server still counts as orphaned.
+        # The owner started the server, so the owner is the server's parent process until the owner ends. Afterwards, a new
+        # process may get the owner's old pid. It does not become the server's parent, so the server still counts as orphaned.
         orphaned=owner is not None and int(owner[1]) != process.ppid(),
     )
 
@@ -72,16 +72,16 @@ def is_postmaster_of(pid: int, data: Path) -> bool:
 def clear_leftovers(data: Path) -> None:
     """End the backend processes of a killed postmaster, and remove its pid file.
 
-    Call this only if no postmaster serves the data directory. What the killed postmaster left can stop a new one from starting:
-    - Its backend processes still hold the shared memory.
-    - The pid in its pid file now belongs to a zombie, or to another process of the same account. The new postmaster takes that
-      process for the old postmaster.
+    Call this only if no postmaster serves the data directory. After a kill, a new postmaster cannot start in two cases:
+    - Backend processes of the killed postmaster still hold the shared memory.
+    - The pid in the pid file now belongs to a zombie, or to another process of the same account. The new postmaster takes this
+      process for the killed postmaster.
 
     Raises:
         DatabaseUnavailableError: a backend process does not end within 20 s.
     """
-    # After the postmaster's death, an idle backend process ends by itself. A busy one would continue its statement, and even
-    # commit it, so this loop ends all backends.
+    # After the postmaster's death, an idle backend process ends by itself. A busy backend would finish its statement first, and
+    # could even commit the statement. So this loop ends all backends.
     for pid in _postgres_processes_in(data):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGQUIT)
@@ -131,7 +131,8 @@ def _read_pid_file(data: Path) -> _PidFile | None:
 
 
 def _serves(process: psutil.Process, data: Path) -> bool:
-    # A container without CAP_SYS_PTRACE hides the working directory of another account's process, but not its command line.
+    # The working directory alone is not enough: a container without CAP_SYS_PTRACE hides it if the process belongs to another
+    # account. The command line stays visible.
     return f"postgres -D {data} " in f"{_command(process)} " or _is_postgres_in(process, data)
 
 

@@ -42,11 +42,11 @@ _FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "log
 
 _START_TIMEOUT_S = 120  # enough even after a crash, when PostgreSQL must first recover its data
 _START_INTERVAL_S = 0.5
-_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # longer: pg_ctl gives up by itself after _START_TIMEOUT_S
+_PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # longer, so that pg_ctl first gives up by its own --timeout
 _LOCK_TIMEOUT_S = 600  # how long to wait while another process creates, starts or stops the server
 
-# If the log shows one of these faults, another try to start may succeed: another program has just taken the chosen port, or
-# processes of a killed server still run, because `clear_leftovers` could not find them on a system without /proc.
+# If the log shows one of these faults, a second try may succeed. Either another program has just taken the chosen port, or
+# processes of a killed server still run (on a system without /proc, `clear_leftovers` cannot find them).
 _TRANSIENT_FAULTS = re.compile("Address already in use|pre-existing shared memory block")
 
 _Launch = Callable[[], Postmaster | None]
@@ -194,13 +194,13 @@ class EmbeddedPostgres:
     def _start(self, launch: _Launch) -> Self:
         if self.running:
             return self
-        self.stop()  # the server may have been killed: end its watchdog process, too
+        self.stop()  # if the server of this object was killed, end the server's watchdog process
         with self._cluster.lock(timeout_s=_LOCK_TIMEOUT_S):
             self._postmaster = self._find_serving() or self._start_anew(launch)
         return self
 
     def _find_serving(self) -> Postmaster | None:
-        """Return the running server, or None. Wait while a server starts or stops. Stop one whose owner process has ended."""
+        """Stop a server whose owner process died. Wait while a server starts or stops. Return the running server, or None."""
         postmaster = find_postmaster(self._cluster.data)
         if postmaster is not None and postmaster.orphaned:
             self._shut_down(postmaster)
@@ -289,7 +289,7 @@ class EmbeddedPostgres:
 
     @cached_property
     def _programs(self) -> Programs:
-        """Find PostgreSQL's programs when one is first needed, not earlier: attaching to a running server needs none."""
+        """Find PostgreSQL's programs only at the first use, because attaching to a running server needs no program."""
         return load_programs(self._bindir)
 
 

@@ -1,6 +1,6 @@
--- Create the logins and databases of the PostgreSQL server that docker-compose.yml starts. Each step of the pipeline has its own
--- login and password; so have MLflow and Airflow. The pipeline, MLflow and Airflow have one database each, and a login can
--- connect only to the database of its own program.
+-- Create the logins and databases of the PostgreSQL server that docker-compose.yml starts. Each step of the pipeline has its
+-- own login and password, and so do MLflow and Airflow. There is one database for the pipeline, one for MLflow and one for
+-- Airflow. A login can connect to only one of these databases.
 --
 -- The PostgreSQL image runs this script once, as the superuser, when the data directory is new. Passwords come from environment
 -- variables. To change a password, run the script again (see README.md).

@@ -101,12 +101,12 @@ def correct(
 def _next_correction(connection: Connection) -> tuple[str, Decimal, dict[str, Any]]:
     """Return (name, percentage, source) for the batch of the next correction.
 
-    The name is, for example, correction_2. The percentage is the share of the training rows that the weeks have loaded so far.
-    The source is what the first load recorded about the source files.
+    The name is, for example, correction_2. The percentage is the same as for the last completed week: the share of the training
+    rows that are loaded. The source is what the first load recorded about the source files.
 
     Raises:
-        BadInputError: no week is complete yet, or another batch is unfinished. If the correction were completed now, its digest
-            would also cover the rows that the unfinished batch has already written.
+        BadInputError: no week is complete yet, or another batch is unfinished. A correction must wait for the unfinished batch:
+            otherwise the correction's digest would also cover that batch's rows.
     """
     row = connection.execute(query("corrections/next_correction")).fetchone()
     if row is None:
@@ -125,8 +125,8 @@ def _stage_rows(
 ) -> int:
     """Copy the rows of a correction file to a temporary table, fill in the values that the file lacks, and check the rows.
 
-    A missing value comes from the present product, or from the deleted product that the row restores. Return how many of the
-    inserted and updated products must get the split 'holdout'.
+    For an updated product, a missing value is the product's present value. For a restored product, it is the value before the
+    deletion. Return how many of the inserted and updated products must get the split 'holdout'.
     """
     connection.execute(query("corrections/create_table"))
     copy_rows(connection, "corrections/copy_rows", [given.rows])
@@ -153,8 +153,10 @@ def _check_against_products(connection: Connection, file: CheckedFile) -> None:
             case "unknown":
                 reason, remedy = "no product has this productid", "correct the productid, or remove the row"
             case _:
+                # An invalid value is null, like a missing one. So if the line has a reported problem, do not also report that a
+                # value is missing.
                 if file.line(row) in reported:
-                    continue  # another problem of this line is reported already, and may be why the value is missing
+                    continue
                 reason = "a new product needs designation and prdtypecode"
                 remedy = "fill them in"
         file.report(np.array([row]), "productid", reason, remedy)
@@ -165,7 +167,8 @@ def _check_against_source(
 ) -> None:
     """Report each product that the correction inserts although a source file contains it.
 
-    A later week loads this product if it is in X_train.csv. It is never loaded if it is in X_test.csv, the test set.
+    A correction must not insert such a product. A later week loads the products of X_train.csv, and the products of X_test.csv
+    (the test set) must never be loaded.
     """
     new = connection.execute(query("corrections/new_products")).fetchall()
     if not new:

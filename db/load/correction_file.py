@@ -1,9 +1,12 @@
 """Read the file of a correction, which updates, deletes or inserts products. Check it as far as possible without the database.
 
 Each row of the file names one product in the column `productid`. The column `operation` is update, delete or insert. Without
-this column, every row is an update. An update changes only the columns that the file has; an empty field sets the product's
-value to null. If an insertion names a product that was deleted, the product is restored: it gets the values of the file, and
-where the file has no column or an empty field, the value that it had before its deletion.
+this column, every row is an update.
+
+An update changes only the columns that the file has. An empty field sets the product's value to null.
+
+If an insertion names a product that was deleted, the product is restored with the values of the file. If the file has no value
+for a column, the product gets the value that it had before its deletion.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,13 @@
 """Keep held-out products out of training when their text changes after the load.
 
-Two sets of products are never trained on. The published holdout set (`holdout_df`) is computed from the source files and never
-changes. The products with the split 'holdout' begin as the loaded products of `holdout_df`. Later, a training product can join
-them: when its text is changed to nearly the same text as that of a held-out product. No product ever leaves them. So no
-training dataset contains a held-out product or a near-duplicate of one.
+Two sets of products are never used for training:
+
+- The published holdout set (`holdout_df`) is computed from the source files and never changes.
+- The products with the split 'holdout' in PostgreSQL are at first the loaded products of `holdout_df`. If the text of a
+  training product becomes nearly the same as the text of a held-out product, the training product gets the split 'holdout',
+  too. No product ever loses this split.
+
+So no training dataset contains a held-out product or a near-duplicate of one.
 """
 
 from typing import Any
@@ -18,8 +22,8 @@ from db.sql import query
 def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
     """Return those productids of `rows` that must be held out of training.
 
-    These are (1) the products whose text belongs to the holdout, by its hash with the recorded random seed and percentage, and
-    (2) the products that had the split 'holdout' at any time before.
+    These are the products whose text belongs to the holdout, and the products that had the split 'holdout' at any time before.
+    `is_holdout` decides about the texts, with the random seed and the holdout percentage that the first load recorded.
 
     Args:
         connection: a connection in a transaction. The first load must have recorded its random seed and holdout percentage.
@@ -38,11 +42,11 @@ def due_for_holdout(connection: Connection, rows: pa.Table) -> list[int]:
 
 
 def hold_out_changes(connection: Connection, batch_id: int) -> int:
-    """Change the split of every training product that `due_for_holdout` returns to 'holdout'. Return how many were changed.
+    """Set the split 'holdout' for every training product that `due_for_holdout` returns. Return the number of these products.
 
     Only products that were changed since the last complete batch are examined. Products that this batch inserted from its file
-    are not examined, because the load has already chosen the split of each by its text. If the batch is not running, no
-    product is held out.
+    are not examined, because their split was already computed from their text. If the batch is not running, no product is
+    held out.
 
     Args:
         connection: a connection in a transaction that blocks all other writers until the batch is complete.

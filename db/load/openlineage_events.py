@@ -32,7 +32,7 @@ class LoadRun:
         self._claimed_here = False
 
     def started(self, batch_id: int) -> None:
-        """Emit the event START. Call this method after this process has claimed the batch to load and committed the claim."""
+        """Emit the event START. Call this method after this process has claimed the batch and committed the claim."""
         self._batch_id, self._claimed_here = batch_id, True
         if (batch := self._batch()) is not None:
             self._emit(State.START, batch.started_at, batch)
@@ -53,7 +53,7 @@ class LoadRun:
             reason = batch.metadata.get("load", {}).get("error")
             self._emit(State.FAIL, now, batch, reason)
         elif error is not None and self._claimed_here:
-            # ABORT ends the OpenLineage run. A process that continues the load claims the batch again, which starts a new run.
+            # ABORT ends the OpenLineage run. To continue the load, a process claims the batch again, and this starts a new run.
             reason = str(error) or type(error).__name__
             self._emit(State.ABORT, now, batch, reason)
 

@@ -109,7 +109,7 @@ def load_increment(
     """Claim the batch of a week and commit the claim. Then send all rows of the week in one transaction.
 
     If an earlier attempt sent the rows but did not complete the batch, the rows are in PostgreSQL already. If somebody has
-    changed or deleted one of them since, this counts as a correction: the load does not undo it.
+    changed or deleted one of these rows since then, the load keeps this change, because it counts as a correction.
 
     Args:
         connection: a connection with the loader's role.
@@ -153,8 +153,8 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
         name, target = _running_batch(connection, batch_id)
         [counts] = rows(connection, query("load/validate_load"), {"target_rows": target})
         connection.commit()
-    # The batch becomes 'failed' only if its rows are wrong. So the query above is not in this block: its errors, such as a lost
-    # connection, say nothing about the rows.
+    # An error in this block makes the batch 'failed', which must happen only if the rows of the batch are wrong. So the query
+    # above is outside the block: an error of the query, such as a lost connection, says nothing about the rows.
     with _fail_batch_on_error(connection, batch_id, name):
         if counts["held_rows"] + counts["deleted_rows"] != target:
             missing = target - counts["held_rows"] - counts["deleted_rows"]
@@ -175,9 +175,9 @@ def validate_data_load(connection: Connection, batch_id: int) -> dict[str, int]:
 def complete_batch(connection: Connection, batch_id: int) -> None:
     """Complete and seal the batch. A trigger then notifies the snapshot listener.
 
-    The seal is a digest of the batch, chained to the seal of the batch before. A complete batch never changes. If somebody has
-    changed rows by hand since the last complete batch, these changes become part of this batch. If such a change makes a
-    product's text nearly the same as the text of a held-out product, the product is held out from now on.
+    The seal is a digest of the batch, chained to the seal of the batch before. If somebody has changed rows by hand since the
+    last complete batch, these changes become part of this batch, because a complete batch never changes. If a changed product
+    now has nearly the same text as a held-out product, the changed product is held out, too.
     """
     with (
         translate_errors(f"batch {batch_id}", busy="a writer keeps products or labels locked"),
@@ -217,14 +217,14 @@ def _running_batch(connection: Connection, batch_id: int) -> tuple[str, int]:
 def _fail_batch_on_error(connection: Connection, batch_id: int, name: str) -> Iterator[None]:
     """Mark the batch 'failed' if the `with` block raises an error. Re-raise a psycopg error as LoadError.
 
-    If the error is a lock conflict or a lost connection, the batch stays 'running'.
+    Two errors are different: after a lock conflict or a lost connection, the batch stays 'running'.
     """
     try:
         with translate_errors(name):
             yield
     except PipelineError as error:
         if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-            # Without a connection, these statements fail too, and the batch stays 'running'. The next load can still claim it.
+            # If the connection is lost, these statements fail and the batch stays 'running'. The next load can claim it anyway.
             with suppress(psycopg.Error):
                 connection.rollback()
                 connection.execute("select fail_batch(%s, %s)", [batch_id, error.message])
@@ -240,7 +240,10 @@ def load_week(
     up_to: int | None = None,
     on_claim: Callable[[int], None] | None = None,
 ) -> dict[str, Any] | None:
-    """Load the next week in all four steps. Return a summary, or None if no week is left or the next week is after `up_to`."""
+    """Load the next week: run the four steps from `check_current_state` to `complete_batch`. Return a summary of the load.
+
+    Return None if no week is left, or if the next week is after `up_to`.
+    """
     plan = check_current_state(connection, settings, training_set)
     if plan is None or (up_to is not None and plan.week > up_to):
         return None

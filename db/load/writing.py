@@ -1,4 +1,4 @@
-"""What weekly loads and corrections have in common: claim a batch, copy rows, lock the tables, translate psycopg errors."""
+"""Claim a batch, copy rows, lock the tables and translate psycopg errors, for weekly loads and for corrections."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ _COPY_ROWS: Final = 8192
 def claim_batch(connection: Connection, name: str, percentage: Decimal, source: dict[str, Any]) -> int:
     """Create the batch `name`, or take over an earlier attempt at it that failed or was killed. Return the batch's id.
 
-    The claim is part of the caller's transaction.
+    This function does not commit: the caller does.
     """
     claim = connection.execute("select claim_batch(%s, %s, %s)", [name, percentage, Jsonb(source)]).fetchone()
     assert claim is not None  # noqa: S101  a function call always returns a row
@@ -57,8 +57,8 @@ def copy_rows(connection: Connection, statement: str, tables: Iterable[pa.Table]
 def lock_tables(connection: Connection) -> None:
     """Wait up to 30 s until nobody else writes `products` or `labels`, and block new writers until the transaction ends.
 
-    The SQL function `complete_batch` takes the same locks at the end of every batch. Call `lock_tables` as well, before you
-    read rows of these tables, if what you write depends on the rows: otherwise they may change.
+    Call this before you read rows of these tables, if what you write depends on the rows. Otherwise, another session may change
+    the rows before you write. The SQL function `complete_batch` takes the same locks, but only at the end of a batch.
     """
     connection.execute("set local lock_timeout = '30s'")
     connection.execute("lock table products, labels in share row exclusive mode")

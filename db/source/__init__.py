@@ -1,1 +1,1 @@
-"""Read and check the challenge's CSV files, put their rows into a seeded random order, and choose the held-out products."""
+"""Read and check the CSV files of the Rakuten challenge, put the rows into a seeded random order, and choose the holdout."""

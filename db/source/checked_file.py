@@ -17,8 +17,8 @@ from shared.errors import Problem
 # The constraint products_text_length of the table `products` has the same limit.
 LONGEST_TEXT: Final = 100_000
 
-# The maximum number of digits in each column. A number with no more digits fits the column's type in PostgreSQL: bigint
-# for ids, integer for the class code (prdtypecode).
+# The maximum number of digits in each column. Within this limit, a number fits the column's type in PostgreSQL: bigint for
+# ids, integer for the class code (prdtypecode).
 _DIGITS: Final = {INDEX: 18, "productid": 18, "imageid": 18, "prdtypecode": 9}
 _FIX: Final = "correct the value in the source file, or remove the row from X and Y"
 
@@ -26,7 +26,7 @@ _FIX: Final = "correct the value in the source file, or remove the row from X an
 class CheckedFile:
     """One CSV file and the problems of its rows.
 
-    Line numbers are computed only if there is a problem to report: they need Python's slow CSV reader to read the whole file.
+    Line numbers are computed only if there is a problem to report, because Python's slow CSV reader must read the whole file.
 
     Attributes:
         path: the path of the file.

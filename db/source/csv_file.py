@@ -26,7 +26,7 @@ from db.source.csv_problems import (
 )
 from shared.errors import BadSourceError, Problem, SourceChangedError
 
-INDEX = ""  # column name: in the challenge's files, the first column (a row index) has an empty name
+INDEX = ""  # name of the first column, a row index: in the files of the Rakuten challenge, it is empty
 _BLOCK_BYTES = 8 << 20
 _SCANNED_BYTES = 1 << 20
 _LARGEST_BLOCK_BYTES = 2**31 - 1  # the maximum of an int32, the type of Arrow's block_size
@@ -169,7 +169,8 @@ def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
             raise BadSourceError(problems)
         starts = line_ends[np.array(lines_of_rows(path)) - 2]
     size, _ = version
-    if starts[-1] != size:  # the last row has no line end; `blocks` yields it, then rejects the file
+    # If the last row has no line end, this row ends at the end of the file. `blocks` rejects such a file after its last row.
+    if starts[-1] != size:
         starts = np.append(starts, size)
     return CsvFile(path, columns, header, starts, version)
 
@@ -201,11 +202,14 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
 
     Return three values: the byte offset after each line end; whether each line end is inside quotes; and True if all quotes are
     certainly valid. If the third value is False, the file may have an invalid quote, or a quote in the middle of an unquoted
-    field. The latter is allowed.
+    field. A quote in the middle of an unquoted field is allowed.
 
-    Two adjacent quotes inside a quoted field stand for one quote character. If the quotes of a valid file are numbered from 0,
-    a quote with an even number begins a field, or is the second of two adjacent quotes. A quote with an odd number ends a
-    field, or is the first of two adjacent quotes.
+    If all quotes are valid, a line end is inside quotes exactly if an odd number of quotes is before the line end. This is also
+    true after two adjacent quotes, which stand for one quote character inside a quoted field.
+
+    The check numbers the quotes from 0. A valid quote with an even number begins a field, or is the second of two adjacent
+    quotes. So a comma, a line end or a quote stands before it. A valid quote with an odd number ends a field, or is the first
+    of two adjacent quotes. So a comma, a line end or a quote stands after it.
     """
     ends, are_quoted = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     is_well_quoted = True
@@ -229,10 +233,10 @@ def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], boo
 
 
 def _with_adjacent_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Read a file in parts of 1 MB. Yield each part's offset, and its bytes with the byte before and the byte after the part.
+    """Read a file in parts of 1 MB. Yield the offset of each part, and the part together with one more byte on each side.
 
-    There is no byte before the first part: yield a line feed instead, so that a field begins there. There is no byte after the
-    last part: yield a comma instead, so that a field ends there.
+    The additional bytes are the bytes of the file before and after the part. At the beginning of the file, a line feed replaces
+    the missing byte, so that a field begins there. At the end, a comma replaces the missing byte, so that a field ends there.
     """
     with path.open("rb", buffering=0) as file:
         before, text, offset = b"\n", file.read(_SCANNED_BYTES), 0

@@ -1,4 +1,7 @@
-"""Compute a product's simplified text, which decides whether it is held out. Near-identical products have the same one."""
+"""Compute the simplified text of a product, which decides whether the product is held out.
+
+Near-identical products have the same simplified text, so either all of them are held out or none.
+"""
 
 import html
 import re
@@ -11,10 +14,10 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
 def text_group(designation: str | None, description: str | None) -> str:
-    """Return title (`designation`) and description, without HTML tags, entities, case, accents and punctuation.
+    """Return the case-folded title (`designation`) and description, without HTML, accents and punctuation.
 
-    The returned text decides whether a product is held out, so this function must never change. Before
-    training, another function, which may change, cleans the texts of the dataset.
+    This function must never change, because the returned text decides whether a product is held out. The texts for training
+    are cleaned by other code (listeners/training/text.py), which may change.
     """
     return "\n".join(_fold(text) if text else "" for text in (designation, description))
 

@@ -1,7 +1,9 @@
-"""Find, fingerprint, read and check the challenge's CSV files before any of their rows is written to PostgreSQL.
+"""Hash, read and check the CSV files of the Rakuten challenge before any of their rows is written to PostgreSQL.
 
-`check_source` returns all problems of the files. `read_training_set` and `read_test_set` reject files with a problem. A seeded
-hash of the productid decides the order in which training rows are loaded. A seeded hash of the text decides which are held out.
+`check_source` returns all problems of the files. `read_training_set` and `read_test_set` reject files with a problem.
+
+A seeded hash of the productid decides the order in which training rows are loaded. A seeded hash of the text decides which
+training rows are held out.
 """
 
 from collections.abc import Iterator
@@ -123,7 +125,7 @@ def read_training_set(directory: Path, random_seed: int, holdout_percentage: int
     productids = table["productid"].to_numpy()
     hashes = keys(productids, random_seed, Salt.SAMPLE)
     order = np.argsort(hashes)
-    if (hashes[order][1:] == hashes[order][:-1]).any():  # almost impossible: two hashes are equal
+    if (hashes[order][1:] == hashes[order][:-1]).any():  # two equal hashes, which is almost impossible
         order = np.lexsort((productids, hashes))
     return TrainingSet(csv, table, order, random_seed, holdout_percentage)
 

@@ -1,13 +1,15 @@
 """Move the alias `champion`, one process at a time, and keep a history of every move.
 
-The history lives in MLflow, like the alias. Each move is a tag of the registered model, such as `champion_history.0007`. A
-tag stays when runs or versions are deleted, and MLflow shows it on the model's page. Each move has its own tag, as a tag holds
-only 5,000 characters: the column in MLflow's database is that wide, although MLflow's own check accepts longer values.
+The history is stored in MLflow. Each move is a tag of the registered model, for example `champion_history.0007`. The tags
+stay when runs or versions are deleted, and MLflow shows the tags on the model's page. One tag cannot hold the whole history,
+because the column for tags in MLflow's database holds only 5,000 characters. (MLflow's own check accepts longer values.)
 
-Alias and tag are two separate writes. A move is first written as pending. Then the alias moves, and the move is marked as made.
-If a process stops in between, the next process completes the pending move if the alias has moved, and deletes the move
-otherwise. If the alias is on another version than the last move says, somebody has moved the alias by hand: the next process
-records this move.
+MLflow cannot write the alias and a tag together. So a process moves the alias in three steps: write a tag with the pending
+move, move the alias, and mark the move as made. If the process stops before the last step, the next process finds the
+pending move. If the alias has moved, the next process marks the move as made. If not, it deletes the move.
+
+If the alias is on another version than the last move says, somebody has moved the alias by hand. The next process records
+this move.
 """
 
 import hashlib
@@ -52,14 +54,15 @@ class Move(BaseModel):
         kind: promotion, rollback or by hand.
         from_version: the champion before the move; None if there was no champion.
         to_version: the champion after the move; None if the alias was deleted.
-        run_id: id of the MLflow run that trained the champion after the move.
+        run_id: id of the MLflow run that trained the model `to_version`; None if no such run is known.
         batch_completed_at: time at which the batch of `to_version` was completed; "" if this model belongs to no batch.
         reason: for a promotion, the result of the comparison; for a rollback, the reason that the user gave; for a move by
             hand, a fixed text.
         by: for a promotion, the name of the promoted run; for a rollback, the person; for a move by hand, "unknown".
-        made: False while the move is pending: it is written, but the alias may not have moved yet.
-        before_sha256: SHA-256 of the stored move before this one; "" for the first move. The moves form a hash chain: if a
-            move is changed or deleted, the hash in the next move no longer matches. Nothing protects the last move in this way.
+        made: False while the move is pending: MLflow stores this record, but the alias may not have moved yet.
+        before_sha256: SHA-256 of the record of the previous move; "" for the first move. The records form a hash chain: if one
+            is changed or deleted, the hash in the next record no longer matches. The last record has no such protection,
+            because no record follows it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,10 +84,11 @@ class Move(BaseModel):
 
 
 class AliasState:
-    """The champions and the withdrawn models that result from a history of moves.
+    """The champions and the withdrawn champions after a series of moves of the alias `champion`.
 
-    A move to a model withdraws every earlier champion whose batch is later than the batch of this model: a rollback from week 9
-    to week 7 withdraws the champions of weeks 8 and 9. A move that deletes the alias empties `champions` and `withdrawn`.
+    When the alias moves to a model, every champion whose batch is later than the batch of this model is withdrawn. For example,
+    a rollback from week 9 to week 7 withdraws the champions of weeks 8 and 9. When the alias is deleted, `champions` and
+    `withdrawn` become empty.
 
     Attributes:
         champions: the versions that are or were champion and are not withdrawn, each with its batch's completion time; the
@@ -146,7 +150,7 @@ class ChampionAlias:
         return None if self.champion is None else int(self.champion.version)
 
     def _resolve(self, pending: Move) -> None:
-        """Mark the pending move as made if the alias is on the move's `to_version`. If not, delete the pending move."""
+        """Mark the pending move as made if the alias points to the move's `to_version`. Otherwise delete the pending move."""
         if self.interrupted:
             self.history.append(pending)
             self._confirm(pending)
@@ -174,9 +178,9 @@ class ChampionAlias:
         return move
 
     def _batch_completed_at(self, version: ModelVersion) -> str:
-        """Return when the batch of `version` was completed, or "" if neither the version nor its run has the tag.
+        """Return when the batch of `version` was completed, or "" if no tag of the version or of its run holds this time.
 
-        A version that somebody registered by hand has no tags, but the run that logged its model does.
+        If somebody registered a version by hand, only its run has tags.
         """
         run = self._tracking.run_if_any(version.run_id) if version.run_id else None
         tags = version.tags if run is None else run.data.tags | version.tags
@@ -205,9 +209,9 @@ def champion_alias(tracking: Tracking, connection: psycopg.Connection[TupleRow])
 
 
 def champion_history(tracking: Tracking) -> list[Move]:
-    """Return every move of the alias `champion` that was made, oldest first.
+    """Return every completed move of the alias `champion`, oldest first.
 
-    A pending move, which is only announced, is left out.
+    A pending move is left out: its tag is written, but the alias may not have moved yet.
 
     Raises:
         StageError: somebody has changed a move's tag in MLflow, and the tag can no longer be parsed.
@@ -221,7 +225,7 @@ def _tag(move: Move) -> str:
 
 
 def _read_history(tracking: Tracking) -> tuple[list[Move], Move | None]:
-    """Return (completed moves, oldest first; the pending move, or None if no move is pending)."""
+    """Return the completed moves, oldest first, and the pending move (None if no move is pending)."""
     model = if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL))
     tags = {} if model is None else model.tags
     moves = sorted(
@@ -237,6 +241,6 @@ def _parse(name: str, value: str) -> Move:
         return Move.model_validate_json(value)
     except ValidationError as error:
         raise StageError(
-            f"the tag {name} of {REGISTERED_MODEL} was changed, it is not what rakuten wrote: {error.errors()[0]['msg']}",
-            remedy="correct the tag in MLflow, or delete it, and with it this entry of the champion's history",
+            f"somebody has changed the tag {name} of {REGISTERED_MODEL} in MLflow: {error.errors()[0]['msg']}",
+            remedy="correct the tag; if you delete it instead, the champion's history loses this entry",
         ) from error

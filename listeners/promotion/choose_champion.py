@@ -4,17 +4,21 @@ A comparison with the champion alone is not enough. Each new champion may be a l
 significant, and many such losses add up without a limit. So the new model (the challenger) is also compared with the best
 champion: the model with the best F1 among the present and all earlier champions that were not withdrawn by a rollback.
 
-If k models are equally good, the highest of their F1 values is high only by luck, so an equally good challenger usually has a
-lower F1. So in the comparison with the best of k champions, a p-value is significant only below 0.05 / k (Bonferroni
-correction). The losses of many promotions cannot add up: the champion is worse than the best champion by no more than this
-comparison can detect.
+If k champions are equally good, the highest of their F1 values is high only by luck, so an equally good challenger usually has
+a lower F1. To correct for this luck, a p-value of the comparison with the best of k champions is significant only below
+0.05 / k (Bonferroni correction). With this comparison, the losses of many promotions cannot add up: the champion is worse than
+the best champion by no more than the comparison can detect.
 
-The evidence is the simulation `tests/benchmarks/promotion_simulation.py`. Each number is for a holdout of 1,165 rows, and the
-number in parentheses for 8,490 rows. If all challengers are as good as the champion, they are rejected in 6.8 (8.5) of 100
-weeks with the comparison with the champion alone, in 6.8 (12.8) weeks with both comparisons, and in 17.8 (18.5) weeks with both
-comparisons but without the division of 0.05 by k. If the F1 of each challenger is 0.003 below the F1 of the week before, the
-champion's F1 falls in 20 weeks by 0.0244 (0.0047) with the comparison with the champion alone, and by 0.0229 (0.0024) with both
-comparisons.
+The simulation `tests/benchmarks/promotion_simulation.py` gave these numbers, for a holdout of 1,165 rows (of 8,490 rows):
+
+| comparison                             | weeks of 100 with a wrong rejection | F1 lost in 20 weeks |
+|----------------------------------------|-------------------------------------|---------------------|
+| with the champion alone                | 6.8 (8.5)                           | 0.0244 (0.0047)     |
+| also with the best champion            | 6.8 (12.8)                          | 0.0229 (0.0024)     |
+| the same, but with 0.05 and not 0.05/k | 17.8 (18.5)                         | not listed          |
+
+In the runs for the second column, every challenger is as good as the champion, so every rejection is wrong. In the runs for the
+third column, the F1 of each challenger is 0.003 below the F1 of the week before.
 """
 
 from dataclasses import asdict
@@ -49,13 +53,14 @@ def ensure_promoted(
 ) -> bool:
     """Make the challenger (a new model) the champion, unless it is significantly worse.
 
-    It is compared with the present champion, and with the best of all champions so far.
+    The challenger is compared with the present champion and with the best of all champions so far.
 
-    The comparison and the move of the alias `champion` happen under one lock. So even if two workers promote at once, each
-    challenger is compared with exactly the champion that it replaces.
+    This function holds one lock while it compares the models and moves the alias `champion` to the challenger. So even if two
+    workers promote at once, each challenger is compared with exactly the champion that it replaces.
 
-    A rollback withdraws models. If a model is withdrawn, neither this model nor any model that was trained on the same batch or
-    on an earlier batch is promoted again. So a repeated training on the batch does not undo the rollback.
+    A rollback withdraws models. While a model is withdrawn, this function does not promote it again. It also does not promote
+    any model that was trained on the same batch as a withdrawn model, or on an earlier batch. So a repeated training on a batch
+    does not undo the rollback.
 
     Returns:
         True if the challenger is the champion afterwards.
@@ -64,7 +69,7 @@ def ensure_promoted(
         if alias.champion is not None and int(alias.champion.version) == int(version.version):
             return True  # an earlier attempt at this training has already promoted the challenger
         if int(version.version) in alias.state.withdrawn | alias.state.champions:
-            return False  # the challenger was champion once: its run already has a verdict, and it is not promoted again
+            return False  # the challenger was champion before: it is not promoted again
         verdict = _verdict(tracking, challenger, alias, seed)
         tracking.client.log_dict(challenger.info.run_id, verdict, Artifact.PROMOTION)
         if verdict["promote"]:
@@ -73,7 +78,10 @@ def ensure_promoted(
 
 
 def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int) -> dict[str, Any]:
-    """Decide whether to promote the challenger. Return the content of promotion.json, at least `promote` and `reason`."""
+    """Decide whether to promote the challenger. Return the content of promotion.json.
+
+    The content has at least `promote` and `reason`. After a comparison, it also has the results of the comparison.
+    """
     if alias.champion is None:
         return {"promote": True, "reason": "there is no champion yet"}
     against = {"champion_version": int(alias.champion.version)}
@@ -97,9 +105,9 @@ def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: in
 def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
     """Return why an earlier rollback forbids the promotion of the challenger, or None if no rollback forbids it.
 
-    A rollback withdraws the champions of all batches later than the one it goes back to. It also forbids every other model that
-    was trained on the batch of a withdrawn champion, or on a batch before that batch. The batch decides, not the version of the
-    model: if the MLflow run of a training is lost, the training is repeated, and the new model has a new version.
+    A rollback to a model withdraws every champion whose batch is later than the batch of this model. A challenger is rejected
+    if it was trained on the batch of a withdrawn champion or on an earlier batch. The batch decides, not the version of the
+    model, because a repeated training gives the model a new version. A training is repeated if its MLflow run is lost.
     """
     moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
     withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]
@@ -126,11 +134,11 @@ def _against_champion(
 def _against_best(
     tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int
 ) -> tuple[Comparison, int, int] | None:
-    """Compare the challenger with the best of the present and all earlier champions: the one with the highest F1.
+    """Compare the challenger with the best champion: the one with the highest F1 among the present and all earlier champions.
 
     Champions that a rollback has withdrawn do not count. Return (comparison, version of the best champion, number of champions
-    that were considered). Return None if the best champion is the present champion, with which the challenger was compared
-    already, or if no comparison is possible.
+    that were considered). Return None if no comparison is possible, or if the best champion is the present champion: then
+    `_against_champion` has already made this comparison.
     """
     state = alias.state.champions
     versions = {move.run_id: move.to_version for move in alias.history if move.to_version in state}
@@ -144,8 +152,8 @@ def _against_best(
         return None
     best = runs[0]
     rival = _predictions_if_any(tracking, best)
-    if rival is None:
-        return None  # the predictions of the best champion were deleted, so the comparison with the present champion is enough
+    if rival is None:  # without the best champion's predictions, only the present champion can be compared
+        return None
     comparison = _comparison(_predictions(tracking, challenger), rival, seed, SIGNIFICANCE / len(runs))
     version = versions[best.info.run_id]
     return None if comparison is None or version is None else (comparison, version, len(runs))
@@ -181,7 +189,7 @@ def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
 
 
 def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:
-    """Return the predictions of the holdout by a run's model, like `_predictions`, or None if the run has no file with them."""
+    """Return the same DataFrame as `_predictions`, or None if the run has no file with predictions."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         path = _artifact_if_any(tracking, run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch))
         return None if path is None else pd.read_parquet(path)
@@ -201,6 +209,6 @@ def _artifact_if_any(tracking: Tracking, run: Run, artifact: str, directory: Pat
 
 
 def _predictions(tracking: Tracking, run: Run) -> pd.DataFrame:
-    """Return the predictions of the holdout by a run's model: int64 columns productid, prdtypecode (true), prediction."""
+    """Return the holdout predictions of a run's model: int64 columns productid, prdtypecode (the true class), prediction."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         return pd.read_parquet(tracking.download(run, Artifact.HOLDOUT_PREDICTIONS, Path(scratch)))

@@ -86,10 +86,10 @@ def compare(
 ) -> Comparison:
     """Compare two models on the same rows: their weighted F1 by a bootstrap, their F1 in each class by a permutation test.
 
-    The challenger may replace the champion unless it is significantly worse. The challenger was trained on more data, newer
-    categories and the latest corrections, so evidence is needed to keep the old model. If a new model instead needed to be
-    significantly better, the champion would never change: a week adds three per cent more rows, which rarely raise the
-    F1 by more than the noise.
+    The challenger may replace the champion unless the challenger is significantly worse. The challenger is preferred because it
+    was trained on more data, newer categories and the latest corrections. If a challenger had to be significantly better, the
+    champion would never change: a week adds three per cent of the rows, and so few rows rarely raise the F1 by more than the
+    noise.
 
     Algorithm: resample rows, each with both predictions, and recompute the difference of the weighted F1 (Koehn 2004,
     "Statistical significance tests for machine translation evaluation"). Rows with the same triple (true code, challenger's
@@ -102,7 +102,7 @@ def compare(
         champion_pred: predictions of the present champion for the same rows, shape (n,), int64.
         seed: seed of the random draws.
         significance: probability that the test of the weighted F1 rejects a challenger that is as good as the champion. The
-            tests of the classes have the same probability in addition, all classes together.
+            tests of all classes together (family-wise error rate) have the same probability.
         n_resamples: minimum number of bootstrap resamples, and of permutations.
 
     Raises:
@@ -162,17 +162,18 @@ def _class_p_values(
 ) -> _Floats:
     """Return each class's one-sided p-value, shape (K,), adjusted for testing all K classes at once.
 
-    It tests the difference of the class's F1: the challenger's F1 minus the champion's.
+    The test examines the class's F1 difference: the challenger's F1 minus the champion's F1. A small p-value means that the
+    challenger is worse.
 
     If the models are equally good, it does not matter which of the two made which prediction of a row. So each permutation
     swaps the two predictions of each row with probability 1/2 (approximate randomization: Noreen 1989; Yeh 2000, "More accurate
     tests for the statistical significance of result differences"). The test is exact for any number of rows, so even the
     smallest class can be tested.
 
-    The F1 differences of each class are divided by their standard deviation. Then each class's difference without swaps is
-    compared with the lowest difference of any class in each permutation. (This is the single-step max-T method of Westfall &
-    Young 1993, "Resampling-Based Multiple Testing", with the opposite sign.) So a good model is rejected by chance no more
-    often with the tests of 27 classes than with the test of one.
+    The F1 differences of each class are divided by their standard deviation. Each permutation then gives one value: the lowest
+    difference of any class. Each class's difference without swaps is compared with these values. (This is the single-step max-T
+    method of Westfall & Young 1993, "Resampling-Based Multiple Testing", with the minimum instead of the maximum.) So the tests
+    of 27 classes reject an equally good model by chance no more often than the test of a single class.
 
     In a simulation with the class sizes of the Rakuten challenge, the test rejects 0 to 6 of 100 equally good models. If a
     model loses 40 % of a class of 76 rows, the test always detects the loss. If the model loses 20 %, the test detects the loss
@@ -190,8 +191,8 @@ def _class_p_values(
         true, (challenger, swapped), (champion, kept)
     )
     spread = differences.std(axis=0)
-    # If a class has the same difference in every permutation, this difference is 0. Division by inf then gives 0; division by 0
-    # would give NaN.
+    # If all permutations give a class the same difference, this difference is 0, because a swap of all rows reverses its sign.
+    # Division of this 0 by inf gives 0, but division by 0 would give NaN.
     spread[spread == 0] = np.inf
     observed = (_f1(true, (challenger, counts)) - _f1(true, (champion, counts))) / spread
     return _p_values((differences / spread).min(axis=1)[:, np.newaxis] <= observed)
@@ -232,14 +233,15 @@ def _weighted_difference(true: _Floats, challenger: _Floats, champion: _Floats, 
 
 
 def _f1(true: _Floats, *predictions: tuple[_Floats, _Counts]) -> _Floats:
-    """Return the F1 of each class, shape (..., K): 2 * rightly predicted rows / (true rows + predicted rows).
+    """Return the F1 of each class, shape (..., K): 2 * correctly predicted rows / (true rows + predicted rows).
 
     As in scikit-learn, the F1 of a class is 0 if the class has neither true rows nor predicted rows.
 
     Args:
-        true: one-hot true codes, shape (t, K).
-        *predictions: pairs of predicted one-hot codes, shape (t, K), and the number of times that each of the t predictions is
-            counted, shape (..., t). With two pairs, some predictions come from the challenger and the others from the champion.
+        true: one-hot true codes of the distinct triples (true code, challenger's and champion's prediction), shape (t, K).
+        *predictions: one or two pairs of arrays. The first array holds the one-hot codes that a model predicted for the
+            triples, shape (t, K). The second holds, for each triple, the number of rows for which this prediction counts,
+            shape (..., t). With two pairs, the challenger's prediction counts for some rows, and the champion's for the others.
     """
     hits = sum(counts @ (true * predicted) for predicted, counts in predictions)
     total = np.asarray(sum(counts @ (true + predicted) for predicted, counts in predictions), np.float64)

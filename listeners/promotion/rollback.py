@@ -41,7 +41,7 @@ def roll_back(
     with champion_alias(tracking, connection) as alias:
         if alias.interrupted:
             raise PipelineError(
-                f"nothing was rolled back: an earlier command was interrupted, and this one only completed it; "
+                f"nothing was rolled back: this command only completed an earlier alias move that was interrupted; "
                 f"the champion is version {alias.history[-1].to_version}",
                 remedy=f"{_SHOW_HISTORY}; to roll back from this version, repeat the command",
             )

@@ -53,7 +53,7 @@ class HashOverSampler(BaseOverSampler):  # type: ignore[misc]
     def count_copies(
         self, productids: npt.NDArray[np.int64], labels: npt.NDArray[np.int32]
     ) -> npt.NDArray[np.int64]:
-        """Return for each row how many copies of it `fit_resample` would return, shape (rows,), int64. Nothing is copied."""
+        """Return how often `fit_resample` returns each row, shape (rows,), int64, without copying any row."""
         return multiplicities(productids, labels, self.random_seed)
 
     def _fit_resample(self, X: Any, y: Any, **_params: Any) -> tuple[Any, Any]:  # noqa: N803  imbalanced-learn's names

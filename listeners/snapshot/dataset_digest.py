@@ -9,8 +9,8 @@ this definition:
   in this way.)
 - Each product class has a Merkle tree (RFC 9162). An entry of the tree is the SHA-256 of a row, then the row's number of copies
   in 8 bytes. Entries are in the order of their rows' productids, and of their SHA-256 if a product has several rows.
-- The digest is the SHA-256 of the list of classes, ascending by code. An entry of the list is the class's code, its number of
-  distinct rows and its number of rows if each copy counts, in 8 bytes each, then the root of its tree.
+- The digest is the SHA-256 of the list of classes, ascending by code. An entry of the list is three numbers of 8 bytes (the
+  class's code, its number of distinct rows, its number of rows with all copies), then the root of the class's tree.
 - Each hash input begins with a byte for its kind: 0 is a tree's entry, 1 a tree's node, 2 a row, 3 the list of classes.
 """
 
@@ -74,7 +74,7 @@ class ClassIdentity(_Record):
 
 
 class DatasetIdentity(_Record):
-    """The product classes of a dataset, ascending by code, each with the Merkle root of its rows: the input of the digest."""
+    """The input of a dataset's digest: all product classes, ascending by code, each with the Merkle root of its rows."""
 
     classes: tuple[ClassIdentity, ...]
 
@@ -150,7 +150,7 @@ class _Rows:
     copies: npt.NDArray[np.int64]
 
     def classes(self) -> Iterator[slice]:
-        """Yield, for each product class in ascending order of code, the slice of the arrays that holds its rows."""
+        """Yield one slice for each product class, ascending by code: the slice of the arrays with the rows of the class."""
         ends = np.flatnonzero(np.diff(self.codes)) + 1
         bounds = [0, *ends.tolist(), len(self.codes)]
         return (slice(first, end) for first, end in pairwise(bounds) if first < end)
@@ -178,7 +178,7 @@ def identity_of(path: Path) -> DatasetIdentity:
 
 
 def prove(path: Path, productid: int) -> Proof | None:
-    """Return a proof that the dataset in a parquet file holds this product, or None if it does not."""
+    """Return a proof that the dataset in a parquet file holds a product, or None if the dataset lacks the product."""
     dataset = _count_rows(path)
     found = np.flatnonzero(dataset.productids == productid)
     if not len(found):
@@ -267,7 +267,7 @@ def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
 
 
 def _run_starts(rows: pa.Table) -> npt.NDArray[np.intp]:
-    """Return where each run of equal rows begins: the positions of the first row and of each row unlike the row before it."""
+    """Return the positions of the first row and of each row that differs from the row before it."""
     begins = np.ones(rows.num_rows, np.bool_)
     begins[1:] = False
     for column in rows.combine_chunks().columns:

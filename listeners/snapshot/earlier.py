@@ -1,4 +1,4 @@
-"""Find the newest earlier dataset, so that a new dataset can reuse its rows, if only new products were added since then.
+"""Find an earlier dataset whose rows a new dataset can reuse, so that only the new rows are read from PostgreSQL.
 
 The weekly loads take products from the source in a fixed permuted order, so a week's rows are last week's rows followed by the
 new rows. Last week's dataset file then holds all rows except the new ones, and PostgreSQL has recorded the SHA-256 of the file.
@@ -42,16 +42,16 @@ class EarlierDataset:
 def find_earlier_dataset(
     connection: psycopg.Connection[TupleRow], batch_id: int, directory: Path
 ) -> EarlierDataset | None:
-    """Return the newest dataset of an earlier batch, if the new dataset of this batch can begin with the same rows.
+    """Return the newest earlier dataset if the new dataset can begin with the same rows. Otherwise, return None.
 
-    Return None if there is no earlier dataset, or if its file is missing or was changed. Since the earlier batch, only new
-    products may have been added, and their rows must come after all rows of the earlier dataset. After any other change, return
-    None, too.
+    The new dataset can begin with these rows if only new products were added since the earlier batch, and if the new training
+    rows come after all rows of the earlier dataset. The file of the earlier dataset must also be in `directory`, unchanged.
 
     Args:
         connection: a connection with a role that may read the history.
-        batch_id: id of a completed batch.
-        directory: local directory with copies of the published datasets. A file is used only if PostgreSQL has its SHA-256.
+        batch_id: id of the completed batch of the new dataset.
+        directory: local directory with copies of the published datasets. A copy is used only if its SHA-256 is the one that
+            PostgreSQL has recorded.
     """
     recorded = connection.execute(query("snapshot/earlier_dataset"), {"batch_id": batch_id}).fetchone()
     if recorded is None:

@@ -1,4 +1,4 @@
-"""Publish two sets of products, which never change, to MLflow once each: the challenge's test set and the labelled holdout."""
+"""Publish the test set (X_test.csv) and the labelled holdout set to MLflow, once for all batches. The sets never change."""
 
 from pathlib import Path
 
@@ -67,7 +67,10 @@ def _publish_missing(tracking: Tracking, job: Job) -> None:
 
 
 def _test_set(directory: Path) -> pa.Table:
-    """Return the products of X_test.csv in file order, with the `source_index` that a submission to the challenge must name."""
+    """Return the products of X_test.csv in file order, with the file's index column as `source_index`.
+
+    A submission to the Rakuten challenge identifies each product by this index.
+    """
     table = read_test_set(directory)
     columns = {"source_index": table["index"]}
     columns |= {name: table[name] for name in SCHEMA.names if name in table.column_names}

@@ -75,7 +75,8 @@ def _publish(
         path = run.scratch / parquet_name(name)
         earlier = find_earlier_dataset(connection, batch.id, job.settings.snapshots_path)
         logger.info("building", dataset=name, built_on=earlier.path.stem if earlier else None)
-        # `reader` may see a later state of the database than `connection`. A completed batch's history is the same in both.
+        # `reader` may see a later state of the database than `connection`. Both read the same rows, because the history
+        # of a completed batch never changes.
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
             stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
         _log(run, job, path, stats)

@@ -25,6 +25,7 @@ def require_no_leak(connection: psycopg.Connection[TupleRow], batch_id: int) -> 
     if unchecked and (due := due_for_holdout(connection, product_texts(unchecked))):
         raise StageError(
             f"{len(due)} training products of batch {batch_id} are near-duplicates of held-out products or were held out before"
-            f" (first: product {due[0]}). The batch was completed without `rakuten load` or `rakuten correct`, which hold them out",
+            f" (first: product {due[0]}). `rakuten load` and `rakuten correct` move such products to the holdout, but neither"
+            " of them completed this batch",
             remedy="this batch gets no dataset. Run the next `rakuten load` or `rakuten correct`: it holds these products out",
         )

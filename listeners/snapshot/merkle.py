@@ -47,7 +47,8 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
         return None
     siblings, last, node = iter(path), size - 1, leaf
     while last:
-        if index % 2 or index < last:  # if not, the node has no sibling and moves up unchanged
+        # The last node of a level has no sibling if its index is even. The next level up then holds the same hash.
+        if index % 2 or index < last:
             if (sibling := next(siblings, None)) is None:
                 return None
             node = _node_hash(sibling, node) if index % 2 else _node_hash(node, sibling)

@@ -38,7 +38,9 @@ _OPTIONS: Final = {
     # Write the minimum and maximum of these columns only. For the text columns, they would help no reader, because no reader
     # selects a range of texts.
     "write_statistics": ["productid", "imageid", "prdtypecode"],
-    "store_schema": False,  # do not store Arrow's schema: readers then see text, not dictionaries
+    # Do not store Arrow's schema in the file. With this schema, Arrow would read the text columns as dictionary arrays, not as
+    # string arrays.
+    "store_schema": False,
 }
 _WRITE_SCHEMA: Final = pa.schema(
     [
@@ -89,7 +91,7 @@ def _repeat_rows(chunk: pa.Table, rows: pa.Int32Array) -> pa.Table:
 
 
 def distinct_rows(path: Path) -> Iterator[pa.Table]:
-    """Read a balanced file without its copies: yield one table of `SCHEMA` per row group, with each distinct row once."""
+    """Yield one table of `SCHEMA` for each row group of a balanced file. The table has each distinct row only once."""
     with pq.ParquetFile(path, read_dictionary=list(_TEXT_COLUMNS)) as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False)
@@ -97,7 +99,7 @@ def distinct_rows(path: Path) -> Iterator[pa.Table]:
 
 
 def last_productid(path: Path) -> int:
-    """Return the productid of the last row of a balanced file."""
+    """Return the productid in the last row of the parquet file of a balanced dataset."""
     with pq.ParquetFile(path) as file:
         last = _read_ids(file, file.num_row_groups - 1)
     return int(last["productid"][-1].as_py())

@@ -50,7 +50,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return one line for each difference between two environments. The most likely cause of a different result comes first.
 
     An environment is what `environment` returns. `then` was recorded by a run, and `now` is the present one. Their settings are
-    not compared: when `rakuten reproduce` rebuilds the result of a run, it uses the seed of the run, not the present settings.
+    not compared, because `rakuten reproduce` takes the seed from the run and not from the present settings.
     """
     changed = []
     for kind in ("code", "platform", "packages"):
@@ -84,7 +84,7 @@ def _code(built_from: str | None) -> dict[str, Any]:
 
 @cache
 def _checkout() -> dict[str, Any] | None:
-    """Return the commit of this code's git checkout and a digest of its uncommitted changes. None: there is no checkout."""
+    """Return the commit and a digest of the uncommitted changes of this code's git checkout, or None without a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

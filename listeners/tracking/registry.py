@@ -26,8 +26,8 @@ def ensure_registered(tracking: Tracking, run: Run) -> ModelVersion:
     if versions := versions_of(tracking, run.info.run_id):
         return versions[0]
     if if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL)) is None:
-        # Another worker may have just created the registered model. After any other error, create_model_version below raises it
-        # again.
+        # Ignore the error, because another worker may have just created the registered model. If the registered model is still
+        # missing, create_model_version below raises an error.
         with suppress(MlflowException):
             tracking.client.create_registered_model(REGISTERED_MODEL)
     model_uri = run.data.tags[Tag.MODEL_URI]

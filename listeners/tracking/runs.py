@@ -33,7 +33,7 @@ from shared.mlflow_names import Artifact, Tag
 logger = structlog.get_logger()
 
 _T = TypeVar("_T")
-_SEARCH_LIMIT = 50_000  # maximum number of results of one search: weekly runs of 1,000 years
+_SEARCH_LIMIT = 50_000  # MLflow's maximum for one search: enough for 900 years of weekly runs
 _DIGEST_LENGTH = 36  # the most characters that MLflow accepts for the digest of a dataset
 _FIGURE_DPI = 100
 
@@ -71,7 +71,7 @@ class Tracking:
             return self._find_or_create(name)  # another worker has just created the experiment
 
     def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
-        """Return the oldest finished run with this name and these tags that is not tagged as superseded, or None."""
+        """Return the oldest finished run with this name and these tags, or None. Ignore runs that are tagged as superseded."""
         found = self._runs(experiment, run_name, "FINISHED", tags)
         return next((run for run in found if Tag.SUPERSEDED not in run.data.tags), None)
 
@@ -96,7 +96,7 @@ class Tracking:
         return None if Tag.SUPERSEDED in run.data.tags else run
 
     def runs(self, experiment: str, tag: str) -> list[Run]:
-        """Return the runs with this tag that are not superseded: first the RUNNING, then the FINISHED ones, oldest first."""
+        """Return the runs with this tag that are not superseded: first RUNNING, then FINISHED runs, each group oldest first."""
         found: list[Run] = []
         if (known := self.client.get_experiment_by_name(experiment)) is None:
             return found
@@ -121,7 +121,7 @@ class Tracking:
             StageError: the run has no such artifact, or the artifact cannot be read.
         """
         try:
-            # Download by artifact URI: by run id, MLflow would first make further requests for the run and its models.
+            # Use the artifact URI. With the run id, MLflow would first send further requests for the run and its models.
             artifacts = get_artifact_repository(run.info.artifact_uri, self.uri)
             directory.mkdir(parents=True, exist_ok=True)
             return Path(artifacts.download_artifacts(artifact, str(directory)))  # type: ignore[no-untyped-call]
@@ -162,7 +162,7 @@ class Tracking:
                 )
                 require_claim()
             except BaseException:
-                with suppress(MlflowException):  # if MLflow fails here, still raise the block's error
+                with suppress(MlflowException):  # if MLflow fails here too, still raise the first error
                     self.client.set_terminated(run.info.run_id, "FAILED")
                 raise
         self._finish(run.info.run_id)
@@ -204,7 +204,7 @@ class Tracking:
 
     @contextmanager
     def _sqlite_init_lock(self) -> Iterator[None]:
-        """Hold a file lock while the sqlite store is created: two processes at once would both create its tables."""
+        """Hold a file lock while the sqlite store is created, so that two processes do not both create its tables."""
         if not self._local:
             yield
             return
@@ -225,7 +225,7 @@ def if_known(request: Callable[[], _T]) -> _T | None:
 
 
 def record_sha256(run: Run) -> str:
-    """Return the SHA-256 of a run's name, params, metrics, inputs and tags except `superseded` and MLflow's description tag."""
+    """Return the SHA-256 of a run's name, params, metrics, inputs and tags, without the two tags that may change later."""
     tags = {
         name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
     }
@@ -236,7 +236,7 @@ def record_sha256(run: Run) -> str:
 
 
 class Publication:
-    """An unfinished MLflow run. Files are written to `scratch`, then logged; `artifacts` maps each to its SHA-256."""
+    """An unfinished MLflow run. `scratch` is a folder for files to log. `artifacts` holds the SHA-256 of each logged file."""
 
     def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
         self._client = client

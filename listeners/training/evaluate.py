@@ -98,9 +98,10 @@ def _per_class(confusion: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
 
 
 def _overall(confusion: _Floats) -> Mapping[str, _Floats]:
-    """Return accuracy, f1_score, precision, recall and f1_macro of each of several confusion matrices.
+    """Return accuracy, f1_score, precision, recall and f1_macro of every confusion matrix in `confusion`.
 
-    `confusion` has the shape (..., K, K) for K classes, and each metric has the shape (...).
+    `confusion` has the shape (..., K, K): its last two axes are one confusion matrix of K classes. Each returned metric has the
+    shape (...), one value for each matrix.
     """
     precision, recall, f1, support = _per_class(confusion)
     n_rows = support.sum(axis=-1)

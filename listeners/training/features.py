@@ -30,9 +30,9 @@ _Ranks: TypeAlias = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class TfidfBlock:
-    """One group of TF-IDF features (block): the text column that it reads, and its vectorizer.
+    """A block: the group of TF-IDF features that one vectorizer computes from one text column.
 
-    Each vectorizer scales its own features of a row to length 1, so all blocks have equal weight.
+    In each row, the vectorizer scales the features of its block to length 1. So all blocks have equal weight.
     """
 
     name: str
@@ -115,8 +115,8 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
 
     transformer = TfidfTransformer(norm=vectorizer.norm, sublinear_tf=vectorizer.sublinear_tf)
     transformer.idf_ = np.log((multiplicities.sum() + 1) / (document_frequency[kept] + 1)) + 1
-    # A TfidfVectorizer counts as fitted when it has a vocabulary and an idf. The vocabulary is given as an array of terms,
-    # because skops would need 1 kB for each term of a dictionary. scikit-learn builds the dictionary that it needs from the
+    # A TfidfVectorizer counts as fitted when it has a vocabulary and an idf. Set the vocabulary as an array of terms, not as a
+    # dictionary, because skops would need 1 kB for each term of a dictionary. scikit-learn itself makes a dictionary from the
     # array: when `idf_` is set below, and again when a loaded model is first used.
     vectorizer.vocabulary = np.array(list(counts.terms(kept)))
     vectorizer.idf_ = transformer.idf_
@@ -149,9 +149,9 @@ def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
     Args:
         features: shape (n, p), float64.
     """
-    # To find equal columns fast, compare their projections onto two random directions. Equal columns have exactly equal
-    # projections, because the same numbers are added in the same order. Two columns that differ by more than rounding errors do
-    # not agree in both projections.
+    # Find equal columns by their projections onto two random directions, which is faster than comparing whole columns. Equal
+    # columns have exactly equal projections, because the same numbers are added in the same order. If two columns differ by
+    # more than rounding errors, it is practically impossible that both projections are equal.
     directions = np.random.default_rng(0).standard_normal((features.shape[0], 2))
     projections = (features.T @ directions).view(np.complex128).ravel()
     _, first, group, sizes = np.unique(

@@ -114,7 +114,10 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
 
 
 def _evaluate(run: Publication, classifier: Pipeline, holdout: pd.DataFrame, *, seed: int) -> None:
-    """Log the model's scores on the holdout, and its predictions, which a later comparison of two models needs row by row."""
+    """Log the model's scores on the holdout, and its prediction for each holdout row.
+
+    The promotion later compares two models row by row, so it needs the predictions.
+    """
     truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
     prediction = classifier.predict(holdout)
     run.values(metrics=evaluate(truth, prediction, seed=seed))

@@ -31,9 +31,10 @@ from listeners.training.text import TEXT_COLUMNS, text_cleaner
 class Hyperparameters:
     """All choices that define the model, except the seed and the data.
 
-    On a dataset of all products, a `svm_tol` above 0.01 saves no time, and one below 0.01 gives no higher score.
-    `max_features` limits the number of terms in each TF-IDF block and so the size of the model: each term takes 216 bytes for
-    its 27 coefficients (one for each class), and 4 bytes for each of its characters.
+    `svm_tol` is 0.01: on a dataset of all products, a higher value saves no time, and a lower value gives no higher score.
+
+    `max_features` is the maximum number of terms in each TF-IDF block. It limits the size of the model, because each term takes
+    216 bytes for its 27 coefficients (one for each class), and 4 bytes for each of its characters.
     """
 
     svm_c: float = 0.2
@@ -86,7 +87,8 @@ def fit(
         )
     union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters)
     merged = merge_equal_columns(features)
-    del features  # merged.matrix has replaced it, and it takes as much memory as all other data of the fit
+    # `features` takes as much memory as all other data of the fit. It is no longer needed: `merged.matrix` replaces it.
+    del features
     classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
     return assemble(union, classifier)
 
@@ -113,10 +115,10 @@ def fit_classifier(
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
 ) -> LinearSVC:
-    """Fit the classifier to merged features, as a step of `fit`; see `fit` for the other arguments.
+    """Fit the classifier to features whose equal columns are merged. For the other arguments, see `fit`.
 
     Returns:
-        A classifier for the original features, before `merge_equal_columns`, so that predictions need not merge columns.
+        A classifier whose coefficients belong to the original columns, so that predictions need not merge columns.
     """
     classifier = linear_svc(seed, hyperparameters)
     classifier.fit(features.matrix, labels, sample_weight=multiplicities)

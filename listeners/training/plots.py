@@ -29,7 +29,8 @@ def confusion_figure(y_true: npt.NDArray[np.int64], y_pred: npt.NDArray[np.int64
     codes = np.union1d(y_true, y_pred)
     counts = confusion_counts(y_true, y_pred, codes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(5.0, 3.2 + 0.42 * len(codes))  # height in inches: a cell has room for "100"
+    # The height in inches: 0.42 for each class, so that a cell has room for "100".
+    side = max(5.0, 3.2 + 0.42 * len(codes))
     figure = Figure(figsize=(side + 3, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)

@@ -16,9 +16,9 @@ from sklearn.pipeline import Pipeline
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 from shared.mlflow_names import MODEL_EXPERIMENT, Artifact
 
-# Our models contain these types and functions, which skops does not trust by default. skops loads a model only if it is given
-# this list. They are safe: a manipulated model file cannot use them to call another method or to evaluate an expression (tested
-# in tests/security/test_models.py).
+# The types and functions in our models that skops does not trust by default. Without this list, skops refuses to load a model.
+# The list is safe: even a manipulated model file cannot use these types and functions to call another method or to evaluate an
+# expression (tested in tests/security/test_models.py).
 SKOPS_TRUSTED_TYPES: Final = (
     "builtins.dict",
     "functools.partial",
@@ -42,7 +42,8 @@ PIP_REQUIREMENTS: Final = tuple(
 def log_model(run_id: str, classifier: Pipeline) -> str:
     """Log the fitted model `classifier` to the MLflow run `run_id` in the skops format, and return the model's URI.
 
-    skops later loads the model only if skops trusts all types in it: by default, or because `SKOPS_TRUSTED_TYPES` has them.
+    skops loads a model only if it trusts all types in the model. `SKOPS_TRUSTED_TYPES` lists those types in our models that
+    skops does not trust by default.
     """
     # This call makes MLflow store the model with the artifacts of the experiment MODEL_EXPERIMENT. Without the call, MLflow
     # would store the model in its default experiment, in the folder ./mlruns.

@@ -1,7 +1,7 @@
 """Clean texts with a scikit-learn pipeline that consists only of classes and functions of other libraries.
 
 The cleaner is part of every registered model. If the cleaner contained a class or function of this package, a model could be
-loaded only where this package is installed, and an old model only with the version of this package that trained it.
+loaded only where this package is installed. An old model would even need the version of this package that trained it.
 """
 
 import html
@@ -29,16 +29,19 @@ _TAG: Final = r"(?is)<(?:!--.*?--|/?[a-z][^<>]*)>"
 def text_cleaner() -> Pipeline:
     """Return a pipeline that cleans the texts in `TEXT_COLUMNS`. It can be used without a call of `fit`.
 
-    The pipeline's `transform` takes a DataFrame of shape (n, any), n > 0, and returns one of shape (n, 2) with texts, never
-    null. The pipeline unescapes HTML, removes HTML tags and removes accents (NFKD, without combining marks). Nulls (None, NaN,
-    NA) and missing columns become ''; other columns are ignored. The pipeline does not change texts to lower case: that must
-    happen after NFKD, which can make capitals ("™" becomes "TM"). The vectorizers, which follow in the model, do it.
+    The pipeline's `transform` takes a DataFrame of shape (n, any), n > 0, and returns a DataFrame of shape (n, 2) with texts,
+    never null. Nulls (None, NaN, NA) and missing columns become ''. Other columns are ignored. The pipeline unescapes HTML,
+    removes HTML tags and removes accents (NFKD, without combining marks).
+
+    The pipeline does not convert texts to lower case. The vectorizers, which follow in the model, do this. It must happen after
+    NFKD, because NFKD can make capitals ("™" becomes "TM").
     """
     columns = list(TEXT_COLUMNS)
     no_texts = pd.DataFrame("", index=[0], columns=columns, dtype="str")
     steps = {
         "select": FunctionTransformer(pd.DataFrame, kw_args={"columns": columns}),
-        # Turn the DataFrame into a dict of columns: pandas cannot convert a whole DataFrame with several kinds of null to text.
+        # Turn the DataFrame into a dict of columns, because pandas can convert the columns of a dict to text, but raises an
+        # error for a DataFrame that has a column of type object.
         "columns": FunctionTransformer(dict),
         "as_text": FunctionTransformer(pd.DataFrame, kw_args={"dtype": "str"}),
         "fill_nulls": SimpleImputer(
@@ -58,7 +61,7 @@ def text_cleaner() -> Pipeline:
 
 
 def _for_each_text(function: Callable[..., str]) -> FunctionTransformer:
-    # The model is saved with skops, which can serialise np.vectorize, but neither a lambda nor an unbound method. Do not use
-    # operator.methodcaller, which skops can serialise, too: a model file that may contain it can call any method, even
-    # DataFrame.eval.
+    # The model is saved with skops, which can serialise np.vectorize, but neither a lambda nor an unbound method. skops can
+    # serialise operator.methodcaller, too, but do not use it. SKOPS_TRUSTED_TYPES would have to contain operator.methodcaller,
+    # and then a manipulated model file could call any method, even DataFrame.eval.
     return FunctionTransformer(np.vectorize(function, otypes=[object]))

@@ -51,7 +51,7 @@ def correct(
         try:
             result = apply(session.connection, session.settings, file, reason=reason, check=check)
             if result.batch_id is not None:
-                # One transaction creates and completes the batch, so OpenLineage hears of the batch's start only here.
+                # One transaction creates and completes the batch, so the event START can only be emitted after the commit.
                 run.started(result.batch_id)
         except BadCorrectionError as error:
             if not as_json:

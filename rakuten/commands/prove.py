@@ -41,7 +41,7 @@ Digest = Annotated[
     str | None,
     typer.Option(
         metavar="HEX",
-        help="with --check: the dataset's digest; the check fails if the proof leads to another one",
+        help="with --check: the dataset's digest, which the digest computed from the proof must equal",
     ),
 ]
 
@@ -53,7 +53,7 @@ def prove(
     digest: Digest = None,
     as_json: bool = typer.Option(False, "--json", help="print JSON: the proof, or the result of --check"),
 ) -> None:
-    """Prove that a dataset holds a product, and how often, or verify such a proof.
+    """Prove how many copies of a product a dataset holds, or verify such a proof.
 
     A balanced dataset can hold several copies of a product.
 
@@ -66,8 +66,8 @@ def prove(
         return
     if product is None or dataset is None or digest is not None:
         raise BadInputError(
-            "to make a proof, give both --product and --dataset; --digest needs --check",
-            remedy="run: rakuten prove --product P --dataset week_7, or --check PROOF.json [--digest HEX]",
+            "give --product and --dataset to make a proof, or --check to verify one; only --check accepts --digest",
+            remedy="rakuten prove --product P --dataset week_7, or rakuten prove --check PROOF.json [--digest HEX]",
         )
     with open_session("prove") as session:
         proof, run_id = _prove(session, product, dataset)
@@ -83,7 +83,7 @@ def prove(
 def _prove(session: Session, productid: int, dataset: str) -> tuple[Proof, str]:
     """Return a verified proof that the dataset holds the product, and the id of the MLflow run that logged the dataset.
 
-    The function has checked that the digest computed from the proof is the tag `dataset_digest` of this run.
+    "Verified" means that the digest computed from the proof equals the tag `dataset_digest` of this run.
 
     Raises:
         PipelineError: the batch has no dataset, or its dataset does not hold the product.
@@ -154,7 +154,7 @@ def _check(path: Path, digest: str | None, *, as_json: bool) -> None:
         if digest is None:
             typer.echo(f"compare this digest with the tag dataset_digest of the MLflow run {proof.dataset}")
     else:
-        typer.echo(f"not verified: the proof does not lead to the digest {against}")
+        typer.echo(f"not verified: the proof does not match the digest {against}")
     if not verified:
         raise typer.Exit(1)
 
@@ -173,6 +173,6 @@ def _show(proof: Proof) -> None:
         if name != "productid":
             typer.echo(f"  {name:<12} {'null' if value is None else repr(value)}")
     typer.echo(
-        f"proof: this is product {proof.index + 1:,} of {size:,} in the hash tree of class {code} ({category_name(code)}), "
-        f"{len(proof.path)} hashes lead to the tree's root; the proof also holds the roots of all {len(proof.classes)} trees"
+        f"the proof holds product {proof.index + 1:,} of {size:,} in the hash tree of class {code} ({category_name(code)}), "
+        f"the {len(proof.path)} hashes that lead to the root of this tree, and the roots of all {len(proof.classes)} trees"
     )

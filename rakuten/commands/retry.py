@@ -22,7 +22,7 @@ def retry(
             if batch in {None, batch_name}:
                 with session.database.connect(Role[stage.upper()], "rakuten retry") as connection:
                     was_given_up = batches.retry_stage(connection, batch_id, stage)
-                if was_given_up:  # False if another process was faster
+                if was_given_up:  # False if another process has just let the stage retry
                     revived += 1
                     typer.echo(f"{batch_name}: the stage {stage} will be tried again")
     if batch is not None and not revived:

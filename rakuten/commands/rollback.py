@@ -21,8 +21,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print the alias move as JS
 def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> None:
     """Move the alias `champion` back to an earlier model.
 
-    The models that were champion after it, and all models trained for the same or earlier batches, are never promoted again.
-    Models of later batches are compared with the champion that you restored.
+    A rollback withdraws each champion whose batch is later than the batch of the restored model. A withdrawn champion is never
+    promoted again, and neither are the other models of its batch or of an earlier batch. Models of later batches are compared
+    with the restored champion.
     """
     with open_session("rollback", Role.TRAINING) as session:
         move = roll_back(session.tracking, session.connection, to, reason=reason, by=_user())

@@ -15,7 +15,9 @@ from rakuten.session import open_session
 
 def taint(
     productid: int = typer.Argument(metavar="PRODUCTID", min=0, max=10**18 - 1),
-    as_json: bool = typer.Option(False, "--json", help="as JSON, and also list batches without the product"),
+    as_json: bool = typer.Option(
+        False, "--json", help="print JSON, which also lists the batches whose dataset lacks the product"
+    ),
 ) -> None:
     """List every dataset that contained a product, every model trained on it, and every change of the product."""
     with open_session("taint") as session:
@@ -35,7 +37,9 @@ def taint(
             f"product {productid} is in the test set (test_df): no model was trained on it, every model predicts its class"
         )
     if found.in_holdout_df:
-        typer.echo(f"product {productid} is in the holdout (holdout_df): it tests models, never trains them")
+        typer.echo(
+            f"product {productid} is in the holdout (holdout_df): models are evaluated on it, and never trained on it"
+        )
     elif found.held_out:
         typer.echo(f"product {productid} was held out after its load: later datasets do not contain it")
 

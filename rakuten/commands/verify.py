@@ -35,7 +35,7 @@ def verify(as_json: bool = typer.Option(False, "--json", help="print all checks 
                 typer.echo(f"{what}: {where}{check.subject}: {check.problem}")
         if changed:
             typer.echo(
-                f"{changed[0].batch_name or changed[0].subject} is the first item that was changed. {_HINT}"
+                f"the first change listed above is in {changed[0].batch_name or changed[0].subject}. {_HINT}"
             )
         else:
             batches = len({check.batch_name for check in checks if check.subject == "seal"})

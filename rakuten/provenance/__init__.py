@@ -1,1 +1,1 @@
-"""Answer questions about past batches, datasets and models: their sources, whether they are unchanged and can be rebuilt."""
+"""Examine past batches, datasets and models: find their sources, compare them, verify them and rebuild them."""

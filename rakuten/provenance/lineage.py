@@ -45,13 +45,17 @@ _T = TypeVar("_T")
 
 
 def lineage(reference: Reference, connection: Connection, tracking: Tracking) -> Document:
-    """Return the lineage of `reference` as a document. Its keys are stable; later versions may only add keys.
+    """Return the lineage of `reference` as a document. Later versions may add keys, but not change or remove any.
 
-    `source` describes the source files of the first load. If `reference` is a batch, dataset, model or file, `batches` lists
-    its batch and all earlier batches, oldest first. The entry of its own batch also has the `dataset`, and the dataset has the
-    `model`. `later` names the batches that were completed after its own batch. If `reference` is a product, `batches` lists
-    every batch whose dataset contains the product, each with its dataset, and `product` has the history of the product.
-    `mlflow` says why MLflow could not be queried. A key that does not apply is null or empty.
+    `source` describes the source files of the first load. `mlflow` says why MLflow could not be queried. A key that does not
+    apply is null or empty.
+
+    If `reference` is a product, `product` has the history of the product, and `batches` lists every batch whose dataset
+    contains the product. Each entry has the batch's `dataset`, and each dataset has its `model`.
+
+    Every other reference belongs to one batch. `batches` lists this batch and all earlier batches, oldest first. Only the entry
+    of this batch has its `dataset`, and the dataset has its `model`. `later` names the batches that were completed after this
+    batch.
     """
     chain = rows(connection, query("provenance/batch_chain"))
     mlflow = _Mlflow(tracking)
@@ -123,8 +127,8 @@ def _unknown_batch(reference: Reference, mlflow: "_Mlflow") -> Document:
 def _batch(row: Document, source: Document | None, mlflow: "_Mlflow | None" = None) -> Document:
     """Return the part of the lineage about one batch. It includes the batch's dataset and model if `mlflow` is given.
 
-    The key `files` lists the files that the batch was loaded from and the first load (`source`) was not, such as the file of a
-    correction.
+    `source` describes the source files of the first load. The key `files` lists only the other source files of this batch, such
+    as the file of a correction.
     """
     return {
         **{name: row.get(name) for name in _BATCH},

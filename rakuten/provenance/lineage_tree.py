@@ -1,4 +1,4 @@
-"""Draw a lineage as a tree: from the source files over batches and datasets down to the model versions built from them."""
+"""Draw a lineage as a tree, from the source files through the batches and datasets to the model versions."""
 
 from typing import Any
 
@@ -20,7 +20,10 @@ _UNFINISHED_STAGES = {"waiting": "not built yet", "running": "running", "failed"
 
 
 def tree_of(document: dict[str, Any]) -> Tree:
-    """Draw the document that `rakuten.provenance.lineage.lineage` returns. An arrow marks the item that the user asked for."""
+    """Draw a lineage as a tree. An arrow marks the item that the user asked for.
+
+    `document` is the result of `rakuten.provenance.lineage.lineage`.
+    """
     reference, product = document["reference"], document["product"]
     if product is not None:
         tree = Tree(f"product {product['productid']}{_MARK}")
@@ -130,7 +133,7 @@ def _add_model(tree: Tree, dataset: dict[str, Any], reference: dict[str, Any]) -
 
 
 def _run_facts(step: dict[str, Any]) -> list[str]:
-    """Describe the MLflow run that built a dataset or model: its id and, if the run is missing or unfinished, the reason."""
+    """Return facts about a stage's MLflow run: the run's id, and the reason if the run is missing or unfinished."""
     facts = []
     if step["run_id"] is not None:
         facts.append(f"run {step['run_id']}")

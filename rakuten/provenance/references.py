@@ -52,7 +52,9 @@ class ReferenceKind(StrEnum):
 
 @dataclass(frozen=True)
 class Reference:
-    """The thing that a name means. A dataset, model or file belongs to one batch; a product belongs to any number of batches.
+    """The batch, dataset, model, product or file that a name means.
+
+    A dataset, model or file belongs to one batch. A product can belong to several batches.
 
     Attributes:
         text: the name, as the user typed it.
@@ -84,7 +86,7 @@ class Reference:
 
 
 def resolve(text: str, connection: Connection, tracking: Tracking) -> Reference:
-    """Return the thing that `text` means.
+    """Return a reference to the batch, dataset, model, product or file that `text` names.
 
     A number alone is a week if that week is loaded, and a productid otherwise. `product:7` is always a product. Other names
     have priority over files: `week_7` is a batch, and `./week_7` is a file.
@@ -147,7 +149,10 @@ def _with_batch(reference: Reference, batch: Batch) -> Reference:
 
 
 def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tracking) -> Reference:
-    """Return a reference to the dataset or model of an MLflow run, which may not be the run that PostgreSQL has recorded."""
+    """Return a reference to the dataset or model that an MLflow run logged.
+
+    The reference names this run, even if PostgreSQL has recorded another run for the run's batch.
+    """
     tags, run_id = run.data.tags, run.info.run_id
     batch = _batch_of(run, connection)
     if batch is None and Tag.BATCH_ID not in tags:
@@ -172,8 +177,8 @@ def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tra
 def _batch_of(run: Run, connection: Connection) -> Batch | None:
     """Return the batch that has recorded the run, or else the batch that the run's tags name.
 
-    The tags must name both the id and the completion time of the batch, because ids begin at 1 in every database. A missing
-    tag, or a tag that somebody has changed, matches no batch.
+    The tags must name both the id and the completion time of the batch. The id alone is not enough, because ids begin at 1 in
+    every database. A missing tag, or a tag that somebody has changed, matches no batch.
     """
     completed_at = None
     with suppress(KeyError, ValueError):
@@ -186,7 +191,7 @@ def _batch_of(run: Run, connection: Connection) -> Batch | None:
 
 
 def _named_run(text: str, tracking: Tracking) -> Run | None:
-    """Return the run that a run id or a model's URI names, or None if the text is neither."""
+    """Return the MLflow run that `text` names, if `text` is a run id or a model's URI. Otherwise, return None."""
     request = _run_request(text, tracking.client)
     if request is None:
         return None

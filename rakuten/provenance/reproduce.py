@@ -1,8 +1,7 @@
 """Rebuild a batch's dataset and model, and compare them with what the MLflow runs of the batch recorded.
 
-This compares the bytes of the dataset, and the metrics and parameters of the model. Nothing is published. The rebuild reads no
-file of these MLflow runs: it needs only PostgreSQL, which has the history and the random seed, and the source files, from which
-it computes the holdout set.
+The comparison covers the bytes of the dataset, and the metrics and parameters of the model. The rows of the dataset come from
+the history in PostgreSQL. MLflow gives the random seed, and the holdout set for the metrics. Nothing is published.
 """
 
 import json
@@ -37,7 +36,14 @@ _DIFFERENCES_SHOWN: Final = 8
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of comparing one rebuilt thing with its record: what it is, whether they are equal, why they may differ."""
+    """The result of one step of a rebuild.
+
+    Attributes:
+        step: what the step checks, for example "dataset" or "metrics".
+        same: True if the step found what was recorded.
+        detail: what was compared, or what differs.
+        cause: the likely cause of a difference; None if there is no difference.
+    """
 
     step: str
     same: bool
@@ -62,7 +68,8 @@ class Reproduction:
         self._batch_id, self._batch_name = batch
         self._directory = directory
         self._sealed = True
-        # Becomes True when the dataset is rebuilt. Stays False if the MLflow run of the dataset has recorded another SHA-256.
+        # `dataset` sets this to True if the rebuilt dataset has the SHA-256 that the dataset's MLflow run recorded, or if this
+        # run recorded no SHA-256.
         self.is_rebuilt = False
 
     def dataset(self, run: Run) -> Iterator[Verdict]:
@@ -202,7 +209,7 @@ def reproduce(
     Args:
         conninfo: connection string of a role that may read the history.
         tracking: MLflow, which is only read.
-        settings: present settings. Their random_seed is used only if the run has lost its own.
+        settings: present settings. Their random_seed is used only if the MLflow run has no valid param `random_seed`.
         batch: id and name of the batch.
         runs: recorded run of the dataset, and recorded run of the model (None if the batch has no model).
     """

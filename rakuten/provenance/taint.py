@@ -1,7 +1,7 @@
 """Find every dataset that contained a given product, and every model trained on such a dataset.
 
-The result names the MLflow runs that PostgreSQL has recorded. It does not name superseded runs, which a later run of the same
-batch has replaced, but which MLflow keeps. To find these, search MLflow for runs with the tag `batch_id` of the batch.
+The result names only the MLflow runs that PostgreSQL has recorded. MLflow also keeps superseded runs: a later run of the same
+batch has replaced them. To find superseded runs, search MLflow for runs with the tag `batch_id` of the batch.
 """
 
 from collections import defaultdict
@@ -22,9 +22,9 @@ from shared.errors import BadInputError
 class TaintedBatch:
     """A completed batch, with its dataset and model.
 
-    `in_dataset` is True if the dataset contains the product. A dataset contains a product only if it has a label and is not
-    held out. `productids` are the productids that the product had in this dataset: a correction can have changed its productid
-    since.
+    `in_dataset` is True if the dataset contains the product. Products without a label and held-out products are in no dataset.
+    `productids` are the productids of the product in this dataset. They can differ from its present productid, because somebody
+    can change a productid.
     """
 
     batch_id: int

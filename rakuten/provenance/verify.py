@@ -127,10 +127,10 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
 
 
 def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tracking) -> Iterator[Check]:
-    """Report MLflow's finished runs of batches that PostgreSQL does not know: somebody may have deleted these batches.
+    """Report each finished MLflow run whose batch is not in PostgreSQL, because somebody may have deleted the batch.
 
-    If such a run's batch is older than the first batch in PostgreSQL, the result is not certain: the database may have been
-    created anew while MLflow kept its old runs.
+    If the batch is older than the first batch in PostgreSQL, the result is not certain: the database may have been created
+    anew while MLflow kept its old runs.
     """
     sealed = connection.execute(query("provenance/sealed_batches")).fetchall()
     seals, first = {seal for seal, _ in sealed}, min((utc_text(moment) for _, moment in sealed), default="")
@@ -214,7 +214,10 @@ def _file_problem(tracking: Tracking, run: Run, name: str, directory: Path, sha2
 
 
 def _file(tracking: Tracking, run: Run, path: str, directory: Path) -> Path:
-    """Download one file of a run, and return its path. MLflow stores the files of a model with the model, not with the run."""
+    """Download one file of a run, and return the path of the local copy.
+
+    For a file of the run's model, download the whole model, because MLflow stores these files with the model, not with the run.
+    """
     inside = path.removeprefix(f"{Artifact.MODEL}/")
     if inside == path:
         return tracking.download(run, path, directory)

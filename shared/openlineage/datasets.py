@@ -72,7 +72,8 @@ def of_load(transition: Transition, settings: Settings) -> tuple[list[InputDatas
     digests = batch.metadata.get("source", {}).get("files", {})
     inputs, columns = [], {}
     for name in sorted(digests.keys() - _NOT_LOADED):
-        # The file of a correction may be in any folder. PostgreSQL records only the file's name, so the folder is unknown.
+        # A source file is in `data_path`. A correction file may be in any folder, and PostgreSQL records only its name, so the
+        # event names a correction file without its folder.
         is_source = name in _LOADED_COLUMNS
         path = LocalFileSystem(str(settings.data_path / name) if is_source else name)
         file = InputDataset(path.get_namespace(), path.get_name())

@@ -56,7 +56,7 @@ class Transition:
         state: START, or the state in which the attempt ends.
         at: the time of the transition, with a time zone.
         batch: the batch, as PostgreSQL records it.
-        attempt: the stage's attempt number. For a load it is always 1; a repeated load has another `batch.started_at`.
+        attempt: the attempt number of a stage. For a load, this is always 1: only `batch.started_at` differs between attempts.
         result: what a stage recorded, if the state is COMPLETE.
         error: the reason, if the state is FAIL or ABORT.
         server_version: the version of PostgreSQL, if the job is a load.
@@ -85,7 +85,7 @@ class Emitter:
         self._path = settings.openlineage_path
         self._reported: set[str] = set()
         self._is_cut_off = False
-        # Daemon threads, because a file or server that accepts no data must not keep the process from ending.
+        # Both threads are daemon threads, because a file or server that accepts no data must not keep the process from ending.
         self._to_write: queue.Queue[Transition | None] = queue.Queue(_QUEUE_LENGTH)
         self._writer = threading.Thread(target=self._write_all, name="openlineage file", daemon=True)
         self._to_send: queue.Queue[Any] = queue.Queue(_QUEUE_LENGTH)
@@ -127,7 +127,7 @@ class Emitter:
             self._sender.join(_SEND_TIMEOUT_S)
 
     def _write_all(self) -> None:
-        with suppress(Exception):  # ignore a failed import: the first write repeats it and reports the error
+        with suppress(Exception):  # ignore an error: the first write imports again and reports the error
             importlib.import_module(_WIRE)
         while (transition := self._to_write.get()) is not None:
             self._write(transition)
@@ -141,7 +141,7 @@ class Emitter:
             self._warn_once(_WRITE_FAILED, str(self._path), error)
             return
         if self._sender is not None:
-            with suppress(queue.Full):  # if the server's queue is full, drop the event: the file has it
+            with suppress(queue.Full):  # if the queue is full, do not send this event: the file has it
                 self._to_send.put_nowait(event)
 
     def _append(self, line: str) -> None:

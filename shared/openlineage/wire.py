@@ -30,7 +30,7 @@ _PACKAGE: Final = "rakuten-pipeline"
 # Each event names its producer, the program that made it. OpenLineage requires a URI, here a package URL.
 set_producer(f"pkg:generic/{_PACKAGE}@{importlib.metadata.version(_PACKAGE)}")
 
-_BATCH_JOB: Final = "batch"  # in OpenLineage, the parent job of load, snapshot and training
+_BATCH_JOB: Final = "batch"  # name of the OpenLineage job that is the parent of load, snapshot and training
 _DATASETS_OF: Final = {
     JobName.LOAD: datasets.of_load,
     JobName.SNAPSHOT: datasets.of_snapshot,
@@ -74,7 +74,7 @@ def as_json(event: RunEvent) -> str:
 
 
 def transport(settings: Settings, timeout_s: float) -> HttpTransport:
-    """Return the HTTP transport to the OpenLineage server. It tries to send an event only once: the event is also in a file."""
+    """Return the HTTP transport to the OpenLineage server. The transport never retries, because a file has every event, too."""
     url = str(settings.openlineage_url)
     config: dict[str, Any] = {
         # Without the final slash, the client would replace the last part of the URL's path with the path of its endpoint.

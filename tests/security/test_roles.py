@@ -126,7 +126,7 @@ STEP_ATTACKS = [
         statements=(f"select {call}",),
         unprotect=(f"grant execute on all functions in schema public to {role}", NOBODY_IS_ASKED),
         # both stages share their functions, which ask whose stage it is
-        message="may not do the work of"
+        message="is not a member of the role"
         if {role, whose} == set(STAGE_OF)
         else "permission denied for function",
         evidence=None if name in LEAVE_NO_TRACE else content("data_loads"),

@@ -33,7 +33,8 @@ create table data_loads (
     completed_at timestamptz,
     status       text not null default 'running' check (status in ('running', 'completed', 'failed')),
     -- a JSON object with up to five keys: `source` (which files the load reads), `load` (the result of the load), `audit` (the
-    -- batch's seal in the hash chain), `snapshot` and `training` (the state and result of these two stages)
+    -- batch's entry in the hash chain: its number, its last history ids and its digests), `snapshot` and `training` (the state
+    -- and result of these two stages)
     metadata     jsonb not null default '{}',
     check ((status = 'completed') = (completed_at is not null))
 );
@@ -48,8 +49,8 @@ create unique index data_loads_one_running on data_loads ((true)) where status =
 -- can be set back. The index is unique, so no two batches can follow the same batch in the chain.
 create unique index data_loads_chain on data_loads (((metadata #>> '{audit,number}')::bigint)) where status = 'completed';
 
--- For each of the two stages (snapshot and training), a partial index of the batches that the stage still has to process.
--- Batches that the stage has finished take no space in the index.
+-- Each of the two stages (snapshot and training) has a partial index, which holds only the batches that this stage has not
+-- finished. Finished batches take no space in the index.
 create index data_loads_pending_snapshot on data_loads (id)
     where status = 'completed' and metadata #>> '{snapshot,state}' is distinct from 'finished';
 create index data_loads_pending_training on data_loads (id)

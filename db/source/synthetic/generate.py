@@ -64,9 +64,10 @@ def generate(
 
     Args:
         out: the directory, created if it is missing. The files appear only when all are complete, X_train.csv last.
-        rows: the number of training rows, at least 27. The classes have the same proportions as in the challenge.
+        rows: the number of training rows, at least 27. The classes have the same proportions as in the data of the
+            Rakuten challenge.
         seed: the seed of all random draws, 0 or more.
-        test_rows: the number of test rows. By default, the proportion to `rows` is the same as in the challenge.
+        test_rows: the number of test rows. By default, the proportion to `rows` is that of the Rakuten challenge.
         progress: called after each chunk with the number of rows written so far and the number of all rows.
 
     Raises:
@@ -112,9 +113,10 @@ def _check(out: Path, rows: int, test_rows: int, seed: int) -> None:
 
 
 def class_counts(rows: int, *, at_least: int) -> Integers:
-    """Return the number of rows of each class in `CODES`, in the proportions of the challenge, rounded by largest remainder.
+    """Return the number of rows of each class in `CODES`. The classes have the same proportions as in the Rakuten challenge.
 
-    A class that would have fewer than `at_least` rows takes the missing rows from the largest class.
+    The numbers are rounded by the largest-remainder method, so that their sum is `rows`. A class that would have fewer
+    than `at_least` rows takes the missing rows from the largest class.
     """
     shares = np.array([CATEGORIES[code].training_rows for code in CODES], dtype=np.int64)
     counts, remainders = np.divmod(shares * rows, shares.sum())
@@ -162,10 +164,10 @@ def _write_rows(
 
 
 def _ids(ranks: Integers, all_rows: int, bounds: tuple[int, int], draws: Draws) -> Integers:
-    """Return a random id within `bounds` for each rank. The ids are unique, because each rank has its own range of ids.
+    """Return a random id within `bounds` for each row. `ranks` holds the rank of each row (see `_Split`).
 
-    A higher rank gets a higher id. So product ids and image ids rise together, as in a shop that numbers both in order of
-    arrival.
+    Each rank has its own range of ids, so the ids are unique. A row with a higher rank gets a higher id. Product ids and image
+    ids are drawn for the same ranks, so the order of the rows by product id is also their order by image id.
     """
     low, high = bounds
     width = (high - low) // all_rows

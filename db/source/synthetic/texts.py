@@ -21,8 +21,8 @@ SHORTEST_TITLE: Final = 11
 LONGEST_TITLE: Final = 250
 LONGEST_DESCRIPTION: Final = 12_000
 
-# The HTML markup of descriptions. Each entry: percentage of the descriptions that have this markup, markup before the text,
-# markup between two sentences, markup after the text.
+# The HTML markup of descriptions. Each entry has four values: the percentage of the descriptions that have this markup, the
+# markup before the text, the markup between two sentences, and the markup after the text.
 _LAYOUTS: Final = (
     (34, "", " ", ""),
     (24, "", "<br />", ""),
@@ -33,8 +33,8 @@ _LAYOUTS: Final = (
 )
 _ENTITIES: Final = {code: f"&{name};" for code, name in codepoint2name.items() if code >= ord("\xa0")}
 _ESCAPES: Final = {ord("&"): "&amp;", ord("'"): "&#39;", ord('"'): "&#34;"}
-# How descriptions write special characters. Each entry: percentage of the descriptions that are written in this way, the
-# replacement of each special character, the kind of space that stands before a colon.
+# The ways in which descriptions write special characters. Each entry has three parts: the percentage of the descriptions that
+# are written in this way, the replacement of each special character, and the kind of space before a colon.
 _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
     (50, {}, " "),
     (40, _ESCAPES, " "),
@@ -42,9 +42,9 @@ _ENCODINGS: Final[tuple[tuple[int, dict[int, str], str], ...]] = (
 )
 _TITLE_CASES: Final = ((65, str.title), (27, str), (5, str.upper), (3, str.lower))
 _ESCAPED_TITLES = 0.06
-# The sentences of a description come from a list of templates. The first one is random. Then the index grows by one of these
-# numbers for each sentence, modulo the length of the list. All are primes greater than this length, so a description uses every
-# template once before it repeats one.
+# Each sentence of a description uses one template of a list. The template of the first sentence is random. From each sentence
+# to the next, the index in the list grows by a step, modulo the length of the list. Each description has one of the steps
+# below. All steps are primes greater than the length of the list, so a description uses every template before it repeats one.
 _STEPS: Final = np.array([101, 103, 107, 109, 113, 127])
 
 
@@ -76,8 +76,8 @@ class TextWriter:
     def _topics(self, classes: Integers) -> Integers:
         """Return, for each product, the class that its text shall describe, as a position in `CODES`.
 
-        For some products the text describes another class than their own, mostly a similar one. This imitates real data, in
-        which sellers sometimes choose a wrong class.
+        The texts of some products describe a different class, mostly one that is similar to the product's own class. This
+        imitates real data, in which sellers sometimes choose a wrong class.
         """
         size = len(classes)
         counts = np.array([CATEGORIES[code].training_rows for code in CODES])
@@ -126,7 +126,7 @@ class TextWriter:
         return counts
 
     def _repeat_some(self, texts: list[str], classes: Integers, share: float) -> None:
-        """Replace a text by that of an earlier product of the same class, with the probability `share` for each text."""
+        """Replace some texts by texts of earlier products of the same class. `share` is the probability for each text."""
         order = np.argsort(classes, kind="stable")
         start_of_class = np.searchsorted(classes[order], classes[order])
         earlier = np.arange(len(order)) - start_of_class
@@ -160,9 +160,10 @@ def _language_table(vocabulary: Vocabulary) -> tuple[Integers, Integers, Integer
 
 
 def _neighbour_table(vocabulary: Vocabulary) -> tuple[Integers, npt.NDArray[np.float64]]:
-    """Return two arrays with one row for each class: its similar classes, and the share of its products with a wrong text.
+    """Return two arrays with one row for each class: the similar classes, and the share of products with a wrong text.
 
-    A wrong text describes a similar class. The rows of similar classes are padded with -1 to the same length.
+    A wrong text describes a similar class instead of the product's own class. The first array holds positions in `CODES`. Its
+    shorter rows end with -1, so that all rows have the same length.
     """
     neighbours: list[list[int]] = []
     misplaced = []

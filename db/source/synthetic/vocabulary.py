@@ -26,8 +26,8 @@ LANGUAGES: Final = ("fr", "en", "de")
 # templates or phrases.
 MOST_CHOICES: Final = 2**31
 
-# A class has words of its own, and words that it shares with similar classes. Each of its own items, details and brands occurs
-# several times in the list to draw from, so it is drawn more often.
+# How many times a list to draw from holds each of a class's own items and details (word weight) and own brands (brand weight).
+# The class's own words are therefore drawn more often than the words that the class shares with other classes.
 _CLASS_WORD_WEIGHT = 2
 _CLASS_BRAND_WEIGHT = 3
 
@@ -42,10 +42,13 @@ Range: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Products:
-    """The products to write texts for: three arrays with one row for each product.
+    """The properties of products whose texts are to be written: three arrays with one row for each product.
 
-    `topic` is the position of the product's class in `CODES`, and `language` is a position in `LANGUAGES`. `fixed` has one
-    random number for each slot in `_FIXED_SLOTS`, such as {brand}: it chooses the slot's phrase in all texts of the product.
+    Attributes:
+        topic: the class that the texts describe, as a position in `CODES`.
+        language: the language of the texts, as a position in `LANGUAGES`.
+        fixed: one random number for each slot in `_FIXED_SLOTS`, such as {brand}. The number chooses the phrase of the slot in
+            all texts of the product.
     """
 
     topic: Integers
@@ -95,10 +98,11 @@ class TemplateTable:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The templates of titles, ambiguous titles and sentences, and three tables from the TOML files.
+    """The text templates and the words from which the texts of synthetic products are made.
 
-    `mix` holds proportions, for example of the languages. `groups` holds groups of similar product classes, with the words
-    that they share. `classes` holds the words and settings of each product class, by class code.
+    `titles`, `ambiguous_titles` and `sentences` hold the templates of these kinds of text. The other attributes are tables from
+    the TOML files: `mix` holds proportions, for example of the languages. `groups` holds groups of similar product classes,
+    with the words that they share. `classes` holds the words and settings of each product class, by class code.
     """
 
     titles: TemplateTable
@@ -110,7 +114,7 @@ class Vocabulary:
 
 
 def fixed_numbers(draws: Draws, size: int) -> Integers:
-    """Draw the array `Products.fixed` for `size` products: a random number for each product and each slot in `_FIXED_SLOTS`."""
+    """Draw `Products.fixed` for `size` products: one random number for each product and each fixed slot, such as {brand}."""
     return draws.below(MOST_CHOICES, (size, len(_FIXED_SLOTS)))
 
 
@@ -165,10 +169,11 @@ def _slots(template: str) -> set[str]:
 
 
 def _class_pools(own: Toml, words: Toml, groups: list[Toml], names: list[str]) -> Pools:
-    """Return the words for the slots {brand}, {item} and {detail} in texts about one product class.
+    """Return one list of words for each of the slots {brand}, {item} and {detail}, for texts about one product class.
 
-    The lists hold the class's own words several times, so that they are drawn more often. The lists also hold the made-up
-    brands in `names`, and the items and details in `groups`. Each group is shared by several similar classes.
+    Each list holds the class's own words several times, so that they are drawn more often than other words. The list for
+    {brand} also holds some of the made-up brands in `names`. The lists for {item} and {detail} also hold the words of `groups`,
+    the groups of similar classes to which this class belongs.
     """
     return {
         "brand": own["brands"] * _CLASS_BRAND_WEIGHT + names[::251],
@@ -204,9 +209,9 @@ def _built_pools(parts: Toml) -> Pools:
 
 
 class _Phrases:
-    """The list of all phrases. `range_of` adds phrases to the list, unless it was called with the same phrases before.
+    """The list of all phrases. `range_of` returns where a sequence of phrases is in the list, as (start, size).
 
-    It returns where the phrases are in the list: (start, size).
+    The first call of `range_of` with a sequence appends the sequence to the list.
     """
 
     def __init__(self) -> None:

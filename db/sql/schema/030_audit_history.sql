@@ -32,9 +32,9 @@ begin
 end;
 $$;
 
--- Send a notification on the channel products_audited: a statement has changed rows of products or labels. The audit triggers
--- call this function once per statement, never once per row: a COMMIT holds a cluster-wide lock while it writes its
--- notifications, so many notifications would delay the commits of all sessions.
+-- Notify the channel products_audited that a statement has changed rows of products or labels. The audit triggers call this
+-- function once per statement, never once per row, because many notifications would delay other sessions: while a COMMIT writes
+-- its notifications, it holds a lock of the whole cluster, and no other session that sends notifications can commit.
 create or replace function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

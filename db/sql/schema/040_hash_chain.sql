@@ -1,7 +1,7 @@
--- The hash chain of the completed batches. Every completed batch has a seal: a digest of its entries in products_history and
--- labels_history, of its own data (name, number of rows, source files) and of the seal of the batch before. To hide a change of
--- a history entry, of a batch or of the order of the batches, an attacker must change the seal of the first affected batch and
--- of every later batch, and also the copies of these seals in the tags of the MLflow runs.
+-- The hash chain of the completed batches. Every completed batch has a seal. The seal is a digest of the batch's entries in
+-- products_history and labels_history, the batch's data (such as its name, number of rows and source files) and the seal of the
+-- batch before. An attacker who changes a history entry, a batch or the order of the batches can hide this only by changing
+-- the seals of the first affected batch and of all later batches, and the copies of these seals in the tags of the MLflow runs.
 
 -- Return the digest of the entries of products_history whose history_id is greater than `after` and at most `up_to`. The digest
 -- of one entry is the SHA-256 of the JSON array of its columns. The returned digest is the SHA-256 of all these digests in
@@ -76,8 +76,8 @@ end;
 $$;
 
 -- Return every completed batch, oldest first. `problem` says what is wrong with the batch's seal, or is null if the seal is
--- correct. To check a batch, its seal is computed again from the stored seal of the batch before, not from a computed one. So a
--- single change is reported for one batch only, not for all later batches too.
+-- correct. The check computes the seal of a batch from the stored seal of the batch before. If it also computed the seal of the
+-- batch before anew, a single change would be reported for all later batches, too.
 create or replace function verify_seals() returns table (batch_id bigint, batch_name text, seal text, problem text)
 language sql stable
 set search_path = pg_catalog, pg_temp

@@ -10,7 +10,7 @@ begin
     -- session_user is the role that logged in. Do not use current_user: inside a SECURITY DEFINER function, it is the
     -- function's owner.
     if not pg_has_role(session_user, 'rakuten_' || step, 'member') then
-        raise exception 'the login % may not do the work of the role rakuten_%: it is not a member', session_user, step
+        raise exception 'permission denied: the login % is not a member of the role rakuten_%', session_user, step
             using errcode = 'insufficient_privilege';
     end if;
 end;
@@ -118,10 +118,11 @@ $$;
 
 -- Seal a batch (add its digest and two watermarks) when any statement sets its status to 'completed'. The watermarks are the
 -- highest ids in products_history and labels_history at this moment.
--- LOCK TABLE waits for every transaction that writes products or labels or completes a batch, and blocks new ones until this
--- transaction commits. So no history entry below a watermark can appear later: a history entry gets its id only while its
--- transaction holds a ROW EXCLUSIVE lock on products or labels.
--- If a forgotten transaction holds such a lock, lock_timeout makes the completion fail. The caller can then repeat it.
+-- A history entry gets its id only while its transaction holds a ROW EXCLUSIVE lock on products or labels. LOCK TABLE waits for
+-- every transaction that holds such a lock or completes a batch, and blocks new ones until this transaction commits. So no
+-- history entry below a watermark can appear later.
+-- If another transaction holds its lock for more than 30 s, lock_timeout makes the completion fail. The caller can then repeat
+-- the completion.
 create or replace function seal_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -43,9 +43,9 @@ return case
 end;
 
 -- Return the batches that wait for a stage, oldest first. `ready_at` lies in the future while a batch waits after a failure or
--- an outage. The query has one branch for each stage, so that PostgreSQL reads only the partial index of this stage and the
--- cost does not grow with the number of finished batches. The function has no SET clause: with one, the planner could not
--- inline it into the queries that call it.
+-- an outage. The query has one branch for each stage. So PostgreSQL reads only the partial index of this stage, and the cost
+-- does not grow with the number of finished batches. The function has no SET clause, because PostgreSQL's planner does not
+-- inline functions that have a SET clause.
 create or replace function pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
@@ -77,8 +77,8 @@ $$;
 
 -- Claim a batch for a stage. Return the number of the new attempt. Return null if another session works on the batch, or if
 -- the batch is not ready for the stage (for example already finished, or waiting for its `retry_at`). `wake` says what woke the
--- worker, and `waited` how long ago that was. The worker sends a duration, not a time, so that all recorded times come from the
--- server's clock.
+-- worker. `waited` is the time that has passed since this wake-up. It is a duration, not a clock time, so that all recorded
+-- times come from the server's clock.
 create or replace function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -120,15 +120,15 @@ $$;
 -- Claim the oldest batch that is ready for a stage and that no other worker holds. Return the new attempt with all columns of
 -- the batch, so that the worker needs no further query before its work. Return no row if there is no such batch.
 --
--- The attempt records what woke the worker and how long ago. This does not change which batch is claimed. `notified` maps the
--- ids of batches to the age of their notification in seconds. If `notified` has the claimed batch, the attempt records `notify`
--- and this age. Otherwise it records `wake` and `waited`.
+-- The attempt also records what woke the worker and how long ago. `notified` maps the ids of batches to the age of their
+-- notification in seconds. If `notified` has the claimed batch, the attempt records `notify` and this age. Otherwise, it
+-- records `wake` and `waited`. These values do not influence which batch is claimed.
 --
--- plan_cache_mode makes PostgreSQL plan the query only once, because planning takes longer than running it. The two settings
--- `enable_...` make PostgreSQL use an index scan, which is the fastest. A sequential scan reads the whole table; the planner
--- would choose it, because it expects nearly every batch to be pending. A bitmap scan also reads the dead index entries: those
--- of batches that are no longer pending, until the next vacuum. An index scan marks dead entries, so that later scans skip
--- them.
+-- plan_cache_mode makes PostgreSQL plan the query only once, because planning takes longer than running the query. The two
+-- settings `enable_...` leave only the index scan, which is the fastest:
+-- * A sequential scan reads the whole table. The planner would choose it, because it expects nearly every batch to be pending.
+-- * A bitmap scan also reads dead index entries, which belong to batches that are no longer pending, until the next vacuum.
+-- * An index scan marks dead entries, so that later scans skip them.
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     attempt integer, failures integer, wake_source text,

@@ -2,7 +2,7 @@
 -- batch again. If a function makes a batch ready for another worker, it also notifies the listeners.
 
 -- Add the keys of `entry` to the record of a stage (metadata -> stage in data_loads), and release the claim on the batch. Raise
--- an error if `attempt` is not the running attempt, because another worker has claimed the batch since.
+-- an error if `attempt` is no longer the running attempt, for example if another worker has claimed the batch since.
 create or replace function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -24,7 +24,8 @@ begin
 end;
 $$;
 
--- Record the result of a stage for a batch. Then notify: channel dataset_ready for stage snapshot, model_trained for training.
+-- Record the result of a stage for a batch. Then notify the channel of the stage: dataset_ready for the snapshot stage,
+-- model_trained for the training stage.
 create or replace function finish_stage(batch_id bigint, stage text, attempt integer, result jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

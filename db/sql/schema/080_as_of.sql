@@ -1,10 +1,10 @@
 -- The functions that return the products as they were after a batch or at a point in time, and a view of the training products
 -- as they are now.
 
--- Return every product with its label, as the history recorded them: the newest entry of each product up to a batch's
--- watermarks (the batch's last history ids) and up to a moment. If `batch_id` is null, only the moment limits the entries. A
--- product is identified by its `id`. So a product that was deleted and inserted again counts as another product, and a product
--- whose productid was corrected stays the same product.
+-- Return every product with its label, as the newest history entries of the product and of the label recorded them. Entries
+-- after a batch's watermarks (its last history ids) and entries after a moment are ignored. If `batch_id` is null, only the
+-- moment limits the entries. A product is identified by its `id`. So a product that was deleted and inserted again counts as
+-- another product, and a product whose productid was corrected stays the same product.
 --
 -- The query first finds the newest entries and their labels from the indexes alone. Only then does it fetch the rows, in the
 -- order in which they lie on disk. (ORDER BY also keeps the planner from mixing the two steps.) A query that did both in one
@@ -93,8 +93,8 @@ $$;
 
 -- Return what differs between two completed batches: one row for each product that is not the same in both. `change` is
 -- added, removed or changed. For a changed product, `differs` lists which of text, image, label and split differ. `prdtypecode`
--- is the product's class in the later batch. If the product has none there, for example because it was removed, it is the class
--- in the earlier batch. `before` and `after` are the whole product in the earlier and in the later batch. The productid
+-- is the product's class in the later batch, or the class in the earlier batch if the later batch has none, for example because
+-- the product was removed. `before` and `after` are the whole product in the earlier and in the later batch. The productid
 -- identifies a product here, so a product that was deleted and inserted again unchanged does not differ.
 create or replace function products_diff(earlier bigint, later bigint)
 returns table (productid bigint, change text, differs text[], prdtypecode integer, before jsonb, after jsonb)

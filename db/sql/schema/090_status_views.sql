@@ -1,15 +1,15 @@
--- The views that people read: stage_ledger has one row for each completed batch and stage, pipeline_status has one row for each
--- batch.
+-- This file defines the views that people read. `stage_ledger` has one row for each pair of a completed batch and a stage.
+-- `pipeline_status` has one row for each batch.
 
 -- Return the seconds between two times. The later time is text, because the JSON of `metadata` holds times as text.
 create or replace function seconds_between(earlier timestamptz, later text) returns double precision
 language sql stable
 return extract(epoch from later::timestamptz - earlier)::double precision;
 
--- The wake ledger: one row for each completed batch and stage. The row says what woke the worker that processed the batch, and
--- how many seconds passed from one step to the next: the batch is ready (it is loaded, or its dataset is built) -> a worker
--- wakes -> claims the batch -> is done. All times come from the server's clock. After several attempts the row shows the latest
--- attempt, but `ready_at` stays the first time at which the stage could work on the batch.
+-- One row for each completed batch and stage. The row says what woke the worker that processed the batch, and how many seconds
+-- passed from each of these events to the next: the batch is ready (it is loaded, or its dataset is built), a worker wakes, the
+-- worker claims the batch, the worker is done. All times come from the server's clock. After several attempts the row shows the
+-- latest attempt, but `ready_at` stays the first time at which the stage could work on the batch.
 create or replace view stage_ledger as
 select
     batches.id as batch_id,

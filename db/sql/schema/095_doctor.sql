@@ -1,8 +1,10 @@
 -- Return the connections of the snapshot and training listeners to this database, with the time when each connection last
 -- changed its state. A listener's ping every few seconds changes the state, so an old time means that the listener is
--- unresponsive. Only members of pg_read_all_stats may see this time. The owner of this function is a member, and the function
--- runs with its owner's rights, so every role can call it. No other role of the pipeline is a member, because a member can also
--- read all statements of the whole cluster.
+-- unresponsive.
+--
+-- PostgreSQL shows this time for another role's connection only to members of pg_read_all_stats. The owner of this function is
+-- a member, and the function runs with its owner's rights, so every role that calls the function sees the time. No other role
+-- of the pipeline is a member, because a member can also read all statements of the whole cluster.
 create or replace function listener_sessions() returns table (stage text, pid integer, last_sign_of_life timestamptz)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -13,10 +15,11 @@ as $$
 $$;
 
 -- Return what is wrong with the pipeline right now: one row per problem, with its remedy. Return no row if nothing is wrong.
--- `severity` is 'error' if the problem does not go away by itself, and 'warning' if it may, or if it needs no action.
--- The argument `patience` is how long a batch may wait, or a load may run, before it is reported. A stage is reported when
--- it works on one batch for more than twelve times `patience`. The argument `unresponsive_after` is how long a listener's
--- connection may be silent before it is reported. A listener pings every few seconds.
+-- `severity` is 'error' for a problem that does not go away by itself. It is 'warning' for a problem that may go away by itself
+-- or that needs no action.
+-- The function reports a batch that waits, or a load that runs, for longer than `patience`. It reports a stage that works on
+-- one batch for longer than twelve times `patience`. Listeners ping PostgreSQL every few seconds. The function reports a
+-- listener whose connection is silent for longer than `unresponsive_after`.
 create or replace function pipeline_doctor(
     patience interval default '5 minutes', unresponsive_after interval default '30 seconds'
 ) returns table (severity text, finding text, subject text, detail text, remedy text)

@@ -274,12 +274,12 @@ def test_a_product_of_the_holdout_is_said_to_be(load_weeks, rakuten, owner):
     load_weeks(1)
     output = rakuten("taint", some(owner, "split = 'holdout'")[0]).output
     assert "no dataset ever contained" in output
-    assert "is in the holdout (holdout_df): it tests models, never trains them" in output
+    assert "is in the holdout (holdout_df): models are evaluated on it, and never trained on it" in output
     (productid,) = some(owner, "split = 'train'")
     owner.execute("update products set split = 'holdout' where productid = %s", [productid])
     output = rakuten("taint", productid).output
     assert "was held out after its load: later datasets do not contain it" in output
-    assert "tests models" not in output
+    assert "models are evaluated on it" not in output
 
 
 def test_a_product_that_is_not_loaded_is_looked_up_in_the_fixed_sets(

@@ -1,7 +1,7 @@
--- Return the training products whose current text is perhaps not yet compared with the texts of the held-out products. The
--- caller compares them. These are the products that somebody has inserted or changed without the running batch (%(batch_id)s),
--- and the products that the running batch has updated. A completed batch with a non-null `held_out` has made the comparison, so
--- changes up to the last such batch are left out. Return no row if the batch is not running.
+-- Return the training products that the caller must check: because of their present text, they may belong to the holdout now.
+-- These are the products that somebody has inserted or changed outside the running batch (%(batch_id)s), and the products that
+-- the running batch has updated. A completed batch with a non-null `held_out` has made this check, so changes up to the last
+-- such batch are left out. Return no row if the batch is not running.
 select productid, designation, description
 from products
 where split = 'train'

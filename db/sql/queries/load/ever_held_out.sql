@@ -1,6 +1,6 @@
 -- Return those of the given productids whose product had the split 'holdout' at any time. A correction can change a product's
--- productid (its number in the source file), but never its product_id (our own key). So this also finds the entries from the
--- time when the product had another productid.
+-- productid (its number in the source file), but never its product_id (our own key). The query joins on product_id, so it also
+-- finds the history entries in which the product had another productid.
 select distinct named.productid
 from products_history as named
 join products_history as entry using (product_id)

@@ -1,7 +1,7 @@
--- Insert the week's products. A product that an earlier attempt at this week inserted is not written again: if it differs from
--- the file, somebody has corrected it since. If somebody inserted a product by hand before its week, this statement sets the
--- product's position in the loading order (sample_rank), and makes it a holdout product if its row of the
--- source file is in the holdout.
+-- Insert the week's products. If an earlier attempt at this week has already inserted a product, the product stays unchanged,
+-- because somebody may have corrected its values since. If somebody inserted a product by hand before its week, the product
+-- keeps its texts and image. This statement only sets the product's position in the loading order (sample_rank), and the split
+-- 'holdout' if the product's row of the source file has this split.
 insert into products (productid, designation, description, imageid, image_path, sample_rank, split)
 select productid, designation, description, imageid, image_path, sample_rank, split
 from staging

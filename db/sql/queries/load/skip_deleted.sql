@@ -1,5 +1,6 @@
--- The table `staging` holds the rows that the load of this week will insert into `products`. If an earlier attempt at this load
--- has inserted a product and somebody has deleted it since, remove it from `staging`, so that it stays deleted.
+-- Remove from the table `staging` each product that an earlier attempt at this load has inserted and that somebody has deleted
+-- since. `staging` holds the rows that the load of this week inserts into `products`, so the load would bring the deleted
+-- product back.
 delete from staging
 using products_history as deleted
 where deleted.sample_rank = staging.sample_rank and deleted.operation_type = 'DELETE'

@@ -1,7 +1,9 @@
--- Count the rows of `products`, so that the caller can check a load. The rows of the CSV file are loaded in a random order. A
--- row's sample_rank is its position in this order, from 0. After the load, the rows with a sample_rank below `target_rows` must
--- be loaded. The caller checks: for every sample_rank below target_rows there is a product (held_rows), or the history records
--- its deletion (deleted_rows); no product has a greater sample_rank (excess_rows); every product of the file has a label.
+-- Count the rows of `products`, so that validate_data_load() can check a load. The rows of the CSV file are loaded in a random
+-- order. A row's sample_rank is its position in this order, from 0. After a load, exactly the rows with a sample_rank below
+-- `target_rows` must have been loaded. So validate_data_load() checks these counts:
+-- * held_rows + deleted_rows must be `target_rows`: each of these rows is in `products`, or the history records its deletion.
+-- * excess_rows must be 0: no other row of the CSV file is in `products`.
+-- * unlabelled_rows must be 0: every row of the CSV file that is in `products` has a label.
 select
     count(*) as total_rows,
     count(*) filter (where sample_rank < %(target_rows)s) as held_rows,

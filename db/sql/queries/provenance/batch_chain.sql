@@ -1,6 +1,6 @@
--- Return every completed batch in the order of the hash chain, with the number of its rows, the login that loaded them, the
--- number of changes that were made after the previous batch and belong to no batch, and what the two stages (snapshot and
--- training) built from the batch.
+-- Return every completed batch in the order of the hash chain, with the results of the two stages (snapshot and training).
+-- `loaded_by` is the login that loaded the batch. `changes_outside` is the number of changes that belong to no batch and were
+-- made between the end of the previous batch and the end of this batch.
 with sealed as (
     select * from batches where status = 'completed'
 ),

@@ -1,6 +1,6 @@
--- Return the id of the batch whose dataset or model an MLflow run built. This is the batch that has the run's id in
--- dataset_run_id or model_run_id. If there is no such batch, it is the batch whose id and completion time are in the
--- run's tags.
+-- Return the id of the batch whose dataset or model was built by an MLflow run. This batch has the run's id in
+-- dataset_run_id or model_run_id. If no batch has the run's id, return the id of the batch whose id and completion time are in
+-- the run's tags.
 select id
 from batches
 cross join lateral (select %(run_id)s in (dataset_run_id, model_run_id) as recorded) as run

@@ -1,8 +1,8 @@
--- Return the batches whose dataset contains one product, in the order of the hash chain. Each row shows the product as it was
--- when the batch was completed. A dataset contains the products that have split 'train' and a label. Calling
+-- Return the batches whose dataset contains a given product, in the order of the hash chain. Each row shows the product as it
+-- was when the batch was completed. A dataset contains the products that have split 'train' and a label. Calling
 -- products_as_of_batch() for each batch would give the same result, but would read the history of all products each time. This
--- query reads only the history of this product, once. It follows the product by `products.id`, as its productid can change, so
--- the result includes batches in which the product had another productid.
+-- query reads only the history of the given product, once. The query identifies the product by `products.id`, because the
+-- productid can change. So the result includes batches in which the product had another productid.
 with product_entries as materialized (
     select * from products_history
     where product_id in (select product_id from products_history where productid = %(productid)s)

@@ -1,6 +1,6 @@
--- Tell whether a product was ever held out, and whether it is in holdout_df, the fixed set that every model is evaluated on. It
--- is in holdout_df if it came from the source file and was held out when the load inserted it. A product came from the source
--- file if it has a sample_rank.
+-- Return whether a product ever had the split 'holdout', and whether the product is in holdout_df, the fixed set that every
+-- model is evaluated on. A product is in holdout_df if its first history entry with a sample_rank has the split 'holdout',
+-- because the load sets the sample_rank and the split of each product of the source file. Other products have no sample_rank.
 select
     bool_or(split = 'holdout') as held_out,
     coalesce((array_agg(split = 'holdout' order by history_id) filter (where sample_rank is not null))[1], false) as in_holdout_df

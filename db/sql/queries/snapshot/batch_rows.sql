@@ -3,8 +3,8 @@
 -- possible order, so a dataset that is built again from the batch has the same bytes.
 --
 -- The batch's id is not a bound parameter, because ADBC cannot stream a statement with bound parameters. Instead, db/connect.py
--- writes the id into a setting of the session, `rakuten_read.batch_id`. The planner can still inline products_as_of_batch
--- (db/sql/schema/080_as_of.sql). With a sub-select as its argument, it could not.
+-- writes the id into a setting of the session, `rakuten_read.batch_id`. Do not read this setting in a sub-select: the planner
+-- cannot inline products_as_of_batch (db/sql/schema/080_as_of.sql) if the argument of this function is a sub-select.
 select
     productid,
     case when split = 'train' then designation end as designation,

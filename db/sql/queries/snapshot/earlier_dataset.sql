@@ -1,6 +1,7 @@
--- Return the dataset of an earlier batch: the newest batch before the given one that has a dataset. The column `between` holds
--- the history ids that enclose the changes made between the two batches. These are the entries of products_history with
--- products_after < history_id <= products_up_to, and those of labels_history with labels_after < history_id <= labels_up_to.
+-- Return the newest earlier batch that has a dataset, with facts about this dataset. The column `between` holds four history
+-- ids. They mark the history entries of all changes between the earlier batch and the given batch:
+-- * in products_history: products_after < history_id <= products_up_to
+-- * in labels_history: labels_after < history_id <= labels_up_to
 select
     earlier.batch_name,
     earlier.dataset ->> 'dataset_sha256' as sha256,

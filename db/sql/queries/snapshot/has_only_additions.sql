@@ -1,10 +1,13 @@
--- Tell whether the dataset of a batch consists of an earlier batch's dataset and new rows after it. This holds if all history
--- entries between the two batches insert new products with their labels, and the sample_rank (it orders a dataset's rows) of
--- each new training product is greater than that of the earlier dataset's last product. Any other history entry would change
--- rows of the earlier dataset, or add rows between them.
--- `last` finds the sample_rank of the earlier dataset's last product. The parameter `last_productid` is the productid that this
--- product had then. If the product has another productid now, `last` finds nothing, and the answer is false if any training
--- product was added. That is safe: the dataset is then built from its beginning.
+-- Tell whether a batch's dataset consists of the rows of an earlier batch's dataset, followed by new rows. Two conditions must
+-- hold:
+-- (1) Every history entry between the two batches inserts a new product with its label. Any other entry could change rows of
+--     the earlier dataset.
+-- (2) The sample_rank of every new training product is greater than the sample_rank of the earlier dataset's last product. The
+--     rows of a dataset are ordered by sample_rank, so the new rows then come last.
+--
+-- The parameter `last_productid` is the productid of that last product in the earlier dataset. `last` finds the sample_rank of
+-- the product. If no product has this productid any more, `last` finds nothing. The answer is then false if any training
+-- product was added. A wrong `false` is safe: the new dataset is then built without the rows of the earlier one.
 with last as (
     select sample_rank
     from products_history
