@@ -74,7 +74,8 @@ def check_current_state() -> dict[str, Any]:
     """Read and check the source files, and find the week to load.
 
     The task **skips** the run if no week is left to load, or if the requested week (the parameter `week`) is complete.
-    It **fails without a retry** if the source files are malformed or have changed, or if weeks before `week` are not loaded.
+    It **fails without a retry** if the source files are malformed or differ from those of the first load, or if weeks before
+    `week` are missing.
     """
     with _loader() as connection:
         training_set = _read_training_set()
@@ -123,9 +124,9 @@ def validate_data_load(batch: dict[str, Any]) -> dict[str, Any]:
     with _step_of(batch) as connection:
         counts = steps.validate_data_load(connection, batch["batch_id"])
     log.info(
-        f"batch {batch['batch_id']} ({batch['batch_name']}) is valid: of {batch['target_rows']} rows to load, "
-        f"{counts['held_rows']} are in products and {counts['deleted_rows']} were deleted after loading; {counts['excess_rows']} "
-        f"rows are from later weeks, {counts['unlabelled_rows']} have no label; products has {counts['total_rows']} rows in total"
+        f"batch {batch['batch_id']} ({batch['batch_name']}) is valid: of the {batch['target_rows']} rows up to this week, "
+        f"{counts['held_rows']} are in products and {counts['deleted_rows']} were deleted after loading; products has "
+        f"{counts['total_rows']} rows in all"
     )
     return {**batch, "total_rows": counts["total_rows"]}
 

@@ -50,7 +50,9 @@ class CorrectionFile:
 
 
 def read_correction(path: Path) -> CorrectionFile:
-    """Read and check a correction file. The result lists the problems of its rows in `file.problems`.
+    """Read and check a correction file.
+
+    Problems of single rows raise no error: the attribute `file.problems` of the result lists them.
 
     Raises:
         BadSourceError: the file cannot be split into rows and columns, or one of its columns is missing or unknown.

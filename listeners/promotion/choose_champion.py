@@ -106,8 +106,8 @@ def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
     """Return why an earlier rollback forbids the promotion of the challenger, or None if no rollback forbids it.
 
     A rollback to a model withdraws every champion whose batch is later than the batch of this model. A challenger is rejected
-    if it was trained on the batch of a withdrawn champion or on an earlier batch. The batch decides, not the version of the
-    model, because a repeated training gives the model a new version. A training is repeated if its MLflow run is lost.
+    unless its batch is later than the batch of every withdrawn champion. Batches are compared, not versions of the model: if an
+    MLflow run is lost, the training is repeated and its model gets a new version.
     """
     moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
     withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]

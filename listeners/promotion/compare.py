@@ -199,10 +199,10 @@ def _class_p_values(
 
 
 def _p_values(as_extreme: npt.NDArray[np.bool_]) -> _Floats:
-    """Return p-values: for each column, the share of random draws (rows) that are as extreme as the observed difference.
+    """Return the p-value of each class: the share of random draws whose difference is as extreme as the observed one.
 
-    An entry of `as_extreme` is True if the draw of its row is as extreme as the observed difference of its column. The
-    observed difference counts as one more draw, so that no p-value is 0 (Davison & Hinkley 1997, section 4.2).
+    `as_extreme` says this for each draw (row) and class (column). The observed difference counts as one more draw, so that no
+    p-value is 0 (Davison & Hinkley 1997, section 4.2).
     """
     return np.asarray((1 + as_extreme.sum(axis=0)) / (1 + len(as_extreme)), np.float64)
 

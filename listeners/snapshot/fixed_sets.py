@@ -43,7 +43,7 @@ def ensure_fixed_sets(
 
 
 def recorded_fixed_sets(tracking: Tracking, run_ids: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Return what PostgreSQL stores about each of the sets test_df and holdout_df: the id and the digests of its MLflow run."""
+    """Return what PostgreSQL records about test_df and holdout_df: the id of the MLflow run of each, and its digests."""
     return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in run_ids.items()}
 
 

@@ -29,7 +29,7 @@ def load(
     settings = read_settings()
     if week is not None and week > settings.last_week:
         raise BadInputError(
-            f"there are only {settings.last_week} weeks: the last reaches {settings.max_percentage} % of the training rows",
+            f"there are only {settings.last_week} weeks: after them, {settings.max_percentage} % of the training rows are loaded",
             remedy=f"choose a week from 1 to {settings.last_week}",
         )
     loaded = 0

@@ -42,9 +42,8 @@ _UNREADABLE: Final = "the file cannot be read"
 class Check:
     """The result of one check by `rakuten verify`, for example of one file of a run (the `subject`).
 
-    `problem` is None if nobody changed the subject, and otherwise says what is wrong. `certain` is False if the check could
-    not decide whether somebody changed the subject.
-    `batch_name` is empty if the subject does not belong to a single batch.
+    `problem` says what is wrong with the subject, or is None if nothing is wrong. `certain` is False if the
+    problem may have another cause than a change. `batch_name` is empty if the subject does not belong to a single batch.
     """
 
     batch_name: str

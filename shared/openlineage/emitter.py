@@ -56,7 +56,8 @@ class Transition:
         state: START, or the state in which the attempt ends.
         at: the time of the transition, with a time zone.
         batch: the batch, as PostgreSQL records it.
-        attempt: the attempt number of a stage. For a load, this is always 1: only `batch.started_at` differs between attempts.
+        attempt: the attempt number of a stage. For a load, this is always 1: the attempts at a load are told apart by
+            `batch.started_at`.
         result: what a stage recorded, if the state is COMPLETE.
         error: the reason, if the state is FAIL or ABORT.
         server_version: the version of PostgreSQL, if the job is a load.

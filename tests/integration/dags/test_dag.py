@@ -264,7 +264,7 @@ def test_each_run_loads_the_next_week_and_wakes_the_listener(database, run, batc
     for said in (
         "week_2 is next: its 18 new rows raise the total from 240 to 258 of 600 training rows (43 %)",
         "batch 2 (week_2): 18 rows sent, 18 products and 18 labels written in ",
-        "batch 2 (week_2) is valid: of 258 rows to load, 258 are in products",
+        "batch 2 (week_2) is valid: of the 258 rows up to this week, 258 are in products",
         "batch 2 (week_2) is complete: 18 new rows, products has 258 rows, 43 % of the training rows",
         "PostgreSQL sent the notification batch_completed for batch 2 at ",
         "state of the snapshot stage: waiting, of the training stage: waiting",

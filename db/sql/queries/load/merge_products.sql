@@ -1,7 +1,7 @@
 -- Insert the week's products. If an earlier attempt at this week has already inserted a product, the product stays unchanged,
--- because somebody may have corrected its values since. If somebody inserted a product by hand before its week, the product
--- keeps its texts and image. This statement only sets the product's position in the loading order (sample_rank), and the split
--- 'holdout' if the product's row of the source file has this split.
+-- because somebody may have corrected its values since. If somebody inserted a product by hand before its week, only two
+-- columns change: sample_rank (the position in the loading order), and split, which becomes 'holdout' if the source file says
+-- so. Texts and image stay unchanged.
 insert into products (productid, designation, description, imageid, image_path, sample_rank, split)
 select productid, designation, description, imageid, image_path, sample_rank, split
 from staging
