@@ -28,7 +28,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -59,12 +58,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_quoted = partial(quote, safe="")
 settings: Final = read_settings()  # each task reads them anew, because its process parses this file anew
+_address = (*settings.postgres_address, settings.postgres_db)
 products = Asset(
     name="rakuten_products",
-    uri=f"postgres://{_quoted(settings.postgres_host or 'localhost')}:{settings.postgres_port}"
-    f"/{_quoted(settings.postgres_db)}/public/products",
+    uri="postgres://{}:{}/{}/public/products".format(*(quote(part, safe="") for part in _address)),
     extra={"meaning": "the training rows in PostgreSQL; one event per completed batch"},
 )
 

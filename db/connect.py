@@ -1,7 +1,14 @@
-"""Connect to PostgreSQL: connection strings, psycopg and ADBC connections, SQLAlchemy engines and readable errors."""
+"""Connect to PostgreSQL: connection strings, psycopg and ADBC connections, SQLAlchemy engines and readable errors.
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+Each connection sets, right after it is made, every setting that the pipeline depends on (queries/session/pin_settings.sql). The
+settings are not sent as start-up parameters, because PgBouncer rejects the parameter `options`.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -10,7 +17,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from tenacity import wait_random_exponential
 
-from shared.errors import DatabaseUnavailableError
+from db.sql import query
+from shared.errors import DatabaseUnavailableError, PipelineError
 from shared.logs import censor
 
 if TYPE_CHECKING:
@@ -30,11 +38,9 @@ BACKOFF = wait_random_exponential(multiplier=0.1, max=5.0)
 # The target size of an Arrow record batch: 1 MB. With ADBC's default of 16 MB, this process needs 36 MB more memory and is no
 # faster.
 _ARROW_BATCH_BYTES: Final = 1 << 20
-# These options set the limits of KEEPALIVES for the server's end of the connection, too. Without them, the server would notice
-# only after two hours that a worker is lost, and would keep the worker's locks until then.
-_SERVER_KEEPALIVES = (
-    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=8000"
-)
+# A pooler that shares server connections between clients is recognised within this many comparisons of server processes.
+_POOLER_CHECKS: Final = 3
+_POOLER_ANSWER_S: Final = 2.0
 
 
 def conninfo_for(conninfo: str, application: str) -> str:
@@ -48,9 +54,97 @@ def conninfo_for(conninfo: str, application: str) -> str:
         # COPY sends UTF-8. Without this setting, the environment variable PGCLIENTENCODING could choose another encoding.
         client_encoding="utf8",
         connect_timeout=CONNECT_TIMEOUT_S,
-        options=f"{conninfo_to_dict(conninfo).get('options') or ''} {_SERVER_KEEPALIVES}".strip(),
         **KEEPALIVES,
     )
+
+
+def open_connection(
+    conninfo: str, application: str, *, autocommit: bool = False
+) -> psycopg.Connection[TupleRow]:
+    """Open a psycopg connection, set its settings, and return the connection.
+
+    Raises:
+        DatabaseUnavailableError: the server cannot be reached or rejects the login.
+        PipelineError: a pooler shares the server connection with other clients.
+    """
+    address = conninfo_for(conninfo, application)
+    try:
+        connection = psycopg.connect(address, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise unavailable(conninfo, error) from error
+    try:
+        server_process = _pin_settings(connection)
+        if server_process != connection.info.backend_pid:
+            require_own_server_process(address, lambda: _pin_settings(connection))
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def open_async_connection(conninfo: str, application: str) -> psycopg.AsyncConnection[TupleRow]:
+    """Open an asynchronous psycopg connection in autocommit mode, set its settings, and return the connection.
+
+    Raises:
+        psycopg.OperationalError: the server cannot be reached or rejects the login.
+        PipelineError: a pooler shares the server connection with other clients.
+    """
+    connection = await psycopg.AsyncConnection.connect(conninfo_for(conninfo, application), autocommit=True)
+    try:
+        cursor = await connection.execute(query("session/pin_settings"))
+        [(server_process, _count)] = await cursor.fetchall()
+        if server_process != connection.info.backend_pid:
+            await asyncio.to_thread(lambda: open_connection(conninfo, application).close())
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def _pin_settings(connection: psycopg.Connection[Any]) -> int:
+    """Set the session's settings, and return the id of the server process."""
+    [(server_process, _count)] = connection.execute(query("session/pin_settings")).fetchall()
+    return int(server_process)
+
+
+def require_own_server_process(address: str, own_process: Callable[[], int]) -> None:
+    """Raise an error if a pooler in front of PostgreSQL shares server connections between its clients.
+
+    Then the session's advisory locks and settings would belong to other clients, too: two workers would claim one batch. With
+    session pooling, each connection has a server process of its own. Otherwise, a second connection gets the server process that
+    the first connection has just used, or the first connection gets another one than before.
+
+    Args:
+        address: connection string of a second connection.
+        own_process: returns the id of the server process that serves the first connection now.
+
+    Raises:
+        PipelineError: a pooler shares server connections.
+    """
+    process = own_process()
+    with closing(psycopg.connect(address, autocommit=True)) as second:
+        for _ in range(_POOLER_CHECKS):
+            other = _server_process_if_served(second)
+            if other is None:
+                return  # the pool is full, because each connection keeps its server process: this is session pooling
+            if process == other or process != own_process():
+                raise PipelineError(
+                    "a pooler shares PostgreSQL's connections between its clients, so no session can hold a lock",
+                    remedy="connect to PostgreSQL itself, or to a pool with pool_mode = session (POSTGRES_HOST, POSTGRES_PORT)",
+                )
+
+
+def _server_process_if_served(connection: psycopg.Connection[Any]) -> int | None:
+    """Return the id of the connection's server process, or None if no server process is free for it."""
+    pgconn = connection.pgconn
+    pgconn.send_query(b"select pg_catalog.pg_backend_pid()")
+    while pgconn.is_busy():
+        if not select.select([pgconn.socket], [], [], _POOLER_ANSWER_S)[0]:
+            return None
+        pgconn.consume_input()
+    first, _end = pgconn.get_result(), pgconn.get_result()
+    return int(first.get_value(0, 0) or 0) if first else None
 
 
 @contextmanager
@@ -61,12 +155,9 @@ def connect(
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached or rejects the login.
+        PipelineError: a pooler shares server connections between its clients.
     """
-    try:
-        connection = psycopg.connect(conninfo_for(conninfo, application), autocommit=autocommit)
-    except psycopg.OperationalError as error:
-        raise unavailable(conninfo, error) from error
-    with connection:
+    with open_connection(conninfo, application, autocommit=autocommit) as connection:
         yield connection
 
 
@@ -114,6 +205,8 @@ def connect_arrow(conninfo: str, application: str) -> Iterator[ArrowConnection]:
         with _translate_adbc_errors():
             # ADBC's parameter `uri` also accepts the `key=value` string of `conninfo_for`, because libpq parses the value.
             connection = dbapi.connect(conninfo_for(conninfo, application), autocommit=True)
+            with connection.cursor() as cursor:
+                cursor.execute(query("session/pin_settings"))
     except psycopg.OperationalError as error:
         raise unavailable(conninfo, error) from error
     with connection:
@@ -152,11 +245,5 @@ def engine(conninfo: str, application: str) -> sqlalchemy.Engine:
 
     A `rakuten` command ends too soon to profit from a pool, and after a network fault the pool would hold broken connections.
     """
-
-    def creator() -> Any:
-        try:
-            return psycopg.connect(conninfo_for(conninfo, application))
-        except psycopg.OperationalError as error:
-            raise unavailable(conninfo, error) from error
-
+    creator = partial(open_connection, conninfo, application)
     return sqlalchemy.create_engine("postgresql+psycopg://", creator=creator, poolclass=sqlalchemy.NullPool)

@@ -1,5 +1,6 @@
 """Open the database of the pipeline: the server that POSTGRES_HOST names, or the embedded PostgreSQL under STATE_PATH."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -48,12 +49,15 @@ class Database:
         if self.embedded is not None:
             return self.embedded.conninfo(settings.postgres_db, role, self.embedded.password)
         password = settings.postgres_password
+        # With several hosts, connect to the primary, unless libpq's own variable asks for another choice.
+        choice = os.environ.get("PGTARGETSESSIONATTRS", "read-write")  # noqa: TID251
         return make_conninfo(
             host=settings.postgres_host,
             port=settings.postgres_port,
             dbname=settings.postgres_db,
             user=settings.postgres_user,
             password=password.get_secret_value() if password else None,
+            target_session_attrs=choice if "," in str(settings.postgres_host) else None,
         )
 
     def connect(
@@ -142,8 +146,13 @@ def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
                     sql.Identifier(name), sql.Literal(_scram(connection, name, server.password))
                 )
             )
-        # The SQL function listener_sessions() runs as the owner role and needs this right. Only a superuser can grant it.
-        connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.OWNER)))
+        # The SQL function listener_sessions() runs as the owner role and needs this right. Only a superuser can grant it. The
+        # right is granted only once, so that a read-only server can start, too.
+        [(is_granted,)] = connection.execute(
+            "select pg_has_role(%s, 'pg_read_all_stats', 'member')", [Role.OWNER]
+        ).fetchall()
+        if not is_granted:
+            connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.OWNER)))
 
 
 def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:

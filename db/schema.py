@@ -34,7 +34,7 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
     Raises:
         DatabaseUnavailableError: the server cannot be reached.
         psycopg.Error: PostgreSQL rejected a statement, for example because the role does not own the tables.
-        PipelineError: the database has a revision that this version of the code does not know.
+        PipelineError: the database's encoding is not UTF8, or its revision is unknown to this version of the code.
     """
     config = Config()
     with resources.as_file(resources.files("db") / "migrations") as location:
@@ -42,6 +42,12 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
         config.set_main_option("script_location", str(location).replace("%", "%%"))
         revisions = ScriptDirectory.from_config(config)
         with _as_psycopg_errors(), engine(conninfo, "rakuten upgrade").connect() as connection:
+            encoding = connection.execute(sqlalchemy.text("show server_encoding")).scalar_one()
+            if encoding != "UTF8":
+                raise PipelineError(
+                    f"the database has the encoding {encoding}, which cannot hold every text of the products",
+                    remedy="create another database: create database rakuten_db template template0 encoding 'UTF8'",
+                )
             # A transaction-level lock: PostgreSQL releases it with the commit, or when this process is killed.
             connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:key)"), {"key": Lock.UPGRADE})
             before = MigrationContext.configure(connection).get_current_revision()

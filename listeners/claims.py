@@ -18,12 +18,13 @@ import structlog
 from psycopg.types.json import Jsonb
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from db.connect import BACKOFF, conninfo_for
+from db.connect import BACKOFF, open_async_connection
 from db.sql import query
+from db.sqlstates import Kind, meaning_of
 from listeners.doorbell import Doorbell
 from listeners.listen import WakeUp
 from shared.batch import Batch
-from shared.errors import FencedError
+from shared.errors import DatabaseUnavailableError, FencedError
 from shared.events import Stage
 
 logger = structlog.get_logger()
@@ -151,13 +152,15 @@ class StageClaims:
             raise FencedError(str(error).splitlines()[0]) from error
 
     async def _retrying_query(self, statement: str, parameters: Any) -> list[Any]:
-        """Run a statement that is safe to repeat, and repeat it each time the connection is lost.
+        """Run a statement that is safe to repeat, and repeat it until PostgreSQL can run it.
+
+        Only a defect of the statement or its data raises an error: see db/sqlstates.py.
 
         Recording the outcome of a claim is safe to repeat. Suppose that PostgreSQL committed the first run and only
         the answer was lost. Then the batch has a new state, and PostgreSQL rejects the second run: nothing is recorded twice.
         """
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_lost_connection), wait=BACKOFF, before_sleep=_log_retry
+            retry=retry_if_exception(_is_worth_repeating), wait=BACKOFF, before_sleep=_log_retry
         )
         rows: list[Any] = await retrying(self._query, statement, parameters)
         return rows
@@ -170,23 +173,30 @@ class StageClaims:
         try:
             async with asyncio.timeout(_STATEMENT_DEADLINE_S):
                 if self._session is None or self._session.closed or self._session.broken:
-                    self._session = await psycopg.AsyncConnection.connect(
-                        conninfo_for(self._conninfo, f"rakuten {self._stage} work"), autocommit=True
-                    )
+                    self._session = await open_async_connection(self._conninfo, f"rakuten {self._stage} work")
                 cursor = await self._session.execute(statement, parameters)
                 return await cursor.fetchall()
+        except psycopg.errors.ReadOnlySqlTransaction:
+            await self.close()  # another of the hosts in the address may be the primary now
+            raise
         except TimeoutError as error:
             await self.close()
             raise psycopg.OperationalError(f"no answer within {_STATEMENT_DEADLINE_S:g} s") from error
 
 
-def _is_lost_connection(error: BaseException) -> bool:
-    """Tell whether the error means a broken or failed connection. Return False if PostgreSQL rejected a statement."""
-    return isinstance(error, psycopg.OperationalError) and not isinstance(
-        error, psycopg.errors.ObjectNotInPrerequisiteState
-    )
+def _is_worth_repeating(error: BaseException) -> bool:
+    """Return True if the statement can succeed later: the server is available again, or a person has corrected a setting."""
+    if isinstance(error, DatabaseUnavailableError):
+        return True
+    return isinstance(error, psycopg.Error) and meaning_of(error).kind is not Kind.DEFECT
 
 
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    logger.warning("reconnecting to PostgreSQL", error=str(error).strip(), attempt=state.attempt_number)
+    remedy = meaning_of(error).remedy if isinstance(error, psycopg.Error) else None
+    logger.warning(
+        "PostgreSQL cannot do it now: trying again",
+        error=str(error).strip(),
+        remedy=remedy,
+        attempt=state.attempt_number,
+    )

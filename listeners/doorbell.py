@@ -48,16 +48,17 @@ class Doorbell:
         """End the worker's call of `wait` although there is no new work, because the process was asked to stop."""
         self._rung.set()
 
-    async def wait(self, timeout_s: float | None) -> WakeUp | None:
+    async def wait(self, timeout_s: float, at_timeout: WakeSource = WakeSource.RETRY) -> WakeUp | None:
         """Wait for a wake-up. If several have arrived since the last call of `wait`, return the first of them.
 
-        If none arrives within `timeout_s`, return a wake-up with the source RETRY. If `interrupt` ends the wait, return None.
+        If none arrives within `timeout_s`, return a wake-up with the source `at_timeout`. If `interrupt` ends the wait, return
+        None.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 await self._rung.wait()
         except TimeoutError:
-            return WakeUp(WakeSource.RETRY, time.monotonic())
+            return WakeUp(at_timeout, time.monotonic())
         self._rung.clear()
         wake, self._first = self._first, None
         return wake

@@ -1,8 +1,8 @@
 """Receive notifications as long as the process lives, and notice within seconds if the connection no longer delivers them.
 
-The tables in PostgreSQL say which batches wait to be processed. This module tells the worker only when to read these tables.
-The worker reads them at the start, after a reconnect and after every notification. It also reads them at a regular interval,
-because a notification can be lost.
+The tables in PostgreSQL say which batches wait to be processed. This module tells the worker only when to read these tables: at
+the start, after a reconnect and after every notification. The worker also reads them at a regular interval, because a
+notification can be lost.
 
 aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from a listener that hung:
 - Keep one `notifies.get()` task until it returns. If `wait_for` cancels the task, the notification that the task holds is lost.
@@ -28,12 +28,15 @@ from enum import StrEnum
 from typing import Any
 
 import aiopg  # noqa: TID251  only this module may import aiopg
+import psycopg
 import psycopg2
 import structlog
+from psycopg.conninfo import make_conninfo
 from psycopg2 import sql
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from db.connect import BACKOFF, CONNECT_TIMEOUT_S, conninfo_for
+from db.sql import query
 
 logger = structlog.get_logger()
 
@@ -69,19 +72,17 @@ class Timing:
     Attributes:
         ping_interval_s: time between two pings of PostgreSQL.
         ping_deadline_s: if a ping has no answer after this time, the connection counts as lost.
-        poll_interval_s: at this interval, the worker looks for batches even if no notification arrives.
     """
 
     ping_interval_s: float
     ping_deadline_s: float
-    poll_interval_s: float
 
 
 class ConnectionLostError(Exception):
     """The connection that runs LISTEN is closed or frozen, or no longer receives the notifications of all channels."""
 
 
-_RETRYABLE = (psycopg2.Error, ConnectionLostError, TimeoutError, OSError)
+_RETRYABLE = (psycopg2.Error, psycopg.Error, ConnectionLostError, TimeoutError, OSError)
 
 
 async def listen(
@@ -98,8 +99,7 @@ async def listen(
     Args:
         conninfo: a libpq connection string.
         channels: the channels to LISTEN on.
-        timing: how often to ping PostgreSQL, how long to wait for its answer, and how often to call `on_wake_up` even if no
-            notification arrives.
+        timing: how often to ping PostgreSQL, and how long to wait for its answer.
         on_wake_up: called on the asyncio event loop, which it blocks, so it must return at once.
         application: the application_name of the connection, which pg_stat_activity shows.
         on_alive: called each time LISTEN or a ping has shown that the connection receives notifications.
@@ -145,8 +145,24 @@ async def _connect_and_subscribe(conninfo: str, channels: list[str], timing: Tim
 async def _connect(conninfo: str) -> Any:
     async with _translate_cancellation():
         return await aiopg.connect(
-            conninfo, timeout=CONNECT_TIMEOUT_S, enable_json=False, enable_hstore=False, enable_uuid=False
+            await _server_address(conninfo),
+            timeout=CONNECT_TIMEOUT_S,
+            enable_json=False,
+            enable_hstore=False,
+            enable_uuid=False,
         )
+
+
+async def _server_address(conninfo: str) -> str:
+    """Return `conninfo` with a single address: that of the first server that accepts a connection.
+
+    libpq tries each host and port in order, and each address of a host name. aiopg cannot do this: it watches only the socket of
+    the first try. So psycopg finds the address.
+    """
+    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        info = connection.info
+        address = {"hostaddr": info.hostaddr} if info.hostaddr else {}
+        return make_conninfo(conninfo, host=info.host, port=info.port, target_session_attrs="any", **address)
 
 
 def _log_retry(state: RetryCallState) -> None:
@@ -168,10 +184,13 @@ async def _translate_cancellation() -> AsyncIterator[None]:
     task = asyncio.current_task()
     try:
         yield
-    except asyncio.CancelledError as error:
-        if task is None or task.cancelling():
-            raise
-        raise ConnectionLostError("PostgreSQL cancelled a statement of this connection") from error
+    except BaseException as error:
+        if task is not None and task.cancelling():
+            # A library may turn the cancellation into another error, such as a lost connection.
+            raise asyncio.CancelledError from error
+        if isinstance(error, asyncio.CancelledError):
+            raise ConnectionLostError("PostgreSQL cancelled a statement of this connection") from error
+        raise
     if task is not None and task.cancelling():
         # aiopg calls asyncio.wait_for. Up to Python 3.11, wait_for loses the cancellation of a task if PostgreSQL's answer
         # arrives at the same time. So the cancellation is repeated here.
@@ -180,6 +199,7 @@ async def _translate_cancellation() -> AsyncIterator[None]:
 
 async def _subscribe(connection: Any, channels: list[str], timing: Timing) -> None:
     async with _translate_cancellation(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
+        await cursor.execute(query("session/pin_settings"))
         for channel in channels:
             await cursor.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
 
@@ -192,11 +212,10 @@ async def _relay(
     on_alive: Callable[[], None],
 ) -> None:
     next_ping = time.monotonic() + timing.ping_interval_s
-    next_poll = time.monotonic() + timing.poll_interval_s
     notification = asyncio.ensure_future(connection.notifies.get())
     try:
         while True:
-            await asyncio.wait({notification}, timeout=max(0.0, min(next_ping, next_poll) - time.monotonic()))
+            await asyncio.wait({notification}, timeout=max(0.0, next_ping - time.monotonic()))
             now = time.monotonic()
             if notification.done():
                 for received in (notification.result(), *_queued(connection.notifies)):
@@ -209,9 +228,6 @@ async def _relay(
                     )
                 on_alive()
                 next_ping = time.monotonic() + timing.ping_interval_s
-            if now >= next_poll:
-                on_wake_up(WakeUp(WakeSource.POLL, now))
-                next_poll = now + timing.poll_interval_s
     finally:
         notification.cancel()
 

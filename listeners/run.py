@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 
 import structlog
 
@@ -21,6 +22,7 @@ logger = structlog.get_logger()
 
 _CHANNEL_OF = {Stage.SNAPSHOT: Channel.BATCH_COMPLETED, Stage.TRAINING: Channel.DATASET_READY}
 _SHUTDOWN_MARGIN_S = 5.0  # extra time after the grace period, to release the unfinished batch in PostgreSQL
+STOPPED_TOO_LATE = "the listener did not stop in time: ending its process"
 # After this many late or failed pings of PostgreSQL, the listener's health check fails, and `rakuten doctor` reports the
 # listener as unresponsive.
 MISSED_PINGS = 3
@@ -43,7 +45,9 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     structlog.contextvars.bind_contextvars(stage=stage)
 
     def request_stop(name: str) -> None:
-        logger.info("stopping", signal=name, grace_period_s=settings.grace_period_s)
+        if not stop.is_set():
+            logger.info("stopping", signal=name, grace_period_s=settings.grace_period_s)
+            _end_after(settings.grace_period_s + 2 * _SHUTDOWN_MARGIN_S)
         stop.set()
         doorbell.interrupt()
 
@@ -59,7 +63,7 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
 
         loop.add_reader(stdin, on_parent_end)
 
-    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
+    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s)
     logger.info("starting", pid=os.getpid())
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(handler_module(stage)))
@@ -77,11 +81,13 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
             on_alive=heartbeat.beat,
         )
     )
-    working = asyncio.create_task(StageWorker(stage, conninfo, settings, doorbell, stop).run())
+    worker = StageWorker(stage, conninfo, settings, doorbell, stop)
+    working = asyncio.create_task(worker.run())
     try:
         await asyncio.wait({listening, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
-            await asyncio.wait({working}, timeout=settings.grace_period_s + _SHUTDOWN_MARGIN_S)
+            grace_s = settings.grace_period_s if worker.has_claim else 0.0
+            await asyncio.wait({working}, timeout=grace_s + _SHUTDOWN_MARGIN_S)
     finally:
         tasks = (warming, listening, working, stopping)
         for task in tasks:
@@ -92,3 +98,18 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
         if isinstance(result, Exception):
             raise result
     logger.info("stopped")
+
+
+def _end_after(seconds: float) -> None:
+    """End this process after this time, whatever it then does: a library may have lost the cancellation of a task.
+
+    PostgreSQL releases the claim when the connection ends, and a child process ends itself when its parent has ended.
+    """
+
+    def end() -> None:
+        logger.error(STOPPED_TOO_LATE)
+        os._exit(1)
+
+    watchdog = threading.Timer(seconds, end)
+    watchdog.daemon = True
+    watchdog.start()

@@ -7,13 +7,15 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
+import psycopg
 import structlog
 
+from db.sqlstates import meaning_of
 from listeners.child import RECONCILE, Child, Children
 from listeners.claims import Claim, StageClaims
 from listeners.doorbell import Doorbell
 from listeners.job import Task, handler_module
-from listeners.listen import WakeUp
+from listeners.listen import WakeSource, WakeUp
 from listeners.openlineage_events import StageEvents
 from shared.config import Settings
 from shared.errors import FencedError, OutageError, StageError
@@ -22,6 +24,9 @@ from shared.events import Stage
 logger = structlog.get_logger()
 
 _OUTAGE_RETRY_FIRST: Final = timedelta(seconds=0.25)
+_PERSON_RETRY_MAX: Final = timedelta(
+    minutes=1
+)  # longest delay between attempts while a person must correct something
 
 
 class StageWorker:
@@ -47,21 +52,27 @@ class StageWorker:
         self._claims = StageClaims(stage, conninfo)
         self._events = StageEvents(stage, settings)
         self._children = Children(Task(stage, conninfo, settings, self._handler))
+        self.has_claim = False
 
     async def run(self) -> None:
         """Process batches until `stop` is set.
 
-        Look for batches at each wake-up and when a retry is due. While another worker holds a batch, also look at short
+        Look for batches at each wake-up, when a retry is due, and at least once in each poll interval: a notification can be
+        lost, and the connection that receives notifications may be down. While another worker holds a batch, also look at short
         intervals, because that worker may die and leave the batch free.
         """
-        look_again_in_s: float | None = None
+        poll_in_s = self._settings.poll_interval_s
+        retry_in_s: float | None = None
         try:
             async with self._children:
                 while not self._stop.is_set():
-                    wake = await self._doorbell.wait(look_again_in_s)
+                    if retry_in_s is None or retry_in_s > poll_in_s:
+                        wake = await self._doorbell.wait(poll_in_s, WakeSource.POLL)
+                    else:
+                        wake = await self._doorbell.wait(retry_in_s, WakeSource.RETRY)
                     if wake is not None and not self._stop.is_set():
                         await self._reconcile()
-                        look_again_in_s = await self._process_waiting_batches(wake)
+                        retry_in_s = await self._process_waiting_batches(wake)
         finally:
             await self._claims.close()
             await self._events.close()
@@ -89,12 +100,23 @@ class StageWorker:
             )
 
     async def _process_waiting_batches(self, wake: WakeUp) -> float | None:
-        """Process every waiting batch. Return in how many seconds to look for batches again, or None to wait for a wake-up."""
-        while not self._stop.is_set():
-            claim = await self._claims.claim_next(wake, self._doorbell)
-            if claim is None:
-                return await self._claims.next_look_in_s()
-            await self._work(claim)
+        """Process every waiting batch. Return in how many seconds a retry is due, or None to wait for a wake-up.
+
+        If PostgreSQL rejects a statement because of a defect, log the error and try again later: whatever a server answers, the
+        listener goes on.
+        """
+        try:
+            while not self._stop.is_set():
+                claim = await self._claims.claim_next(wake, self._doorbell)
+                self.has_claim = claim is not None
+                if claim is None:
+                    return await self._claims.next_look_in_s()
+                await self._work(claim)
+        except psycopg.Error as error:
+            logger.exception("PostgreSQL rejected a statement", remedy=meaning_of(error).remedy)
+            await self._claims.close()  # this frees the claim, so that another worker can take the batch
+            self.has_claim = False
+            return self._settings.outage_retry_max_s
         return None
 
     async def _work(self, claim: Claim) -> None:
@@ -123,7 +145,7 @@ class StageWorker:
         except OutageError as error:
             self._events.aborted(claim, str(error))
             await self._postpone(claim, error, log)
-        except StageError as error:
+        except (StageError, psycopg.DataError) as error:
             log = log.bind(duration_s=round(time.monotonic() - started, 3))
             counts = await self._fail(claim, error, log)
             (self._events.failed if counts else self._events.aborted)(claim, str(error))
@@ -175,13 +197,16 @@ class StageWorker:
 
     async def _postpone(self, claim: Claim, outage: OutageError, log: Any) -> None:
         longest = timedelta(seconds=self._settings.outage_retry_max_s)
+        report = log.warning
+        if outage.remedy is not None:
+            longest, report = max(longest, _PERSON_RETRY_MAX), log.error
         try:
             await self._claims.postpone(claim, str(outage), _OUTAGE_RETRY_FIRST, longest)
-            log.warning("batch postponed: a service is unavailable", error=str(outage))
+            report("batch postponed: its work cannot be done now", error=outage.message, remedy=outage.remedy)
         except FencedError as fenced:
             log.warning("fenced", error=str(fenced))
 
-    async def _fail(self, claim: Claim, error: StageError, log: Any) -> bool:
+    async def _fail(self, claim: Claim, error: Exception, log: Any) -> bool:
         """Record that the stage failed on the claimed batch, and return True. If the claim was lost, only return False."""
         failures = claim.failures + 1
         backoff = None

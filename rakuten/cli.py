@@ -104,14 +104,10 @@ def _message_for(error: Exception) -> str | None:
     """
     import psycopg  # noqa: PLC0415
 
-    message = censor(str(error)).strip()
-    match error:
-        case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedFunction():
-            return f"the database has no schema, or an older one: {message}\n  remedy: rakuten db upgrade"
-        case psycopg.errors.InsufficientPrivilege():
-            return f"{message}\n  remedy: log in as a member of the role whose step this is (POSTGRES_USER)"
-        case psycopg.OperationalError():
-            return f"the connection to PostgreSQL was lost: {message}\n  remedy: repeat the command"
+    from db.sqlstates import Kind, meaning_of  # noqa: PLC0415
+
+    if isinstance(error, psycopg.Error) and (meaning := meaning_of(error)).kind is not Kind.DEFECT:
+        return f"PostgreSQL: {censor(str(error)).strip()}\n  remedy: {meaning.remedy}"
     if "mlflow" not in sys.modules:
         return None
     from listeners.outages import outage_of  # noqa: PLC0415  this module imports MLflow

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import BadInputError
 
+_HIGHEST_PORT = 65535
 Percentage = Annotated[Decimal, Field(gt=0, le=100, decimal_places=2)]
 
 
@@ -18,8 +19,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    postgres_host: str | None = Field(None, description="if unset: the embedded PostgreSQL under STATE_PATH")
-    postgres_port: int = Field(5432, ge=1, le=65535)
+    postgres_host: str | None = Field(
+        None,
+        description="one host, or several joined by commas; if unset: the embedded PostgreSQL under STATE_PATH",
+    )
+    postgres_port: str = Field(
+        "5432", description="one port for all hosts, or one for each, joined by commas"
+    )
     postgres_db: str = "rakuten_db"
     postgres_user: str | None = None
     postgres_password: SecretStr | None = None
@@ -83,13 +89,30 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
+    @field_validator("postgres_port", mode="before")
+    @classmethod
+    def _ports(cls, value: object) -> str:
+        for port in str(value).split(","):
+            if not port.strip().isdecimal() or not 1 <= int(port) <= _HIGHEST_PORT:
+                raise ValueError(f"a port is a number from 1 to {_HIGHEST_PORT}")
+        return str(value)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.initial_percentage > self.max_percentage:
             raise ValueError("INITIAL_PERCENTAGE is above MAX_PERCENTAGE")
         if self.postgres_host and not self.postgres_user:
             raise ValueError("POSTGRES_HOST is set but POSTGRES_USER is not")
+        if self.postgres_port.count(",") not in {0, (self.postgres_host or "").count(",")}:
+            raise ValueError(
+                "POSTGRES_PORT must name one port, or as many ports as POSTGRES_HOST names hosts"
+            )
         return self
+
+    @property
+    def postgres_address(self) -> tuple[str, str]:
+        """The host and port that name the database to other programs: the first ones, if the settings list several."""
+        return (self.postgres_host or "localhost").split(",")[0], self.postgres_port.split(",")[0]
 
     # The next five properties are the files and folders in the folder STATE_PATH.
 

@@ -85,7 +85,10 @@ class StageError(PipelineError):
 
 
 class OutageError(StageError):
-    """PostgreSQL, MLflow or disk space is unavailable. The batch is not at fault. The stage retries until the outage ends."""
+    """PostgreSQL, MLflow or this machine cannot do the work now. The batch is not at fault. The stage retries until it can.
+
+    `remedy` is set if the outage does not end by itself: a person must do what it says.
+    """
 
 
 class FencedError(StageError):

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from db.sql import query
+from db.sqlstates import meaning_of
 from shared.errors import LoadError
 
 Connection = psycopg.Connection[TupleRow]
@@ -78,4 +79,4 @@ def translate_errors(name: str, *, busy: str = "another load is running") -> Ite
             f"{name}: {busy}", remedy="wait, then try again; pg_stat_activity shows the blocking session"
         ) from error
     except psycopg.Error as error:
-        raise LoadError(f"{name}: {error}".strip(), remedy="run the same command again") from error
+        raise LoadError(f"{name}: {error}".strip(), remedy=meaning_of(error).remedy) from error

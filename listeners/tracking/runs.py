@@ -25,6 +25,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from listeners.tracking.environment import environment
+from listeners.tracking.experiments import active_experiment
 from shared.config import Settings
 from shared.errors import FencedError, StageError
 from shared.hashing import sha256_of
@@ -59,8 +60,7 @@ class Tracking:
         return self._experiment_ids[name]
 
     def _find_or_create(self, name: str) -> str:
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is not None:
+        if (experiment := active_experiment(self.client, name)) is not None:
             return str(experiment.experiment_id)
         location = (self._directory / "artifacts").as_uri() if self._local else None
         try:
@@ -98,7 +98,7 @@ class Tracking:
     def runs(self, experiment: str, tag: str) -> list[Run]:
         """Return the runs with this tag that are not superseded: first RUNNING, then FINISHED runs, each group oldest first."""
         found: list[Run] = []
-        if (known := self.client.get_experiment_by_name(experiment)) is None:
+        if (known := active_experiment(self.client, experiment)) is None:
             return found
         for status in ("RUNNING", "FINISHED"):
             found += self.client.search_runs(

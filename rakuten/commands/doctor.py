@@ -69,10 +69,10 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
             raise
         yield {
             "severity": "error",
-            "finding": "MLflow does not answer",
+            "finding": "MLflow cannot be used",
             "subject": session.settings.tracking_uri
             if session.settings.mlflow_tracking_uri is None
             else "MLFLOW_TRACKING_URI",
             "detail": outage.message,
-            "remedy": "start MLflow, or correct MLFLOW_TRACKING_URI; the listeners wait until MLflow answers",
+            "remedy": f"{outage.remedy or 'start MLflow, or correct MLFLOW_TRACKING_URI'}; the listeners wait for it",
         }

@@ -16,7 +16,7 @@ from shared.logs import printable
 def events() -> None:
     """Print each notification that PostgreSQL sends to the listeners, as it arrives. Ctrl-C ends the command."""
     settings = read_settings()
-    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
+    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s)
 
     def show(wake: WakeUp) -> None:
         if wake.source is WakeSource.NOTIFY:

@@ -149,9 +149,10 @@ def _table(table: str, settings: Settings) -> tuple[str, str]:
     The embedded PostgreSQL has a different port at each start. So the namespace contains the setting POSTGRES_PORT instead of
     this port: the setting stays the same.
     """
+    host, port = settings.postgres_address
     naming = Postgres(
-        host=settings.postgres_host or "localhost",
-        port=str(settings.postgres_port),
+        host=host,
+        port=port,
         database=settings.postgres_db,
         schema="public",
         table=table,

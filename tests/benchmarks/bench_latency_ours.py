@@ -29,7 +29,7 @@ async def report_notifications(conninfo: str, report: Reports) -> None:
             report.ready()
 
     settings = read_settings(_env_file=None)
-    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
+    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s)
     await listen(conninfo, [Channel.BATCH_COMPLETED], timing, on_wake_up, application="latency")
 
 
@@ -37,7 +37,7 @@ async def work(conninfo: str, report: Reports) -> None:
     """A listener process as `listeners/run.py` puts it together, but for its handler."""
     stage, doorbell = Stage.SNAPSHOT, Doorbell()
     settings = read_settings(state_path=Path(report.address).parent, log_level="ERROR", _env_file=None)
-    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s, settings.poll_interval_s)
+    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s)
     # there is no MLflow to reconcile with
     await child.warm_up(_HANDLER)
     worker = StageWorker(

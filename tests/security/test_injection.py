@@ -239,7 +239,7 @@ def test_the_name_of_a_channel_is_a_name(database, as_role, protected, monkeypat
 
     async def subscribe():
         conninfo = conninfo_for(database.conninfo(Role.LOADER), "test")
-        connection = await _connect_and_subscribe(conninfo, [channel], Timing(5, 3, 30))
+        connection = await _connect_and_subscribe(conninfo, [channel], Timing(5, 3))
         await connection.close()
 
     asyncio.run(subscribe())

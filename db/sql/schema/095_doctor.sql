@@ -60,6 +60,13 @@ as $$
 
     union all
     select
+        'warning', 'stage fails', batch_name || ' ' || stage, format('%s failures so far, the last: %s', failures, error),
+        'the listener''s log has the traceback; fix the cause before the stage gives the batch up (MAX_ATTEMPTS)'
+    from progress
+    where state in ('waiting', 'running') and failures > 0 and outage_since is null
+
+    union all
+    select
         'warning', 'claim without a worker', batch_name || ' ' || stage, format('worker %s has ended or lost its connection', worker),
         'another worker claims the batch within a second of its next poll; if no listener runs, start one'
     from progress

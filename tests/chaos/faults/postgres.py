@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import psycopg
 from breakpoints import Boundary
+from environment import Environment
 from measure import is_back
 from runs import Fault, Run
 
@@ -110,7 +112,47 @@ def freeze_the_server(run: Run, *, seconds: float):
     yield
 
 
+def make_the_server_read_only(run: Run, *, stage: Stage, seconds: float):
+    """As a demoted primary: it answers, and accepts no write, in the middle of the work and for longer than a poll."""
+    environment = run.environment
+    with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
+        run.load()
+        held = breakpoint_.wait()
+        with _setting(environment, "default_transaction_read_only", "on"):
+            held.release()
+            time.sleep(seconds)
+    run.ended()
+    yield
+
+
+@contextmanager
+def _setting(environment: Environment, name: str, value: str) -> Iterator[None]:
+    """Change a setting of the whole server, as its administrator does, and back."""
+
+    def alter(action: str) -> None:
+        with psycopg.connect(environment.observer_conninfo(), autocommit=True) as superuser:
+            superuser.execute("set default_transaction_read_only = off")
+            superuser.execute(action)
+            superuser.execute("select pg_reload_conf()")
+
+    alter(f"alter system set {name} = {value}")
+    try:
+        yield
+    finally:
+        alter(f"alter system reset {name}")
+
+
 FAULTS = [
+    *(
+        Fault(
+            "read-only PostgreSQL",
+            f"{stage} at work, 3 s",
+            partial(make_the_server_read_only, stage=stage, seconds=3),
+            runs=5,
+            short=stage == Stage.TRAINING,
+        )
+        for stage in Stage
+    ),
     *(
         Fault(
             what,

@@ -8,9 +8,11 @@ from functools import partial
 from breakpoints import Boundary
 from environment import Environment, needs_linux
 from measure import is_done, wait_until
+from mlflow import MlflowClient
 from runs import Fault, Run
 
 from shared.events import Stage
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT
 
 MET_DEADLINE_S = 60
 
@@ -59,6 +61,24 @@ def slow(run: Run, *, delay_s: float, seconds: float):
     yield
 
 
+def delete_the_experiment(run: Run, *, stage: Stage, seconds: float):
+    """Somebody deletes the experiment in MLflow's pages while a stage works, and restores it."""
+    environment = run.environment
+    address = f"http://127.0.0.1:{environment.mlflow_server.port}"  # past the proxy
+    client = MlflowClient(address, address)
+    experiment = client.get_experiment_by_name(EXPERIMENT_OF[stage])
+    with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
+        run.load()
+        held = breakpoint_.wait()
+        client.delete_experiment(experiment.experiment_id)
+        held.release()
+        time.sleep(seconds)
+        client.restore_experiment(experiment.experiment_id)
+    run.ended()
+    yield
+
+
+EXPERIMENT_OF = {Stage.SNAPSHOT: DATASET_EXPERIMENT, Stage.TRAINING: MODEL_EXPERIMENT}
 OUTAGES = {
     "down, 10 s": (lambda environment: environment.mlflow.refusing(), 10, 2),
     "down, 2 min": (lambda environment: environment.mlflow.refusing(), 120, 1),
@@ -68,6 +88,17 @@ OUTAGES = {
 }
 
 FAULTS = [
+    *(
+        Fault(
+            "MLflow's experiment deleted",
+            f"{stage} at work, 3 s",
+            partial(delete_the_experiment, stage=stage, seconds=3),
+            runs=3,
+            bound_s=60,  # a person mends it, so the pauses between attempts grow to a minute
+            measures="done",
+        )
+        for stage in Stage
+    ),
     *(
         Fault(
             "MLflow killed",

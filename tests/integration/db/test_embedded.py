@@ -16,9 +16,11 @@ import pytest
 from waiting import eventually
 
 import db
+from db.database import Role, prepare_embedded
 from db.embedded import EmbeddedPostgres, account
 from db.embedded.programs import load_programs
 from rakuten.commands.db import url_of
+from shared.config import read_settings
 from shared.errors import DatabaseUnavailableError
 
 DEADLINE_S = 60
@@ -476,3 +478,13 @@ def test_a_directory_closed_to_that_account_is_a_clear_error(directory, monkeypa
     directory.parent.chmod(0o700)
     with pytest.raises(DatabaseUnavailableError, match="initdb failed"):
         open_postgres(directory).start()
+
+
+def test_a_read_only_server_starts_if_nothing_is_missing(directory, tmp_path):
+    settings = read_settings(state_path=tmp_path, _env_file=None)
+    with open_postgres(directory) as postgres:
+        prepare_embedded(settings, postgres)
+    with open_postgres(directory, settings={"default_transaction_read_only": "on"}) as postgres:
+        database = prepare_embedded(settings, postgres)
+        with database.connect(Role.READER, "test") as connection:
+            assert connection.execute("select count(*) from data_loads").fetchone() == (0,)

@@ -148,6 +148,35 @@ def test_a_role_that_may_not_upgrade_gets_the_error_of_postgresql(server):
         schema.upgrade(database.conninfo(Role.READER))
 
 
+def test_a_schema_named_like_the_login_is_not_used(server):
+    with empty_database(server, "own_schema") as database:
+        with psycopg.connect(server.conninfo("own_schema")) as superuser:
+            superuser.execute(
+                sql.SQL("create schema {0} authorization {0}").format(sql.Identifier(Role.OWNER))
+            )
+        database.upgrade()
+        assert tables_of(database) == TABLES | {"alembic_version"}
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(server):
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("create database latin1 owner {} template template0 encoding LATIN1 locale 'C'").format(
+                sql.Identifier(Role.OWNER)
+            )
+            if server.version < 17
+            else sql.SQL(
+                "create database latin1 owner {} template template0 encoding LATIN1 locale_provider libc locale 'C'"
+            ).format(sql.Identifier(Role.OWNER))
+        )
+        try:
+            with pytest.raises(PipelineError, match="has the encoding LATIN1") as refused:
+                Database(read_settings(postgres_db="latin1"), server).upgrade()
+        finally:
+            connection.execute("drop database latin1 with (force)")
+    assert "encoding 'UTF8'" in refused.value.remedy
+
+
 # ---- privileges: what a role may do; what it may not is in tests/security
 
 

@@ -13,7 +13,7 @@ from shared.events import Channel
 
 APPLICATION = "rakuten test listen"
 DEADLINE_S = 30
-QUICK = Timing(ping_interval_s=0.1, ping_deadline_s=0.5, poll_interval_s=3600)
+QUICK = Timing(ping_interval_s=0.1, ping_deadline_s=0.5)
 BACKEND = f"select pid from pg_stat_activity where application_name = '{APPLICATION}' and datname = current_database()"
 
 
@@ -63,7 +63,7 @@ def test_it_rings_at_the_start_and_for_each_notification(database, notify):
 
 
 def test_no_notification_is_lost_between_pings_and_polls(database, psql):
-    constantly = Timing(ping_interval_s=0.001, ping_deadline_s=5, poll_interval_s=0.001)
+    constantly = Timing(ping_interval_s=0.001, ping_deadline_s=5)
 
     async def scenario():
         async with listening(database, constantly) as wakes:
@@ -83,7 +83,7 @@ def test_no_notification_is_lost_between_pings_and_polls(database, psql):
 
 def test_a_notification_that_comes_with_the_answer_to_a_ping_is_heard_at_once(database, psql, notify):
     """aiopg alone leaves about one in forty of these unseen until something else arrives."""
-    seldom = Timing(ping_interval_s=3600, ping_deadline_s=5, poll_interval_s=3600)
+    seldom = Timing(ping_interval_s=3600, ping_deadline_s=5)
 
     async def scenario():
         connection = await module._connect_and_subscribe(
@@ -100,14 +100,6 @@ def test_a_notification_that_comes_with_the_answer_to_a_ping_is_heard_at_once(da
             else:
                 await asyncio.wait_for(heard, DEADLINE_S / 6)
         await connection.close()
-
-    asyncio.run(scenario())
-
-
-def test_it_polls_when_nobody_rings(database):
-    async def scenario():
-        async with listening(database, Timing(60, 1, poll_interval_s=0.05)) as wakes:
-            await until(lambda: [wake.source for wake in wakes].count(WakeSource.POLL) >= 3)
 
     asyncio.run(scenario())
 
@@ -175,7 +167,7 @@ def test_a_statement_that_the_server_cancels_does_not_end_the_loop(database, psq
 
 def test_a_cancelled_task_ends_also_when_it_is_cancelled_during_a_ping(database):
     """Up to Python 3.11 wait_for, inside aiopg, swallows a cancellation that meets the answer."""
-    constantly = Timing(ping_interval_s=0.0001, ping_deadline_s=5, poll_interval_s=3600)
+    constantly = Timing(ping_interval_s=0.0001, ping_deadline_s=5)
 
     async def scenario():
         for turn in range(60):

@@ -14,6 +14,7 @@ from listeners.tracking import registry
 from listeners.tracking.runs import Tracking
 from rakuten import cli
 from shared.config import environment_for
+from shared.errors import OutageError
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, Tag
 
@@ -124,6 +125,25 @@ def test_a_batch_whose_run_was_deleted_is_worked_on_again(
     assert (found(), again.attempt) == ([], 2)
 
 
+def test_a_deleted_experiment_is_one_finding_and_reopens_nothing(
+    load_weeks, claim, publish, record, found, mend, state, tracking, settings
+):
+    jobs = [claim(batch_id) for batch_id in load_weeks(2)]
+    for job in jobs:
+        record(job, publish(job))
+    experiment = tracking.experiment_id(DATASET_EXPERIMENT)
+    tracking.client.delete_experiment(experiment)
+    with pytest.raises(OutageError, match="is deleted in MLflow") as outage:
+        mend()
+    assert outage.value.remedy == f"restore it: mlflow experiments restore -x {experiment}"
+    assert {state(job.batch.id) for job in jobs} == {"finished"}
+    with pytest.raises(OutageError, match="is deleted in MLflow"):
+        Tracking(settings).experiment_id(DATASET_EXPERIMENT)
+    tracking.client.restore_experiment(experiment)
+    mend()
+    assert (found(), {state(job.batch.id) for job in jobs}) == ([], {"finished"})
+
+
 def test_a_finished_run_that_is_not_the_recorded_one_is_superseded(
     load_weeks, claim, publish, record, found, mend, tracking
 ):
@@ -206,4 +226,4 @@ def test_the_doctor_names_each_with_its_remedy(
     assert diagnosis.exit_code == 1
     assert f"error: {Mismatch.MISSING}: week_1 snapshot: run {run_id}" in diagnosis.output
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert "MLflow does not answer" in CliRunner().invoke(cli.app, ["doctor"]).output
+    assert "MLflow cannot be used" in CliRunner().invoke(cli.app, ["doctor"]).output

@@ -1,11 +1,14 @@
 """What is waited out, and what counts against the batch."""
 
 import errno
+import sqlite3
 
 import psycopg
+import psycopg2
 import pytest
 import requests
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import ErrorCode
 
 from listeners.outages import outage_of
 from shared.errors import DatabaseUnavailableError, StageError, VerificationError
@@ -15,6 +18,20 @@ def answered(status: int) -> requests.HTTPError:
     response = requests.Response()
     response.status_code = status
     return requests.HTTPError(f"{status} for url", response=response)
+
+
+def by_text(status: int, error_code: str) -> MlflowException:
+    """As MLflow's client turns an answer that is no JSON into an error."""
+    return MlflowException(
+        f"API request to endpoint /api failed with error code {status} != 200. Response body: ''",
+        error_code=ErrorCode.Value(error_code),
+    )
+
+
+def of_sqlite(name: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = getattr(sqlite3, name)
+    return error
 
 
 def raised(error: Exception, cause: Exception, *, explicitly: bool = True) -> Exception:
@@ -43,10 +60,54 @@ def raised(error: Exception, cause: Exception, *, explicitly: bool = True) -> Ex
         (raised(StageError("the artifact cannot be read"), requests.ConnectionError("reset")), "MLflow"),
         (raised(MlflowException("wrapped"), requests.Timeout("slow"), explicitly=False), "MLflow"),
         (ConnectionResetError("reset by peer"), "connection"),
+        (psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE"), "PostgreSQL"),
+        (psycopg.errors.SerializationFailure("could not serialize access"), "PostgreSQL"),
+        (psycopg.errors.IdleInTransactionSessionTimeout("terminating"), "PostgreSQL"),
+        (psycopg2.OperationalError("MLflow's own database is away"), "MLflow's database"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "processes"),
+        (OSError(errno.EMFILE, "Too many open files"), "processes"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
+        (RuntimeError("can't start new thread"), "processes"),
+        (raised(MlflowException("wrapped"), of_sqlite("SQLITE_BUSY")), "locked"),
     ],
 )
 def test_an_outage_is_recognised_through_whatever_wraps_it(error, service):
     assert service in str(outage_of(error))
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), "exempt the sessions"),
+        (psycopg.errors.InsufficientPrivilege("permission denied for table products"), "log in as a member"),
+        (psycopg.errors.InvalidCatalogName("database does not exist"), "create the database"),
+        (psycopg.errors.UndefinedFunction("claim_next does not exist"), "rakuten db upgrade"),
+        (answered(401), "MLFLOW_TRACKING_PASSWORD"),
+        (answered(403), "MLFLOW_TRACKING_PASSWORD"),
+        (by_text(401, "UNAUTHENTICATED"), "MLFLOW_TRACKING_PASSWORD"),
+        (by_text(404, "ENDPOINT_NOT_FOUND"), "correct MLFLOW_TRACKING_URI"),
+        (
+            RestException(
+                {
+                    "error_code": "INVALID_PARAMETER_VALUE",
+                    "message": "The experiment 1 must be in the 'active' state.",
+                }
+            ),
+            "mlflow experiments restore -x 1",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), "mount it writable"),
+        (PermissionError(errno.EACCES, "Permission denied"), "let the user"),
+        (OSError(errno.EIO, "Input/output error"), "disk"),
+        (OSError(errno.ESTALE, "Stale file handle"), "mount it again"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "free disk space"),
+        (FileNotFoundError(errno.ENOENT, "no such file", "/nowhere/at/all"), "mount or create it"),
+    ],
+)
+def test_an_outage_that_a_person_must_end_says_how(error, remedy):
+    outage = outage_of(error)
+    assert outage is not None
+    assert outage.remedy is not None
+    assert remedy in outage.remedy
 
 
 @pytest.mark.parametrize(
@@ -55,10 +116,11 @@ def test_an_outage_is_recognised_through_whatever_wraps_it(error, service):
         ZeroDivisionError("a defect"),
         MemoryError(),
         VerificationError("not what was promised"),
-        psycopg.errors.UndefinedTable("no such table"),
+        psycopg.errors.UniqueViolation("duplicate key"),
         psycopg.errors.ProgramLimitExceeded("too many columns"),
         answered(404),
-        answered(403),
+        of_sqlite("SQLITE_CONSTRAINT"),
+        FileNotFoundError(errno.ENOENT, "no such file", __file__ + ".missing"),
         MlflowException("cannot be serialised"),
         RestException({"error_code": "INVALID_PARAMETER_VALUE", "message": "no such run"}),
         FileNotFoundError("no such file"),
