@@ -137,7 +137,7 @@ def _stage_rows(
         raise BadCorrectionError(given.file.problems)
     texts = connection.execute(query("corrections/training_texts")).fetchall()
     due = due_for_holdout(connection, product_texts(texts))
-    connection.execute("update correction set split = 'holdout' where productid = any(%s)", [due])
+    connection.execute("update correction set split = 'holdout' where productid = any(%s::bigint[])", [due])
     connection.execute(query("corrections/mark_changes"))
     return len(due)
 

@@ -58,7 +58,7 @@ def hold_out_changes(connection: Connection, batch_id: int) -> int:
     due = due_for_holdout(connection, product_texts(changed))
     if due:
         connection.execute("select begin_batch(%s)", [batch_id])
-        connection.execute("update products set split = 'holdout' where productid = any(%s)", [due])
+        connection.execute("update products set split = 'holdout' where productid = any(%s::bigint[])", [due])
     return len(due)
 
 

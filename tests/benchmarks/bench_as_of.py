@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 from bench_measure import Report, Sample, alternate, timed
+from long_history import CORRECTIONS, LABELS, PRODUCTS, RELABEL, RETITLE, write_batch
 
 from db.connect import connect
 from db.database import Database, Role, prepare_embedded
@@ -15,7 +16,6 @@ from shared.config import read_settings
 
 STAGE = "as_of"
 ROUNDS = 7
-CORRECTIONS = 20  # batches, each of which changes 7.5 % of the products
 LAST_BATCH = 1 + CORRECTIONS
 
 _COLUMNS = "productid, designation, description, imageid, image_path, prdtypecode"
@@ -24,22 +24,6 @@ _READS = {
     "as of a batch": f"from products_as_of_batch({LAST_BATCH})",
     "as of a moment": "from products_as_of(now())",
 }
-# Titles of 40 to 99 characters, and descriptions of 100 to 1,599 for two products of three.
-_PRODUCTS = """
-    insert into products (productid, designation, description, imageid, image_path, sample_rank, split)
-    select
-        1000000 + (n * 7919) %% 99999989,
-        left(repeat(md5(n::text), 4), 40 + (n %% 60)::integer),
-        case when n %% 3 <> 0 then left(repeat(md5((n + 1)::text), 50), 100 + (n %% 1500)::integer) end,
-        n,
-        format('images/image_train/image_%%s_product_%%s.jpg', n, n),
-        n - 1,
-        case when n %% 10 = 0 then 'holdout' else 'train' end
-    from generate_series(1, %s::bigint) as n
-"""
-_LABELS = "insert into labels (productid, prdtypecode) select productid, 10 + sample_rank %% 27 from products"
-_RETITLE = "update products set designation = left(designation, 30) || %s where (sample_rank * 31 + %s * 7) %% 40 < 3"
-_RELABEL = "update labels set prdtypecode = prdtypecode + 1 where (id + %s) %% 200 = 0"
 
 
 def run(history_rows: int) -> Report:
@@ -64,25 +48,16 @@ def run(history_rows: int) -> Report:
 
 def _write_history(database: Database, server: EmbeddedPostgres, history_rows: int) -> None:
     with connect(database.conninfo(Role.LOADER), "benchmark as of", autocommit=True) as connection:
-        _write_batch(connection, "week_1", [(_PRODUCTS, [history_rows * 2 // 5]), (_LABELS, [])])
+        write_batch(connection, "week_1", [(PRODUCTS, [1, history_rows * 2 // 5]), (LABELS, [1])])
         for number in range(1, 1 + CORRECTIONS):
-            changes = [(_RETITLE, [f" {number}", number]), (_RELABEL, [number])]
-            _write_batch(connection, f"correction_{number}", changes)
+            changes = [(RETITLE, [f" {number}", number]), (RELABEL, [number])]
+            write_batch(connection, f"correction_{number}", changes)
     with psycopg.connect(server.conninfo(database.settings.postgres_db), autocommit=True) as superuser:
         # The tables without the dead rows of the updates: the present is not to be slower than it could be.
         superuser.execute("vacuum full products")
         superuser.execute("vacuum full labels")
         superuser.execute("vacuum (analyze)")
         superuser.execute("checkpoint")
-
-
-def _write_batch(connection: psycopg.Connection, name: str, changes: list[tuple[str, list[object]]]) -> None:
-    [batch_id] = connection.execute("select claim_batch(%s, 40, '{}')", [name]).fetchone()
-    with connection.transaction():
-        connection.execute("select begin_batch(%s)", [batch_id])
-        for statement, parameters in changes:
-            connection.execute(statement, parameters)
-    connection.execute("select complete_batch(%s)", [batch_id])
 
 
 def _compare(database: Database, history_rows: int) -> Report:

@@ -25,10 +25,12 @@ from rich.table import Table
 
 from shared.config import configure_third_parties
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # for the modules of the stages, imported late
+
 ROWS = 84_916  # of the challenge's training file
 HISTORY_ROWS = 1_000_000  # in which the past is looked up
 EVENTS = 2_000  # of each system whose latency is measured
-STAGES = ("load", "snapshot", "snapshot_whole", "as_of", "training", "chain", "latency")
+STAGES = ("load", "snapshot", "snapshot_whole", "as_of", "plans", "training", "chain", "latency")
 
 # of each stage: its samples, and which of them are the usual way and ours
 _WEEK = (
@@ -83,7 +85,7 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
     from bench_ground import loaded_weeks, prepared_ground  # noqa: PLC0415
 
     chosen = [stage for stage in STAGES if stage in options.only]
-    on_database = [stage for stage in chosen if stage not in {"as_of", "training", "latency"}]
+    on_database = [stage for stage in chosen if stage not in {"as_of", "plans", "training", "latency"}]
     if on_database:
         with (
             console.status(f"generating {options.rows:,} rows and loading 21 weeks") as status,
@@ -93,9 +95,11 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
             for stage in on_database:
                 status.update(f"measuring: {stage}")
                 yield importlib.import_module(f"bench_{stage}").run(ground, weeks)
-    if "as_of" in chosen:
-        with console.status(f"writing a history of {options.history_rows:,} entries, then measuring: as_of"):
-            yield importlib.import_module("bench_as_of").run(options.history_rows)
+    for stage in [stage for stage in ("as_of", "plans") if stage in chosen]:
+        with console.status(
+            f"writing a history of {options.history_rows:,} entries, then measuring: {stage}"
+        ):
+            yield importlib.import_module(f"bench_{stage}").run(options.history_rows)
     if "training" in chosen:
         rows = min(options.rows, options.training_rows)
         with console.status(f"measuring: training on {rows:,} rows"), prepared_ground(rows) as ground:
