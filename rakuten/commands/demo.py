@@ -4,14 +4,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from db import batches
 from db.database import Role, embedded_server
@@ -30,6 +31,8 @@ from shared.openlineage.emitter import Emitter
 _DEFAULT_ROWS: Final = 10_000
 _POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 60.0
+_LONG_STEP_S: Final = 10.0
+_STEP_OF: Final = {Stage.SNAPSHOT: "building the dataset", Stage.TRAINING: "training the model"}
 
 _Processes: TypeAlias = Mapping[Stage, subprocess.Popen[bytes]]
 
@@ -132,12 +135,17 @@ def _wait_until_listening(session: Session, processes: _Processes, console: Cons
 
 def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Console) -> None:
     settings = session.settings
-    training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
+    progress = Progress(console)
     with (
-        Live(console=console, refresh_per_second=4, transient=False) as live,
+        Live(progress, console=console, refresh_per_second=4, transient=False),
         Emitter(settings) as emitter,
     ):
+        progress.begin("reading the files")
+        training_set = read_training_set(
+            settings.data_path, settings.random_seed, settings.holdout_percentage
+        )
         for week in range(1, weeks + 1):
+            progress.begin(f"week_{week}: loading the rows")
             with (
                 session.database.connect(Role.LOADER, "rakuten demo load") as connection,
                 emit_load_events(connection, emitter) as run,
@@ -145,12 +153,58 @@ def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Con
                 steps.load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
             while True:
                 rows = batches.pipeline_status(session.connection)
-                live.update(status_table(rows))
+                progress.show(rows)
                 if _is_done(rows, week):
                     break
                 _raise_if_given_up(rows, settings)
                 _raise_if_ended(settings, processes)
                 time.sleep(_POLL_INTERVAL_S)
+
+
+class Progress:
+    """What the demo shows: one line per week and, if the present step takes more than 10 s, the step and its seconds so far.
+
+    A terminal always shows the present seconds. Anything else, such as a file, gets a line after 10 s, 20 s, 40 s and so on.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._rows: list[dict[str, Any]] = []
+        self.begin("")
+
+    def begin(self, step: str) -> None:
+        """Set the present step. Its seconds are counted from now."""
+        self._step, self._began, self._print_after_s = step, self._clock(), _LONG_STEP_S
+
+    def show(self, rows: list[dict[str, Any]]) -> None:
+        """Show the rows of `pipeline_status`, and count the seconds of the first step that is not finished."""
+        self._rows = rows
+        if (step := _unfinished_step(rows)) != self._step:
+            self.begin(step)
+        if not self._console.is_terminal and step and self._seconds >= self._print_after_s:
+            self._print_after_s *= 2
+            self._console.print(self._line())
+
+    def __rich__(self) -> Group:
+        table = [status_table(self._rows)] if self._rows else []
+        return Group(*table, *([self._line()] if self._step and self._seconds >= _LONG_STEP_S else []))
+
+    @property
+    def _seconds(self) -> float:
+        return self._clock() - self._began
+
+    def _line(self) -> Text:
+        return Text(f"{self._step}, for {self._seconds:.0f} s")
+
+
+def _unfinished_step(rows: list[dict[str, Any]]) -> str:
+    """Return what is being done, and the error of the last attempt if there was one. Return "" if nothing is left to do."""
+    for row in rows:
+        for stage in Stage:
+            if row[f"{stage}_state"] != "finished":
+                error = row[f"{stage}_error"]
+                return f"{row['batch_name']}: {_STEP_OF[stage]}" + (f" again after: {error}" if error else "")
+    return ""
 
 
 def _is_done(rows: list[dict[str, Any]], weeks: int) -> bool:

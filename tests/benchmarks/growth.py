@@ -1,16 +1,18 @@
-"""What each stage costs as the data grows: CPU, time and memory against rows, each point in a process of its own.
+"""What each stage costs as the data grows: CPU, time and memory against rows.
 
     python tests/benchmarks/growth.py [--sizes ROWS ...] [--training-up-to ROWS] [--json FILE] [--chart FILE]
 
-For each size it generates that many training rows, loads all of them (40 %, then the rest), builds the balanced dataset from
-the history, and trains on it. The slope is that of the logarithms between the two largest sizes: 1 is linear. Everything is in
-a temporary directory that is removed; 8,491,600 rows (a hundred times the challenge) want 60 GB of disk and half an hour.
+For each size it generates that many training rows and loads all of them (40 %, then the rest), each load in a process of its own.
+Two listeners, started before, hear of each batch, build its dataset and train its model, as in production: nothing is analyzed or
+vacuumed by hand in between. The slope is that of the logarithms between the two largest sizes: 1 is linear. Everything is in a
+temporary directory that is removed; 8,491,600 rows (a hundred times the challenge) want 60 GB of disk and half an hour.
 """
 
 import argparse
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -18,35 +20,37 @@ from pathlib import Path
 
 import psutil
 from bench_ground import prepared_ground
-from bench_measure import MEBIBYTE, Task, backend_pid, in_child
+from bench_measure import MEBIBYTE, Task, in_child
 from rich.console import Console
 from rich.table import Table
 
-from db.connect import connect, connect_arrow
+from db.batches import pipeline_status
+from db.connect import connect
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.source.training_set import read_training_set
-from listeners.snapshot.handle import build
-from listeners.training import model
-from listeners.training.dataset import read_training_data
 from rakuten.commands.load import load_week
 from shared.config import Settings, configure_third_parties
+from shared.events import Stage
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from listener_processes import Listeners
 
 ROWS = 84_916  # of the challenge's training file
 SIZES = (ROWS // 10, ROWS, 10 * ROWS)
-SEED = 42
 _ONE_LOAD = {"initial_percentage": 40, "increment_percentage": 60}
-_FIRST, _REST = "first week", "the rest"
-_LAST_BATCH = 2
+_BATCHES = ("first week", "the rest")
+_INTERVAL_S = 0.05
 
 console = Console(width=None if sys.stdout.isatty() else 130)
 
 
 @dataclass(frozen=True)
 class Point:
-    """One stage at one size. CPU is that of our process and of PostgreSQL's backend together.
+    """One stage at one size. CPU is that of our processes and of PostgreSQL's together.
 
-    Peak memory is of each by itself; the backend's with what it shares with others.
+    Peak memory is of the one process of ours, and the one of PostgreSQL's, that needed most; the latter with what it shares.
     """
 
     stage: str
@@ -87,21 +91,73 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(rows: int, *, with_training: bool) -> Iterator[Point]:
+    stages = tuple(Stage) if with_training else (Stage.SNAPSHOT,)
     with prepared_ground(rows, **_ONE_LOAD) as ground, _server(ground.settings) as database:
-        for name in (_FIRST, _REST):
-            conninfo = database.conninfo(Role.LOADER)
-            yield _point(f"load, {name}", rows, in_child(prepare_load, conninfo, ground.settings))
-        dataset = ground.directory / "train.parquet"
-        conninfo = database.conninfo(Role.SNAPSHOT)
-        yield _point("snapshot", rows, in_child(prepare_snapshot, conninfo, dataset))
-        if with_training:
-            yield _point("training", rows, in_child(prepare_training, dataset))
+        listeners = Listeners(database, ground.settings)
+        try:
+            listeners.start(*stages)
+            for number, name in enumerate(_BATCHES, start=1):
+                conninfo = database.conninfo(Role.LOADER)
+                load = in_child(prepare_load, conninfo, ground.settings)
+                worked, backend_cpu_s, backend_peak_mb = load.result
+                cpu_s = load.sample.cpu_s + backend_cpu_s
+                yield Point(
+                    f"load, {name}", rows, worked, load.sample.wall_s, cpu_s, load.peak_mb, backend_peak_mb
+                )
+                for stage in stages:
+                    yield _stage_point(listeners, stage, rows, number, name)
+        finally:
+            listeners.stop()
 
 
-def _point(stage: str, rows: int, run) -> Point:
-    worked, backend_cpu_s, backend_peak_mb = run.result
-    cpu_s = run.sample.cpu_s + backend_cpu_s
-    return Point(stage, rows, worked, run.sample.wall_s, cpu_s, run.peak_mb, backend_peak_mb)
+def _stage_point(listeners: Listeners, stage: Stage, rows: int, number: int, name: str) -> Point:
+    """Wait until the stage has finished the batch. CPU is that of the listener, its children and PostgreSQL's backends."""
+    with connect(listeners.database.conninfo(Role.READER), "growth", autocommit=True) as connection:
+        ours = Usage(psutil.Process(listeners.processes[stage].pid))
+        backends = Usage(psutil.Process(connection.info.backend_pid).parent())
+        while True:
+            row = pipeline_status(connection)[number - 1]
+            ours.look()
+            backends.look()
+            if row[f"{stage}_state"] == "finished":
+                break
+            if row[f"{stage}_error"] or listeners.processes[stage].poll() is not None:
+                raise RuntimeError(f"{stage} failed: {row[f'{stage}_error']}; see {listeners.logs[stage]}")
+            time.sleep(_INTERVAL_S)
+    return Point(
+        f"{stage}, {name}",
+        rows,
+        row["snapshot_rows"],
+        row[f"{stage}_claim_to_done_s"],
+        ours.cpu_s + backends.cpu_s,
+        ours.peak_mb,
+        backends.peak_mb if stage is Stage.SNAPSHOT else None,
+    )
+
+
+class Usage:
+    """CPU seconds since the first look, and peak memory, of a process and its descendants: as far as `look` has seen them."""
+
+    def __init__(self, root: psutil.Process) -> None:
+        self._root = root
+        self._cpu_s: dict[int, float] = {}
+        self._peaks: dict[int, float] = {}
+        self.look()
+        self._before = dict(self._cpu_s)
+
+    def look(self) -> None:
+        for process in (self._root, *self._root.children(recursive=True)):
+            with suppress(psutil.Error):
+                self._cpu_s[process.pid], self._peaks[process.pid] = _cpu_and_peak(process)
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(cpu_s - self._before.get(pid, 0.0) for pid, cpu_s in self._cpu_s.items())
+
+    @property
+    def peak_mb(self) -> float:
+        """Of the one process that has needed most."""
+        return max(self._peaks.values())
 
 
 @contextmanager
@@ -121,42 +177,19 @@ def prepare_load(conninfo: str, settings: Settings) -> Task:
             )
             report = load_week(connection, settings, training_set)
             assert report is not None
-            return int(report["new_rows"]), *_backend(connection.info.backend_pid)
+            return int(report["new_rows"]), *_cpu_and_peak(psutil.Process(connection.info.backend_pid))
 
     return Task(work, tuple)
 
 
-def prepare_snapshot(conninfo: str, path: Path) -> Task:
-    """In a child: the balanced file of the last batch, from the history, verified."""
-
-    def work() -> tuple[int, float, float]:
-        with connect_arrow(conninfo, "growth snapshot") as connection:
-            stats = build(connection, _LAST_BATCH, SEED, path)
-            return int(stats["total_rows"]), *_backend(backend_pid(connection))
-
-    return Task(work, tuple)
-
-
-def prepare_training(dataset: Path) -> Task:
-    """In a child: from the parquet file to the fitted model."""
-
-    def work() -> tuple[int, float, None]:
-        data = read_training_data(dataset)
-        model.fit(data.products, data.labels, data.multiplicities, seed=SEED)
-        return len(data.labels), 0.0, None
-
-    return Task(work, tuple)
-
-
-def _backend(pid: int) -> tuple[float, float]:
-    """CPU seconds of a backend since it began, and the most memory it held, in MB (now, where the kernel does not tell)."""
-    backend = psutil.Process(pid)
-    peak = backend.memory_info().rss / MEBIBYTE
-    with suppress(OSError):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+def _cpu_and_peak(process: psutil.Process) -> tuple[float, float]:
+    """CPU seconds of a process since it began, and the most memory it held, in MB (now, where the kernel does not tell)."""
+    peak = process.memory_info().rss / MEBIBYTE
+    with suppress(OSError, ValueError):  # a process that has ended, but is not reaped, has no such line
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         [line] = [line for line in lines if line.startswith("VmHWM:")]
         peak = int(line.split()[1]) / 1024
-    times = backend.cpu_times()
+    times = process.cpu_times()
     return times.user + times.system, peak
 
 

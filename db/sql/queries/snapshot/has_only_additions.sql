@@ -7,17 +7,19 @@
 --
 -- The parameter `last_productid` is the productid of that last product in the earlier dataset. `last` finds the sample_rank of
 -- the product. If no product has this productid any more, `last` finds nothing. The answer is then false if any training
--- product was added. A wrong `false` is safe: the new dataset is then built without the rows of the earlier one.
-with last as (
-    select sample_rank
+-- product was added. A wrong `false` is safe: the new dataset is then built without the rows of the earlier one. `entries` is
+-- materialized so that PostgreSQL finds the product's entries by product_id. Otherwise it may go back through the whole history
+-- until it meets the newest one.
+with entries as materialized (
+    select history_id, productid, sample_rank
     from products_history
-    where productid = %(last_productid)s
-        and history_id = (
-            select max(history_id)
-            from products_history
-            where product_id = (select id from products where productid = %(last_productid)s)
-                and history_id <= %(products_after)s
-        )
+    where product_id = (select id from products where productid = %(last_productid)s)
+        and history_id <= %(products_after)s
+),
+last as (
+    select sample_rank
+    from entries
+    where productid = %(last_productid)s and history_id = (select max(history_id) from entries)
 )
 select not exists (
     select
