@@ -4,9 +4,15 @@ Every expected failure is a `PipelineError`. It says what happened, where, and w
 error without a traceback and exits with the error's `exit_code`. Any other exception is a defect.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from shlex import quote
+from typing import ClassVar, Final
+
+_MOST_SHOWN: Final = 20
+_NUMBER: Final = re.compile(r"0x\w+|\d+")  # problems whose reasons differ in numbers only have the same cause
 
 
 class PipelineError(Exception):
@@ -45,27 +51,41 @@ class Problem:
         return f"{where}: {self.reason}{value}\n    remedy: {self.remedy}"
 
 
+def describe_problems(problems: Sequence[Problem], rest: str) -> list[str]:
+    """Describe problems by cause: first one problem of each cause with the number of its like, then up to 20 problems in all.
+
+    `rest` is the command that lists all problems. The last line names this command if there are more problems than shown.
+    """
+    causes: dict[tuple[str, str], list[Problem]] = {}
+    for problem in sorted(problems, key=lambda problem: (problem.file, problem.line or 0)):
+        causes.setdefault((problem.file, _NUMBER.sub("N", problem.reason)), []).append(problem)
+    by_cause = sorted(causes.values(), key=len, reverse=True)
+    lines = [f"{len(same):,} x {same[0]}" if len(same) > 1 else str(same[0]) for same in by_cause]
+    others = [str(problem) for same in by_cause for problem in same[1:]]
+    shown = max(0, _MOST_SHOWN - len(lines))
+    if len(others) > shown:
+        return [*lines, *others[:shown], f"... and {len(others) - shown:,} more: `{rest}` lists all"]
+    return lines + others
+
+
 class BadSourceError(BadInputError):
-    """The source files have problems. Each problem names the file, the line, the value and a remedy."""
+    """The source files in the folder `path` have problems. Each problem names the file, the line, the value and a remedy."""
 
-    MAX_SHOWN: ClassVar = 20
     OUTCOME: ClassVar = "in the source files; nothing was loaded"
-    COMMAND: ClassVar = "rakuten data check"  # the command that lists all problems
+    COMMAND: ClassVar = "rakuten data check --data {} --json"  # the command that lists all problems
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], path: Path) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
-        lines = [f"  {problem}" for problem in self.problems[: self.MAX_SHOWN]]
-        if len(self.problems) > self.MAX_SHOWN:
-            lines.append(f"  ... and {len(self.problems) - self.MAX_SHOWN} more: `{self.COMMAND}` lists all")
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
-        super().__init__("\n".join([f"{count} {self.OUTCOME}", *lines]))
+        lines = describe_problems(self.problems, self.COMMAND.format(quote(str(path))))
+        count = f"{len(self.problems):,} problem{'s' if len(self.problems) != 1 else ''}"
+        super().__init__("\n  ".join([f"{count} {self.OUTCOME}", *lines]))
 
 
 class BadCorrectionError(BadSourceError):
-    """The CSV file of a correction has problems. Each problem names the file, the line, the value and a remedy."""
+    """The CSV file `path` of a correction has problems. Each problem names the file, the line, the value and a remedy."""
 
     OUTCOME = "in the correction; nothing was changed"
-    COMMAND = "rakuten correct --json"
+    COMMAND = "rakuten correct {} --check --json"
 
 
 class SourceChangedError(BadInputError):

@@ -71,7 +71,7 @@ def correct(
     try:
         given = read_correction(path)
     except BadSourceError as error:
-        raise BadCorrectionError(error.problems) from error
+        raise BadCorrectionError(error.problems, path) from error
     busy = "another load is running, or a writer keeps products or labels locked"
     with translate_errors("correction", busy=busy), connection.transaction(force_rollback=check):
         if not check:
@@ -134,7 +134,7 @@ def _stage_rows(
     _check_against_products(connection, given.file)
     _check_against_source(connection, settings, given.file, recorded)
     if given.file.problems:
-        raise BadCorrectionError(given.file.problems)
+        raise BadCorrectionError(given.file.problems, given.file.path)
     texts = connection.execute(query("corrections/training_texts")).fetchall()
     due = due_for_holdout(connection, product_texts(texts))
     connection.execute("update correction set split = 'holdout' where productid = any(%s::bigint[])", [due])
@@ -196,6 +196,7 @@ def _count_changes(connection: Connection, file: CheckedFile) -> dict[str, int]:
     if not any(counts.values()):
         unchanged = "it changes nothing: every product already has the values of the file"
         raise BadCorrectionError(
-            [Problem(file.path.name, None, "", unchanged, "check that you gave the right correction file")]
+            [Problem(file.path.name, None, "", unchanged, "check that you gave the right correction file")],
+            file.path,
         )
     return counts

@@ -87,7 +87,7 @@ def _columns(path: Path) -> tuple[str, ...]:
         )
     ]
     if problems:
-        raise BadSourceError(problems)
+        raise BadSourceError(problems, path.parent)
     return tuple(dict.fromkeys(header))  # without repeated column names; CheckedFile reports them later
 
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from db.load.writing import Connection, translate_errors
+from db.source.file_names import find_source_file
 from db.source.training_set import TrainingSet, fingerprints
 from db.sql import query
 from shared.config import Settings
@@ -54,9 +55,10 @@ def require_unchanged_source(
     for name in sorted(recorded["files"] | current["files"]):
         then, now = recorded["files"].get(name), current["files"].get(name)
         if then != now:
+            file = find_source_file(settings.data_path, name).name  # the name may have a suffix
             change = "is missing" if now is None else "has appeared" if then is None else "has changed"
             raise SourceChangedError(
-                f"{name} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
+                f"{file} {change} since the first load: SHA-256 was {then or '(no file)'}, is {now or '(no file)'}",
                 remedy="source files are immutable: restore the original, or start afresh with another STATE_PATH or database",
             )
     return current

@@ -86,10 +86,11 @@ class CsvFile:
         if empty:
             lines = lines_of_rows(self.path)
             raise BadSourceError(
-                [Problem(self.path.name, lines[row], "", "empty row", "remove it") for row in empty]
+                [Problem(self.path.name, lines[row], "", "empty row", "remove it") for row in empty],
+                self.path.parent,
             )
         if not _ends_with_newline(self.path):
-            raise BadSourceError([no_final_newline(self.path)])
+            raise BadSourceError([no_final_newline(self.path)], self.path.parent)
 
     def whole(self) -> Block:
         """Return all rows of the file as one block. Use this for small files only. Raise the same errors as `blocks`."""
@@ -146,7 +147,7 @@ class CsvFile:
         except pa.ArrowInvalid as error:
             problems = list(structural_problems(self.path, len(self.header)))
             if problems:
-                raise BadSourceError(problems) from error
+                raise BadSourceError(problems, self.path.parent) from error
             raise
         assert table.num_rows == rows, f"{self.path}: {table.num_rows} rows where {rows} begin"  # noqa: S101
         return table
@@ -166,7 +167,7 @@ def open_csv(path: Path, columns: Sequence[str]) -> CsvFile:
     else:
         problems = list(structural_problems(path, len(header)))
         if problems:
-            raise BadSourceError(problems)
+            raise BadSourceError(problems, path.parent)
         starts = line_ends[np.array(lines_of_rows(path)) - 2]
     size, _ = version
     # If the last row has no line end, this row ends at the end of the file. `blocks` rejects such a file after its last row.
@@ -187,7 +188,7 @@ def read_header(path: Path, columns: Sequence[str]) -> list[str]:
     """
     problems = list(header_problems(path, columns))
     if problems:
-        raise BadSourceError(problems)
+        raise BadSourceError(problems, path.parent)
     header, _ = read_names(path)
     return header
 

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from db.source.file_format import FETCH_AGAIN, LET_READ, encoding_problems, foreign_format, separator_problem
 from shared.errors import BadSourceError, Problem
 
 _VALUE_SHOWN = 80
-_FETCH_AGAIN = "fetch the file again and compare its size with the original"
+_OTHER_SEPARATORS = ";\t|"
 
 
 def clip(value: str | None) -> str:
@@ -42,30 +43,36 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             reason = f"malformed quoting: {error}"
             remedy = 'close the quote, and write a quote inside a value as ""; at the end of the file: the file is truncated'
-            raise BadSourceError([Problem(path.name, begins, _line(path, begins), reason, remedy)]) from error
+            problem = Problem(path.name, begins, _line(path, begins), reason, remedy)
+            raise BadSourceError([problem], path.parent) from error
 
 
-def read_names(path: Path) -> tuple[list[str], bool]:
+def read_names(path: Path, separator: str = ",") -> tuple[list[str], bool]:
     """Return (the column names in the header of a CSV file, whether the file has anything after the header).
 
     Raise UnicodeDecodeError if the beginning of the file is not UTF-8.
     """
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), []), bool(file.read(1))
+        return next(csv.reader(file, delimiter=separator), []), bool(file.read(1))
 
 
 def header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
-    if not path.is_file():
-        yield Problem(path.name, None, "", "file is missing", f"put it into {path.parent}, or set DATA_PATH")
-        return
-    if path.stat().st_size == 0:
-        yield Problem(path.name, None, "", "file is empty", _FETCH_AGAIN)
+    if (problem := _file_problem(path)) is not None:
+        yield problem
         return
     try:
         header, has_rows = read_names(path)
+        others = (
+            {mark: read_names(path, mark)[0] for mark in _OTHER_SEPARATORS}
+            if set(columns) - set(header)
+            else {}
+        )
     except UnicodeDecodeError:
-        yield from _undecodable_lines(path)
+        yield from encoding_problems(path)
+        return
+    if (problem := separator_problem(path, columns, {",": header, **others})) is not None:
+        yield problem
         return
     expected = ",".join(columns)
     for column in columns:
@@ -80,7 +87,17 @@ def header_problems(path: Path, columns: Sequence[str]) -> Iterator[Problem]:
                 path.name, 1, clip(",".join(header)), reason, f"the header must name the columns {expected}"
             )
     if not has_rows:
-        yield Problem(path.name, 1, "", "no rows below the header", _FETCH_AGAIN)
+        yield Problem(path.name, 1, "", "no rows below the header", FETCH_AGAIN)
+
+
+def _file_problem(path: Path) -> Problem | None:
+    if not path.is_file():
+        remedy = f"put it into {path.parent}, or name its folder (setting DATA_PATH, option --data)"
+        return Problem(path.name, None, "", "file is missing", remedy)
+    try:
+        return foreign_format(path)
+    except OSError as error:
+        return Problem(path.name, None, "", f"the file cannot be read: {error.strerror}", LET_READ)
 
 
 def structural_problems(path: Path, width: int) -> Iterator[Problem]:
@@ -88,8 +105,7 @@ def structural_problems(path: Path, width: int) -> Iterator[Problem]:
 
     `width` is the number of fields in the header.
     """
-    undecodable = list(_undecodable_lines(path))
-    if undecodable:
+    if undecodable := list(encoding_problems(path)):
         yield from undecodable
         return
     try:
@@ -100,18 +116,6 @@ def structural_problems(path: Path, width: int) -> Iterator[Problem]:
                 yield Problem(path.name, line, clip(",".join(row)), reason, remedy)
     except BadSourceError as error:
         yield from error.problems
-
-
-def _undecodable_lines(path: Path) -> Iterator[Problem]:
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        try:
-            line.decode()
-        except UnicodeDecodeError as error:
-            around = line[max(0, error.start - 20) : error.start + 20].decode(errors="backslashreplace")
-            reason = f"byte 0x{line[error.start]:02x} at position {error.start} is not UTF-8"
-            cut_off = error.reason == "unexpected end of data"
-            convert = f"convert the file, e.g. iconv -f latin1 -t utf-8 {path.name}"
-            yield Problem(path.name, number, around, reason, _FETCH_AGAIN if cut_off else convert)
 
 
 def no_final_newline(path: Path) -> Problem:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from db.source.checked_file import CheckedFile
 from db.source.csv_file import INDEX, CsvFile
+from db.source.file_names import find_source_file
 from db.source.holdout import is_holdout
 from shared.errors import BadSourceError, Problem
 from shared.hashing import Salt, keys, sha256_of
@@ -98,16 +99,15 @@ def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
 
 
 def fingerprints(directory: Path) -> dict[str, str]:
-    """Return the SHA-256 of each source file (such as X_train.csv) that exists in a directory, by file name."""
-    paths = [directory / name for name in (X_TRAIN, Y_TRAIN, X_TEST, Y_TEST)]
-    return {path.name: sha256_of(path) for path in paths if path.is_file()}
+    """Return the SHA-256 of each source file that exists in a directory, by its name without a suffix, such as X_train.csv."""
+    paths = {name: find_source_file(directory, name) for name in (X_TRAIN, Y_TRAIN, X_TEST, Y_TEST)}
+    return {name: sha256_of(path) for name, path in paths.items() if path.is_file()}
 
 
 def check_source(directory: Path) -> list[Problem]:
     """Return every problem of the source files in a directory. If the list is empty, the files can be loaded."""
     problems: list[Problem] = []
-    pairs = [(X_TRAIN, Y_TRAIN), (X_TEST, Y_TEST if (directory / Y_TEST).is_file() else None)]
-    for products, labels in pairs:
+    for products, labels in ((X_TRAIN, Y_TRAIN), (X_TEST, Y_TEST)):
         try:
             _read_pair(directory, products, labels)
         except BadSourceError as error:
@@ -136,9 +136,7 @@ def read_test_set(directory: Path) -> pa.Table:
     Raises:
         BadSourceError: the files have problems; the error lists all of them.
     """
-    _, table = _read_pair(
-        directory, X_TEST, Y_TEST if (directory / Y_TEST).is_file() else None, with_texts=True
-    )
+    _, table = _read_pair(directory, X_TEST, Y_TEST, with_texts=True)
     return table.append_column("image_path", image_paths(table, "image_test"))
 
 
@@ -154,12 +152,12 @@ def image_paths(rows: pa.Table, folder: str) -> pa.Array:
 
 
 def _read_pair(
-    directory: Path, products_name: str, labels_name: str | None, *, with_texts: bool = False
+    directory: Path, products_name: str, labels_name: str, *, with_texts: bool = False
 ) -> tuple[CsvFile, pa.Table]:
     """Return the products file (such as X_train.csv) and a table of its rows in file order.
 
-    If `labels_name` is given, the table has the label of each row in the column prdtypecode. `with_texts` adds the columns
-    designation and description.
+    The table has the label of each row in the column prdtypecode. Y_test.csv may be missing: then the table has no labels.
+    `with_texts` adds the columns designation and description.
 
     Raises:
         BadSourceError: the files have problems; the error lists all problems of both files.
@@ -170,19 +168,20 @@ def _read_pair(
         (products_name, PRODUCT_COLUMNS, partial(_products, with_texts=with_texts)),
         (labels_name, LABEL_COLUMNS, _labels),
     ):
-        if name is None:
-            continue
         try:
-            file = CheckedFile(directory / name, columns)
+            path = find_source_file(directory, name)
+            if name == Y_TEST and not path.is_file():
+                continue
+            file = CheckedFile(path, columns)
             parts.append((file, read(file)))
         except BadSourceError as error:
             problems.extend(error.problems)
         else:
             problems.extend(file.problems)
     if problems:
-        raise BadSourceError(problems)
+        raise BadSourceError(problems, directory)
     file, products = parts[0]
-    if labels_name is None:
+    if len(parts) == 1:
         return file.csv, products
     return file.csv, products.append_column("prdtypecode", _matched_labels(*parts[0], *parts[1]))
 
@@ -233,7 +232,7 @@ def _matched_labels(
         labels_file, np.flatnonzero(~np.isin(label_index, index)), products_file, "label without a row"
     )
     if problems:
-        raise BadSourceError(problems)
+        raise BadSourceError(problems, products_file.path.parent)
     order = np.argsort(label_index)
     return codes.take(pa.array(order[np.searchsorted(label_index, index, sorter=order)]))
 

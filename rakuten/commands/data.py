@@ -3,11 +3,13 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 import typer
 from rich.progress import Progress
 
 from shared.config import read_settings
+from shared.errors import BadSourceError, describe_problems
 
 app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no_args_is_help=True)
 
@@ -37,9 +39,10 @@ def generate(
 @app.command()
 def check(
     data: Path | None = typer.Option(None, help="folder of the source files; default: setting DATA_PATH"),
-    as_json: bool = typer.Option(False, "--json", help="print the problems of the files as a JSON list"),
+    as_json: bool = typer.Option(False, "--json", help="print every problem of the files as a JSON list"),
 ) -> None:
-    """Report every problem of the source files, with file, line, value and remedy. The exit code is 2 if there is a problem."""
+    """Report the problems of the source files by cause, with file, line, value and remedy. With a problem, the exit code is 2."""
+    from db.source.images import missing_images  # noqa: PLC0415
     from db.source.training_set import check_source  # noqa: PLC0415
 
     directory = data or read_settings().data_path
@@ -47,8 +50,8 @@ def check(
     if as_json:
         typer.echo(json.dumps([asdict(problem) for problem in problems], ensure_ascii=False, indent=2))
     else:
-        for problem in problems:
-            typer.echo(str(problem))
+        for line in describe_problems(problems, BadSourceError.COMMAND.format(quote(str(directory)))):
+            typer.echo(line)
         summary = (
             f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
             if problems
@@ -57,3 +60,6 @@ def check(
         typer.echo(f"{directory}: {summary}")
     if problems:
         raise typer.Exit(2)
+    for found in [] if as_json else missing_images(directory):
+        first = f", the first is {found.first}" if found.first else ""
+        typer.echo(f"{found.folder}: {found.missing:,} of {found.images:,} images are missing{first}")

@@ -85,7 +85,7 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
         console.print(f"Generated {rows:,} training rows in {generated}")
     problems = check_source(directory)
     if problems:
-        raise BadSourceError(problems)
+        raise BadSourceError(problems, directory)
     settings = settings.model_copy(update={"data_path": directory})
     digests = fingerprints(directory)
     if settings.postgres_path.exists():

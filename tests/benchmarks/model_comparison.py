@@ -24,6 +24,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.naive_bayes import ComplementNB
 from sklearn.svm import LinearSVC
 
+from db.source.file_names import find_source_file
 from listeners.training.features import TfidfBlock, fit_features
 from listeners.training.model import DEFAULTS, Hyperparameters
 from listeners.training.text import text_cleaner
@@ -98,8 +99,10 @@ def main() -> None:
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    products = pd.read_csv(folder / "X_train.csv", index_col=0, keep_default_na=False, na_values=[""])
-    labels = pd.read_csv(folder / "Y_train.csv", index_col=0)["prdtypecode"]
+    products = pd.read_csv(
+        find_source_file(folder, "X_train.csv"), index_col=0, keep_default_na=False, na_values=[""]
+    )
+    labels = pd.read_csv(find_source_file(folder, "Y_train.csv"), index_col=0)["prdtypecode"]
     return text_cleaner().transform(products), labels.loc[products.index].to_numpy(np.int64)
 
 

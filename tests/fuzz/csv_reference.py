@@ -60,9 +60,11 @@ def _shape(
     bad_header = {1} if any(header.count(column) != 1 for column in columns) else set()
     not_utf8 = {number for number, line in enumerate(data.splitlines(), 1) if not _is_utf8(line)}
     if not_utf8:  # comes to light before or after a bad header, depending on where it is
-        return Wrong(set(), not_utf8 | bad_header) if bad_header else Wrong(not_utf8)
+        # A file in another encoding, or of another kind, has one problem for all its lines.
+        may = not_utf8 | bad_header | {None}
+        return Wrong(set(), may) if bad_header else Wrong({min(not_utf8)}, may)
     if bad_header or not (rows or malformed):
-        return Wrong({1})
+        return Wrong(set(), {1, None}) if bad_header else Wrong({1})
     empty = {line for line, row in rows.items() if not any(row)}
     not_rectangular = malformed | {line for line, row in rows.items() if len(row) != len(header)}
     if not_rectangular:

@@ -6,12 +6,14 @@ The texts are written in chunks. So the memory holds only a few numbers for each
 import csv
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from db.source.file_names import files_named
 from db.source.synthetic.draws import Draws, Integers
 from db.source.synthetic.texts import TextWriter
 from db.source.synthetic.vocabulary import CODES, read_vocabulary
@@ -71,7 +73,7 @@ def generate(
         progress: called after each chunk with the number of rows written so far and the number of all rows.
 
     Raises:
-        BadInputError: rows, test_rows or seed is out of range, or `out` already holds a data set.
+        BadInputError: rows, test_rows or seed is out of range, `out` already holds a data set, or nothing can be written to it.
     """
     if test_rows is None:
         test_rows = round(rows * _CHALLENGE_TEST_ROWS / _CHALLENGE_ROWS)
@@ -79,10 +81,8 @@ def generate(
     draws = Draws(seed)
     splits = _splits(rows, test_rows, draws)
     writer = TextWriter(read_vocabulary(), draws)
-    out.mkdir(parents=True, exist_ok=True)
     written = 0
-    with tempfile.TemporaryDirectory(prefix=".generating-", dir=out) as name:
-        unfinished = Path(name)
+    with _unfinished_folder(out) as unfinished:
         for split in splits:
             for written_now in _write_rows(unfinished, split, rows + test_rows, writer, draws):
                 written += written_now
@@ -91,6 +91,20 @@ def generate(
         for file in _FILES:
             (unfinished / file).rename(out / file)
     return test_rows
+
+
+@contextmanager
+def _unfinished_folder(out: Path) -> Iterator[Path]:
+    """Create a folder in `out` for files that are not complete yet, and remove it at the end of the `with` block."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".generating-", dir=out) as name:
+            yield Path(name)
+    except OSError as error:
+        raise BadInputError(
+            f"cannot write a data set into {out}: {error.strerror}",
+            remedy="generate into a folder that this user can write to, on a disk with enough space",
+        ) from error
 
 
 def _check(out: Path, rows: int, test_rows: int, seed: int) -> None:
@@ -104,12 +118,11 @@ def _check(out: Path, rows: int, test_rows: int, seed: int) -> None:
             f"cannot generate {test_rows} test rows from seed {seed}",
             remedy=f"ask for 0 to {MOST_ROWS:,} test rows, and a seed of 0 or more",
         )
-    for file in _FILES:
-        if (out / file).exists():
-            raise BadInputError(
-                f"{out / file} exists, and generated data never replaces existing data",
-                remedy=f"generate into another directory, or move {', '.join(_FILES)} away first",
-            )
+    if existing := [path for file in _FILES for path in files_named(out, file)]:
+        raise BadInputError(
+            f"{existing[0]} exists, and generated data never replaces existing data",
+            remedy=f"generate into another directory, or first move away {', '.join(path.name for path in existing)}",
+        )
 
 
 def class_counts(rows: int, *, at_least: int) -> Integers:

@@ -1,12 +1,17 @@
 """What is wrong with the source files is reported with the right line, all at once, and readably."""
 
 import csv
+import json
+import re
+import shlex
 
 import pytest
 from source_files import X_HEADER, X_ROWS, Y_HEADER, Y_ROWS, only_problem
+from typer.testing import CliRunner
 
 from db.source import csv_file
 from db.source.training_set import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check_source, read_test_set
+from rakuten import cli
 from shared.errors import BadSourceError
 
 
@@ -72,7 +77,8 @@ def test_a_column_that_is_not_read_must_be_utf8_too(sources):
     padding = "x" * 20_000  # beyond what Python decodes in order to read the header
     sources.write(X_TEST, "note," + X_HEADER, f",7,{padding},,200,910\n", b"\xe9,8,a,,201,911\n")
     problem = only_problem(sources.directory)
-    assert (problem.line, problem.reason) == (3, "byte 0xe9 at position 0 is not UTF-8")
+    assert problem.line == 3
+    assert problem.reason.startswith("byte 0xe9 at position 0 is not UTF-8")
 
 
 def test_a_missing_column_is_named_whatever_the_length_of_the_others(sources):
@@ -118,3 +124,26 @@ def test_the_report_is_readable_and_not_endless(sources):
     assert "X_train.csv:2: productid is not a whole number" in message
     assert "30 more" in message
     assert "9" * 100 not in message
+
+
+def test_problems_are_summed_up_by_cause_and_the_most_frequent_cause_comes_first(sources):
+    sources.write(X_TRAIN, X_HEADER, "0,a,b,x,900\n", *(f"{row},a,b\n" for row in range(1, 2_400)))
+    sources.write(X_TEST, X_HEADER, "7,a,b,x,900\n", "8,a,b,y,900\n", "9,a,b,201,900\n")
+    (sources.directory / Y_TRAIN).unlink()
+    with pytest.raises(BadSourceError) as refused:
+        sources.training_set()
+    lines = str(refused.value).splitlines()
+    assert lines[0] == "2,400 problems in the source files; nothing was loaded"
+    assert lines[1] == "  2,399 x X_train.csv:3: 3 fields where the header has 5 (value: '1,a,b')"
+    assert lines[3] == "  Y_train.csv: file is missing"
+    assert len(lines) < 50
+
+
+def test_the_command_that_lists_all_problems_lists_them(sources):
+    sources.write(X_TRAIN, X_HEADER, *(f"{index},a,b,x,900\n" for index in range(50)))
+    with pytest.raises(BadSourceError) as refused:
+        sources.training_set()
+    command = re.search(r"`rakuten (.*)` lists all", str(refused.value))
+    assert command
+    listed = CliRunner().invoke(cli.app, shlex.split(command.group(1)))
+    assert len(json.loads(listed.stdout)) == 50

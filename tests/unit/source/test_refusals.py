@@ -113,7 +113,7 @@ BAD_FILES = {
         6,
         r"1,Th\xe9i\xe8re,,101,901" + "\n",
         "byte 0xe9 at position 4 is not UTF-8",
-        "iconv -f latin1 -t utf-8 X_train.csv",
+        "iconv -f WINDOWS-1252 -t UTF-8 < ",
     ),
     "latin-1 in the header": Bad(
         Y_TRAIN,
@@ -126,10 +126,10 @@ BAD_FILES = {
     "UTF-16": Bad(
         Y_TRAIN,
         ((Y_HEADER + Y_ROWS[0]).encode("utf-16"),),
-        1,
-        r"\xff\xfe",
-        "byte 0xff at position 0",
-        "iconv",
+        None,
+        "",
+        "the file is UTF-16, and not UTF-8",
+        "iconv -f UTF-16 -t UTF-8 < ",
     ),
     "cut in a character": Bad(
         X_TRAIN,
