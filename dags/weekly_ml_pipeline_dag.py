@@ -76,8 +76,7 @@ def check_current_state() -> dict[str, Any]:
     `week` are missing.
     """
     with _loader() as connection:
-        training_set = _read_training_set()
-        plan = _plan(connection, training_set, get_current_context()["params"]["week"])
+        plan, _training_set = _plan(connection, get_current_context()["params"]["week"])
     log.info(
         f"{plan.batch_name} is next: its {plan.new_rows} new rows raise the total from {plan.first_rank} to {plan.end_rank} "
         f"of {plan.total_rows} training rows ({float(plan.percentage):g} %)"
@@ -100,8 +99,7 @@ def load_increment(batch: dict[str, Any]) -> dict[str, Any]:
 
     with _loader() as connection, _reported(connection) as run:
         # This task reads the source files again. They may have changed since check_current_state, so the task also plans again.
-        training_set = _read_training_set()
-        plan = _plan(connection, training_set, batch["week"])
+        plan, training_set = _plan(connection, batch["week"])
         result = steps.load_increment(connection, plan, training_set, on_claim=run.started)
     log.info(
         f"batch {result.batch_id} ({plan.batch_name}): {result.rows} rows sent, {result.products_written} products and "
@@ -183,7 +181,8 @@ def _loader() -> Iterator["Connection"]:
     """Connect to PostgreSQL with the loader's role. The audit trail records each change with the name of the Airflow task."""
     from db.database import Role, open_database
 
-    with open_database(settings) as database, database.connect(Role.LOADER, _application()) as connection:
+    application = f"airflow {get_current_context()['ti'].task_id}"
+    with open_database(settings) as database, database.connect(Role.LOADER, application) as connection:
         yield connection
 
 
@@ -197,25 +196,17 @@ def _reported(connection: "Connection", batch_id: int | None = None) -> Iterator
         yield run
 
 
-def _application() -> str:
-    return f"airflow {get_current_context()['ti'].task_id}"
-
-
-def _read_training_set() -> "TrainingSet":
-    from db.source.training_set import read_training_set
-
-    return read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
-
-
-def _plan(connection: "Connection", training_set: "TrainingSet", week: int | None) -> "LoadPlan":
-    """Return the plan for loading the next week. If `week` is given, it must be the next week.
+def _plan(connection: "Connection", week: int | None) -> "tuple[LoadPlan, TrainingSet]":
+    """Read the source files. Return the plan for loading the next week. If `week` is given, it must be the next week.
 
     Raises:
         AirflowSkipException: no week is left to load, or `week` is already complete.
         BadInputError: `week` would leave out a week that is not loaded yet.
     """
     from db.load import steps
+    from db.source.training_set import read_training_set
 
+    training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
     plan = steps.check_current_state(connection, settings, training_set)
     if plan is None:
         raise AirflowSkipException(
@@ -229,7 +220,7 @@ def _plan(connection: "Connection", training_set: "TrainingSet", week: int | Non
             f"week {week} cannot be loaded yet: week {plan.week} is next",
             remedy=f"trigger a run for week {plan.week}, or leave the parameter week empty",
         )
-    return plan
+    return plan, training_set
 
 
 @contextmanager
@@ -240,10 +231,8 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
             yield connection
     except LoadError as error:
         with _loader() as connection:
-            row = connection.execute(
-                "select status from data_loads where id = %s", [batch["batch_id"]]
-            ).fetchone()
-        status = row[0] if row else "unknown"
+            found = connection.execute("select status from data_loads where id = %s", [batch["batch_id"]])
+            (status,) = found.fetchone() or ("unknown",)
         if status == "completed":
             raise AirflowSkipException(f"nothing to do: {batch['batch_name']} is complete") from error
         if status == "failed":
@@ -252,6 +241,14 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
                 f"{batch['batch_id']}"
             ) from error
         raise
+
+
+def _require_batch(context: Any) -> None:
+    """Fail without a retry if the task before left no batch, because somebody has marked it as successful by hand."""
+    if None in context["task"].op_args:
+        (before,) = context["task"].upstream_task_ids
+        reason = f"the task {before} was marked as successful by hand, so it left no batch"
+        raise AirflowFailException(f"{reason}\n  remedy: clear {before} with its downstream tasks")
 
 
 @dag(
@@ -283,6 +280,7 @@ def _step_of(batch: dict[str, Any]) -> Iterator["Connection"]:
             [RetryRule(BadInputError, RetryAction.FAIL, reason="bad input: a retry cannot correct it")]
         ),
         "execution_timeout": timedelta(hours=1),
+        "pre_execute": _require_batch,
     },
 )
 def weekly_ml_pipeline() -> None:

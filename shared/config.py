@@ -4,6 +4,7 @@ import os
 from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import quote
 
 from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -144,7 +145,14 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         """The address of MLflow: MLFLOW_TRACKING_URI, or the sqlite file under STATE_PATH."""
-        return self.mlflow_tracking_uri or f"sqlite:///{self.mlflow_path / 'mlflow.db'}"
+        if self.mlflow_tracking_uri is not None:
+            return self.mlflow_tracking_uri
+        path = str(self.mlflow_path / "mlflow.db")
+        if not {"?", "%"}.isdisjoint(path):
+            # SQLAlchemy decodes the path. Before that, MLflow creates the parent folder of the undecoded path. This path has none
+            # if the slashes are encoded too.
+            path = quote(path, safe="")
+        return f"sqlite:///{path}"
 
     @property
     def last_week(self) -> int:

@@ -28,7 +28,7 @@ def generate(
     with Progress(transient=True) as progress:
         task = progress.add_task("generating", total=None)
         test_rows = generate_data(
-            out,
+            out.expanduser(),
             rows,
             seed=seed,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
@@ -45,7 +45,7 @@ def check(
     from db.source.images import missing_images  # noqa: PLC0415
     from db.source.training_set import check_source  # noqa: PLC0415
 
-    directory = data or read_settings().data_path
+    directory = (data or read_settings().data_path).expanduser()
     problems = check_source(directory)
     if as_json:
         typer.echo(json.dumps([asdict(problem) for problem in problems], ensure_ascii=False, indent=2))

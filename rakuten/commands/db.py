@@ -6,6 +6,7 @@ import typer
 from psycopg.conninfo import conninfo_to_dict
 
 from db.database import Database, Role, embedded_server, open_database, prepare_embedded
+from rakuten.console import rakuten_command
 from shared.config import read_settings
 
 app = typer.Typer(help="Upgrade the schema, and start or stop the embedded PostgreSQL.", no_args_is_help=True)
@@ -29,7 +30,8 @@ def url(role: str = typer.Option("owner", help="role: owner, loader, snapshot, t
     settings = read_settings()
     server = embedded_server(settings) if settings.postgres_host is None else None
     if server is not None and not server.attach():
-        typer.echo("the embedded PostgreSQL is not running; start it with: rakuten db start", err=True)
+        start_it = f"{rakuten_command(settings)} db start"
+        typer.echo(f"the embedded PostgreSQL is not running; start it with: {start_it}", err=True)
         raise typer.Exit(1)
     typer.echo(url_of(Database(settings, server).conninfo(name)))
 
@@ -43,7 +45,8 @@ def start() -> None:
     typer.echo(
         f"PostgreSQL {server.version} runs on {server.host}:{server.port}, data in {settings.postgres_path}"
     )
-    typer.echo('  connect with: psql "$(rakuten db url)"    stop with: rakuten db stop')
+    rakuten = rakuten_command(settings)
+    typer.echo(f'  connect with: psql "$({rakuten} db url)"    stop with: {rakuten} db stop')
 
 
 @app.command()

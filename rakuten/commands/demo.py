@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, TypeAlias
 
 import typer
@@ -21,7 +22,7 @@ from db.load.openlineage_events import emit_load_events
 from db.load.source_record import recorded_source
 from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
 from rakuten.commands.status import status_table
-from rakuten.console import wide_console
+from rakuten.console import rakuten_command, shell_path, wide_console
 from rakuten.session import Session, open_session
 from shared.config import Settings, environment_for, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError
@@ -39,7 +40,7 @@ _Processes: TypeAlias = Mapping[Stage, subprocess.Popen[bytes]]
 
 def demo(
     data: Path | None = typer.Option(
-        None, help="folder with X_train.csv, Y_train.csv and X_test.csv; by default, they are generated"
+        None, help="folder with the challenge's CSV files; by default, they are generated"
     ),
     weeks: int = typer.Option(3, min=1, help="number of weeks to load"),
     rows: int = typer.Option(
@@ -76,7 +77,7 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
     If the folder STATE_PATH already holds a database that was loaded from other data, the demo gets a new folder in STATE_PATH.
     """
     generated = settings.state_path / f"generated-{rows}"
-    directory = (data or generated).absolute()
+    directory = (data or generated).expanduser().absolute()
     if data is None and not (generated / X_TRAIN).exists():
         from db.source.synthetic import generate  # noqa: PLC0415
 
@@ -219,7 +220,7 @@ def _raise_if_given_up(rows: list[dict[str, Any]], settings: Settings) -> None:
             if row[f"{stage}_state"] == "failed":
                 raise PipelineError(
                     f"batch {row['batch_name']}: the {stage} stage gave up: {row[f'{stage}_error']}",
-                    remedy=f"see {logs / f'{stage}.log'}; then run: rakuten retry",
+                    remedy=f"see {logs / f'{stage}.log'}; then run: {rakuten_command(settings)} retry, and the demo again",
                 )
 
 
@@ -234,27 +235,23 @@ def _raise_if_ended(settings: Settings, processes: _Processes) -> None:
 
 
 def _print_where_to_look(settings: Settings, keep: bool, console: Console) -> None:
-    commands, state = Path(sys.executable).parent, settings.state_path
-    rakuten = _short(commands / "rakuten")
-    if state != read_settings().state_path:
-        rakuten = f"STATE_PATH={_short(state)} {rakuten}"
-    psql = "psql" if shutil.which("psql") else _short(Path(embedded_server(settings).program("psql")))
+    commands, rakuten = Path(sys.executable).parent, rakuten_command(settings)
+    psql = "psql" if shutil.which("psql") else shell_path(Path(embedded_server(settings).program("psql")))
     lines = [
         "",
         "Where to look next",
         f'  psql      {"" if keep else f"{rakuten} db start && "}{psql} "$({rakuten} db url)"',
         "              select * from pipeline_status;   select * from products_as_of_batch(1) limit 5;",
-        f"  MLflow    {_short(commands / 'mlflow')} ui --backend-store-uri {settings.tracking_uri}",
-        f"  datasets  {_short(settings.snapshots_path)}",
-        f"  logs      {_short(settings.logs_path)}",
+        f"  MLflow    {shell_path(commands / 'mlflow')} ui --backend-store-uri {quote(settings.tracking_uri)}",
+        f"  datasets  {shell_path(settings.snapshots_path)}",
+        f"  logs      {shell_path(settings.logs_path)}",
         f"  status    {rakuten} status",
     ]
+    if read_settings().postgres_host is not None:
+        lines.append(
+            "  First unset POSTGRES_HOST: it names another server, and the demo has used the embedded one."
+        )
     if keep:
         lines.append(f"  PostgreSQL runs until: {rakuten} db stop")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _short(path: Path) -> str:
-    """Return the path relative to the current directory if the path lies inside it. If not, return the full path."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,16 +1,23 @@
 """The commands as a person or a program calls them: what they print, and how they exit."""
 
+import io
 import json
+import shlex
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import psycopg
 import pytest
+from rich.console import Console
 from shell import RAKUTEN, Shell
+from sqlalchemy import make_url
 from waiting import eventually
 
 from db.source.synthetic import generate
+from rakuten.commands.demo import _print_where_to_look
+from shared.config import read_settings
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +29,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory, data):
-    running = Shell(tmp_path_factory.mktemp("cli") / "state", data)
+    running = Shell(tmp_path_factory.mktemp("cli") / "it's my state? 50%41", data)
     started = running("db", "start")
     assert started.returncode == 0, started.stderr
     yield running
@@ -174,3 +181,60 @@ def test_events_shows_every_notification_decoded(shell, tmp_path):
 def test_generate_refuses_a_folder_that_holds_a_data_set(shell, data):
     result = shell("data", "generate", "--rows", "100", "--out", data)
     assert (result.returncode, "remedy:" in result.stderr) == (2, True)
+
+
+# ---- printed commands, in a state folder whose path has to be quoted
+
+
+def run_as_printed(shell, command):
+    """Run what a command has printed in a shell that has no STATE_PATH, as a user who copies it does."""
+    environment = {name: value for name, value in shell.environment.items() if name != "STATE_PATH"}
+    return subprocess.run(
+        ["sh", "-c", command],  # noqa: S607
+        env=environment,
+        cwd=shell.state.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_commands_that_a_start_prints_work_as_printed(shell):
+    printed = shell("db", "start").stdout.splitlines()[-1]
+    connect = printed.partition("connect with: psql ")[2].partition("    stop with: ")[0]
+    assert run_as_printed(shell, f"echo {connect}") == shell("db", "url").stdout
+    assert printed.partition("    stop with: ")[2].endswith("rakuten db stop")
+
+
+def test_the_commands_that_a_demo_prints_work_as_printed(shell, monkeypatch):
+    settings = read_settings(state_path=shell.state, mlflow_tracking_uri=None, _env_file=None)
+    monkeypatch.chdir(shell.state.parent)
+    output = io.StringIO()
+    _print_where_to_look(settings, True, Console(file=output, width=80))
+    printed = {line.split()[0]: line.split(maxsplit=1)[1] for line in output.getvalue().splitlines() if line}
+    url = printed["psql"].partition(" ")[2]
+    assert run_as_printed(shell, f"echo {url}") == shell("db", "url").stdout
+    assert run_as_printed(shell, printed["status"]) == shell("status").stdout
+    program, *_, uri = shlex.split(printed["MLflow"])
+    assert Path(shell.state.parent, program).exists()
+    assert make_url(uri).database == str(shell.state / "mlflow" / "mlflow.db")
+
+
+def test_missing_images_are_counted_by_a_check(shell, broken):
+    directory = broken("X_train.csv", lambda text: text)
+    (directory / "images" / "image_test").mkdir(parents=True)
+    said = shell("data", "check", data=directory).stdout
+    assert "image_test: 49 of 49 images are missing, the first is image_" in said
+
+
+def test_the_challenges_own_names_are_loaded(shell, broken):
+    shell("load", "--week", "1")
+    directory = broken("X_train.csv", lambda text: text)
+    for name, official in (
+        ("X_train", "X_train_update"),
+        ("Y_train", "Y_train_CVw08PX"),
+        ("X_test", "X_test_update"),
+    ):
+        (directory / f"{name}.csv").rename(directory / f"{official}.csv")
+    assert shell("data", "check", data=directory).returncode == 0
+    assert shell("load", "--week", "1", data=directory).stdout == "nothing to load: week 1 is complete\n"

@@ -88,7 +88,7 @@ def describe():
     }
 
 
-def run(conf, faults):
+def run(conf, faults, marked=None):
     import_errors, dag = parse()
     if dag is None:
         raise RuntimeError(import_errors)
@@ -101,7 +101,7 @@ def run(conf, faults):
             module, function = name.rsplit(".", 1)
             original = getattr(importlib.import_module(module), function)
             stack.enter_context(patch(name, faulty(original, kinds)))
-        dag_run = dag.test(run_conf=conf)
+        dag_run = dag.test(run_conf=conf, mark_success_pattern=marked)
     return {"state": dag_run.state, **recorded(dag_run)}
 
 

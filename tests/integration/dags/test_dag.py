@@ -57,9 +57,9 @@ class Airflow:
     def describe(self, environment: dict[str, str]) -> dict[str, Any]:
         return self._ask({"environment": environment})
 
-    def run(self, environment: dict[str, str], conf: dict[str, Any], faults: dict[str, list[str]]) -> Run:
+    def run(self, environment: dict[str, str], **run: Any) -> Run:
         logged = self.log.stat().st_size
-        answer = self._ask({"environment": environment, "run": {"conf": conf, "faults": faults}})
+        answer = self._ask({"environment": environment, "run": run})
         return Run(**answer, log=self.log.read_bytes()[logged:].decode())
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -128,11 +128,11 @@ def environment(database, raw):
 
 @pytest.fixture
 def run(airflow, environment):
-    """Run the DAG once: `run(week=2)`, `run(faults={...})`, `run(MAX_PERCENTAGE="40")`."""
+    """Run the DAG once: `run(week=2)`, `run(faults={...})`, `run(marked="load_increment")`, `run(MAX_PERCENTAGE="40")`."""
 
-    def run_dag(*, week=None, faults=None, **settings) -> Run:
+    def run_dag(*, week=None, faults=None, marked=None, **settings) -> Run:
         conf = {} if week is None else {"week": week}
-        result = airflow.run(environment | settings, conf, faults or {})
+        result = airflow.run(environment | settings, conf=conf, faults=faults or {}, marked=marked)
         assert environment["POSTGRES_PASSWORD"] not in result.log
         return result
 
@@ -392,3 +392,13 @@ def test_a_run_that_is_overtaken_skips_what_is_left(run, batches):
     assert overtaken.states == ["success", "success", "skipped", "skipped", "skipped"]
     assert "nothing to do: week_1 is complete" in overtaken.log
     assert batches() == [(1, "week_1", 240, "completed")]
+
+
+@pytest.mark.parametrize("task", TASKS[:-1])
+def test_the_task_after_one_that_was_marked_as_successful_by_hand_says_so_without_a_retry(run, task):
+    marked = run(marked=task)
+    following = TASKS[TASKS.index(task) + 1]
+    assert marked.tasks[following] == ["failed", 1]
+    assert f"the task {task} was marked as successful by hand" in marked.log
+    assert f"clear {task} with its downstream tasks" in marked.log
+    assert "TypeError" not in marked.log

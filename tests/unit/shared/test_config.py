@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from shared.config import configure_third_parties, environment_for, read_settings, target_rows
 from shared.errors import BadInputError
@@ -172,3 +173,12 @@ def test_processes_that_are_started_after_it_let_arrow_use_malloc(monkeypatch):
     configure_third_parties()
     program = "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "system"
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%41b", "100 %", "it's my state #1", "été"])
+def test_mlflow_s_store_is_in_the_state_folder_whatever_the_name_of_the_folder(tmp_path, name):
+    state = tmp_path / name
+    uri = read_settings(state_path=state).tracking_uri
+    assert make_url(uri).database == str(state / "mlflow" / "mlflow.db")
+    Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
+    assert set(tmp_path.iterdir()) <= {state}
