@@ -7,9 +7,15 @@ db/sql/schema/010_locks.sql. PostgreSQL never confuses a lock with one key and a
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Final
 
 import psycopg
 from psycopg.rows import TupleRow
+
+from db.sql import query
+from shared.errors import OutageError
+
+_TIMEOUT: Final = "2min"
 
 
 class Lock(IntEnum):
@@ -22,14 +28,30 @@ class Lock(IntEnum):
 
 
 @contextmanager
-def advisory_lock(connection: psycopg.Connection[TupleRow], lock: Lock) -> Iterator[None]:
+def advisory_lock(
+    connection: psycopg.Connection[TupleRow], lock: Lock, timeout: str = _TIMEOUT
+) -> Iterator[None]:
     """Hold an advisory lock for a `with` block. Other sessions that ask for the same lock wait.
 
     Args:
         connection: a connection in autocommit mode. PostgreSQL releases the lock when this connection ends, at the latest.
         lock: the lock to hold.
+        timeout: how long to wait for the lock, as a PostgreSQL setting.
+
+    Raises:
+        OutageError: another session still holds the lock after `timeout`. The message names this session.
     """
-    connection.execute("select pg_advisory_lock(%s)", [lock])
+    try:
+        with connection.transaction():
+            connection.execute("select set_config('lock_timeout', %s, true)", [timeout])
+            connection.execute("select pg_advisory_lock(%s)", [lock])
+    except psycopg.errors.LockNotAvailable as error:
+        holder = connection.execute(query("locks/holder"), {"key": lock}).fetchone()
+        name, pid = holder or ("a session that has just ended", None)
+        raise OutageError(
+            f"the lock {lock.name} of PostgreSQL has not become free within {timeout}: {name} (backend {pid}) holds it",
+            remedy=f"if that program is frozen, end it, or run: select pg_terminate_backend({pid})",
+        ) from error
     try:
         yield
     finally:

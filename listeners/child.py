@@ -8,6 +8,9 @@ child has finished, the next child is forked and waits for work. So a new batch 
 
 A child ends itself when its parent, the listener, dies. Otherwise, two children could work on one batch: PostgreSQL frees the
 claim of a dead listener, so another listener of the stage may claim the batch.
+
+While a child works, it sends signs of life (listeners/liveness.py). A fork server that is gone or frozen is replaced
+(listeners/fork_server.py).
 """
 
 import asyncio
@@ -18,17 +21,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
+from listeners import fork_server
 from listeners.claims import Claim
 from listeners.job import Handler, Job, Task
+from listeners.liveness import Silence, send_signs_of_life
 from shared.errors import FencedError, OutageError, PipelineError, StageError
 from shared.logs import censor, configure_logs
 
@@ -42,60 +46,26 @@ _OUTAGES = "listeners.outages"
 # that no child has to.
 _LAZY_MODULES = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
 _ORPHANED = 70  # exit code (EX_SOFTWARE) with which a child ends itself when its parent has died
-_TERMINATION_S = 5.0
+# Deadlines in seconds: for the fork server to import the heavy libraries, for it to fork a child, and for a child to end.
+_IMPORT_S = 300.0
+_FORK_S = 30.0
+_EXIT_S = 5.0
 
 
 async def warm_up(handler: str) -> None:
-    """Start the fork server, and wait until it has imported the module `handler` and the heavy libraries that it needs."""
+    """Start the fork server, and wait until it has imported the module `handler` and the heavy libraries that it needs.
+
+    If this fails, only log the error: the start of the first child process tries again.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_OUTAGES, RECONCILE, handler, *_LAZY_MODULES])
     first = context.Process(target=int, daemon=True)
-    await asyncio.to_thread(first.start)
-    await asyncio.to_thread(first.join)
-    first.close()
-
-
-class Children:
-    """The child processes of one stage. A child waits for work, works on one batch and ends. Then the next child starts."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._next: asyncio.Task[Child] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._next = asyncio.create_task(self._start())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._next is not None:
-            await (await self._next).end()
-
-    @asynccontextmanager
-    async def assigned_child(self, handler: str, claim: Claim | None = None) -> AsyncIterator["Child"]:
-        """Tell the waiting child process to run the module `handler` on the batch of `claim`, and yield this child.
-
-        `claim` is None if the work has no batch. At the end of the `async with` block, the child is terminated if it still
-        works, and the next child is started, which then waits for work.
-        """
-        if self._next is None:
-            raise RuntimeError("no child process was started: use Children in an `async with` block")
-        child = await self._next
-        if not child.submit(handler, claim):
-            await child.end()
-            child = await self._start()
-            child.submit(handler, claim)
-        try:
-            yield child
-        finally:
-            # Fork the next child only when this child has finished: an earlier fork would take processor time from this child's
-            # work.
-            self._next = asyncio.create_task(self._start())
-            await child.end()
-
-    async def _start(self) -> "Child":
-        child = Child(self._task)
-        await child.start()
-        return child
+    try:
+        await fork_server.start(first, _IMPORT_S)
+        await fork_server.join(first, _EXIT_S)
+        first.close()
+    except (*fork_server.START_ERRORS, ValueError) as error:  # ValueError: the process has not ended
+        logger.warning("the fork server does not start", error=str(error) or type(error).__name__)
 
 
 class Child:
@@ -111,28 +81,61 @@ class Child:
         self._process: ForkServerProcess = context.Process(
             target=_run, args=(self._child_end, task), name=f"{task.stage} child", daemon=True
         )
-        self._has_answered = False
+        self._outcome: asyncio.Future[dict[str, Any] | StageError | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._ended = asyncio.Event()
+        self._silence = Silence(2 * task.settings.ping_interval_s)
+        self.pid: int | None = None
+        self.idle_s = 0.0
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._process.start)
+        """Start the process. Raise one of `fork_server.START_ERRORS` if this fails or takes too long."""
+        await fork_server.start(self._process, _FORK_S, self._after_start)
+        self.pid = self._process.pid
+        threading.Thread(target=self._read, args=(asyncio.get_running_loop(),), daemon=True).start()
+
+    def _after_start(self, is_awaited: bool) -> None:
         self._child_end.close()
+        if not is_awaited:
+            self._pipe.close()  # if the process was started after all, it ends at once
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
+
+    def kill(self) -> None:
+        """Kill the process. SIGKILL also ends a process that is stopped (SIGSTOP)."""
+        if self.pid is not None and not self.has_ended:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """End the child process.
+        """End the child process, and wait for its end, but only for a few seconds.
 
-        If the child has sent its result, wait a few seconds until it exits by itself. If the child still runs, terminate it. If
-        the termination takes more than a few seconds, kill the child.
+        If the child has sent its result, it exits by itself. Otherwise, or if this takes too long, kill the child. If even a
+        killed child does not end, it is stuck in the operating system. It will not run any further: `has_ended` says when the
+        operating system has ended it.
         """
-        if self._has_answered:
-            await asyncio.to_thread(self._process.join, _TERMINATION_S)
+        if not (self._outcome.done() and await self._ends_within(_EXIT_S)):
+            self.kill()
+        if await self._ends_within(_EXIT_S):
+            self._pipe.close()
+        else:
+            logger.error("a child process was killed and does not end", pid=self.pid)
+        await fork_server.join(self._process, _EXIT_S if self.has_ended else 0.0)
         if self._process.is_alive():
-            self._process.terminate()
-            await asyncio.to_thread(self._process.join, _TERMINATION_S)
-        if self._process.is_alive():
-            self._process.kill()
-        await asyncio.to_thread(self._process.join)
-        self._pipe.close()
-        self._process.close()
+            # Without the fork server, multiprocessing no longer waits for the process when the listener ends.
+            logger.warning("replacing the fork server: it does not report the end of a process", pid=self.pid)
+            fork_server.kill()
+            await fork_server.join(self._process, _EXIT_S)
+        with suppress(ValueError):  # the fork server was killed, but does not end
+            self._process.close()
+
+    async def _ends_within(self, deadline_s: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), deadline_s)
+        return self.has_ended
 
     def submit(self, handler: str, claim: Claim | None) -> bool:
         """Tell the child which handler module to run, and on which claimed batch. Return False if the child has died."""
@@ -140,7 +143,12 @@ class Child:
             self._pipe.send((handler, claim))
         except BrokenPipeError:
             return False
+        self._silence.end()
         return True
+
+    def silent_s(self) -> float:
+        """Return the seconds since the last sign of life of the child, which works. Call this method regularly."""
+        return self._silence.look()
 
     async def result(self) -> dict[str, Any]:
         """Wait for the result of the handler that the child runs, and return the result.
@@ -149,33 +157,42 @@ class Child:
             OutageError: a service that the handler needs is unavailable.
             StageError: the handler failed, or the child process died. The message says which of the two happened, and why.
         """
-        await _wait_until_readable(self._pipe)
-        try:
-            outcome = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            await asyncio.to_thread(self._process.join)
-            raise StageError(f"the child process died: {_exit_reason(self._process.exitcode)}") from None
-        self._has_answered = True
+        outcome = await asyncio.shield(self._outcome)
+        if outcome is None:
+            await fork_server.join(self._process, _EXIT_S)
+            raise StageError(f"the child process died: {_exit_reason(self._process.exitcode)}")
         if isinstance(outcome, StageError):
             raise outcome
-        result: dict[str, Any] = outcome
-        return result
+        return outcome
 
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Receive what the child sends until its end of the pipe is closed. Run in a thread of the listener.
 
-async def _wait_until_readable(pipe: Connection) -> None:
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(pipe.fileno(), ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(pipe.fileno())
+        The operating system closes that end when the child has ended, in whichever way. A thread may wait for the rest of a
+        message that a frozen child has begun to send; the event loop must not.
+        """
+        with suppress(RuntimeError):  # the event loop has ended
+            try:
+                while True:
+                    loop.call_soon_threadsafe(self._receive, self._pipe.recv())
+            except (EOFError, OSError):
+                loop.call_soon_threadsafe(self._ended.set)
+                loop.call_soon_threadsafe(self._receive, None)
+
+    def _receive(self, message: dict[str, Any] | StageError | float | None) -> None:
+        """Note a sign of life (a number), the outcome of the work, or the end of the child without an outcome (None)."""
+        if isinstance(message, float):
+            self._silence.end()
+            self.idle_s = message
+        elif not self._outcome.done():
+            self._outcome.set_result(message)
 
 
 def _exit_reason(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
-    return f"exit code {code}"
+    return f"exit code {'unknown' if code is None else code}"
 
 
 def _run(pipe: Connection, task: Task) -> None:
@@ -196,7 +213,14 @@ def _run(pipe: Connection, task: Task) -> None:
     except EOFError:
         os._exit(0)  # the parent closed the pipe before it sent any work
     has_work.set()
-    pipe.send(_outcome(_assigned_task(task, handler, claim)))
+    sending = threading.Lock()
+
+    def send(message: object) -> None:
+        with sending:
+            pipe.send(message)
+
+    threading.Thread(target=send_signs_of_life, args=(send,), daemon=True).start()
+    send(_outcome(_assigned_task(task, handler, claim)))
     sys.stderr.flush()
     os._exit(0)  # skip the shutdown of the heavy libraries: the parent would have to wait for it
 
@@ -213,7 +237,7 @@ def _outcome(task: Task) -> dict[str, Any] | StageError:
     handle: Handler = importlib.import_module(task.handler).handle
     try:
         return handle(task)
-    except FencedError as error:
+    except (FencedError, OutageError) as error:
         return error
     except Exception as error:
         outage: OutageError | None = importlib.import_module(_OUTAGES).outage_of(error)

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,18 +22,24 @@ from pathlib import Path
 class Heartbeat:
     """The file with which a listener shows that it is alive.
 
-    The listener calls `beat` each time LISTEN or a ping has shown that the connection to PostgreSQL works.
+    The listener calls `beat` each time LISTEN or a ping has shown that the connection to PostgreSQL works. `is_responsive`
+    tells whether the listener's worker waits for a batch or makes progress.
     """
 
-    def __init__(self, stage: str, valid_for_s: float) -> None:
+    def __init__(
+        self, stage: str, valid_for_s: float, is_responsive: Callable[[], bool] = lambda: True
+    ) -> None:
         self._path = _path(stage)
         self._valid_for_s = valid_for_s
+        self._is_responsive = is_responsive
 
     def beat(self) -> None:
-        """Mark the listener as alive for the next `valid_for_s` seconds.
+        """Mark the listener as alive for the next `valid_for_s` seconds, unless its worker is unresponsive.
 
         If the file cannot be written, the listener goes on. The health check then reports that the heartbeat is overdue.
         """
+        if not self._is_responsive():
+            return
         until = time.time() + self._valid_for_s
         with suppress(OSError):
             self._path.touch(mode=0o644)
@@ -51,7 +58,10 @@ def problem(stage: str) -> str | None:
         return f"the {stage} listener has not listened yet, or has ended: {_path(stage)} does not exist"
     overdue_s = time.time() - until
     if overdue_s > 0:
-        return f"the {stage} listener is unresponsive or disconnected: its heartbeat is {overdue_s:.0f} s overdue"
+        return (
+            f"the {stage} listener is unresponsive or disconnected, or its work stands still: "
+            f"its heartbeat is {overdue_s:.0f} s overdue"
+        )
     return None
 
 

@@ -19,6 +19,7 @@ from psycopg.rows import TupleRow, class_row
 from db.connect import connect
 from db.sql import query
 from listeners.job import Task
+from listeners.snapshot.copies import make_missing_copies
 from listeners.tracking.registry import versions_of
 from listeners.tracking.runs import Tracking
 from shared.batch import utc_text
@@ -91,6 +92,8 @@ def handle(task: Task) -> dict[str, Any]:
                     batch_id=disagreement.batch_id,
                 )
             _repair(disagreement, tracking, connection)
+        if task.stage is Stage.SNAPSHOT:
+            make_missing_copies(tracking, connection, task.settings.snapshots_path)
     if Mismatch.ORPHANED in found:
         logger.warning(
             "MLflow has runs whose batches do not exist in PostgreSQL",

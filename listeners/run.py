@@ -68,9 +68,9 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(handler_module(stage)))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    # Only the LISTEN task writes the heartbeat. But the heartbeat shows that the worker task runs, too: the process ends when
-    # one of the two tasks ends.
-    heartbeat = Heartbeat(stage, MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s))
+    worker = StageWorker(stage, conninfo, settings, doorbell, stop)
+    heartbeat_s = MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s)
+    heartbeat = Heartbeat(stage, heartbeat_s, worker.is_responsive)
     listening = asyncio.create_task(
         listen(
             conninfo,
@@ -81,7 +81,6 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
             on_alive=heartbeat.beat,
         )
     )
-    worker = StageWorker(stage, conninfo, settings, doorbell, stop)
     working = asyncio.create_task(worker.run())
     try:
         await asyncio.wait({listening, working, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
@@ -11,22 +12,28 @@ import psycopg
 import structlog
 
 from db.sqlstates import meaning_of
-from listeners.child import RECONCILE, Child, Children
+from listeners.child import RECONCILE, Child
+from listeners.children import Children
 from listeners.claims import Claim, StageClaims
 from listeners.doorbell import Doorbell
 from listeners.job import Task, handler_module
 from listeners.listen import WakeSource, WakeUp
+from listeners.liveness import Silence
 from listeners.openlineage_events import StageEvents
 from shared.config import Settings
-from shared.errors import FencedError, OutageError, StageError
+from shared.errors import FencedError, OutageError, StageError, StalledError
 from shared.events import Stage
 
 logger = structlog.get_logger()
 
 _OUTAGE_RETRY_FIRST: Final = timedelta(seconds=0.25)
-_PERSON_RETRY_MAX: Final = timedelta(
-    minutes=1
-)  # longest delay between attempts while a person must correct something
+# Longest delay between attempts while a person must correct something.
+_PERSON_RETRY_MAX: Final = timedelta(minutes=1)
+# After a third of STALL_TIMEOUT_S without a sign of life, the worker no longer renews its claim, and its health check fails.
+_DOUBT_SHARE: Final = 1 / 3
+# A child may wait this many times STALL_TIMEOUT_S, for example for a long query of PostgreSQL. After the first time, the worker
+# no longer renews its claim, so `rakuten doctor` reports the batch.
+_WAITING_FACTOR: Final = 10
 
 
 class StageWorker:
@@ -53,6 +60,9 @@ class StageWorker:
         self._events = StageEvents(stage, settings)
         self._children = Children(Task(stage, conninfo, settings, self._handler))
         self.has_claim = False
+        self._is_waiting = False
+        self._silence = Silence(2 * (settings.ping_interval_s + settings.ping_deadline_s))
+        self._stalls: Counter[int] = Counter()
 
     async def run(self) -> None:
         """Process batches until `stop` is set.
@@ -66,16 +76,23 @@ class StageWorker:
         try:
             async with self._children:
                 while not self._stop.is_set():
+                    self._is_waiting = True
                     if retry_in_s is None or retry_in_s > poll_in_s:
                         wake = await self._doorbell.wait(poll_in_s, WakeSource.POLL)
                     else:
                         wake = await self._doorbell.wait(retry_in_s, WakeSource.RETRY)
+                    self._is_waiting = False
+                    self._silence.end()
                     if wake is not None and not self._stop.is_set():
                         await self._reconcile()
                         retry_in_s = await self._process_waiting_batches(wake)
         finally:
             await self._claims.close()
             await self._events.close()
+
+    def is_responsive(self) -> bool:
+        """Tell whether the worker waits for a batch or has made progress lately. The listener calls this at every ping."""
+        return self._silence.look() < _DOUBT_SHARE * self._settings.stall_timeout_s or self._is_waiting
 
     async def _reconcile(self) -> None:
         """Repair the differences between MLflow and PostgreSQL, once. If a service is unavailable, try at the next wake-up."""
@@ -137,46 +154,86 @@ class StageWorker:
                 # Record the result now, before the `async with` block waits for the child's end, so that the next stage can
                 # start at once.
                 await self._claims.finish(claim, result)
+            self._stalls.pop(claim.batch.id, None)
             self._events.finished(claim, result)
             log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
         except FencedError as error:
             log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
             self._events.aborted(claim, str(error))
-        except OutageError as error:
-            self._events.aborted(claim, str(error))
-            await self._postpone(claim, error, log)
         except (StageError, psycopg.DataError) as error:
+            if isinstance(error, OutageError) and not self._stalls_too_often(claim, error):
+                self._events.aborted(claim, str(error))
+                await self._postpone(claim, error, log)
+                return
             log = log.bind(duration_s=round(time.monotonic() - started, 3))
             counts = await self._fail(claim, error, log)
             (self._events.failed if counts else self._events.aborted)(claim, str(error))
+
+    def _stalls_too_often(self, claim: Claim, error: OutageError) -> bool:
+        """Tell whether the child has stalled on this batch more than MAX_ATTEMPTS times in a row.
+
+        Then the batch is probably at fault, not the machine, so the stall counts as a failure of the batch.
+        """
+        if isinstance(error, StalledError):
+            self._stalls[claim.batch.id] += 1
+        return self._stalls[claim.batch.id] > self._settings.max_attempts and isinstance(error, StalledError)
 
     async def _supervise(
         self, child: Child, keep_claim: Callable[[], Awaitable[None]] | None = None
     ) -> dict[str, Any] | None:
         """Wait for the child's result. Meanwhile, call `keep_claim` regularly: it checks that the claim still holds.
 
+        While the child makes no progress, do not call `keep_claim`, unless the connection that holds the claim is lost. So
+        PostgreSQL shows by the last renewal of the claim whether the work goes on.
+
         Return the child's result, or None if the child did not finish within the grace period of a shutdown.
+
+        Raises:
+            StalledError: the child made no progress for too long, and was killed.
         """
         work = asyncio.create_task(child.result())
         stop = asyncio.create_task(self._stop.wait())
         try:
             while not work.done():
-                await self._wait_for_any(work, stop)
+                is_lost = await self._wait_for_any(work, stop)
                 if stop.done():
                     await asyncio.wait({work}, timeout=self._settings.grace_period_s)
                     return await work if work.done() else None
-                if keep_claim is not None and not work.done():
+                if work.done():
+                    break
+                if (self._is_progressing(child) or is_lost) and keep_claim is not None:
                     await keep_claim()
             return await work
         finally:
             work.cancel()
             stop.cancel()
 
-    async def _wait_for_any(self, work: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> None:
+    def _is_progressing(self, child: Child) -> bool:
+        """Return False if the child has been silent lately, or has only waited. Kill the child if this lasts too long.
+
+        Raises:
+            StalledError: the child was killed.
+        """
+        silent_s, limit_s = child.silent_s(), self._settings.stall_timeout_s
+        if silent_s > limit_s:
+            problem = f"gave no sign of life for {silent_s:.0f} s: the process or the machine was frozen"
+        elif child.idle_s > _WAITING_FACTOR * limit_s:
+            problem = f"only waited for {child.idle_s:.0f} s: PostgreSQL, MLflow or a file did not answer"
+        else:
+            if is_alive := silent_s < _DOUBT_SHARE * limit_s:
+                self._silence.end()
+            return is_alive and child.idle_s < limit_s
+        child.kill()
+        raise StalledError(
+            f"the child process {child.pid} {problem}; it was killed, and the batch is tried again",
+            remedy="if this happens again, look at the load of the machine; STALL_TIMEOUT_S is the limit in seconds",
+        )
+
+    async def _wait_for_any(self, work: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> bool:
         """Wait until `work` or `stop` ends, the ping interval is over, or the connection to PostgreSQL becomes readable.
 
         This connection holds the lock of the claim. No query runs on the connection meanwhile, so if it becomes readable, it is
-        probably lost. PostgreSQL then releases the lock, so the caller must check the claim at once.
+        probably lost. PostgreSQL then releases the lock, so the caller must check the claim at once. Return True in this case.
         """
         lost = asyncio.Event()
         descriptor = self._claims.fileno()
@@ -194,6 +251,7 @@ class StageWorker:
             connection_loss.cancel()
             if descriptor is not None:
                 loop.remove_reader(descriptor)
+        return lost.is_set()
 
     async def _postpone(self, claim: Claim, outage: OutageError, log: Any) -> None:
         longest = timedelta(seconds=self._settings.outage_retry_max_s)

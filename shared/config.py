@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     outage_retry_max_s: float = Field(
         5.0, gt=0, description="longest delay between attempts in an outage of MLflow, PostgreSQL or disk"
     )
+    stall_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="a child process without a sign of life for so long is killed; its batch is tried again",
+    )
     grace_period_s: float = Field(
         20.0, ge=0, description="after SIGTERM: time to finish the work before its batch is released"
     )

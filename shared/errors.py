@@ -111,6 +111,10 @@ class OutageError(StageError):
     """
 
 
+class StalledError(OutageError):
+    """A child process made no progress and was killed. Its machine was probably at fault, so the batch is tried again."""
+
+
 class FencedError(StageError):
     """This worker has lost its claim on the batch, usually to another worker. It must neither record nor publish anything."""
 

@@ -1,18 +1,16 @@
 """Manage the files of one PostgreSQL server: data, superuser's password, log, and a lock for starting and stopping it."""
 
-import fcntl
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from db.embedded.programs import Programs, parse_major_version
-from db.embedded.waiting import poll
 from shared.errors import DatabaseUnavailableError
+from shared.file_lock import FileLockedError, file_lock
 
 SUPERUSER = "postgres"
 
@@ -74,13 +72,12 @@ class Cluster:
         """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with (self.directory / "lock").open("wb") as lock:
-                if not poll(partial(_try_to_lock, lock.fileno()), timeout_s=timeout_s):
-                    raise self.failure(
-                        f"another process has been starting the PostgreSQL in {self.directory} "
-                        f"for {timeout_s:.0f} s"
-                    )
+            with file_lock(self.directory / "lock", timeout_s=timeout_s):
                 yield
+        except FileLockedError as exc:
+            raise self.failure(
+                f"the PostgreSQL in {self.directory} cannot be started or stopped: {exc}"
+            ) from exc
         except OSError as exc:
             raise DatabaseUnavailableError(
                 f"the directory {self.directory} of the PostgreSQL server cannot be used: {exc}",
@@ -159,11 +156,3 @@ class Cluster:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))
         programs.account.chown(self._password_path)
-
-
-def _try_to_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

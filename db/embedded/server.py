@@ -43,7 +43,7 @@ _FIXED_SETTINGS = {"listen_addresses": HOST, "unix_socket_directories": "", "log
 _START_TIMEOUT_S = 120  # enough even after a crash, when PostgreSQL must first recover its data
 _START_INTERVAL_S = 0.5
 _PG_CTL_TIMEOUT_S = _START_TIMEOUT_S + 10  # longer, so that pg_ctl first gives up by its own --timeout
-_LOCK_TIMEOUT_S = 600  # how long to wait while another process creates, starts or stops the server
+_LOCK_TIMEOUT_S = 300  # longer than another process needs to create (120 s) and start (120 s) the server
 
 # If the log shows one of these faults, a second try may succeed. Either another program has just taken the chosen port, or
 # processes of a killed server still run (on a system without /proc, `clear_leftovers` cannot find them).

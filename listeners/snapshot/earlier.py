@@ -11,12 +11,15 @@ from pathlib import Path
 
 import psycopg
 import pyarrow as pa
+import structlog
 from psycopg.rows import TupleRow
 
 from db.sql import query
 from listeners.snapshot.parquet import distinct_rows, last_productid
 from shared.hashing import sha256_of
 from shared.mlflow_names import dataset_name, parquet_name
+
+logger = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,15 @@ def find_earlier_dataset(
         return None
     batch_name, sha256, held_out, history_range = recorded
     path = directory / parquet_name(dataset_name(batch_name))
-    if not path.exists() or sha256_of(path) != sha256:
+    try:
+        if not path.exists() or sha256_of(path) != sha256:
+            return None
+    except (
+        OSError
+    ) as error:  # an I/O error of the disk, or a file server that is gone: PostgreSQL has all rows, too
+        logger.warning(
+            "the earlier dataset cannot be read, so all rows are read from PostgreSQL", error=str(error)
+        )
         return None
     [only_additions] = connection.execute(
         query("snapshot/has_only_additions"), {**history_range, "last_productid": last_productid(path)}

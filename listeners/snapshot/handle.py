@@ -1,6 +1,5 @@
 """Run the snapshot stage: publish the test set and the holdout in MLflow, then build and publish a batch's dataset."""
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +14,7 @@ from db.connect import ArrowConnection, connect, connect_arrow
 from db.load.source_record import require_unchanged_settings
 from listeners.job import Job
 from listeners.snapshot.balance import HashOverSampler
+from listeners.snapshot.copies import keep_copy, make_missing_copies
 from listeners.snapshot.dataset_digest import identity_of
 from listeners.snapshot.earlier import EarlierDataset, find_earlier_dataset
 from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
@@ -48,8 +48,10 @@ def handle(job: Job) -> dict[str, Any]:
     published = tracking.finished_run(DATASET_EXPERIMENT, name, **batch.mlflow_tags)
     with connect(job.conninfo, "rakuten snapshot build", autocommit=True) as connection:
         fixed_sets = ensure_fixed_sets(tracking, connection, job)
+        copied: dict[str, str] = {}
         if published is None:
-            published = _publish(tracking, connection, job, name)
+            published, copied = _publish(tracking, connection, job, name)
+        make_missing_copies(tracking, connection, job.settings.snapshots_path)
     return {
         "run_id": published.info.run_id,
         "dataset": name,
@@ -58,6 +60,7 @@ def handle(job: Job) -> dict[str, Any]:
         "dataset_sha256": published.data.tags[Tag.DATASET_SHA256],
         "dataset_digest": published.data.tags[Tag.DATASET_DIGEST],
         **tracking.record_of(published.info.run_id),
+        **copied,
         "fixed_sets": recorded_fixed_sets(tracking, fixed_sets),
     }
 
@@ -67,7 +70,8 @@ def _publish(
     connection: psycopg.Connection[TupleRow],
     job: Job,
     name: str,
-) -> Run:
+) -> tuple[Run, dict[str, str]]:
+    """Build and publish the dataset. Return its MLflow run, and what PostgreSQL records about the file's copy."""
     batch = job.batch
     tags = {Tag.ATTEMPT: str(job.attempt), Tag.BATCH_SEAL: str(batch.seal), **batch.source_tags}
     with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **batch.mlflow_tags) as run:
@@ -80,8 +84,8 @@ def _publish(
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
             stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
         _log(run, job, path, stats)
-        _keep_copy(path, job.settings.snapshots_path)
-    return tracking.client.get_run(run.run_id)
+        copied = keep_copy(path, job.settings.snapshots_path)
+    return tracking.client.get_run(run.run_id), copied
 
 
 def build(
@@ -157,15 +161,3 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
         },
         tags={Tag.DATASET_SHA256: digest, Tag.DATASET_DIGEST: content},
     )
-
-
-def _keep_copy(path: Path, directory: Path) -> None:
-    """Copy a dataset file to a local directory, where people find it and where the build of the next dataset reads it.
-
-    The training stage reads the file in MLflow, not this copy. The copy is written under another name and then renamed, so that
-    no reader sees half a file.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f".{path.name}.partial"
-    shutil.copyfile(path, partial)
-    partial.replace(directory / path.name)

@@ -5,7 +5,6 @@ crashes in between, the next attempt uses the finished run and makes no second o
 crashed attempt left RUNNING. A worker may finish a run only while the worker holds the claim on the run's batch.
 """
 
-import fcntl
 import hashlib
 import json
 import time
@@ -27,7 +26,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from listeners.tracking.environment import environment
 from listeners.tracking.experiments import active_experiment
 from shared.config import Settings
-from shared.errors import FencedError, StageError
+from shared.errors import FencedError, OutageError, StageError
+from shared.file_lock import file_lock
 from shared.hashing import sha256_of
 from shared.mlflow_names import Artifact, Tag
 
@@ -37,6 +37,9 @@ _T = TypeVar("_T")
 _SEARCH_LIMIT = 50_000  # MLflow's maximum for one search: enough for 900 years of weekly runs
 _DIGEST_LENGTH = 36  # the most characters that MLflow accepts for the digest of a dataset
 _FIGURE_DPI = 100
+_INIT_LOCK_TIMEOUT_S = (
+    90.0  # longer than the default STALL_TIMEOUT_S: then a frozen child is killed, which releases its lock
+)
 
 
 class Tracking:
@@ -161,9 +164,11 @@ class Tracking:
                     Artifact.MANIFEST, {"artifacts": dict(sorted(publication.artifacts.items()))}
                 )
                 require_claim()
-            except BaseException:
+            except BaseException as error:
                 with suppress(MlflowException):  # if MLflow fails here too, still raise the first error
                     self.client.set_terminated(run.info.run_id, "FAILED")
+                if not publication.scratch.exists():
+                    raise OutageError(f"the temporary folder {scratch} was removed meanwhile") from error
                 raise
         self._finish(run.info.run_id)
 
@@ -209,8 +214,7 @@ class Tracking:
             yield
             return
         self._directory.mkdir(parents=True, exist_ok=True)
-        with (self._directory / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(self._directory / ".lock", timeout_s=_INIT_LOCK_TIMEOUT_S):
             yield
 
 

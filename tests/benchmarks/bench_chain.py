@@ -21,7 +21,8 @@ from psycopg.types.json import Jsonb
 from db.connect import connect
 from db.database import Role
 from listeners import job
-from listeners.child import Children, warm_up
+from listeners.child import warm_up
+from listeners.children import Children
 from shared.events import Stage
 
 STAGE = "chain"

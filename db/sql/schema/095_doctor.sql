@@ -14,12 +14,32 @@ as $$
     where datname = current_database() and application_name in ('rakuten snapshot listen', 'rakuten training listen')
 $$;
 
+-- Return when the worker that holds the claim of a stage on a batch last renewed the claim, or null if nobody holds it. A worker
+-- renews its claim every few seconds while its child process makes progress. So an old time means that the work stands still.
+--
+-- The worker renews the claim in the session that holds the claim's lock, and every statement changes the session's state. As in
+-- listener_sessions(), the function runs with its owner's rights, because PostgreSQL shows this time only to some roles.
+create or replace function claim_renewed_at(batch_id bigint, stage text) returns timestamptz
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select max(sessions.state_change)
+    from pg_catalog.pg_locks as locks
+    join pg_catalog.pg_stat_activity as sessions using (pid)
+    where locks.locktype = 'advisory'
+        and locks.granted
+        and locks.database = (select oid from pg_catalog.pg_database where datname = current_database())
+        and locks.classid::bigint = public.stage_lock_class(stage)
+        and locks.objid::bigint = batch_id
+$$;
+
 -- Return what is wrong with the pipeline right now: one row per problem, with its remedy. Return no row if nothing is wrong.
 -- `severity` is 'error' for a problem that does not go away by itself. It is 'warning' for a problem that may go away by itself
 -- or that needs no action.
 -- The function reports a batch that waits, or a load that runs, for longer than `patience`. It reports a stage that works on
 -- one batch for longer than twelve times `patience`. Listeners ping PostgreSQL every few seconds. The function reports a
--- listener whose connection is silent for longer than `unresponsive_after`.
+-- listener whose connection is silent for longer than `unresponsive_after`. It also reports a batch whose claim was not renewed
+-- for so long; after `patience`, this is an error, because the listener should have ended the work by itself.
 create or replace function pipeline_doctor(
     patience interval default '5 minutes', unresponsive_after interval default '30 seconds'
 ) returns table (severity text, finding text, subject text, detail text, remedy text)
@@ -71,6 +91,16 @@ as $$
         'another worker claims the batch within a second of its next poll; if no listener runs, start one'
     from progress
     where state = 'running' and not held
+
+    union all
+    select
+        case when renewed_at < clock_timestamp() - patience then 'error' else 'warning' end,
+        'work without progress', batch_name || ' ' || stage,
+        format('worker %s has shown no progress since %s', worker, date_trunc('second', renewed_at)),
+        'the listener ends the work after STALL_TIMEOUT_S (ten times that if it only waits) and tries again; if it does not, restart it'
+    from progress
+    cross join lateral public.claim_renewed_at(batch_id, stage) as renewed_at
+    where state = 'running' and held and renewed_at < clock_timestamp() - unresponsive_after
 
     union all
     select

@@ -43,6 +43,7 @@ grant execute on function
     products_diff(bigint, bigint),
     pipeline_doctor(interval, interval),
     listener_sessions(),
+    claim_renewed_at(bigint, text),
     verify_seals(),
     audit_of(data_loads),
     products_history_digest(bigint, bigint),

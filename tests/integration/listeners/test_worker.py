@@ -11,7 +11,8 @@ from psycopg.rows import dict_row
 from waiting import eventually, until
 
 from db.database import Role
-from listeners.child import Children, warm_up
+from listeners.child import warm_up
+from listeners.children import Children
 from listeners.doorbell import Doorbell
 from listeners.job import Task
 from listeners.listen import WakeSource, WakeUp
