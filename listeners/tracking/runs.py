@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -207,15 +207,12 @@ class Tracking:
             )
         )
 
-    @contextmanager
-    def _sqlite_init_lock(self) -> Iterator[None]:
+    def _sqlite_init_lock(self) -> AbstractContextManager[None]:
         """Hold a file lock while the sqlite store is created, so that two processes do not both create its tables."""
         if not self._local:
-            yield
-            return
+            return nullcontext()
         self._directory.mkdir(parents=True, exist_ok=True)
-        with file_lock(self._directory / ".lock", timeout_s=_INIT_LOCK_TIMEOUT_S):
-            yield
+        return file_lock(self._directory / ".lock", timeout_s=_INIT_LOCK_TIMEOUT_S)
 
 
 def if_known(request: Callable[[], _T]) -> _T | None:

@@ -39,6 +39,7 @@ ROWS = 400  # enough for a few rows of each of the 27 classes, in the training r
 INITIAL, INCREMENT = Decimal(10), Decimal("0.25")  # one row a week, and 361 weeks
 DEADLINE_S = 60
 SCRATCH_BYTES = 64 * 2**20
+STALL_TIMEOUT_S = 15
 
 
 class ProxiedDatabase(Database):
@@ -241,6 +242,7 @@ def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
             initial_percentage=INITIAL,
             increment_percentage=INCREMENT,
             mlflow_tracking_uri=f"http://127.0.0.1:{mlflow.port}",
+            stall_timeout_s=STALL_TIMEOUT_S,
             log_format="json",
             pg_bindir=bindir,
             _env_file=None,

@@ -1,21 +1,26 @@
-"""Listeners killed and stopped at every step, their children killed or short of memory, their disk full."""
+"""Listeners killed and stopped at every step, their children killed, frozen or short of memory, their disk full.
+
+Beside them, what the children come from: a fork server that is frozen or killed, and an emptied folder for temporary files.
+"""
 
 import os
 import resource
+import shutil
 import signal
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from breakpoints import Boundary
-from environment import Environment, needs_linux
+from environment import STALL_TIMEOUT_S, Environment, needs_linux
 from measure import wait_until
-from runs import Fault, Run
+from runs import BOUND_S, Fault, Run
 
 from shared.events import Stage
 
 DISK_DEADLINE_S = 30
 MEMORY_DEADLINE_S = 60
+REPLACED_S = 45.0  # a new fork server imports all libraries anew
 
 
 def kill_the_listener(run: Run, *, stage: Stage, boundary: Boundary):
@@ -49,6 +54,51 @@ def kill_the_child(run: Run, *, stage: Stage, boundary: Boundary):
         breakpoint_.wait().kill()
     run.ended()
     yield
+
+
+def freeze_the_child(run: Run, *, stage: Stage, boundary: Boundary):
+    """SIGSTOP: the process is there, and nobody but the clock can tell. The listener itself is well."""
+    with run.breakpoint(stage, boundary) as breakpoint_:
+        run.load()
+        os.kill(breakpoint_.wait().pid, signal.SIGSTOP)
+    run.ended()
+    yield
+    _require_no_failure(run, stage)
+
+
+def break_the_fork_server(run: Run, *, stage: Stage, number: signal.Signals):
+    """While a child works, which goes on. The week after needs another child."""
+    with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
+        run.load()
+        held = breakpoint_.wait()
+        fork_server_pid = int(Path(f"/proc/{held.pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(fork_server_pid, number)
+    run.load()
+    run.ended()
+    yield
+    _require_no_failure(run, stage)
+
+
+def empty_the_temporary_folder(run: Run, *, stage: Stage, at_work: bool):
+    """As a cleaner of TMPDIR does, which knows nothing of sockets and of files in use. The week after needs another child."""
+    [replica] = run.environment.fleet.replicas(stage)
+    with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
+        if at_work:
+            run.load()
+            breakpoint_.wait()
+        for path in replica.scratch.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for _ in range(2):
+        run.load()
+    run.ended()
+    yield
+    _require_no_failure(run, stage)
+
+
+def _require_no_failure(run: Run, stage: Stage) -> None:
+    for batch_id in run.batch_ids:
+        record = run.environment.record(batch_id, stage)
+        run.require(record.get("failures", 0) == 0, f"batch {batch_id} was blamed: {record}")
 
 
 def limit_the_childs_memory(run: Run, *, stage: Stage, headroom_bytes: int):
@@ -149,6 +199,43 @@ FAULTS = [
         )
         for stage in Stage
         for boundary in (Boundary.BUILDING, Boundary.LOGGED)
+    ),
+    *(
+        Fault(
+            "frozen child",
+            f"{stage}, {boundary}",
+            partial(freeze_the_child, stage=stage, boundary=boundary),
+            runs=2,
+            bound_s=STALL_TIMEOUT_S + BOUND_S,
+            measures="done",
+        )
+        for stage in Stage
+        for boundary in (Boundary.BUILDING, Boundary.LOGGED)
+    ),
+    *(
+        Fault(
+            f"{what} fork server",
+            f"{stage} at work",
+            partial(break_the_fork_server, stage=stage, number=number),
+            runs=2,
+            bound_s=REPLACED_S,
+            measures="done",
+            unavailable=needs_linux,
+        )
+        for what, number in (("frozen", signal.SIGSTOP), ("killed", signal.SIGKILL))
+        for stage in Stage
+    ),
+    *(
+        Fault(
+            "emptied TMPDIR",
+            f"{stage} {'at work' if at_work else 'waiting'}",
+            partial(empty_the_temporary_folder, stage=stage, at_work=at_work),
+            runs=2,
+            bound_s=REPLACED_S,
+            measures="done",
+        )
+        for stage in Stage
+        for at_work in (False, True)
     ),
     *(
         Fault(
