@@ -5,7 +5,7 @@ db/sql/schema/010_locks.sql. PostgreSQL never confuses a lock with one key and a
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import Final
 
@@ -55,4 +55,7 @@ def advisory_lock(
     try:
         yield
     finally:
-        connection.execute("select pg_advisory_unlock(%s)", [lock])
+        with suppress(
+            psycopg.OperationalError
+        ):  # the connection was lost, so PostgreSQL has released the lock
+            connection.execute("select pg_advisory_unlock(%s)", [lock])

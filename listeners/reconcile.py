@@ -7,7 +7,6 @@ changes MLflow to match PostgreSQL, or lets the stage do its work again.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -19,10 +18,11 @@ from psycopg.rows import TupleRow, class_row
 from db.connect import connect
 from db.sql import query
 from listeners.job import Task
+from listeners.promotion.champion_alias import champion_alias
 from listeners.snapshot.copies import make_missing_copies
+from listeners.tracking.ownership import own_names
 from listeners.tracking.registry import versions_of
 from listeners.tracking.runs import Tracking
-from shared.batch import utc_text
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, Tag
 
@@ -65,7 +65,7 @@ class Disagreement:
 class _RecordedBatch:
     batch_id: int
     batch_name: str
-    completed_at: datetime
+    seal: str
     state: str
     attempts: int
     run_id: str | None
@@ -80,6 +80,10 @@ def handle(task: Task) -> dict[str, Any]:
     tracking = Tracking(task.settings)
     found: dict[str, int] = {}
     with connect(task.conninfo, f"rakuten {task.stage} reconcile", autocommit=True) as connection:
+        own_names(tracking, connection)
+        if task.stage is Stage.TRAINING:
+            with champion_alias(tracking, task.conninfo):
+                pass  # locking the alias completes or undoes a move that was interrupted
         for disagreement in disagreements(tracking, connection, task.stage):
             found[disagreement.kind] = found.get(disagreement.kind, 0) + 1
             # Do not log each orphaned run (a run whose batch PostgreSQL does not have): there may be many, and every start of a
@@ -115,9 +119,9 @@ def disagreements(
     runs = tracking.runs(_EXPERIMENT_OF[stage], Tag.BATCH_ID)
     with connection.cursor(row_factory=class_row(_RecordedBatch)) as cursor:
         batches = cursor.execute(query("stages/recorded_runs"), {"stage": stage}).fetchall()
-    known = {(str(batch.batch_id), utc_text(batch.completed_at)): batch for batch in batches}
+    known = {batch.seal: batch for batch in batches}
     for run in runs:
-        batch = known.get((run.data.tags[Tag.BATCH_ID], run.data.tags.get(Tag.BATCH_COMPLETED_AT, "")))
+        batch = known.get(run.data.tags.get(Tag.BATCH_SEAL, ""))
         kind = Mismatch.ORPHANED if batch is None else _kind_of(run, batch, tracking)
         if kind is not None:
             batch_id, name = int(run.data.tags[Tag.BATCH_ID]), batch.batch_name if batch else ""
@@ -151,11 +155,18 @@ def _is_registered(tracking: Tracking, batch: _RecordedBatch) -> bool:
 def _repair(disagreement: Disagreement, tracking: Tracking, connection: psycopg.Connection[TupleRow]) -> None:
     match disagreement.kind:
         case Mismatch.MISSING | Mismatch.UNREGISTERED:
-            connection.execute(
-                "select reopen_stage(%s, %s, %s, %s)",
-                [disagreement.batch_id, disagreement.stage, disagreement.run_id, disagreement.kind],
-            )
+            _reopen(disagreement, connection)
         case Mismatch.SUPERSEDED | Mismatch.ABANDONED:
             tracking.supersede(disagreement.run_id)
+            # Meanwhile, another worker may have recorded this run. Then the stage works on the batch again.
+            _reopen(disagreement, connection)
         case Mismatch.ORPHANED:
             pass  # the run may belong to another pipeline: only a person can decide whether to delete it
+
+
+def _reopen(disagreement: Disagreement, connection: psycopg.Connection[TupleRow]) -> None:
+    """Let the stage work on the batch again, if PostgreSQL has recorded this run for the batch."""
+    connection.execute(
+        "select reopen_stage(%s, %s, %s, %s)",
+        [disagreement.batch_id, disagreement.stage, disagreement.run_id, disagreement.kind],
+    )

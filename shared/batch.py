@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from shared.mlflow_names import Tag
@@ -23,6 +23,8 @@ class Batch:
         total_rows: the number of rows in `products` after the batch, or 0 until the batch is complete.
         week: the newest week whose rows are in `products` when the batch is complete: 7 for week_7 and for a correction after
             it. None until the batch is complete.
+        chain_number: the batch's number in the hash chain: 1 for the batch that was completed first. None until the batch is
+            complete. Batches are ordered by this number: neither ids nor clocks give the order in which they were completed.
         seal: a digest of the batch's changes and of the previous batch's seal. None until the batch is complete. The seal is
             defined in db/sql/schema/040_hash_chain.sql.
         source: what the load of the first week recorded about the source files: `files` (SHA-256 by name), total_rows,
@@ -37,6 +39,7 @@ class Batch:
     completed_at: datetime | None
     total_rows: int
     week: int | None
+    chain_number: int | None
     seal: str | None
     source: Mapping[str, Any]
     metadata: Mapping[str, Any]
@@ -45,10 +48,11 @@ class Batch:
     def mlflow_tags(self) -> dict[str, str]:
         """The MLflow tags that only the runs of this batch have.
 
-        The batch's id alone is not enough: if the database is created again and MLflow is kept, ids begin at 1 again.
+        The seal identifies the batch. The id and the number are not enough: if the database is created again and MLflow is
+        kept, both begin at 1 again.
         """
-        completed_at = "" if self.completed_at is None else utc_text(self.completed_at)
-        return {Tag.BATCH_ID: str(self.id), Tag.BATCH_COMPLETED_AT: completed_at}
+        values = {Tag.BATCH_ID: self.id, Tag.BATCH_NUMBER: self.chain_number, Tag.BATCH_SEAL: self.seal}
+        return {name: str(value) for name, value in values.items()}
 
     @property
     def source_tags(self) -> dict[str, str]:
@@ -63,8 +67,3 @@ class Batch:
         """Return the result that a stage recorded for this batch, or an empty dict until the stage has finished."""
         result: dict[str, Any] = self.metadata.get(stage, {}).get("result", {})
         return result
-
-
-def utc_text(moment: datetime) -> str:
-    """Return a time as ISO 8601 text, in UTC with microseconds, for MLflow tags. Such texts sort in the order of time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     )
     mlflow_backend_store_uri: SecretStr | None = Field(None, description="for the MLflow server only")
     mlflow_artifact_root: str | None = Field(None, description="for the MLflow server only")
+    mlflow_name_prefix: str = Field(
+        "",
+        pattern="^[A-Za-z0-9_-]{0,64}$",
+        description="begins the names of the experiments and the registered model, if databases share one MLflow",
+    )
 
     initial_percentage: Percentage = Decimal(40)
     increment_percentage: Percentage = Decimal(3)

@@ -22,7 +22,6 @@ class Artifact:
     CLASSIFICATION_REPORT: Final = "classification_report.txt"
     HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
     SUBMISSION: Final = "test_predictions.csv"  # the predictions of the test set, for the Rakuten challenge
-    PROMOTION: Final = "promotion.json"
     MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
     ENVIRONMENT: Final = "environment.json"
 
@@ -31,8 +30,9 @@ class Tag:
     """The names of the tags that runs and model versions have in MLflow."""
 
     BATCH_ID: Final = "batch_id"
-    BATCH_COMPLETED_AT: Final = "batch_completed_at"
+    BATCH_NUMBER: Final = "batch_number"  # the batch's number in the hash chain
     BATCH_SEAL: Final = "batch_seal"
+    DATABASE: Final = "database"  # the identity of the database that owns the experiment, model or run
     SOURCE_SHA256: Final = "source_sha256"
     ATTEMPT: Final = "attempt"
     DATASET_DIGEST: Final = "dataset_digest"  # digest of the rows; see listeners/snapshot/dataset_digest.py
@@ -51,6 +51,11 @@ def dataset_name(batch_name: str) -> str:
 
 def model_run_name(batch_name: str) -> str:
     return f"model_{batch_name}"
+
+
+def promotion_name(attempt: int) -> str:
+    """Return the name of the artifact in which an attempt of the training stage logs the comparison with the champion."""
+    return "promotion.json" if attempt == 1 else f"promotion_{attempt}.json"
 
 
 _DATASET_NAME: Final = re.compile("[a-z0-9_]+", re.ASCII)

@@ -24,69 +24,85 @@ third column, the F1 of each challenger is 0.003 below the F1 of the week before
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pandas as pd
-import psycopg
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from psycopg.rows import TupleRow
 
 from listeners.outages import outage_of
-from listeners.promotion.champion_alias import AliasState, ChampionAlias, MoveKind, champion_alias
+from listeners.promotion.champion_alias import ChampionAlias
+from listeners.promotion.champion_history import MoveKind
 from listeners.promotion.compare import SIGNIFICANCE, Comparison, compare
 from listeners.tracking.runs import Tracking
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import MODEL_EXPERIMENT, Artifact, Tag
+from shared.mlflow_names import MODEL_EXPERIMENT, Artifact, Tag, promotion_name
 
 _KEYS: Final = ["productid", "prdtypecode"]
 
 
+class Promotion(NamedTuple):
+    """Whether a model is the champion, and the name of the run's artifact with the result of its comparison.
+
+    `verdict` is None if the model was never compared: somebody moved the alias `champion` to the model by hand before.
+    """
+
+    promoted: bool
+    verdict: str | None
+
+
 def ensure_promoted(
     tracking: Tracking,
-    connection: psycopg.Connection[TupleRow],
+    alias: ChampionAlias,
     challenger: Run,
     version: ModelVersion,
     *,
     seed: int,
-) -> bool:
+    attempt: int,
+) -> Promotion:
     """Make the challenger (a new model) the champion, unless it is significantly worse.
 
     The challenger is compared with the present champion and with the best of all champions so far.
 
-    This function holds one lock while it compares the models and moves the alias `champion` to the challenger. So even if two
-    workers promote at once, each challenger is compared with exactly the champion that it replaces.
+    The caller holds the lock on `alias`. So even if two workers promote at once, each challenger is compared with exactly the
+    champion that it replaces. Each attempt of the training stage writes the result of the comparison to an artifact of its own,
+    so that an attempt that has lost its claim does not overwrite the result of another attempt.
 
     A rollback withdraws models. While a model is withdrawn, this function does not promote it again. It also does not promote
     any model that was trained on the same batch as a withdrawn model, or on an earlier batch. So a repeated training on a batch
     does not undo the rollback.
-
-    Returns:
-        True if the challenger is the champion afterwards.
     """
-    with champion_alias(tracking, connection) as alias:
-        if alias.champion is not None and int(alias.champion.version) == int(version.version):
-            return True  # an earlier attempt at this training has already promoted the challenger
-        if int(version.version) in alias.state.withdrawn | alias.state.champions:
-            return False  # the challenger was champion before: it is not promoted again
-        verdict = _verdict(tracking, challenger, alias, seed)
-        tracking.client.log_dict(challenger.info.run_id, verdict, Artifact.PROMOTION)
-        if verdict["promote"]:
-            alias.move(MoveKind.PROMOTION, version, verdict["reason"], by=str(challenger.info.run_name))
-        return bool(verdict["promote"])
+    number = int(version.version)
+    is_champion = alias.champion is not None and int(alias.champion.version) == number
+    if is_champion or number in alias.state.withdrawn | alias.state.champions:
+        # An earlier attempt at this training has promoted the challenger, or somebody has moved the alias by hand. A challenger
+        # that was champion before is not promoted again.
+        return Promotion(is_champion, _earlier_verdict(alias, number))
+    verdict = _verdict(tracking, challenger, alias, seed)
+    artifact = promotion_name(attempt)
+    tracking.client.log_dict(challenger.info.run_id, verdict, artifact)
+    if verdict["promote"]:
+        by = str(challenger.info.run_name)
+        alias.move(MoveKind.PROMOTION, version, verdict["reason"], by, artifact)
+    return Promotion(verdict["promote"], artifact)
+
+
+def _earlier_verdict(alias: ChampionAlias, version: int) -> str | None:
+    """Return the name of the artifact with the result by which this version was promoted, or None if it was not compared."""
+    return next((move.verdict for move in alias.history if move.to_version == version and move.verdict), None)
 
 
 def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: int) -> dict[str, Any]:
-    """Decide whether to promote the challenger. Return the content of promotion.json.
+    """Decide whether to promote the challenger. Return the content of the run's artifact promotion.json.
 
     The content has at least `promote` and `reason`. After a comparison, it also has the results of the comparison.
     """
     if alias.champion is None:
         return {"promote": True, "reason": "there is no champion yet"}
     against = {"champion_version": int(alias.champion.version)}
-    outcome = _rollback_verdict(challenger, alias.state) or _against_champion(
-        tracking, challenger, alias.champion, seed
+    outcome = _rollback_verdict(challenger, alias) or _against_champion(
+        tracking, challenger, alias, alias.champion, seed
     )
     if isinstance(outcome, str):
         return {"promote": False, "reason": outcome, **against}
@@ -102,27 +118,27 @@ def _verdict(tracking: Tracking, challenger: Run, alias: ChampionAlias, seed: in
     return verdict
 
 
-def _rollback_verdict(challenger: Run, state: AliasState) -> str | None:
+def _rollback_verdict(challenger: Run, alias: ChampionAlias) -> str | None:
     """Return why an earlier rollback forbids the promotion of the challenger, or None if no rollback forbids it.
 
     A rollback to a model withdraws every champion whose batch is later than the batch of this model. A challenger is rejected
     unless its batch is later than the batch of every withdrawn champion. Batches are compared, not versions of the model: if an
     MLflow run is lost, the training is repeated and its model gets a new version.
     """
-    moment = challenger.data.tags[Tag.BATCH_COMPLETED_AT]
-    withdrawn = [version for version, seen in state.withdrawn.items() if seen >= moment]
+    number = alias.number_of(challenger)
+    withdrawn = [version for version, other in alias.state.withdrawn.items() if other >= number]
     return f"version {withdrawn[-1]}, of this batch or a later one, was rolled back" if withdrawn else None
 
 
 def _against_champion(
-    tracking: Tracking, challenger: Run, holder: ModelVersion, seed: int
+    tracking: Tracking, challenger: Run, alias: ChampionAlias, holder: ModelVersion, seed: int
 ) -> Comparison | str:
     """Compare the challenger with the champion `holder`, or return the reason why the two cannot be compared."""
     run = _run_of(tracking, holder)
     rival = None if run is None else _predictions_if_any(tracking, run)
     if run is None or rival is None:
         return "the champion was not made by this pipeline: move the alias by hand, or delete it"
-    if run.data.tags.get(Tag.BATCH_COMPLETED_AT, "") > challenger.data.tags[Tag.BATCH_COMPLETED_AT]:
+    if alias.number_of(run) > alias.number_of(challenger):
         return "the champion was trained on a later batch"
     comparison = _comparison(_predictions(tracking, challenger), rival, seed, SIGNIFICANCE)
     return (
@@ -177,15 +193,10 @@ def _run_of(tracking: Tracking, version: ModelVersion) -> Run | None:
     return tracking.run_if_any(str(version.run_id)) if version.run_id else None
 
 
-def verdict_sha256(tracking: Tracking, run: Run) -> str | None:
-    """Return the SHA-256 of promotion.json in a training run, so that PostgreSQL can record it.
-
-    Return None if the run has no such file: somebody moved the alias `champion` to the run's model by hand, before the training
-    stage compared the model with the champion.
-    """
+def verdict_sha256(tracking: Tracking, run: Run, verdict: str) -> str:
+    """Return the SHA-256 of the artifact with the result of a comparison, so that PostgreSQL can record it."""
     with TemporaryDirectory(prefix="rakuten-") as scratch:
-        path = _artifact_if_any(tracking, run, Artifact.PROMOTION, Path(scratch))
-        return None if path is None else sha256_of(path)
+        return sha256_of(tracking.download(run, verdict, Path(scratch)))
 
 
 def _predictions_if_any(tracking: Tracking, run: Run) -> pd.DataFrame | None:

@@ -1,20 +1,18 @@
 """Roll back the champion: a person moves the MLflow alias `champion` to another, usually earlier, model and gives a reason."""
 
-import psycopg
 from mlflow.entities.model_registry import ModelVersion
-from psycopg.rows import TupleRow
 
-from listeners.promotion.champion_alias import REASON_LENGTH, ChampionAlias, Move, MoveKind, champion_alias
+from listeners.promotion.champion_alias import ChampionAlias, champion_alias
+from listeners.promotion.champion_history import REASON_LENGTH, Move, MoveKind
 from listeners.tracking.runs import Tracking, if_known
 from shared.errors import BadInputError, PipelineError
-from shared.mlflow_names import REGISTERED_MODEL
 
 _SHOW_HISTORY = "`rakuten champion` shows all champions and when they were promoted"
 
 
 def roll_back(
     tracking: Tracking,
-    connection: psycopg.Connection[TupleRow],
+    conninfo: str,
     to_version: int | None,
     *,
     reason: str,
@@ -27,7 +25,7 @@ def roll_back(
 
     Args:
         tracking: access to MLflow.
-        connection: a connection to PostgreSQL in autocommit mode; it holds the lock on the alias while the alias moves.
+        conninfo: connection string of PostgreSQL, which locks the alias while the alias moves.
         to_version: a model version that exists; None for the previous champion.
         reason: reason for the rollback, 1 to `REASON_LENGTH` characters.
         by: the person who rolls back.
@@ -38,7 +36,7 @@ def roll_back(
     """
     if not (reason := reason.strip()) or len(reason) > REASON_LENGTH:
         raise BadInputError(f"the reason must have 1 to {REASON_LENGTH} characters, it has {len(reason)}")
-    with champion_alias(tracking, connection) as alias:
+    with champion_alias(tracking, conninfo) as alias:
         if alias.interrupted:
             raise PipelineError(
                 f"nothing was rolled back: this command only completed an earlier alias move that was interrupted; "
@@ -62,10 +60,10 @@ def _previous_champion(alias: ChampionAlias) -> int:
 
 
 def _version(tracking: Tracking, number: int) -> ModelVersion:
-    version = if_known(lambda: tracking.client.get_model_version(REGISTERED_MODEL, str(number)))
+    version = if_known(lambda: tracking.client.get_model_version(tracking.registered_model, str(number)))
     if version is None:
         raise BadInputError(
-            f"the model {REGISTERED_MODEL} has no version {number}",
+            f"the model {tracking.registered_model} has no version {number}",
             remedy=f"pass an existing version to --to; {_SHOW_HISTORY}",
         )
     return version

@@ -22,6 +22,7 @@ from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
 from listeners.snapshot.read import read_batch
+from listeners.tracking.ownership import own_names
 from listeners.tracking.runs import Publication, Tracking
 from shared.categories import category_name
 from shared.errors import StageError
@@ -45,12 +46,13 @@ def handle(job: Job) -> dict[str, Any]:
     require_unchanged_settings(batch.source, job.settings)
     tracking = Tracking(job.settings)
     name = dataset_name(batch.name)
-    published = tracking.finished_run(DATASET_EXPERIMENT, name, **batch.mlflow_tags)
     with connect(job.conninfo, "rakuten snapshot build", autocommit=True) as connection:
+        database = own_names(tracking, connection)
+        published = tracking.finished_run(DATASET_EXPERIMENT, name, **batch.mlflow_tags)
         fixed_sets = ensure_fixed_sets(tracking, connection, job)
         copied: dict[str, str] = {}
         if published is None:
-            published, copied = _publish(tracking, connection, job, name)
+            published, copied = _publish(tracking, connection, job, name, database)
         make_missing_copies(tracking, connection, job.settings.snapshots_path)
     return {
         "run_id": published.info.run_id,
@@ -70,10 +72,11 @@ def _publish(
     connection: psycopg.Connection[TupleRow],
     job: Job,
     name: str,
+    database: str,
 ) -> tuple[Run, dict[str, str]]:
     """Build and publish the dataset. Return its MLflow run, and what PostgreSQL records about the file's copy."""
     batch = job.batch
-    tags = {Tag.ATTEMPT: str(job.attempt), Tag.BATCH_SEAL: str(batch.seal), **batch.source_tags}
+    tags = {Tag.ATTEMPT: str(job.attempt), Tag.DATABASE: database, **batch.source_tags}
     with tracking.publishing(DATASET_EXPERIMENT, name, tags, job.require_claim, **batch.mlflow_tags) as run:
         require_no_leak(connection, batch.id)
         path = run.scratch / parquet_name(name)

@@ -29,7 +29,7 @@ from shared.config import Settings
 from shared.errors import FencedError, OutageError, StageError
 from shared.file_lock import file_lock
 from shared.hashing import sha256_of
-from shared.mlflow_names import Artifact, Tag
+from shared.mlflow_names import REGISTERED_MODEL, Artifact, Tag
 
 logger = structlog.get_logger()
 
@@ -49,6 +49,7 @@ class Tracking:
         self._settings = settings
         self._directory = settings.mlflow_path
         self.uri = settings.tracking_uri
+        self.registered_model = self.full_name(REGISTERED_MODEL)
         self._experiment_ids: dict[str, str] = {}
         self._local = settings.mlflow_tracking_uri is None
         mlflow.set_tracking_uri(self.uri)
@@ -56,25 +57,29 @@ class Tracking:
         with self._sqlite_init_lock():
             self.client = MlflowClient(self.uri, self.uri)
 
-    def experiment_id(self, name: str) -> str:
-        """Return the id of the experiment with this name; create the experiment if it is missing."""
+    def full_name(self, name: str) -> str:
+        """Return the name in MLflow of an experiment or of the registered model: MLFLOW_NAME_PREFIX followed by `name`."""
+        return self._settings.mlflow_name_prefix + name
+
+    def experiment_id(self, name: str, tags: dict[str, str] | None = None) -> str:
+        """Return the id of the experiment with this name. If the experiment is missing, create it with these tags."""
         if name not in self._experiment_ids:
-            self._experiment_ids[name] = self._find_or_create(name)
+            self._experiment_ids[name] = self._find_or_create(self.full_name(name), tags)
         return self._experiment_ids[name]
 
-    def _find_or_create(self, name: str) -> str:
-        if (experiment := active_experiment(self.client, name)) is not None:
+    def _find_or_create(self, full_name: str, tags: dict[str, str] | None) -> str:
+        if (experiment := active_experiment(self.client, full_name)) is not None:
             return str(experiment.experiment_id)
         location = (self._directory / "artifacts").as_uri() if self._local else None
         try:
-            return self.client.create_experiment(name, artifact_location=location)
+            return self.client.create_experiment(full_name, location, tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return self._find_or_create(name)  # another worker has just created the experiment
+            return self._find_or_create(full_name, tags)  # another worker has just created the experiment
 
     def finished_run(self, experiment: str, run_name: str, **tags: str) -> Run | None:
-        """Return the oldest finished run with this name and these tags, or None. Ignore runs that are tagged as superseded."""
+        """Return the finished run of the first attempt with this name and these tags, or None. Ignore superseded runs."""
         found = self._runs(experiment, run_name, "FINISHED", tags)
         return next((run for run in found if Tag.SUPERSEDED not in run.data.tags), None)
 
@@ -99,17 +104,13 @@ class Tracking:
         return None if Tag.SUPERSEDED in run.data.tags else run
 
     def runs(self, experiment: str, tag: str) -> list[Run]:
-        """Return the runs with this tag that are not superseded: first RUNNING, then FINISHED runs, each group oldest first."""
+        """Return the runs with this tag that are not superseded: first the RUNNING runs, then the FINISHED runs."""
         found: list[Run] = []
-        if (known := active_experiment(self.client, experiment)) is None:
+        if (known := active_experiment(self.client, self.full_name(experiment))) is None:
             return found
         for status in ("RUNNING", "FINISHED"):
-            found += self.client.search_runs(
-                [known.experiment_id],
-                f"attributes.status = '{status}'",
-                max_results=_SEARCH_LIMIT,
-                order_by=["attributes.start_time ASC"],
-            )
+            condition = f"attributes.status = '{status}'"
+            found += self.client.search_runs([known.experiment_id], condition, max_results=_SEARCH_LIMIT)
         return [run for run in found if tag in run.data.tags and Tag.SUPERSEDED not in run.data.tags]
 
     def supersede(self, run_id: str) -> None:
@@ -199,13 +200,8 @@ class Tracking:
     def _runs(self, experiment: str, run_name: str, status: str, tags: Mapping[str, str]) -> list[Run]:
         conditions = [f"attributes.run_name = '{run_name}'", f"attributes.status = '{status}'"]
         conditions += [f"tags.{name} = '{value}'" for name, value in tags.items()]
-        return list(
-            self.client.search_runs(
-                [self.experiment_id(experiment)],
-                " and ".join(conditions),
-                order_by=["attributes.start_time ASC"],
-            )
-        )
+        found = self.client.search_runs([self.experiment_id(experiment)], " and ".join(conditions))
+        return sorted(found, key=lambda run: int(run.data.tags.get(Tag.ATTEMPT, 0)))
 
     def _sqlite_init_lock(self) -> AbstractContextManager[None]:
         """Hold a file lock while the sqlite store is created, so that two processes do not both create its tables."""

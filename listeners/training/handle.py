@@ -11,8 +11,10 @@ from sklearn.pipeline import Pipeline
 
 from db.connect import connect
 from listeners.job import Job
+from listeners.promotion.champion_alias import champion_alias
 from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
 from listeners.tracking import registry
+from listeners.tracking.ownership import own_names
 from listeners.tracking.runs import Publication, Tracking
 from listeners.training import model
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
@@ -43,30 +45,36 @@ def handle(job: Job) -> dict[str, Any]:
     """
     tracking = Tracking(job.settings)
     name = model_run_name(job.batch.name)
+    with connect(job.conninfo, "rakuten training names", autocommit=True) as connection:
+        database = own_names(tracking, connection)
     run = tracking.finished_run(MODEL_EXPERIMENT, name, **job.batch.mlflow_tags)
     if run is None:
-        run = _publish(tracking, job, name)
-    with connect(job.conninfo, "rakuten training promote", autocommit=True) as connection:
+        run = _publish(tracking, job, name, database)
+    with champion_alias(tracking, job.conninfo) as alias:
+        # Ask for the claim while the alias is locked: another worker that takes over the batch waits for the lock.
         job.require_claim()
         version = registry.ensure_registered(tracking, run)
-        promoted = ensure_promoted(tracking, connection, run, version, seed=job.settings.random_seed)
+        promoted, verdict = ensure_promoted(
+            tracking, alias, run, version, seed=job.settings.random_seed, attempt=job.attempt
+        )
     metrics = {name: run.data.metrics[name] for name in _RECORDED_METRICS}
     return {
         "run_id": run.info.run_id,
         "model_version": int(version.version),
         "champion": promoted,
-        "promotion_sha256": verdict_sha256(tracking, run),
+        "promotion": verdict,
+        "promotion_sha256": None if verdict is None else verdict_sha256(tracking, run, verdict),
         **metrics,
         **tracking.record_of(run.info.run_id),
     }
 
 
-def _publish(tracking: Tracking, job: Job, name: str) -> Run:
+def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
     batch = job.batch
     dataset = find_dataset(tracking, dataset_name(batch.name), **batch.mlflow_tags)
     tags = {
         Tag.ATTEMPT: str(job.attempt),
-        Tag.BATCH_SEAL: str(batch.seal),
+        Tag.DATABASE: database,
         Tag.DATASET_NAME: dataset.info.run_name,
         Tag.DATASET_RUN_ID: dataset.info.run_id,
         Tag.DATASET_SHA256: dataset.data.tags[Tag.DATASET_SHA256],

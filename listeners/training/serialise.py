@@ -14,7 +14,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from sklearn.pipeline import Pipeline
 
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
-from shared.mlflow_names import MODEL_EXPERIMENT, Artifact
+from shared.mlflow_names import Artifact
 
 # The types and functions in our models that skops does not trust by default. Without this list, skops refuses to load a model.
 # The list is safe: even a manipulated model file cannot use these types and functions to call another method or to evaluate an
@@ -45,9 +45,9 @@ def log_model(run_id: str, classifier: Pipeline) -> str:
     skops loads a model only if it trusts all types in the model. `SKOPS_TRUSTED_TYPES` lists those types in our models that
     skops does not trust by default.
     """
-    # This call makes MLflow store the model with the artifacts of the experiment MODEL_EXPERIMENT. Without the call, MLflow
-    # would store the model in its default experiment, in the folder ./mlruns.
-    mlflow.set_experiment(MODEL_EXPERIMENT)
+    # This call makes MLflow store the model with the artifacts of the run's experiment. Without the call, MLflow would store the
+    # model in its default experiment, in the folder ./mlruns.
+    mlflow.set_experiment(experiment_id=mlflow.get_run(run_id).info.experiment_id)
     info = mlflow.sklearn.log_model(
         without_caches(classifier),
         name=Artifact.MODEL,

@@ -7,13 +7,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from listeners.promotion.champion_alias import Move, champion_history
+from listeners.promotion.champion_history import Move, champion_history
 from listeners.tracking import registry
 from listeners.tracking.runs import Tracking
 from rakuten.console import wide_console
 from shared.config import read_settings
 from shared.logs import printable
-from shared.mlflow_names import REGISTERED_MODEL
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with times in UTC, instead of a table")]
 
@@ -28,14 +27,16 @@ def champion(as_json: AsJson = False) -> None:
     version = None if holder is None else int(holder.version)
     if as_json:
         moves = [move.model_dump(mode="json", exclude={"made"}) for move in history]
-        typer.echo(json.dumps({"model": REGISTERED_MODEL, "champion": version, "history": moves}, indent=2))
+        typer.echo(
+            json.dumps({"model": tracking.registered_model, "champion": version, "history": moves}, indent=2)
+        )
         return
     if history:
         wide_console().print(_table(history))
     answer = "none" if version is None else f"version {version}"
     if history and version != history[-1].to_version:
         answer += ", moved by hand since the last entry of the history"
-    typer.echo(f"champion of {REGISTERED_MODEL}: {answer}")
+    typer.echo(f"champion of {tracking.registered_model}: {answer}")
 
 
 def _table(history: list[Move]) -> Table:

@@ -7,6 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from db.database import Database, Role, embedded_server, open_database, prepare_embedded
 from rakuten.console import rakuten_command
+from rakuten.session import open_session
 from shared.config import read_settings
 
 app = typer.Typer(help="Upgrade the schema, and start or stop the embedded PostgreSQL.", no_args_is_help=True)
@@ -54,6 +55,22 @@ def stop() -> None:
     """Stop the embedded PostgreSQL that `rakuten db start` started in the background."""
     stopped = embedded_server(read_settings()).stop_background()
     typer.echo("stopped" if stopped else "the embedded PostgreSQL was not running")
+
+
+@app.command()
+def adopt() -> None:
+    """Make this database the owner of its experiments and model in MLflow, for example after a restore.
+
+    The database that owned them before must be gone: its listeners are refused from now on.
+    """
+    with open_session("adopt") as session:
+        from listeners.tracking.ownership import adopt_names  # noqa: PLC0415  MLflow takes seconds to import
+
+        names = adopt_names(session.tracking, session.connection)
+    for name in names:
+        typer.echo(f"{name} belongs to this database")
+    if not names:
+        typer.echo("MLflow has no experiment or model with this database's names; the listeners create them")
 
 
 def url_of(conninfo: str) -> str:

@@ -53,8 +53,25 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
     # `reconcile` and `outages` import MLflow, which takes seconds. So import them only if MLflow is checked.
     from listeners import reconcile  # noqa: PLC0415
     from listeners.outages import outage_of  # noqa: PLC0415
+    from listeners.tracking import ownership  # noqa: PLC0415
 
     try:
+        identity = ownership.identity_of(session.connection)
+        foreign = {
+            name: owner
+            for name, owner in ownership.owners(session.tracking).items()
+            if owner not in {None, identity}
+        }
+        for name, owner in foreign.items():
+            yield {
+                "severity": "error",
+                "finding": "name in MLflow belongs to another database",
+                "subject": name,
+                "detail": f"it belongs to {owner}; this database is {identity}",
+                "remedy": ownership.FOREIGN_REMEDY,
+            }
+        if foreign:
+            return  # the differences would be those between this database and the runs of the other one
         for stage in Stage:
             for found in reconcile.disagreements(session.tracking, session.connection, stage):
                 yield {

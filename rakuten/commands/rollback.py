@@ -26,7 +26,8 @@ def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> Non
     with the restored champion.
     """
     with open_session("rollback", Role.TRAINING) as session:
-        move = roll_back(session.tracking, session.connection, to, reason=reason, by=_user())
+        conninfo = session.database.conninfo(Role.TRAINING)
+        move = roll_back(session.tracking, conninfo, to, reason=reason, by=_user())
     if as_json:
         typer.echo(move.model_dump_json(exclude={"made"}, indent=2))
     else:

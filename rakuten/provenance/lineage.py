@@ -19,7 +19,6 @@ from listeners.tracking.registry import versions_of
 from listeners.tracking.runs import Tracking
 from rakuten.provenance.references import Reference
 from shared.mlflow_names import (
-    REGISTERED_MODEL,
     Tag,
     dataset_name,
     model_run_name,
@@ -116,7 +115,6 @@ def _unknown_batch(reference: Reference, mlflow: "_Mlflow") -> Document:
     return {
         "batch_id": int(tags[Tag.BATCH_ID]) if Tag.BATCH_ID in tags else None,
         "batch_name": name.removeprefix(dataset_name("")).removeprefix(model_run_name("")) or None,
-        "completed_at": tags.get(Tag.BATCH_COMPLETED_AT),
         "seal": tags.get(Tag.BATCH_SEAL),
         "snapshot_result": {"run_id": reference.dataset_run_id},
         "training_result": {"run_id": reference.model_run_id},
@@ -213,10 +211,11 @@ class _Mlflow:
             versions = self._call(partial(versions_of, self._tracking, run_id), [])
         aliases: dict[str, str] = {}
         if versions:
-            aliases = self._call(lambda: client.get_registered_model(REGISTERED_MODEL).aliases, {})
+            model = self._tracking.registered_model
+            aliases = self._call(lambda: client.get_registered_model(model).aliases, {})
         return [
             {
-                "name": REGISTERED_MODEL,
+                "name": self._tracking.registered_model,
                 "version": int(version.version),
                 "aliases": sorted(alias for alias, target in aliases.items() if target == version.version),
             }

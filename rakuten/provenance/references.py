@@ -6,9 +6,7 @@ Examples of names: week_7, train_week_7, rakuten_classifier@champion, a run id, 
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -31,7 +29,9 @@ _PRODUCT: Final = re.compile(r"product:([0-9]{1,18})")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _NAME: Final = re.compile(r"(train_|model_|)(?:week|correction)_[0-9]+")
 _LOGGED_MODEL: Final = re.compile(r"models:/(m-[0-9a-f]+)")
-_VERSION: Final = re.compile(rf"(?:models:/([^/@]+)|({REGISTERED_MODEL}))(?:/([0-9]+)|@([\w.-]+))")
+_VERSION: Final = re.compile(
+    rf"(?:models:/([^/@]+)|([A-Za-z0-9_-]*{REGISTERED_MODEL}))(?:/([0-9]+)|@([\w.-]+))"
+)
 _RUN: Final = re.compile(r"(?:runs:/)?([0-9a-f]{32})(?:/.*)?")
 
 _KNOWN: Final = (
@@ -175,17 +175,13 @@ def _reference_to_run(text: str, run: Run, connection: Connection, tracking: Tra
 
 
 def _batch_of(run: Run, connection: Connection) -> Batch | None:
-    """Return the batch that has recorded the run, or else the batch that the run's tags name.
+    """Return the batch that has recorded the run, or else the batch whose seal the run has as a tag.
 
-    The tags must name both the id and the completion time of the batch. The id alone is not enough, because ids begin at 1 in
-    every database. A missing tag, or a tag that somebody has changed, matches no batch.
+    The batch's id is not enough, because ids begin at 1 in every database.
     """
-    completed_at = None
-    with suppress(KeyError, ValueError):
-        completed_at = datetime.fromisoformat(run.data.tags[Tag.BATCH_COMPLETED_AT])
     row = connection.execute(
         query("provenance/batch_of_run"),
-        {"run_id": run.info.run_id, "id": run.data.tags.get(Tag.BATCH_ID), "completed_at": completed_at},
+        {"run_id": run.info.run_id, "seal": run.data.tags.get(Tag.BATCH_SEAL)},
     ).fetchone()
     return None if row is None else read_batch(connection, row[0])
 
@@ -223,7 +219,7 @@ def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
     if not path.is_file():
         raise BadInputError(f"{text!r} is no known name and no existing file", remedy=f"choose {_KNOWN}")
     sha256 = sha256_of(path)
-    found = sorted(_runs_that_logged(sha256, tracking), key=lambda entry: entry[0].info.start_time)
+    found = sorted(_runs_that_logged(sha256, tracking), key=lambda entry: _order_of(entry[0]))
     if not found:
         raise BadInputError(
             f"no run has logged {path.name} with these bytes (SHA-256 {sha256})",
@@ -237,6 +233,11 @@ def _file(text: str, connection: Connection, tracking: Tracking) -> Reference:
         sha256=sha256,
         also_in=tuple(run.info.run_id for run, _ in found[:-1]),
     )
+
+
+def _order_of(run: Run) -> tuple[int, ...]:
+    """Return the number of the run's batch in the hash chain and of the run's attempt. Clocks may give another order."""
+    return tuple(int(run.data.tags.get(tag, 0)) for tag in (Tag.BATCH_NUMBER, Tag.ATTEMPT))
 
 
 def _runs_that_logged(sha256: str, tracking: Tracking) -> Iterator[tuple[Run, str]]:

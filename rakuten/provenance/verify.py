@@ -21,15 +21,13 @@ from psycopg.rows import TupleRow
 from db.batches import rows
 from db.sql import query
 from listeners.outages import outage_of
-from listeners.promotion.champion_alias import champion_history
+from listeners.promotion.champion_history import champion_history
 from listeners.tracking.runs import Tracking, if_known, record_sha256
-from shared.batch import utc_text
 from shared.errors import StageError
 from shared.hashing import sha256_of
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,
     MODEL_EXPERIMENT,
-    REGISTERED_MODEL,
     Artifact,
     Tag,
     parquet_name,
@@ -128,17 +126,17 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
 def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tracking) -> Iterator[Check]:
     """Report each finished MLflow run whose batch is not in PostgreSQL, because somebody may have deleted the batch.
 
-    If the batch is older than the first batch in PostgreSQL, the result is not certain: the database may have been created
-    anew while MLflow kept its old runs.
+    If the run was not made by this database, the result is not certain: the database may have been created anew or restored
+    from a dump while MLflow kept its old runs.
     """
-    sealed = connection.execute(query("provenance/sealed_batches")).fetchall()
-    seals, first = {seal for seal, _ in sealed}, min((utc_text(moment) for _, moment in sealed), default="")
+    seals = {seal for seal, _number in connection.execute(query("batches/sealed_batches"))}
+    [(identity,)] = connection.execute("select database_identity()").fetchall()
     for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
         for run in tracking.runs(experiment, Tag.BATCH_SEAL):
             if run.info.status == "FINISHED" and run.data.tags[Tag.BATCH_SEAL] not in seals:
-                name, moment = str(run.info.run_name), run.data.tags.get(Tag.BATCH_COMPLETED_AT, "")
+                name, is_own = str(run.info.run_name), run.data.tags.get(Tag.DATABASE) == identity
                 problem = "PostgreSQL has no completed batch with its seal"
-                yield Check(name, f"run {run.info.run_id}", problem, certain=bool(first) and moment >= first)
+                yield Check(name, f"run {run.info.run_id}", problem, certain=is_own)
 
 
 def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
@@ -147,7 +145,7 @@ def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Itera
     The history lists the moves of the alias from one model version to another. Each move must hold the digest of the move
     before it. Each promotion that PostgreSQL has recorded must be in the history.
     """
-    subject = f"champions of {REGISTERED_MODEL}"
+    subject = f"champions of {tracking.registered_model}"
     try:
         moves = champion_history(tracking)
     except StageError as error:
@@ -182,10 +180,10 @@ def _verify_files(
         # PostgreSQL holds the digests of two files that the manifest does not list: the manifest itself, and the file with the
         # promotion decision, which is written after the run is finished
         recorded_digests = {
-            name: record[key]
+            str(name): record[key]
             for name, key in (
                 (Artifact.MANIFEST, "manifest_sha256"),
-                (Artifact.PROMOTION, "promotion_sha256"),
+                (record.get("promotion"), "promotion_sha256"),
             )
             if record.get(key) is not None
         }
@@ -245,9 +243,9 @@ def _verify_inputs(
 
 
 def _version_problem(tracking: Tracking, run: Run, version: str) -> str | None:
-    registered = if_known(lambda: tracking.client.get_model_version(REGISTERED_MODEL, version))
+    registered = if_known(lambda: tracking.client.get_model_version(tracking.registered_model, version))
     if registered is None:
-        return f"{REGISTERED_MODEL} has no such version"
+        return f"{tracking.registered_model} has no such version"
     tags = run.data.tags
     pairs = [
         ("run", registered.run_id, run.info.run_id),
@@ -255,7 +253,7 @@ def _version_problem(tracking: Tracking, run: Run, version: str) -> str | None:
     ]
     pairs += [
         (f"tag {name}", registered.tags.get(name), tags.get(name))
-        for name in (Tag.BATCH_ID, Tag.BATCH_COMPLETED_AT)
+        for name in (Tag.BATCH_ID, Tag.BATCH_NUMBER, Tag.BATCH_SEAL)
     ]
     return next((_differs(f"its {what}", *found) for what, *found in pairs if found[0] != found[1]), None)
 

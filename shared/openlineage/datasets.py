@@ -129,10 +129,10 @@ def of_training(transition: Transition, settings: Settings) -> tuple[list[InputD
     if "total_rows" in built:
         dataset.inputFacets = _statistics_of_input(rows=built["total_rows"], files=1)
     version = str(result["model_version"]) if "model_version" in result else None
-    model = OutputDataset(mlflow_namespace(settings.tracking_uri), f"models/{REGISTERED_MODEL}")
+    model = OutputDataset(mlflow_namespace(settings.tracking_uri), f"models/{_registered_model(settings)}")
     model.facets = _common_facets("mlflow", model.namespace, "MODEL", version=version)
     if version is not None:
-        model.facets["symlinks"] = _mlflow_address(model, f"models:/{REGISTERED_MODEL}/{version}")
+        model.facets["symlinks"] = _mlflow_address(model, f"models:/{_registered_model(settings)}/{version}")
     return [dataset], [model]
 
 
@@ -178,7 +178,12 @@ def _table_facets(table: str, batch: Batch, settings: Settings) -> dict[str, Any
 
 
 def _dataset_name(batch: Batch, settings: Settings) -> tuple[str, str]:
-    return mlflow_namespace(settings.tracking_uri), f"{DATASET_EXPERIMENT}/{dataset_name(batch.name)}"
+    experiment = settings.mlflow_name_prefix + DATASET_EXPERIMENT
+    return mlflow_namespace(settings.tracking_uri), f"{experiment}/{dataset_name(batch.name)}"
+
+
+def _registered_model(settings: Settings) -> str:
+    return settings.mlflow_name_prefix + REGISTERED_MODEL
 
 
 def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

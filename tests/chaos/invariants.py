@@ -11,7 +11,6 @@ from mlflow.entities import Run
 from db.connect import connect_arrow
 from db.database import Role
 from listeners.snapshot import handle as snapshot
-from shared.batch import utc_text
 from shared.hashing import sha256_of
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL, Tag, parquet_name
 
@@ -57,10 +56,8 @@ def _runs(environment: Environment, client: MlflowClient, experiment: str, batch
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []
-    [batch] = environment.query("select completed_at from data_loads where id = %s", batch_id)
-    tags = {Tag.BATCH_ID: batch_id, Tag.BATCH_COMPLETED_AT: utc_text(batch["completed_at"])}
-    conditions = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
-    return list(client.search_runs([found.experiment_id], conditions))
+    [batch] = environment.query("select seal from batches where id = %s", batch_id)
+    return list(client.search_runs([found.experiment_id], f"tags.{Tag.BATCH_SEAL} = '{batch['seal']}'"))
 
 
 def _published(runs: list[Run]) -> list[Run]:

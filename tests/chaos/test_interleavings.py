@@ -224,14 +224,9 @@ class Pipeline(RuleBasedStateMachine):
 
     def runs(self, tracking, stage):
         """Those of this database that count."""
-        moments = {
-            moment
-            for (moment,) in self.execute(
-                "select to_char(completed_at at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from data_loads"
-            )
-        }
+        seals = {seal for (seal,) in self.execute("select seal from batches")}
         runs = tracking.runs(EXPERIMENT[stage], Tag.BATCH_ID)
-        return [run for run in runs if run.data.tags[Tag.BATCH_COMPLETED_AT] in moments]
+        return [run for run in runs if run.data.tags[Tag.BATCH_SEAL] in seals]
 
     def all_is_done(self):
         self.stalled_work_goes_on()

@@ -127,7 +127,7 @@ def classifier():
 
 @pytest.fixture
 def run(tracking):
-    tags = {Tag.BATCH_COMPLETED_AT: "2026-01-05T00:00:00.000000Z"}
+    tags = {Tag.BATCH_NUMBER: "1"}
     return tracking.client.create_run(
         tracking.experiment_id(MODEL_EXPERIMENT), run_name="model_week_1", tags=tags
     )

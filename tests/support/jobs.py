@@ -29,7 +29,7 @@ def claim_job(stage, conninfo, settings, batch_id) -> Job:
 def made_up_job(settings, handler, conninfo="", stage=Stage.SNAPSHOT) -> Job:
     """A job of a batch that no database knows, for handlers that read none."""
     moment = datetime(2026, 1, 5, tzinfo=UTC)
-    batch = Batch(1, "week_1", "completed", moment, moment, 900, 1, "5ea1", {}, {})
+    batch = Batch(1, "week_1", "completed", moment, moment, 900, 1, 1, "5ea1", {}, {})
     return Job(stage, conninfo, settings, handler, batch, 1)
 
 

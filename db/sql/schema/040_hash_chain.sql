@@ -83,7 +83,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with audits as materialized (  -- so that PostgreSQL computes each batch once
-        select id, batches.batch_name, completed_at, metadata -> 'audit' as recorded, public.audit_of(batches) as computed
+        select id, batches.batch_name, metadata -> 'audit' as recorded, public.audit_of(batches) as computed
         from public.data_loads as batches
         where status = 'completed'
     )
@@ -98,5 +98,5 @@ as $$
             when computed <> recorded then 'data_loads was changed: this batch, or the seal of the one before'
         end
     from audits
-    order by (recorded ->> 'number')::bigint, completed_at
+    order by (recorded ->> 'number')::bigint, id
 $$;

@@ -129,11 +129,12 @@ $$;
 -- * A sequential scan reads the whole table. The planner would choose it, because it expects nearly every batch to be pending.
 -- * A bitmap scan also reads dead index entries, which belong to batches that are no longer pending, until the next vacuum.
 -- * An index scan marks dead entries, so that later scans skip them.
+drop function if exists claim_next(text, text, text, interval, jsonb);  -- an earlier version returned fewer columns
 create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     attempt integer, failures integer, wake_source text,
     id bigint, name text, status text, started_at timestamptz, completed_at timestamptz, total_rows bigint,
-    week integer, seal text, source jsonb, metadata jsonb
+    week integer, chain_number bigint, seal text, source jsonb, metadata jsonb
 )
 language plpgsql security definer rows 1
 set search_path = pg_catalog, pg_temp
@@ -157,8 +158,9 @@ begin
             select
                 coalesce((batch.metadata #>> array[stage, 'failures'])::integer, 0),
                 batch.id, batch.batch_name, batch.status, batch.started_at, batch.completed_at, batch.total_rows,
-                public.week_of_batch(batch.id), batch.seal, batch.first_source, batch.metadata
-            into failures, id, name, status, started_at, completed_at, total_rows, week, seal, source, metadata
+                public.week_of_batch(batch.id), batch.chain_number, batch.seal, batch.first_source, batch.metadata
+            into failures, id, name, status, started_at, completed_at, total_rows, week, chain_number, seal,
+                source, metadata
             from public.batches as batch
             where batch.id = pending.batch_id;
             return next;

@@ -54,7 +54,8 @@ grant execute on function
     ready_at(jsonb, timestamptz, timestamptz),
     stage_lock_class(text),
     seconds_between(timestamptz, text),
-    week_of_batch(bigint)
+    week_of_batch(bigint),
+    database_identity()
 to rakuten_reader, rakuten_loader, rakuten_snapshot, rakuten_training;
 
 grant insert, update, delete on products, labels to rakuten_loader;

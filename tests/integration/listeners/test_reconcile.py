@@ -188,7 +188,7 @@ def test_a_finished_run_that_waits_to_be_recorded_is_left_to_be_adopted(load_wee
 def test_a_run_of_an_unknown_batch_is_reported_and_left_alone(load_weeks, found, mend, tracking):
     load_weeks(1)
     experiment = tracking.experiment_id(DATASET_EXPERIMENT)
-    run = tracking.client.create_run(experiment, tags={"batch_id": "1", "batch_completed_at": "another time"})
+    run = tracking.client.create_run(experiment, tags={"batch_id": "1", "batch_seal": "another"})
     assert found() == [(Mismatch.ORPHANED, run.info.run_id)]
     assert mend() == {Mismatch.ORPHANED: 1}
     assert tracking.client.get_run(run.info.run_id).info.status == "RUNNING"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from champion_models import CODES, ROWS, TRUTH, wrong
 
-from listeners.promotion.champion_alias import champion_history
-from listeners.promotion.choose_champion import verdict_sha256
+from listeners.promotion.champion_alias import champion_alias
+from listeners.promotion.champion_history import champion_history
+from listeners.promotion.choose_champion import ensure_promoted
 from listeners.tracking.runs import Tracking
 from shared.errors import OutageError, StageError
 from shared.mlflow_names import REGISTERED_MODEL
@@ -52,7 +53,7 @@ def test_a_chain_of_losses_that_are_each_too_small_to_tell_is_ended_by_the_best_
     """Each week four rows are lost and two others gained: nothing, until it is compared with where it began."""
     losses = [np.union1d(np.arange(4 * week), np.arange(700 + 2 * week, 740)) for week in range(13)]
     outcome = []
-    for week, rows in enumerate(losses):
+    for week, rows in enumerate(losses, start=1):
         predictions = TRUTH.copy()
         predictions[rows] = wrong(0, ROWS)[rows]
         outcome.append(models.arrive(week, predictions))
@@ -116,10 +117,8 @@ def test_an_mlflow_that_is_away_is_waited_out_and_decides_nothing(models, three_
 def test_a_model_that_became_champion_by_hand_before_it_was_compared_has_no_verdict(models):
     run, version = models.train(1, wrong(0, 50))
     models.move_by_hand(version.version)
-    assert models.promote((run, version))
-    assert verdict_sha256(models.tracking, run) is None
-    (second, _version), _promoted = models.arrive(2, wrong(0, 49))
-    assert verdict_sha256(models.tracking, second) is not None
+    with champion_alias(models.tracking, models.conninfo) as alias:
+        assert ensure_promoted(models.tracking, alias, run, version, seed=42, attempt=1) == (True, None)
 
 
 def test_a_champion_whose_run_was_purged_stops_no_training(models, three_champions):

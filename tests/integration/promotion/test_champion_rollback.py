@@ -8,7 +8,7 @@ import pytest
 from champion_models import wrong
 from repository import ROOT
 
-from listeners.promotion.champion_alias import MoveKind, champion_history
+from listeners.promotion.champion_history import MoveKind, champion_history
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import REGISTERED_MODEL
 

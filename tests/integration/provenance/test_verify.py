@@ -272,7 +272,7 @@ def test_a_model_is_built_again_though_mlflow_lost_the_dataset_and_what_is_said_
     rakuten = rakuten_as(database.conninfo(Role.READER), settings)
     dataset, model = built.run_ids
     removed = [(dataset, "dataset_sha256"), (model, "source_sha256")]
-    removed += [(run_id, "batch_completed_at") for run_id in built.run_ids]
+    removed += [(run_id, "batch_seal") for run_id in built.run_ids]
     for run_id, tag in removed:
         tracking.client.delete_tag(run_id, tag)
     tracking.client.set_tag(dataset, "batch_id", "no number")

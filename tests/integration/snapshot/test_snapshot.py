@@ -15,7 +15,6 @@ from db.connect import connect_arrow
 from db.database import Role
 from db.load.correction import correct
 from db.source.csv_file import open_csv
-from db.source.synthetic import generate
 from db.source.training_set import LABEL_COLUMNS, PRODUCT_COLUMNS, X_TRAIN, Y_TRAIN, read_training_set
 from listeners.job import Job
 from listeners.outages import outage_of
@@ -316,26 +315,6 @@ def test_a_run_that_a_later_attempt_superseded_is_not_finished_after_all(job_for
     assert (
         tracking.finished_run(DATASET_EXPERIMENT, "train_week_1", **identity).info.run_id == newer["run_id"]
     )
-
-
-def test_another_database_beside_the_same_mlflow_adopts_nothing(
-    job_for, load_weeks, load_weeks_into, another_database, settings, tracking, tmp_path
-):
-    [batch_id] = load_weeks(1)
-    snapshot.handle(job_for(batch_id, 1))
-    other_data = tmp_path / "other"
-    generate(other_data, 400, seed=7)
-    others = another_database.settings.model_copy(
-        update={"data_path": other_data, "state_path": settings.state_path}
-    )
-    training_set = read_training_set(other_data, 42, 10)
-    [other_id] = load_weeks_into(another_database, others, training_set, 1)
-    result = snapshot.handle(claimed(another_database, others, other_id, 1))
-    frame = pd.read_parquet(
-        tracking.download(tracking.client.get_run(result["run_id"]), "train_week_1.parquet", tmp_path)
-    )
-    assert set(frame["productid"]) <= set(training_set.table["productid"].to_pylist())
-    assert len(finished_runs(tracking, "holdout_df")) == 2  # one of each source
 
 
 @pytest.mark.parametrize("changed", [{"holdout_percentage": 30}, {"random_seed": 7}])

@@ -36,6 +36,7 @@ BATCH = Batch(
     status="completed",
     total_rows=580,
     week=7,
+    chain_number=7,
     seal="5ea1",
     source={},
     metadata={

@@ -7,6 +7,7 @@ select
     completed_at,
     total_rows,
     week_of_batch(id) as week,
+    chain_number,
     seal,
     first_source as source,
     metadata

@@ -3,7 +3,7 @@
 select
     stage_ledger.batch_id,
     stage_ledger.batch_name,
-    batches.completed_at,
+    batches.seal,
     stage_ledger.state,
     stage_ledger.attempts,
     stage_ledger.run_id,
