@@ -14,7 +14,7 @@ from bench_ground import FIRST_WEEK, SECOND_LAST_WEEK, Ground, Weeks, finish_loa
 from bench_measure import Report, Sample, Task, alternate, in_child, timed
 
 from db.connect import connect
-from db.database import Role
+from db.database import Database, Role
 from db.load import steps
 from db.source.training_set import TrainingSet, read_training_set
 from rakuten.commands.load import load_week
@@ -35,6 +35,7 @@ _PRODUCT_COLUMNS = (
 _LABEL_COLUMNS = ("productid", "prdtypecode")
 _COLUMNS = (*_PRODUCT_COLUMNS, "prdtypecode")
 _UNAUDITED = "alter table products disable trigger user; alter table labels disable trigger user"
+_WITHOUT_STATISTICS = "create or replace function analyze_tables() returns void language sql as ''"
 _BARE = """
     create unlogged table bare (
         productid bigint, designation text, description text, imageid bigint, image_path text,
@@ -72,6 +73,9 @@ def run(ground: Ground, weeks: Weeks) -> Report:
             f"unaudited floor at {loaded}": partial(_copy_into_tables, weeks, before, _as_copies(rows)[:2]),
             f"from the files at {loaded}": partial(_load_from_files, weeks, before),
             f"sealed at {loaded}": partial(_load_from_files, weeks, before, finish=True),
+            f"sealed without statistics at {loaded}": partial(
+                _load_from_files, weeks, before, finish=True, preparation=_WITHOUT_STATISTICS
+            ),
             f"usual at {loaded}": partial(usual.load_week, weeks, before, "update"),
             f"usual, do nothing, at {loaded}": partial(usual.load_week, weeks, before, "nothing"),
             f"to_sql of the week at {loaded}": partial(usual.append_week, weeks, before),
@@ -91,6 +95,8 @@ def _compare(report: Report) -> None:
         compare(f"usual way, files to rows / ours, {at}", samples, usually, whole, at_least=10)
         compare("  the same, conflicts ignored", samples, f"usual, do nothing, {at}", whole)
         compare("  the usual way / ours, validated and sealed", samples, usually, f"sealed {at}")
+        bare = f"sealed without statistics {at}"
+        compare("  ours, validated and sealed / without ANALYZE", samples, f"sealed {at}", bare, at_most=1.15)
         compare(f"load_increment / raw COPY, unlogged, {at}", samples, ours, raw, at_most=3.9)
         compare("  of it once the rows are prepared", samples, prepared, raw)
         compare("  the same rows COPYed into the four tables / raw COPY", samples, floor, raw)
@@ -141,9 +147,7 @@ def _load_increment(
     weeks: Weeks, before: int, training_set: TrainingSet | _Prepared, *, preparation: str | None = None
 ) -> Sample:
     with weeks.copy_of(f"week_{before}") as database:
-        if preparation is not None:
-            with weeks.as_superuser(database) as superuser:
-                superuser.execute(preparation)
+        _prepare(weeks, database, preparation)
         with connect(database.conninfo(Role.LOADER), "benchmark load") as connection:
             plan = weeks.plan(connection)
             assert plan is not None
@@ -151,11 +155,13 @@ def _load_increment(
             return timed(step, connection.info.backend_pid)
 
 
-def _load_from_files(weeks: Weeks, before: int, *, finish: bool = False) -> Sample:
+def _load_from_files(
+    weeks: Weeks, before: int, *, finish: bool = False, preparation: str | None = None
+) -> Sample:
     """The week from the files to the committed rows, or to the validated and sealed batch."""
     settings = weeks.ground.settings
 
-    def steps(connection: steps.Connection) -> None:
+    def load(connection: steps.Connection) -> None:
         training_set = read_training_set(
             settings.data_path, settings.random_seed, settings.holdout_percentage
         )
@@ -165,11 +171,16 @@ def _load_from_files(weeks: Weeks, before: int, *, finish: bool = False) -> Samp
         if finish:
             finish_load(connection, result)
 
-    with (
-        weeks.copy_of(f"week_{before}") as database,
-        connect(database.conninfo(Role.LOADER), "benchmark load") as connection,
-    ):
-        return timed(partial(steps, connection), connection.info.backend_pid)
+    with weeks.copy_of(f"week_{before}") as database:
+        _prepare(weeks, database, preparation)
+        with connect(database.conninfo(Role.LOADER), "benchmark load") as connection:
+            return timed(partial(load, connection), connection.info.backend_pid)
+
+
+def _prepare(weeks: Weeks, database: Database, preparation: str | None) -> None:
+    if preparation is not None:
+        with weeks.as_superuser(database) as superuser:
+            superuser.execute(preparation)
 
 
 def _as_csv(rows: pa.Table) -> bytes:
