@@ -63,7 +63,9 @@ def load_command(name: str) -> Any:
     except ModuleNotFoundError as error:
         if str(error.name).startswith(("rakuten", "listeners", "db", "shared")):
             raise
-        raise PipelineError(f"{error.name} is not installed", remedy="install the extra 'ml'") from error
+        raise PipelineError(
+            f"{error.name} is not installed", remedy="in the checkout: pip install '.[ml]'"
+        ) from error
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
     single = typer.Typer(add_completion=False)

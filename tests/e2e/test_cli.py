@@ -151,6 +151,19 @@ def test_an_unreachable_server_is_a_clear_error(shell):
     assert result.returncode == 1
     assert "PostgreSQL does not answer at nobody@127.0.0.1:1/rakuten_db" in result.stderr
     assert "Traceback" not in result.stderr
+    assert "or unset POSTGRES_HOST to use the embedded PostgreSQL" in result.stderr
+    assert shell("status").returncode == 0
+
+
+def test_the_embedded_server_is_used_after_postgres_host_was_unset(shell):
+    shell.environment |= {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_USER": "nobody"}
+    try:
+        result = shell("db", "start")
+    finally:
+        for name in ("POSTGRES_HOST", "POSTGRES_USER"):
+            del shell.environment[name]
+    assert "remedy: unset POSTGRES_HOST to use the embedded PostgreSQL" in result.stderr
+    assert shell("db", "start").returncode == 0
 
 
 def test_nothing_to_retry_says_so(shell):

@@ -455,6 +455,8 @@ def test_a_directory_that_cannot_be_made_is_a_clear_error(directory):
     with pytest.raises(DatabaseUnavailableError, match="cannot be used"):
         open_postgres(directory).start()
     directory.unlink()
+    with open_postgres(directory) as postgres:
+        assert postgres.running
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another account")
@@ -478,6 +480,9 @@ def test_a_directory_closed_to_that_account_is_a_clear_error(directory, monkeypa
     directory.parent.chmod(0o700)
     with pytest.raises(DatabaseUnavailableError, match="initdb failed"):
         open_postgres(directory).start()
+    directory.parent.chmod(0o755)
+    with open_postgres(directory) as postgres:
+        assert postgres.running
 
 
 def test_a_read_only_server_starts_if_nothing_is_missing(directory, tmp_path):

@@ -48,9 +48,13 @@ def test_an_entry_that_somebody_has_changed_is_named(models, three_champions):
         for name in models.client.get_registered_model(REGISTERED_MODEL).tags
         if name.startswith("champion_history.0002.")
     ]
+    correct = models.client.get_registered_model(REGISTERED_MODEL).tags[name]
     models.client.set_registered_model_tag(REGISTERED_MODEL, name, "{}")
     with pytest.raises(StageError, match=r"somebody has changed the tag champion_history.0002"):
         models.roll_back()
+    models.client.set_registered_model_tag(REGISTERED_MODEL, name, correct)
+    models.roll_back()
+    assert models.champion == 2
 
 
 def test_a_standing_keeps_champions_in_the_order_of_their_batches(models, three_champions):

@@ -98,6 +98,17 @@ def test_the_version_to_go_back_to_must_still_exist(models, three_champions):
     assert models.champion == 1
 
 
+def test_a_rollback_beyond_the_first_champion_goes_to_the_version_that_is_named(models, three_champions):
+    models.roll_back()
+    models.roll_back()
+    with pytest.raises(
+        PipelineError, match=r"name the version to roll back to: `rakuten rollback --to VERSION`"
+    ):
+        models.roll_back()
+    models.roll_back(3)
+    assert models.champion == 3
+
+
 def test_without_a_registered_model_there_is_nothing_to_roll_back(models):
     with pytest.raises(PipelineError, match="no champion before"):
         models.roll_back()

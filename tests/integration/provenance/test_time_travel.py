@@ -305,6 +305,8 @@ def test_a_product_that_is_not_loaded_is_looked_up_in_the_fixed_sets(
     assert "a later week will load it" in str(rakuten("taint", next(iter(waiting))).exception)
     monkeypatch.setenv("DATA_PATH", str(tmp_path))
     assert "set DATA_PATH" in str(rakuten("taint", later).exception)
+    monkeypatch.setenv("DATA_PATH", str(settings.data_path))
+    assert rakuten("taint", later).exit_code == 0
 
 
 def test_a_product_of_the_holdout_that_somebody_entered_before_its_week_is_in_holdout_df(
@@ -328,7 +330,10 @@ def test_a_change_outside_any_batch_is_shown_as_such(load_weeks, rakuten, owner)
     assert f"outside any batch, first in week_2: {who}" in rakuten("taint", productid).output
 
 
-def test_a_product_that_never_was_is_refused(load_weeks, rakuten):
+def test_a_product_that_never_was_is_refused(load_weeks, rakuten, training_set):
     load_weeks(1)
     assert isinstance(rakuten("taint", "3").exception, BadInputError)
+    assert "choose a productid from X_train.csv" in str(rakuten("taint", "3").exception)
+    productid = training_set.rows(0, 1)["productid"][0].as_py()
+    assert rakuten("taint", productid).exit_code == 0
     assert rakuten("taint", "three").exit_code == 2

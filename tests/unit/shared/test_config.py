@@ -102,6 +102,8 @@ def test_a_malformed_variable_is_refused_by_name(monkeypatch, name, value):
         read_settings()
     assert refused.value.exit_code == 2
     assert ".env" in refused.value.remedy
+    monkeypatch.delenv(name)
+    assert read_settings()
 
 
 def test_every_malformed_variable_is_named(monkeypatch):
