@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from db.embedded.cluster import Cluster
-from shared.errors import DatabaseUnavailableError
+from listeners.tracking import runs
+from shared.config import read_settings
+from shared.errors import DatabaseUnavailableError, OutageError
 from shared.file_lock import FileLockedError, file_lock
 
 HOLD = (
@@ -48,6 +50,15 @@ def test_the_holder_of_a_lock_is_named_and_its_end_releases_the_lock(frozen_hold
     holder.wait()
     with file_lock(path, timeout_s=5):
         assert path.read_text().startswith(f"process {os.getpid()} ")
+
+
+def test_who_keeps_commands_from_mlflows_store_is_named(frozen_holder, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_INIT_LOCK_TIMEOUT_S", 0.1)
+    settings = read_settings(state_path=tmp_path, _env_file=None)
+    settings.mlflow_path.mkdir()
+    holder = frozen_holder(settings.mlflow_path / ".lock")
+    with pytest.raises(OutageError, match=f"process {holder.pid} "):
+        runs.Tracking(settings)
 
 
 def test_who_keeps_the_embedded_server_from_starting_is_named(frozen_holder, tmp_path):
