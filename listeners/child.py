@@ -46,9 +46,11 @@ _OUTAGES = "listeners.outages"
 # that no child has to.
 _LAZY_MODULES = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
 _ORPHANED = 70  # exit code (EX_SOFTWARE) with which a child ends itself when its parent has died
-# Deadlines in seconds: for the fork server to import the heavy libraries, for it to fork a child, and for a child to end.
+# Deadlines in seconds: for the fork server to import the heavy libraries, to fork a child, and to report that a child has ended;
+# and for a child to end.
 _IMPORT_S = 300.0
 _FORK_S = 30.0
+_REPORT_S = 10.0
 _EXIT_S = 5.0
 
 
@@ -123,12 +125,16 @@ class Child:
             self._pipe.close()
         else:
             logger.error("a child process was killed and does not end", pid=self.pid)
-        await fork_server.join(self._process, _EXIT_S if self.has_ended else 0.0)
-        if self._process.is_alive():
-            # Without the fork server, multiprocessing no longer waits for the process when the listener ends.
-            logger.warning("replacing the fork server: it does not report the end of a process", pid=self.pid)
-            fork_server.kill()
-            await fork_server.join(self._process, _EXIT_S)
+        try:
+            await fork_server.join(self._process, _REPORT_S if self.has_ended else 0.0)
+        finally:  # also if the listener is stopped meanwhile
+            if self._process.is_alive():
+                # Without the fork server, multiprocessing no longer waits for the process when the listener ends.
+                logger.warning(
+                    "replacing the fork server: it does not report the end of a process", pid=self.pid
+                )
+                fork_server.kill()
+        await fork_server.join(self._process, _EXIT_S)
         with suppress(ValueError):  # the fork server was killed, but does not end
             self._process.close()
 

@@ -183,7 +183,7 @@ def emptied_temporary_folder():
 def test_a_fork_server_that_is_frozen_or_out_of_reach_is_replaced_and_no_attempt_is_lost(
     database, quick, script, load_weeks, record, monkeypatch, fault
 ):
-    monkeypatch.setattr(listeners.child, "_EXIT_S", 1.0)
+    monkeypatch.setattr(listeners.child, "_REPORT_S", 2.0)
     monkeypatch.setattr(listeners.child, "RECONCILE", "listeners.job")  # the new server imports what it must
     monkeypatch.setattr(listeners.child, "_LAZY_MODULES", ())
     batches = load_weeks(3)
