@@ -14,7 +14,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo test test-compose chaos fuzz check format bench growth audit constraints clean
+.PHONY: help env demo test test-compose chaos fuzz check schema format bench growth audit constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contra
 	@if docker compose version >/dev/null 2>&1; then mkdir -p build && $(BIN)/python -m rakuten.env_file build/compose.env && \
 	docker compose --env-file build/compose.env config --quiet && echo 'docker-compose.yml: valid'; \
 	else echo 'docker-compose.yml: skipped, docker compose is not installed'; fi
+
+schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema
+	cd tests/support && ../../$(BIN)/python expected_schema.py
 
 format: $(VENV)/.dev ## Format the code, and fix what the linters can fix
 	$(BIN)/ruff format

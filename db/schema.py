@@ -1,11 +1,10 @@
 """Upgrade a database to the newest schema version.
 
 Alembic revisions (db/migrations) change tables and their rows. Each revision runs once. Scripts (db/sql/schema) create
-functions, views, triggers and grants, and can run again. If any script has changed since the last upgrade, all scripts run
-after the revisions.
+functions, views, triggers and grants, and can run again. If any script has changed since the last upgrade, or if the database
+lacks something that the scripts create, all scripts run after the revisions.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -16,16 +15,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg import sql
 
+from db import protections, sql
 from db.connect import engine
 from db.locks import Lock
-from db.sql import schema_scripts
 from shared.errors import PipelineError
 
 
 def upgrade(conninfo: str) -> tuple[str | None, str | None]:
-    """Apply the missing Alembic revisions, then run all schema scripts if any of them has changed.
+    """Apply the missing Alembic revisions, then run all schema scripts if any has changed or the schema differs from them.
 
     Return the revision before and after.
 
@@ -75,16 +73,9 @@ def _as_psycopg_errors() -> Iterator[None]:
 
 
 def _run_scripts(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Run all schema scripts if any of them has changed since the last run.
-
-    The comment on Alembic's table `alembic_version` stores the digest of the scripts that ran last.
-    """
-    scripts = [script for _name, script in schema_scripts()]
-    digest = hashlib.sha256("\0".join(scripts).encode()).hexdigest()
-    applied = connection.execute("select obj_description('alembic_version'::regclass, 'pg_class')").fetchone()
-    if applied == (digest,):
+    """Run all schema scripts if any of them has changed since the last run, or if something that they create was changed."""
+    if not protections.deviations(connection):
         return
-    for script in scripts:
+    for _name, script in sql.schema_scripts():
         connection.execute(script.encode())
-    comment = sql.SQL("comment on table alembic_version is {}").format(sql.Literal(digest))
-    connection.execute(comment)
+    protections.record_scripts(connection)

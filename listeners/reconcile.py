@@ -46,7 +46,7 @@ REMEDY = {
     Mismatch.UNREGISTERED: "restart the listener: it registers the model again",
     Mismatch.SUPERSEDED: "restart the listener: it marks the run as superseded",
     Mismatch.ABANDONED: "restart the listener: it closes the run",
-    Mismatch.ORPHANED: "it may belong to another database, or to a time before a restore: delete it in MLflow if not needed",
+    Mismatch.ORPHANED: "after a restore of PostgreSQL: rakuten orphans --supersede; if it is another database's, leave it",
 }
 
 

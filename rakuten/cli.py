@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "taint": "List every dataset that contained a product, every model trained on it, and every change of the product.",
     "lineage": "Show where a batch, dataset, model, product or file comes from, and what was built from it.",
     "verify": "Recompute the hash chain of the batches, and compare every run, file and model with its recorded digests.",
+    "orphans": "List the runs in MLflow whose batch PostgreSQL does not have.",
     "reproduce": "Rebuild a dataset and its model from the audit trail, and compare them with the recorded ones.",
     "prove": "Prove how many copies of a product a dataset holds, or verify such a proof.",
     "champion": "Show which model is the champion, and each change of champion: when, by whom, why.",

@@ -93,10 +93,16 @@ def fresh_database(server: EmbeddedPostgres, state: Path) -> Iterator[Database]:
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         strategy = sql.SQL("strategy file_copy") if server.version >= 15 else sql.SQL("")
         connection.execute(
-            sql.SQL("create database {} template {} {}").format(
-                sql.Identifier(name), sql.Identifier(TEMPLATE), strategy
+            sql.SQL("create database {} owner {} template {} {}").format(
+                sql.Identifier(name), sql.Identifier(Role.OWNER), sql.Identifier(TEMPLATE), strategy
             )
         )
+        # privileges on a database are not copied with it
+        for statement in (
+            "revoke temporary on database {} from public",
+            "grant temporary on database {} to rakuten_loader",
+        ):
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
         try:
             yield Database(
                 read_settings(postgres_db=name, state_path=state / "state", _env_file=None), server

@@ -6,6 +6,7 @@ import typer
 from psycopg.conninfo import conninfo_to_dict
 
 from db.database import Database, Role, embedded_server, open_database, prepare_embedded
+from db.protections import deviations
 from rakuten.console import rakuten_command
 from rakuten.session import open_session
 from shared.config import read_settings
@@ -18,6 +19,10 @@ def upgrade() -> None:
     """Upgrade the database schema to the newest version. This is safe at any time, even if two processes do it at once."""
     with open_database(read_settings()) as database:
         before, after = database.upgrade()
+        with database.connect(Role.OWNER, "rakuten upgrade") as connection:
+            remaining = deviations(connection)
+    for found in remaining:
+        typer.echo(f"{found.subject}: {found.problem}\n  remedy: {found.remedy}", err=True)
     typer.echo(f"schema {after}" + ("" if before == after else f" (was {before or 'empty'})"))
 
 

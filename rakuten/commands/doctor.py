@@ -8,6 +8,7 @@ from datetime import timedelta
 import typer
 
 from db import batches
+from db.protections import deviations
 from listeners.run import MISSED_PINGS
 from rakuten.session import Session, open_session
 from shared.events import Stage
@@ -22,7 +23,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="print the problem
     the exit code is 1.
     """
     with open_session("doctor") as session:
-        findings = _in_postgresql(session)
+        findings = _in_schema(session) + _in_postgresql(session)
         if batches.stage_ledger(session.connection):
             findings += _in_mlflow(session)
     findings.sort(key=lambda finding: (finding["severity"], finding["finding"], finding["subject"]))
@@ -40,6 +41,19 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="print the problem
         raise typer.Exit(1)
 
 
+def _in_schema(session: Session) -> list[Finding]:
+    return [
+        {
+            "severity": "error",
+            "finding": "the schema was changed",
+            "subject": found.subject,
+            "detail": found.problem,
+            "remedy": found.remedy,
+        }
+        for found in deviations(session.connection)
+    ]
+
+
 def _in_postgresql(session: Session) -> list[Finding]:
     settings = session.settings
     silence = timedelta(seconds=MISSED_PINGS * (settings.ping_interval_s + settings.ping_deadline_s))
@@ -54,6 +68,8 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
     from listeners import reconcile  # noqa: PLC0415
     from listeners.outages import outage_of  # noqa: PLC0415
     from listeners.tracking import ownership  # noqa: PLC0415
+
+    from rakuten.provenance.orphans import orphaned_champion  # noqa: PLC0415
 
     try:
         identity = ownership.identity_of(session.connection)
@@ -72,6 +88,14 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
             }
         if foreign:
             return  # the differences would be those between this database and the runs of the other one
+        if (champion := orphaned_champion(session.tracking, session.connection)) is not None:
+            yield {
+                "severity": "error",
+                "finding": "the champion is a model of an unknown batch",
+                "subject": f"version {champion.version}",
+                "detail": "PostgreSQL was restored to an earlier time, or the batch was deleted",
+                "remedy": "rakuten orphans --supersede",
+            }
         for stage in Stage:
             for found in reconcile.disagreements(session.tracking, session.connection, stage):
                 yield {

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from rakuten.provenance.verify import Check
+from rakuten.provenance.checks import Cause, Check
 from rakuten.provenance.verify import verify as run_checks
 from rakuten.session import open_session
 
@@ -17,29 +17,37 @@ def verify(as_json: bool = typer.Option(False, "--json", help="print all checks 
     """Recompute the hash chain of the batches, and compare each MLflow run, file and model with its recorded digest.
 
     The chain consists of one seal per batch: a digest that also covers the seal of the batch before. The exit code is 1 if
-    anything was changed.
+    anything was changed. A run in MLflow whose batch PostgreSQL does not have is listed, and is no change.
     """
     checks: list[Check] = []
     with open_session("verify") as session, Console(stderr=True).status("checking the seals") as status:
         for check in run_checks(session.connection, session.tracking, session.settings.snapshots_path):
             status.update(f"{check.batch_name} {check.subject}")
             checks.append(check)
-    changed = [check for check in checks if check.problem is not None and check.certain]
-    unknown = [check for check in checks if check.problem is not None and not check.certain]
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
     else:
-        for what, found in (("changed", changed), ("unknown", unknown)):
-            for check in found:
-                where = f"{check.batch_name}: " if check.batch_name else ""
-                typer.echo(f"{what}: {where}{check.subject}: {check.problem}")
-        if changed:
-            typer.echo(
-                f"the first change listed above is in {changed[0].batch_name or changed[0].subject}. {_HINT}"
-            )
-        else:
-            batches = len({check.batch_name for check in checks if check.subject == "seal"})
-            undecided = f"; undecided checks: {len(unknown)}" if unknown else ""
-            typer.echo(f"{len(checks):,} checks of {batches} batches: nothing was changed{undecided}")
-    if changed:
+        _print(checks)
+    if any(check.problem is not None and check.certain for check in checks):
         raise typer.Exit(1)
+
+
+def _print(checks: list[Check]) -> None:
+    for cause in Cause:
+        for check in checks:
+            if check.problem is not None and check.cause is cause:
+                where = f"{check.batch_name}: " if check.batch_name else ""
+                typer.echo(f"{cause}: {where}{check.subject}: {check.problem}")
+    failed = [check for check in checks if check.problem is not None]
+    for remedy in dict.fromkeys(check.remedy for check in failed if check.remedy):
+        typer.echo(f"    remedy: {remedy}")
+    changed = [check for check in failed if check.certain]
+    if changed:
+        typer.echo(
+            f"the first change listed above is in {changed[0].batch_name or changed[0].subject}. {_HINT}"
+        )
+        return
+    batches = len({check.batch_name for check in checks if check.subject == "seal"})
+    counts = {cause: sum(check.cause is cause for check in failed) for cause in Cause}
+    others = "".join(f"; {cause}: {count}" for cause, count in counts.items() if count)
+    typer.echo(f"{len(checks):,} checks of {batches} batches: nothing was changed{others}")

@@ -23,7 +23,7 @@ from listeners.tracking.runs import Tracking
 from listeners.training import model
 from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data
 from listeners.training.evaluate import evaluate
-from rakuten.provenance.verify import verify_batches
+from rakuten.provenance.verify_database import verify_batches
 from shared.config import Settings
 from shared.errors import StageError
 from shared.hashing import sha256_of

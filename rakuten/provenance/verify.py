@@ -7,7 +7,6 @@ other's content. In MLflow, the runs of a batch have its seal as a tag. PostgreS
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -21,8 +20,11 @@ from psycopg.rows import TupleRow
 from db.batches import rows
 from db.sql import query
 from listeners.outages import outage_of
-from listeners.promotion.champion_history import champion_history
 from listeners.tracking.runs import Tracking, if_known, record_sha256
+from rakuten.provenance.checks import Cause, Check, differs
+from rakuten.provenance.orphans import known_batches
+from rakuten.provenance.verify_database import verify_database
+from rakuten.provenance.verify_registry import SETTLE_ORPHANS, verify_champions
 from shared.errors import StageError
 from shared.hashing import sha256_of
 from shared.mlflow_names import (
@@ -34,20 +36,6 @@ from shared.mlflow_names import (
 )
 
 _UNREADABLE: Final = "the file cannot be read"
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check by `rakuten verify`, for example of one file of a run (the `subject`).
-
-    `problem` says what is wrong with the subject, or is None if nothing is wrong. `certain` is False if the
-    problem may have another cause than a change. `batch_name` is empty if the subject does not belong to a single batch.
-    """
-
-    batch_name: str
-    subject: str
-    problem: str | None = None
-    certain: bool = True
 
 
 def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapshots: Path) -> Iterator[Check]:
@@ -63,19 +51,14 @@ def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapsho
     Raises:
         OutageError: MLflow or the disk is unavailable. An outage does not mean that something was changed.
     """
-    yield from verify_batches(connection)
+    yield from verify_database(connection)
     stages = rows(connection, query("provenance/recorded_results"))
     for recorded in stages:
         yield from _verify_stage(tracking, recorded, snapshots)
     yield from _verify_fixed_sets(tracking, stages)
-    yield from _verify_unknown_runs(connection, tracking)
-    yield from _verify_champions(tracking, stages)
-
-
-def verify_batches(connection: psycopg.Connection[TupleRow]) -> list[Check]:
-    """Check the seal (the digest) of each completed batch. Return the results in the order in which the batches completed."""
-    rows = connection.execute("select batch_name, problem from verify_seals()").fetchall()
-    return [Check(name, "seal", problem) for name, problem in rows]
+    seals = {batch["seal"] for batch in rows(connection, query("provenance/sealed_batches"))}
+    yield from _verify_unknown_runs(tracking, seals)
+    yield from verify_champions(tracking, stages, known_batches(connection))
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
@@ -89,16 +72,16 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
     if run is None:
         yield Check(name, subject, "MLflow has no such finished run")
         return
-    yield Check(name, subject, _record_problem(run, result))
+    yield Check(name, subject, _record_problem(run, result) or _result_problem(run, result))
     seal = run.data.tags.get(Tag.BATCH_SEAL)
-    yield Check(name, f"{subject}, batch", _differs("the seal of its batch", seal, recorded["seal"]))
+    yield Check(name, f"{subject}, batch", differs("the seal of its batch", seal, recorded["seal"]))
     yield from _verify_files(tracking, run, result, name, subject)
     if recorded["stage"] == "training":
         yield from _verify_inputs(tracking, run, recorded, name, subject)
     else:
         copy = snapshots / parquet_name(str(run.info.run_name))
         if copy.exists():
-            problem = _differs("its SHA-256", sha256_of(copy), result["dataset_sha256"])
+            problem = differs("its SHA-256", sha256_of(copy), result["dataset_sha256"])
             yield Check(name, f"copy {copy.name}", problem)
 
 
@@ -123,52 +106,39 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
             yield from _verify_files(tracking, run, record, "", subject)
 
 
-def _verify_unknown_runs(connection: psycopg.Connection[TupleRow], tracking: Tracking) -> Iterator[Check]:
-    """Report each finished MLflow run whose batch is not in PostgreSQL, because somebody may have deleted the batch.
+def _verify_unknown_runs(tracking: Tracking, seals: set[str]) -> Iterator[Check]:
+    """Report each finished MLflow run whose batch is not in PostgreSQL.
 
-    If the run was not made by this database, the result is not certain: the database may have been created anew or restored
-    from a dump while MLflow kept its old runs.
+    This is no proof of a change: an older PostgreSQL may have been restored, or a standby without the last batch promoted.
     """
-    seals = {seal for seal, _number in connection.execute(query("batches/sealed_batches"))}
-    [(identity,)] = connection.execute("select database_identity()").fetchall()
     for experiment in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
         for run in tracking.runs(experiment, Tag.BATCH_SEAL):
             if run.info.status == "FINISHED" and run.data.tags[Tag.BATCH_SEAL] not in seals:
-                name, is_own = str(run.info.run_name), run.data.tags.get(Tag.DATABASE) == identity
-                problem = "PostgreSQL has no completed batch with its seal"
-                yield Check(name, f"run {run.info.run_id}", problem, certain=is_own)
-
-
-def _verify_champions(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:
-    """Check the history of the alias `champion`.
-
-    The history lists the moves of the alias from one model version to another. Each move must hold the digest of the move
-    before it. Each promotion that PostgreSQL has recorded must be in the history.
-    """
-    subject = f"champions of {tracking.registered_model}"
-    try:
-        moves = champion_history(tracking)
-    except StageError as error:
-        yield Check("", subject, error.message)
-        return
-    before = ""
-    for move in moves:
-        yield Check(
-            "", f"{subject}, move {move.number}", _differs("the move before", move.before_sha256, before)
-        )
-        before = move.sha256()
-    versions = {move.to_version for move in moves}
-    for recorded in stages:
-        result = recorded["result"]
-        if result.get("champion"):
-            missing = result["model_version"] not in versions
-            problem = f"the promotion of version {result['model_version']} is missing" if missing else None
-            yield Check(recorded["batch_name"], subject, problem)
+                problem = (
+                    f"PostgreSQL does not have its batch {run.data.tags.get(Tag.BATCH_ID)}: "
+                    "PostgreSQL was restored to an earlier time, or somebody deleted the batch"
+                )
+                name = str(run.info.run_name)
+                yield Check(name, f"run {run.info.run_id}", problem, Cause.ORPHANED, SETTLE_ORPHANS)
 
 
 def _record_problem(run: Run, record: Mapping[str, Any]) -> str | None:
     same = record_sha256(run) == record["record_sha256"]
     return None if same else "a param, a metric or a tag was changed"
+
+
+def _result_problem(run: Run, result: Mapping[str, Any]) -> str | None:
+    """Compare what PostgreSQL has recorded about a run, such as its scores, with the params, metrics and tags of the run."""
+    known: dict[str, Any] = {**run.data.tags, **run.data.params, **run.data.metrics}
+    found = ((name, known[name], value) for name, value in result.items() if name in known)
+    return next(
+        (
+            f"PostgreSQL has recorded {name} {value}, and the run has {logged}"
+            for name, logged, value in found
+            if (float(logged) != value if isinstance(value, int | float) else logged != value)
+        ),
+        None,
+    )
 
 
 def _verify_files(
@@ -203,7 +173,7 @@ def _verify_files(
 
 def _file_problem(tracking: Tracking, run: Run, name: str, directory: Path, sha256: str) -> str | None:
     try:
-        return _differs("its SHA-256", sha256_of(_file(tracking, run, name, directory)), sha256)
+        return differs("its SHA-256", sha256_of(_file(tracking, run, name, directory)), sha256)
     except (StageError, MlflowException, OSError) as error:
         if (outage := outage_of(error)) is not None:
             raise outage from error
@@ -233,10 +203,10 @@ def _verify_inputs(
     """
     dataset, tags = recorded["dataset"], run.data.tags
     if dataset is None:
-        yield Check(batch_name, f"{subject}, dataset", "its dataset is being rebuilt", certain=False)
+        yield Check(batch_name, f"{subject}, dataset", "its dataset is being rebuilt", Cause.UNKNOWN)
     else:
         sha256 = tags.get(Tag.DATASET_SHA256)
-        problem = _differs("its dataset's SHA-256", sha256, dataset["dataset_sha256"])
+        problem = differs("its dataset's SHA-256", sha256, dataset["dataset_sha256"])
         yield Check(batch_name, f"{subject}, dataset", problem)
     version = str(recorded["result"]["model_version"])
     yield Check(batch_name, f"{subject}, version {version}", _version_problem(tracking, run, version))
@@ -255,8 +225,4 @@ def _version_problem(tracking: Tracking, run: Run, version: str) -> str | None:
         (f"tag {name}", registered.tags.get(name), tags.get(name))
         for name in (Tag.BATCH_ID, Tag.BATCH_NUMBER, Tag.BATCH_SEAL)
     ]
-    return next((_differs(f"its {what}", *found) for what, *found in pairs if found[0] != found[1]), None)
-
-
-def _differs(what: str, found: str | None, recorded: str | None) -> str | None:
-    return None if found == recorded else f"{what} is {found}, and was {recorded}"
+    return next((differs(f"its {what}", *found) for what, *found in pairs if found[0] != found[1]), None)

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import errors
 
 from db.database import Database, Role
+from db.protections import Deviation, deviations
 
 SUPERUSER = "superuser"
 STRANGER = "stranger"  # a login of the cluster that nobody gave anything
@@ -92,6 +93,15 @@ class Target:
 
     def rows(self, query: str) -> list[tuple]:
         return self._superuser.execute(query).fetchall()
+
+    def deviations(self) -> list[Deviation]:
+        return deviations(self._superuser)
+
+    def upgrade(self) -> None:
+        self._database.upgrade()
+
+    def conninfo(self) -> str:
+        return self._login(SUPERUSER)
 
     def _login(self, who: str) -> str:
         database = self._database.settings.postgres_db

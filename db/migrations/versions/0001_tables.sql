@@ -69,6 +69,7 @@ create table products_history (
     load_batch_id  bigint,  -- no foreign key: current_batch_id() checks the id once per statement, a key would check every row
     sample_rank    bigint,
     split          text not null,
+    created_at     timestamptz not null,
     -- the login role that made the change; current_user would give the owner of the audit trigger's function instead
     changed_by     text not null default session_user,
     application    text not null default current_setting('application_name'),

@@ -48,6 +48,22 @@ begin
 end;
 $$;
 
+-- Reject an inserted row of products or labels whose id the history knows. The history identifies a product and a label by this
+-- id, so it would mistake the new row for an earlier product or label, which was deleted. A sequence that was set back gives such
+-- ids, for example after `truncate ... restart identity`. The audit functions call this function for the entries that they find.
+-- They look for entries only if an inserted id is not greater than all ids of the history: a comparison of two numbers, which the
+-- indexes know. (Ids may arrive in another order than that of the sequence, if several sessions insert at the same time.)
+create or replace function refuse_known_id(table_name text, id bigint) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception 'the id % of the table % belongs to an earlier row in the history: the insert is rejected', id, table_name
+        using errcode = 'integrity_constraint_violation',
+              hint = 'Run rakuten db upgrade, which sets the sequence to the last id of the history. Then insert without an id.';
+end;
+$$;
+
 -- Write to products_history one entry for each row of `products` that a statement has inserted, deleted or changed. If an UPDATE
 -- leaves a row as it was, write no entry for the row. The transition table `changed` holds the inserted rows, the deleted rows
 -- or the new version of the updated rows. The function is SECURITY DEFINER, so that a role that changes products needs no right
@@ -63,23 +79,30 @@ declare
 begin
     if tg_op = 'UPDATE' then
         insert into public.products_history (
-            product_id, productid, designation, description, imageid, image_path, sample_rank, split,
+            product_id, productid, designation, description, imageid, image_path, sample_rank, split, created_at,
             operation_type, operation_date, load_batch_id
         )
         select
             id, changed.productid, changed.designation, changed.description, changed.imageid, changed.image_path,
-            changed.sample_rank, changed.split, tg_op, moment, batch_id
+            changed.sample_rank, changed.split, changed.created_at, tg_op, moment, batch_id
         from changed
         join before_change using (id)
         where changed is distinct from before_change
         order by id;
     else
+        if tg_op = 'INSERT'
+            and (select min(id) from changed) <= (select max(product_id) from public.products_history)
+        then
+            perform public.refuse_known_id(tg_table_name, product_id)
+            from public.products_history
+            where product_id in (select id from changed);
+        end if;
         insert into public.products_history (
-            product_id, productid, designation, description, imageid, image_path, sample_rank, split,
+            product_id, productid, designation, description, imageid, image_path, sample_rank, split, created_at,
             operation_type, operation_date, load_batch_id
         )
         select
-            id, productid, designation, description, imageid, image_path, sample_rank, split,
+            id, productid, designation, description, imageid, image_path, sample_rank, split, created_at,
             tg_op, moment, batch_id
         from changed
         order by id;
@@ -111,6 +134,11 @@ begin
         where changed is distinct from before_change
         order by id;
     else
+        if tg_op = 'INSERT' and (select min(id) from changed) <= (select max(label_id) from public.labels_history) then
+            perform public.refuse_known_id(tg_table_name, label_id)
+            from public.labels_history
+            where label_id in (select id from changed);
+        end if;
         insert into public.labels_history (
             label_id, productid, prdtypecode, operation_type, operation_date, load_batch_id
         )
@@ -200,3 +228,24 @@ create or replace trigger _000_append_only before update or delete or truncate o
 
 alter table products_history enable always trigger _000_append_only;
 alter table labels_history enable always trigger _000_append_only;
+
+-- For each sequence that gives ids: the id that it gave last, and the last id that the tables know. A sequence that lies behind
+-- was set back. Its next ids would be rejected (see refuse_known_id), or would be sorted before older history entries.
+create or replace view identities as
+select 'products' as table_name, 'products_id_seq' as sequence_name, last_value as last_id, known_id
+from products_id_seq, (select max(product_id) as known_id from products_history) as history
+union all
+select 'labels', 'labels_id_seq', last_value, known_id
+from labels_id_seq, (select max(label_id) as known_id from labels_history) as history
+union all
+select 'products_history', 'products_history_history_id_seq', last_value, known_id
+from products_history_history_id_seq, (select max(history_id) as known_id from products_history) as history
+union all
+select 'labels_history', 'labels_history_history_id_seq', last_value, known_id
+from labels_history_history_id_seq, (select max(history_id) as known_id from labels_history) as history
+union all
+select 'data_loads', 'data_loads_id_seq', last_value, known_id
+from data_loads_id_seq, (select max(id) as known_id from data_loads) as batches;
+
+-- Set the sequences that lie behind to the last known id.
+select setval(sequence_name::regclass, known_id) from identities where last_id < known_id;

@@ -15,7 +15,8 @@ as $$
     from (
         select sha256(convert_to(jsonb_build_array(
             history_id, product_id, productid, designation, description, imageid, image_path, operation_type,
-            extract(epoch from operation_date), load_batch_id, sample_rank, split, changed_by, application, transaction_id
+            extract(epoch from operation_date), load_batch_id, sample_rank, split, extract(epoch from created_at), changed_by,
+            application, transaction_id
         )::text, 'UTF8')) as digest
         from public.products_history
         where history_id > after and history_id <= up_to
@@ -67,25 +68,28 @@ begin
         'labels_digest', labels_digest,
         'seal', encode(sha256(convert_to(jsonb_build_array(
             number, before.seal,
-            batch.id, batch.batch_name, batch.percentage, batch.total_rows, extract(epoch from batch.completed_at),
-            batch.metadata -> 'source',
+            batch.id, batch.batch_name, batch.percentage, batch.total_rows,
+            extract(epoch from batch.started_at), extract(epoch from batch.completed_at),
+            batch.metadata -> 'source', batch.metadata -> 'load',
             products_up_to, labels_up_to, products_digest, labels_digest
         )::text, 'UTF8')), 'hex')
     );
 end;
 $$;
 
--- Return every completed batch, oldest first. `problem` says what is wrong with the batch's seal, or is null if the seal is
--- correct. The check computes the seal of a batch from the stored seal of the batch before. If it also computed the seal of the
--- batch before anew, a single change would be reported for all later batches, too.
+-- Return every batch that was completed, oldest first. `problem` says what is wrong with the batch's seal, or is null if the seal
+-- is correct. The check computes the seal of a batch from the stored seal of the batch before. If it also computed the seal of
+-- the batch before anew, a single change would be reported for all later batches, too.
 create or replace function verify_seals() returns table (batch_id bigint, batch_name text, seal text, problem text)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with audits as materialized (  -- so that PostgreSQL computes each batch once
-        select id, batches.batch_name, metadata -> 'audit' as recorded, public.audit_of(batches) as computed
+        select
+            id, batches.batch_name, status,
+            metadata -> 'audit' as recorded, public.audit_of(batches) as computed
         from public.data_loads as batches
-        where status = 'completed'
+        where status = 'completed' or metadata ? 'audit'
     )
     select
         id,
@@ -93,10 +97,58 @@ as $$
         recorded ->> 'seal',
         case
             when recorded ->> 'seal' is null then 'the batch has no seal'
+            when status <> 'completed' then 'the batch has a seal, but its status is ' || status
             when computed ->> 'products_digest' is distinct from recorded ->> 'products_digest' then 'products_history was changed'
             when computed ->> 'labels_digest' is distinct from recorded ->> 'labels_digest' then 'labels_history was changed'
             when computed <> recorded then 'data_loads was changed: this batch, or the seal of the one before'
         end
     from audits
     order by (recorded ->> 'number')::bigint, id
+$$;
+
+-- Return what differs between the tables products and labels and their newest history entries: one row for each product and each
+-- label that was changed without a history entry, or whose entry has no row. The columns that identify it: `table_name`, and
+-- the `id` and the `productid` of the row.
+create or replace function unrecorded_changes() returns table (table_name text, id bigint, productid bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recorded_products as (
+        select
+            product_id as id, productid, designation, description, imageid, image_path, sample_rank, split, created_at
+        from public.products_history as entry
+        join (select max(history_id) as history_id from public.products_history group by product_id) as newest using (history_id)
+        where operation_type <> 'DELETE'
+    ),
+    present_products as (
+        select id, productid, designation, description, imageid, image_path, sample_rank, split, created_at from public.products
+    ),
+    recorded_labels as (
+        select label_id as id, productid, prdtypecode
+        from public.labels_history as entry
+        join (select max(history_id) as history_id from public.labels_history group by label_id) as newest using (history_id)
+        where operation_type <> 'DELETE'
+    ),
+    present_labels as (select id, productid, prdtypecode from public.labels)
+    select distinct 'products', changed.id, changed.productid
+    from (
+        (select * from present_products except select * from recorded_products)
+        union all
+        (select * from recorded_products except select * from present_products)
+    ) as changed
+    union all
+    select distinct 'labels', changed.id, changed.productid
+    from (
+        (select * from present_labels except select * from recorded_labels)
+        union all
+        (select * from recorded_labels except select * from present_labels)
+    ) as changed
+$$;
+
+-- Return the record of a stage with its own digest, under the key `sha256`.
+create or replace function with_digest(record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select record || jsonb_build_object('sha256', encode(sha256(convert_to((record - 'sha256')::text, 'UTF8')), 'hex'))
 $$;

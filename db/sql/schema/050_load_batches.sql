@@ -194,9 +194,13 @@ create or replace trigger _100_seal_update before update on data_loads
 create or replace trigger _200_unchanged before update on data_loads
     for each row when (
         old.status = 'completed'
-        and (new.id, new.batch_name, new.percentage, new.total_rows, new.completed_at, new.status, new.metadata -> 'audit')
-            is distinct from
-            (old.id, old.batch_name, old.percentage, old.total_rows, old.completed_at, old.status, old.metadata -> 'audit')
+        and (
+            new.id, new.batch_name, new.percentage, new.total_rows, new.started_at, new.completed_at, new.status,
+            new.metadata -> 'source', new.metadata -> 'load', new.metadata -> 'audit'
+        ) is distinct from (
+            old.id, old.batch_name, old.percentage, old.total_rows, old.started_at, old.completed_at, old.status,
+            old.metadata -> 'source', old.metadata -> 'load', old.metadata -> 'audit'
+        )
     ) execute function refuse_changing_batch();
 
 create or replace trigger _000_append_only before delete or truncate on data_loads

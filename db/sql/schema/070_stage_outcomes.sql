@@ -1,7 +1,8 @@
 -- The functions with which a worker records how its work on a claimed batch ended, and the functions that let a stage work on a
 -- batch again. If a function makes a batch ready for another worker, it also notifies the listeners.
 
--- Add the keys of `entry` to the record of a stage (metadata -> stage in data_loads), and release the claim on the batch. Raise
+-- Add the keys of `entry` to the record of a stage (metadata -> stage in data_loads), write its digest (`rakuten verify` compares
+-- it for each record with a result), and release the claim on the batch. Raise
 -- an error if `attempt` is no longer the running attempt, for example if another worker has claimed the batch since.
 create or replace function record_stage(batch_id bigint, stage text, attempt integer, entry jsonb) returns void
 language plpgsql security definer
@@ -10,7 +11,7 @@ as $$
 begin
     perform public.require_stage(stage);
     update public.data_loads
-    set metadata = jsonb_set(metadata, array[stage], metadata -> stage || entry)
+    set metadata = jsonb_set(metadata, array[stage], public.with_digest(metadata -> stage || entry))
     where id = batch_id
         and metadata #>> array[stage, 'state'] = 'running'
         and (metadata #>> array[stage, 'attempt'])::integer = attempt;

@@ -168,25 +168,11 @@ as $$
 
     union all
     select
-        'error', 'history does not match the products', format('%s products', count(distinct productid)),
+        'error', 'history does not match the ' || table_name, format('%s %s', count(*), table_name),
         format('the lowest productid is %s', min(productid)),
         'somebody bypassed the audit triggers: restore a backup, or record the difference by correcting the products'
-    from (
-        (
-            select id, productid, designation, description, imageid, image_path, sample_rank, split from public.products
-            except
-            select id, productid, designation, description, imageid, image_path, sample_rank, split
-            from public.products_as_of('infinity')
-        )
-        union all
-        (
-            select id, productid, designation, description, imageid, image_path, sample_rank, split
-            from public.products_as_of('infinity')
-            except
-            select id, productid, designation, description, imageid, image_path, sample_rank, split from public.products
-        )
-    ) as difference
-    having count(*) > 0
+    from public.unrecorded_changes()
+    group by table_name
 
     union all
     select

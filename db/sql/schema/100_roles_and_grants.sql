@@ -22,13 +22,43 @@ begin
 end;
 $$;
 
-revoke all on schema public from public;
-revoke all on all tables in schema public from public;
-revoke all on all functions in schema public from public;
+-- Take back every right on the tables, views, sequences and functions from everybody but their owner. The statements below grant
+-- what is needed. To let another login read, grant it the role rakuten_reader: a right of its own would be taken back here.
+do $$
+declare
+    entry record;
+begin
+    for entry in
+        select distinct
+            case when relkind = 'S' then 'sequence' else 'table' end as kind, oid::regclass::text as name, grantee
+        from pg_class, aclexplode(relacl)
+        where relnamespace = 'public'::regnamespace and relowner = current_user::regrole and grantee <> relowner
+        union  -- a right on a column: `revoke ... on table` takes it back, too
+        select 'table', relation.oid::regclass::text, grantee
+        from pg_class as relation
+        join pg_attribute on attrelid = relation.oid
+        cross join aclexplode(attacl)
+        where relnamespace = 'public'::regnamespace and relowner = current_user::regrole and grantee <> relowner
+        union all
+        select distinct 'schema', nspname, grantee
+        from pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
+        where nspname = 'public' and grantee not in (nspowner, current_user::regrole)
+        union all
+        select distinct 'routine', oid::regprocedure::text, grantee
+        from pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
+        where pronamespace = 'public'::regnamespace and proowner = current_user::regrole and grantee <> proowner
+    loop
+        execute format(
+            'revoke all on %s %s from %s cascade',
+            entry.kind, entry.name, case when entry.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(entry.grantee)) end
+        );
+    end loop;
+end;
+$$;
 
 -- The role that runs this script owns the SECURITY DEFINER functions, so these functions run with its rights. It needs the
--- right to use the schema public. If it does not own the database, the `revoke all on schema public` above has taken this right
--- from it.
+-- right to use the schema public. If it does not own the schema, it had only the right of PUBLIC, which the block above has taken
+-- back.
 grant usage on schema public to current_user;
 grant usage on schema public to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
 
@@ -45,6 +75,8 @@ grant execute on function
     listener_sessions(),
     claim_renewed_at(bigint, text),
     verify_seals(),
+    unrecorded_changes(),
+    with_digest(jsonb),
     audit_of(data_loads),
     products_history_digest(bigint, bigint),
     labels_history_digest(bigint, bigint)

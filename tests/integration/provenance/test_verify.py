@@ -9,6 +9,8 @@ from pathlib import Path
 import mlflow.artifacts
 import pytest
 from jobs import claim_job, finish
+from psycopg.types.json import Jsonb
+from stage_work import work_on
 
 from db.connect import connect
 from db.database import Role
@@ -17,19 +19,12 @@ from listeners.job import Task
 from listeners.snapshot import handle as snapshot
 from listeners.tracking.environment import differences
 from listeners.tracking.runs import Tracking
-from listeners.training import handle as training
+from rakuten.provenance.checks import Cause
 from rakuten.provenance.reproduce import Verdict, reproduce
 from rakuten.provenance.verify import verify
 from shared.errors import OutageError, StageError
 from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT
-
-
-def work(database, settings, batch_id: int) -> None:
-    """Both stages of a batch, as the listeners' children do them."""
-    for stage, handle in ((Stage.SNAPSHOT, snapshot.handle), (Stage.TRAINING, training.handle)):
-        job = claim_job(stage, database.conninfo(Role[stage.upper()]), settings, batch_id)
-        finish(job, handle(job))
 
 
 @pytest.fixture
@@ -41,14 +36,13 @@ def tracking(settings):
 def changed(database, settings, tracking):
     """What `rakuten verify` names: (batch, subject without run ids)."""
 
-    def look(*, certain: bool = True) -> set[tuple[str, str]]:
+    def look(cause=Cause.CHANGED) -> set[tuple[str, str]]:
         with connect(database.conninfo(Role.READER), "test", autocommit=True) as connection:
             checks = list(verify(connection, tracking, settings.state_path / "training_snapshots"))
-        assert all(check.certain for check in checks) is certain
         return {
             (check.batch_name, check.subject)
             for check in checks
-            if check.problem is not None and check.certain
+            if check.problem is not None and check.cause is cause
         }
 
     return look
@@ -79,7 +73,7 @@ def test_whatever_is_changed_is_named_and_nothing_else(
     database, settings, tracking, load_weeks, changed, recorded, as_superuser
 ):
     for batch_id in load_weeks(2):
-        work(database, settings, batch_id)
+        work_on(database, settings, batch_id)
     assert changed() == set()
 
     dataset, model = recorded("week_1", Stage.SNAPSHOT), recorded("week_1", Stage.TRAINING)
@@ -128,36 +122,46 @@ def test_whatever_is_changed_is_named_and_nothing_else(
             "update products_history set designation = designation || '.' where history_id ="
             " (select max(history_id) from products_history where load_batch_id = 2)"
         )
-    assert changed() == {("week_2", "seal")}
+    assert ("", "trigger products_history._000_append_only") in changed()
+    database.upgrade()
+    assert changed() == {("week_2", "seal"), ("", "products")}
 
 
 def test_batches_that_were_taken_away_leave_runs_that_tell(
     database, settings, tracking, load_weeks, changed, recorded, as_superuser
 ):
     for batch_id in load_weeks(2):
-        work(database, settings, batch_id)
+        work_on(database, settings, batch_id)
     last = {
         (name, f"run {recorded('week_2', stage)['run_id']}")
         for stage, name in ((Stage.SNAPSHOT, "train_week_2"), (Stage.TRAINING, "model_week_2"))
     }
     with as_superuser() as connection:
-        for table in ("products_history", "labels_history", "data_loads"):
+        for table in ("products", "labels", "products_history", "labels_history", "data_loads"):
             connection.execute(f"alter table {table} disable trigger all")
-        for table in ("products_history", "labels_history"):
-            connection.execute(f"delete from {table} where load_batch_id = 2")
+        for table, key in (("products", "product_id"), ("labels", "label_id")):
+            connection.execute(
+                f"delete from {table} where id in (select {key} from {table}_history where load_batch_id = 2)"
+            )
+            connection.execute(f"delete from {table}_history where load_batch_id = 2")
         connection.execute("delete from data_loads where id = 2")
-    assert changed() == last
+    database.upgrade()
+    assert changed(Cause.ORPHANED) == last | {("", "alias champion of rakuten_classifier")} or (
+        changed(Cause.ORPHANED) == last  # the model of week 2 was not promoted
+    )
+    assert {subject for _, subject in changed()} <= {"champions of rakuten_classifier"}
 
 
 def test_a_dataset_that_was_lost_and_built_again_is_no_change(
     database, settings, tracking, load_weeks, changed, recorded
 ):
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id)
+    work_on(database, settings, batch_id)
     tracking.client.delete_run(recorded("week_1", Stage.SNAPSHOT)["run_id"])
     conninfo = database.conninfo(Role.SNAPSHOT)
     reconcile.handle(Task(Stage.SNAPSHOT, conninfo, settings, "listeners.reconcile"))
-    assert changed(certain=False) == set()
+    assert changed() == set()
+    assert len(changed(Cause.UNKNOWN)) == 1
     job = claim_job(Stage.SNAPSHOT, conninfo, settings, batch_id)
     finish(job, snapshot.handle(job))
     assert changed() == set()
@@ -165,7 +169,7 @@ def test_a_dataset_that_was_lost_and_built_again_is_no_change(
 
 def test_an_mlflow_that_is_away_is_no_change(database, settings, tracking, load_weeks, changed, monkeypatch):
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id)
+    work_on(database, settings, batch_id)
 
     def fail(_tracking, _run, artifact, _directory):
         raise StageError(f"artifact {artifact} cannot be read") from ConnectionRefusedError("refused")
@@ -179,7 +183,7 @@ def test_a_dataset_and_its_model_are_built_again_from_the_audit_trail(
     database, settings, tracking, load_weeks, recorded, as_superuser
 ):
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id)
+    work_on(database, settings, batch_id)
     shutil.rmtree(settings.state_path / "training_snapshots")
     runs = tuple(tracking.client.get_run(recorded("week_1", stage)["run_id"]) for stage in Stage)
 
@@ -213,7 +217,7 @@ def test_a_difference_is_traced_to_the_environment(
     database, settings, tracking, load_weeks, recorded, monkeypatch, tmp_path
 ):
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id)
+    work_on(database, settings, batch_id)
     runs = tuple(tracking.client.get_run(recorded("week_1", stage)["run_id"]) for stage in Stage)
     environment = json.loads(tracking.download(runs[0], "environment.json", tmp_path).read_text())
     assert environment["packages"]["pyarrow"]
@@ -253,7 +257,7 @@ def test_what_decides_results_is_named_first_and_what_is_not_read_is_not_named()
 def built(database, settings, tracking, load_weeks, recorded):
     """Week 1 with its dataset and its model, their runs, and the verdicts of building it again by what MLflow says now."""
     [batch_id] = load_weeks(1)
-    work(database, settings, batch_id)
+    work_on(database, settings, batch_id)
 
     class Built:
         run_ids = tuple(recorded("week_1", stage)["run_id"] for stage in Stage)
@@ -264,6 +268,44 @@ def built(database, settings, tracking, load_weeks, recorded):
             return {verdict.step: verdict for verdict in found}
 
     return Built()
+
+
+def test_a_moved_alias_a_score_in_postgresql_and_a_label_are_noticed(
+    built, tracking, changed, database, as_superuser
+):
+    runs = {stage: f"{stage} run {run_id}" for stage, run_id in zip(Stage, built.run_ids, strict=True)}
+    version = int(tracking.client.get_model_version_by_alias("rakuten_classifier", "champion").version)
+    source = tracking.client.get_run(built.run_ids[0]).info.artifact_uri
+    foreign = tracking.client.create_model_version("rakuten_classifier", source, run_id=None).version
+    tracking.client.set_registered_model_alias("rakuten_classifier", "champion", foreign)
+    assert changed() == {("", "alias champion of rakuten_classifier")}
+    tracking.client.set_registered_model_alias("rakuten_classifier", "champion", version)
+    for stage, key in (("training", "f1_score"), ("training", "accuracy"), ("snapshot", "total_rows")):
+        with (
+            as_superuser() as connection
+        ):  # whoever knows the code can also make the digest of the record anew
+            statement = """
+                update data_loads
+                set metadata = jsonb_set(metadata, array[%(stage)s], with_digest(
+                    jsonb_set(metadata -> %(stage)s, array['result', %(key)s], '0.5')
+                ))
+                where id = 1
+            """
+            [(before,)] = connection.execute("select metadata from data_loads where id = 1").fetchall()
+            connection.execute(statement, {"stage": stage, "key": key})
+        assert changed() == {("week_1", runs[stage])}, key
+        with as_superuser() as connection:
+            connection.execute("update data_loads set metadata = %s where id = 1", [Jsonb(before)])
+    with as_superuser() as connection:
+        connection.execute("alter table labels disable trigger all")
+        connection.execute("update labels set prdtypecode = prdtypecode + 1 where id = 3")
+    database.upgrade()
+    assert changed() == {("", "labels")}
+    with as_superuser() as connection:
+        connection.execute("alter table labels disable trigger all")
+        connection.execute("update labels set prdtypecode = prdtypecode - 1 where id = 3")
+    database.upgrade()
+    assert changed() == set()
 
 
 def test_a_model_is_built_again_though_mlflow_lost_the_dataset_and_what_is_said_of_it(

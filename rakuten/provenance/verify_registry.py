@@ -1,0 +1,102 @@
+"""Check in MLflow's model registry that nobody changed the alias `champion` or its history."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import ValidationError
+
+from listeners.promotion.champion_alias import Move, champion_history
+from listeners.tracking import registry
+from listeners.tracking.runs import Tracking, if_known
+from rakuten.provenance.checks import Cause, Check, differs
+from shared.errors import StageError
+from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
+
+SETTLE_ORPHANS: Final = (
+    "rakuten orphans says which runs; after a restore of PostgreSQL, run: rakuten orphans --supersede"
+)
+_ALIAS: Final = f"alias {CHAMPION} of {REGISTERED_MODEL}"
+
+
+def verify_champions(
+    tracking: Tracking, stages: Sequence[Mapping[str, Any]], batches: set[tuple[str, str]]
+) -> Iterator[Check]:
+    """Check the alias `champion`, and the history of its moves from one model version to another.
+
+    Each move must hold the digest of the move before it. Each promotion that PostgreSQL has recorded must be in the history.
+    The alias must be where the last move left it, on a model that PostgreSQL has recorded.
+
+    Args:
+        tracking: MLflow, which is only read.
+        stages: what each stage has recorded for each batch (provenance/recorded_results).
+        batches: the id and the completion time of each completed batch, as MLflow's tags have them.
+    """
+    subject = f"champions of {REGISTERED_MODEL}"
+    try:
+        moves = champion_history(tracking)
+    except StageError as error:
+        yield Check("", subject, error.message, remedy=error.remedy or "")
+        return
+    before = ""
+    for move in moves:
+        yield Check(
+            "", f"{subject}, move {move.number}", differs("the move before", move.before_sha256, before)
+        )
+        before = move.sha256()
+    versions = {move.to_version for move in moves}
+    for recorded in stages:
+        result = recorded["result"]
+        if result.get("champion"):
+            missing = result["model_version"] not in versions
+            problem = f"the promotion of version {result['model_version']} is missing" if missing else None
+            yield Check(recorded["batch_name"], subject, problem)
+    yield _verify_alias(tracking, moves, stages, batches)
+
+
+def _verify_alias(
+    tracking: Tracking,
+    moves: Sequence[Move],
+    stages: Sequence[Mapping[str, Any]],
+    batches: set[tuple[str, str]],
+) -> Check:
+    holder = registry.champion(tracking)
+    version = None if holder is None else int(holder.version)
+    last = moves[-1].to_version if moves else None
+    if version != last and not _is_interrupted_move(tracking, version):
+        back = f"to move it back: rakuten rollback --to {last} --reason TEXT; " if last else ""
+        problem = f"it is on version {version}, but the last recorded move was to version {last}"
+        return Check("", _ALIAS, problem, remedy=f"{back}rakuten champion shows the moves")
+    if holder is None or version in {recorded["result"].get("model_version") for recorded in stages}:
+        return Check("", _ALIAS)
+    return _verify_unrecorded_champion(tracking, holder, batches)
+
+
+def _verify_unrecorded_champion(
+    tracking: Tracking, holder: ModelVersion, batches: set[tuple[str, str]]
+) -> Check:
+    """Say what a champion is that is not the recorded model of any batch.
+
+    Its batch may have another model now, because its run was lost and the training was repeated.
+    """
+    run = tracking.run_if_any(holder.run_id) if holder.run_id else None
+    tags = holder.tags if run is None else run.data.tags
+    problem = f"version {holder.version} is not a model that PostgreSQL has recorded"
+    if (tags.get(Tag.BATCH_ID), tags.get(Tag.BATCH_COMPLETED_AT)) in batches:
+        problem += ": the model of its batch was trained again"
+        return Check("", _ALIAS, problem, Cause.UNKNOWN, "rakuten reproduce compares the models")
+    if Tag.BATCH_SEAL in tags:
+        return Check("", _ALIAS, f"{problem}: its batch is unknown", Cause.ORPHANED, SETTLE_ORPHANS)
+    return Check("", _ALIAS, problem, remedy="rakuten rollback --to VERSION --reason TEXT")
+
+
+def _is_interrupted_move(tracking: Tracking, version: int | None) -> bool:
+    """Tell whether a move of the alias to this version was not marked as made, because its process was stopped."""
+    model = if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL))
+    for value in [] if model is None else model.tags.values():
+        with suppress(ValidationError):
+            move = Move.model_validate_json(value)
+            if not move.made and move.to_version == version:
+                return True
+    return False
