@@ -25,11 +25,16 @@ def taint(
     if as_json:
         typer.echo(json.dumps(asdict(found), default=lambda moment: moment.isoformat(), indent=2))
         return
+    ids = sorted({entry["product_id"] for entry in found.history} - {None})
+    several = len(ids) > 1
     for entry in found.history:
-        typer.echo(_line(entry, productid))
+        typer.echo(_line(entry, productid, several=several))
+    if several:
+        listed = ", ".join(str(product_id) for product_id in ids)
+        typer.echo(f"{len(ids)} products had this productid at some time, with the ids {listed}")
     tainted = [batch for batch in found.batches if batch.in_dataset]
     if tainted:
-        wide_console().print(_table(tainted, productid))
+        wide_console().print(_table(tainted, productid, several=several))
     else:
         typer.echo(f"no dataset ever contained product {productid}, and no model was trained on it")
     if found.in_test_df:
@@ -44,7 +49,7 @@ def taint(
         typer.echo(f"product {productid} was held out after its load: later datasets do not contain it")
 
 
-def _line(entry: dict[str, Any], productid: int) -> str:
+def _line(entry: dict[str, Any], productid: int, *, several: bool) -> str:
     """Return the line that describes one change: when, in which batch, what, by whom, and the product's new state."""
     batch = entry["batch_name"] or "no batch yet"
     if entry["outside_any_batch"]:
@@ -52,7 +57,8 @@ def _line(entry: dict[str, Any], productid: int) -> str:
     state = ""
     if entry["operation_type"] != "DELETE" and entry["table_name"] == "products":
         title = clip(entry["designation"])
-        state = f": {entry['split']}, {title!r}"  # !r escapes control characters in the title
+        which = f" (id {entry['product_id']})" if several else ""
+        state = f"{which}: {entry['split']}, {title!r}"  # !r escapes control characters in the title
     elif entry["operation_type"] != "DELETE":
         state = f": {entry['prdtypecode']}"
     what = f"{entry['operation_type']} {entry['table_name']}"
@@ -61,13 +67,14 @@ def _line(entry: dict[str, Any], productid: int) -> str:
     return f"{entry['operation_date']:%Y-%m-%d %H:%M:%S}  {batch}: {what} by {who}{renamed}{state}"
 
 
-def _table(tainted: list[lookup.TaintedBatch], productid: int) -> Table:
+def _table(tainted: list[lookup.TaintedBatch], productid: int, *, several: bool) -> Table:
     table = Table(title="trained on it", caption="an empty cell: this run does not exist yet")
     for heading in ("batch", "dataset run", "model run", "model version"):
         table.add_column(heading, no_wrap=True)
     for batch in tainted:
         version = "" if batch.model_version is None else str(batch.model_version)
         others = "".join(f", under productid {other}" for other in batch.productids if other != productid)
+        others += "".join(f", id {one}" for one in batch.product_ids if several)
         table.add_row(
             batch.batch_name + others, batch.dataset_run_id or "", batch.model_run_id or "", version
         )

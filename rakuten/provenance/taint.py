@@ -24,7 +24,8 @@ class TaintedBatch:
 
     `in_dataset` is True if the dataset contains the product. Products without a label and held-out products are in no dataset.
     `productids` are the productids of the product in this dataset. They can differ from its present productid, because somebody
-    can change a productid.
+    can change a productid. `product_ids` are their ids in the history. If several products had the productid, one after the
+    other, the ids say which of them is in this dataset.
     """
 
     batch_id: int
@@ -34,6 +35,7 @@ class TaintedBatch:
     model_run_id: str | None
     model_version: int | None
     productids: list[int]
+    product_ids: list[int]
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,14 @@ def taint(connection: Connection, settings: Settings, productid: int) -> Taint:
     else:
         in_holdout_df, in_test_df = _fixed_sets(connection, settings, productid)
         held_out = in_holdout_df
-    holding: defaultdict[int, list[int]] = defaultdict(list)
+    holding: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(connection, query("provenance/datasets_of_product"), parameters):
-        holding[row["batch_id"]].append(row["productid"])
+        holding[row["batch_id"]].append(row)
     batches = [
         TaintedBatch(
             in_dataset=row["batch_id"] in holding,
-            productids=sorted(holding.get(row["batch_id"], [])),
+            productids=sorted(found["productid"] for found in holding.get(row["batch_id"], [])),
+            product_ids=sorted(found["product_id"] for found in holding.get(row["batch_id"], [])),
             **{
                 name: row[name]
                 for name in ("batch_id", "batch_name", "dataset_run_id", "model_run_id", "model_version")

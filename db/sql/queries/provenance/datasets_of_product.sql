@@ -14,6 +14,7 @@ label_entries as materialized (
 select
     batches.id as batch_id,
     batches.batch_name,
+    product.product_id,
     product.productid,
     product.designation,
     label.prdtypecode

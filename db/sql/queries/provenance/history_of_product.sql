@@ -1,16 +1,17 @@
 -- Return every history entry of a product and of its label, with the first batch that includes the entry. A change that
 -- was made outside any batch belongs to the batch that is completed next. The product is identified by its `id`, which never
--- changes. So if its productid was corrected, the result also has the entries from before the correction.
+-- changes. So if its productid was corrected, the result also has the entries from before the correction. Several products may
+-- have had the productid, one after the other: `product_id` tells them apart.
 with entries as (
     select
         history_id, 'products' as table_name, operation_type, operation_date, load_batch_id, changed_by, application,
-        productid, designation, description, split, null::integer as prdtypecode
+        product_id, productid, designation, description, split, null::integer as prdtypecode
     from products_history
     where product_id in (select product_id from products_history where productid = %(productid)s)
     union all
     select
         history_id, 'labels', operation_type, operation_date, load_batch_id, changed_by, application,
-        productid, null, null, null, prdtypecode
+        null, productid, null, null, null, prdtypecode
     from labels_history
     where label_id in (select label_id from labels_history where productid = %(productid)s)
 )
@@ -21,6 +22,7 @@ select
     load_batch_id is null as outside_any_batch,
     changed_by,
     application,
+    product_id,
     productid,
     designation,
     description,
