@@ -8,8 +8,8 @@ from shlex import quote
 import typer
 from rich.progress import Progress
 
-from shared.config import read_settings
-from shared.errors import BadSourceError, describe_problems
+from shared.config import Settings, read_settings
+from shared.errors import BadInputError, BadSourceError, PipelineError, Problem, describe_problems
 
 app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no_args_is_help=True)
 
@@ -41,12 +41,16 @@ def check(
     data: Path | None = typer.Option(None, help="folder of the source files; default: setting DATA_PATH"),
     as_json: bool = typer.Option(False, "--json", help="print every problem of the files as a JSON list"),
 ) -> None:
-    """Report the problems of the source files by cause, with file, line, value and remedy. With a problem, the exit code is 2."""
+    """Report the problems of the source files by cause, with file, line, value and remedy. With a problem, the exit code is 2.
+
+    If the database has weeks already, also report what the load of the next week would refuse, such as a file that has changed.
+    """
     from db.source.images import missing_images  # noqa: PLC0415
     from db.source.training_set import check_source  # noqa: PLC0415
 
-    directory = (data or read_settings().data_path).expanduser()
-    problems = check_source(directory)
+    settings = read_settings()
+    directory = (data or settings.data_path).expanduser()
+    problems = check_source(directory) or _refusals(settings.model_copy(update={"data_path": directory}))
     if as_json:
         typer.echo(json.dumps([asdict(problem) for problem in problems], ensure_ascii=False, indent=2))
     else:
@@ -63,3 +67,25 @@ def check(
     for found in [] if as_json else missing_images(directory):
         first = f", the first is {found.first}" if found.first else ""
         typer.echo(f"{found.folder}: {found.missing:,} of {found.images:,} images are missing{first}")
+
+
+def _refusals(settings: Settings) -> list[Problem]:
+    """Return why the load would refuse these files, although nothing is wrong with them. Without a database, return nothing."""
+    from db.load.steps import check_current_state  # noqa: PLC0415
+    from db.source.training_set import read_training_set  # noqa: PLC0415
+    from rakuten.session import open_session  # noqa: PLC0415
+
+    if settings.postgres_host is None and not settings.postgres_path.exists():
+        return []
+    training_set = read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage)
+    try:
+        with open_session("data check", settings=settings, autocommit=False) as session:
+            check_current_state(session.connection, settings, training_set)
+    except BadInputError as error:
+        subject, _, reason = error.message.partition(
+            " "
+        )  # the message begins with the file, the setting or the week
+        return [Problem(subject, None, "", reason, error.remedy or "")]
+    except PipelineError as error:
+        typer.echo(f"not compared with the database, which the load also does: {error.message}", err=True)
+    return []

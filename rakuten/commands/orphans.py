@@ -25,14 +25,19 @@ def orphans(
     """
     with open_session("orphans", Role.TRAINING) as session:
         found = find_orphans(session.tracking, session.connection)
-        notes = supersede_orphans(session.tracking, session.connection, found) if supersede else []
+        notes = (
+            supersede_orphans(
+                session.tracking, session.connection, session.database.conninfo(Role.TRAINING), found
+            )
+            if supersede
+            else []
+        )
     if as_json:
         typer.echo(json.dumps([asdict(orphan) for orphan in found], indent=2))
         return
     for orphan in found:
         typer.echo(
-            f"{orphan.run_name}: run {orphan.run_id}: PostgreSQL does not have its batch {orphan.batch_id}, "
-            f"completed {orphan.batch_completed_at}"
+            f"{orphan.run_name}: run {orphan.run_id}: PostgreSQL does not have its batch {orphan.batch_id}"
         )
     for note in notes:
         typer.echo(note)

@@ -1,27 +1,27 @@
 """Check in MLflow's model registry that nobody changed the alias `champion` or its history."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import ValidationError
 
-from listeners.promotion.champion_alias import Move, champion_history
+from listeners.promotion.champion_history import Move, champion_history
 from listeners.tracking import registry
 from listeners.tracking.runs import Tracking, if_known
 from rakuten.provenance.checks import Cause, Check, differs
 from shared.errors import StageError
-from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Tag
+from shared.mlflow_names import CHAMPION, Tag
 
 SETTLE_ORPHANS: Final = (
     "rakuten orphans says which runs; after a restore of PostgreSQL, run: rakuten orphans --supersede"
 )
-_ALIAS: Final = f"alias {CHAMPION} of {REGISTERED_MODEL}"
+_ALIAS: Final = f"alias {CHAMPION}"
 
 
 def verify_champions(
-    tracking: Tracking, stages: Sequence[Mapping[str, Any]], batches: set[tuple[str, str]]
+    tracking: Tracking, stages: Sequence[Mapping[str, Any]], seals: Collection[str]
 ) -> Iterator[Check]:
     """Check the alias `champion`, and the history of its moves from one model version to another.
 
@@ -31,9 +31,9 @@ def verify_champions(
     Args:
         tracking: MLflow, which is only read.
         stages: what each stage has recorded for each batch (provenance/recorded_results).
-        batches: the id and the completion time of each completed batch, as MLflow's tags have them.
+        seals: the seal of each completed batch.
     """
-    subject = f"champions of {REGISTERED_MODEL}"
+    subject = f"champions of {tracking.registered_model}"
     try:
         moves = champion_history(tracking)
     except StageError as error:
@@ -52,14 +52,14 @@ def verify_champions(
             missing = result["model_version"] not in versions
             problem = f"the promotion of version {result['model_version']} is missing" if missing else None
             yield Check(recorded["batch_name"], subject, problem)
-    yield _verify_alias(tracking, moves, stages, batches)
+    yield _verify_alias(tracking, moves, stages, seals)
 
 
 def _verify_alias(
     tracking: Tracking,
     moves: Sequence[Move],
     stages: Sequence[Mapping[str, Any]],
-    batches: set[tuple[str, str]],
+    seals: Collection[str],
 ) -> Check:
     holder = registry.champion(tracking)
     version = None if holder is None else int(holder.version)
@@ -70,11 +70,11 @@ def _verify_alias(
         return Check("", _ALIAS, problem, remedy=f"{back}rakuten champion shows the moves")
     if holder is None or version in {recorded["result"].get("model_version") for recorded in stages}:
         return Check("", _ALIAS)
-    return _verify_unrecorded_champion(tracking, holder, batches)
+    return _verify_unrecorded_champion(tracking, holder, seals)
 
 
 def _verify_unrecorded_champion(
-    tracking: Tracking, holder: ModelVersion, batches: set[tuple[str, str]]
+    tracking: Tracking, holder: ModelVersion, seals: Collection[str]
 ) -> Check:
     """Say what a champion is that is not the recorded model of any batch.
 
@@ -83,7 +83,7 @@ def _verify_unrecorded_champion(
     run = tracking.run_if_any(holder.run_id) if holder.run_id else None
     tags = holder.tags if run is None else run.data.tags
     problem = f"version {holder.version} is not a model that PostgreSQL has recorded"
-    if (tags.get(Tag.BATCH_ID), tags.get(Tag.BATCH_COMPLETED_AT)) in batches:
+    if tags.get(Tag.BATCH_SEAL) in seals:
         problem += ": the model of its batch was trained again"
         return Check("", _ALIAS, problem, Cause.UNKNOWN, "rakuten reproduce compares the models")
     if Tag.BATCH_SEAL in tags:
@@ -93,7 +93,7 @@ def _verify_unrecorded_champion(
 
 def _is_interrupted_move(tracking: Tracking, version: int | None) -> bool:
     """Tell whether a move of the alias to this version was not marked as made, because its process was stopped."""
-    model = if_known(lambda: tracking.client.get_registered_model(REGISTERED_MODEL))
+    model = if_known(lambda: tracking.client.get_registered_model(tracking.registered_model))
     for value in [] if model is None else model.tags.values():
         with suppress(ValidationError):
             move = Move.model_validate_json(value)
