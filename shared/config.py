@@ -159,8 +159,8 @@ class Settings(BaseSettings):
             return self.mlflow_tracking_uri
         path = str(self.mlflow_path / "mlflow.db")
         if not {"?", "%"}.isdisjoint(path):
-            # SQLAlchemy decodes the path. Before that, MLflow creates the parent folder of the undecoded path. This path has none
-            # if the slashes are encoded too.
+            # SQLAlchemy decodes the path. Before that, MLflow creates the parent folder of the path as it is written. If the
+            # slashes are encoded, too, that path has no parent folder.
             path = quote(path, safe="")
         return f"sqlite:///{path}"
 

@@ -136,9 +136,9 @@ def encoding_problems(path: Path) -> Iterator[Problem]:
 
 
 def separator_problem(path: Path, columns: Sequence[str], names: dict[str, Sequence[str]]) -> Problem | None:
-    """Return the problem of a file whose columns are not separated by commas; else None.
+    """Return the problem of a file whose columns are not separated by commas, or None if commas separate them.
 
-    `names` has the names in the header as each separator would give them.
+    `names` maps each separator, such as ";", to the column names that result if it separates the header.
     """
     likeliest = max(names, key=lambda separator: len(set(columns) & set(names[separator])))
     if likeliest == ",":

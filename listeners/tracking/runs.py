@@ -37,9 +37,8 @@ _T = TypeVar("_T")
 _SEARCH_LIMIT = 50_000  # MLflow's maximum for one search: enough for 900 years of weekly runs
 _DIGEST_LENGTH = 36  # the most characters that MLflow accepts for the digest of a dataset
 _FIGURE_DPI = 100
-_INIT_LOCK_TIMEOUT_S = (
-    90.0  # longer than the default STALL_TIMEOUT_S: then a frozen child is killed, which releases its lock
-)
+# Longer than the default STALL_TIMEOUT_S, after which a frozen child is killed. Its end releases the lock.
+_INIT_LOCK_TIMEOUT_S = 90.0
 
 
 class Tracking:

@@ -68,7 +68,6 @@ def _in_mlflow(session: Session) -> Iterator[Finding]:
     from listeners import reconcile  # noqa: PLC0415
     from listeners.outages import outage_of  # noqa: PLC0415
     from listeners.tracking import ownership  # noqa: PLC0415
-
     from rakuten.provenance.orphans import orphaned_champion  # noqa: PLC0415
 
     try:

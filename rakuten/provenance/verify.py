@@ -6,7 +6,7 @@ other's content. In MLflow, the runs of a batch have its seal as a tag. PostgreS
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -22,7 +22,7 @@ from db.sql import query
 from listeners.outages import outage_of
 from listeners.tracking.runs import Tracking, if_known, record_sha256
 from rakuten.provenance.checks import Cause, Check, differs
-from rakuten.provenance.orphans import known_batches
+from rakuten.provenance.orphans import chain_numbers
 from rakuten.provenance.verify_database import verify_database
 from rakuten.provenance.verify_registry import SETTLE_ORPHANS, verify_champions
 from shared.errors import StageError
@@ -56,9 +56,9 @@ def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapsho
     for recorded in stages:
         yield from _verify_stage(tracking, recorded, snapshots)
     yield from _verify_fixed_sets(tracking, stages)
-    seals = {batch["seal"] for batch in rows(connection, query("provenance/sealed_batches"))}
+    seals = chain_numbers(connection).keys()
     yield from _verify_unknown_runs(tracking, seals)
-    yield from verify_champions(tracking, stages, known_batches(connection))
+    yield from verify_champions(tracking, stages, seals)
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:
@@ -106,7 +106,7 @@ def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iter
             yield from _verify_files(tracking, run, record, "", subject)
 
 
-def _verify_unknown_runs(tracking: Tracking, seals: set[str]) -> Iterator[Check]:
+def _verify_unknown_runs(tracking: Tracking, seals: Collection[str]) -> Iterator[Check]:
     """Report each finished MLflow run whose batch is not in PostgreSQL.
 
     This is no proof of a change: an older PostgreSQL may have been restored, or a standby without the last batch promoted.

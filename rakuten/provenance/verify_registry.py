@@ -73,9 +73,7 @@ def _verify_alias(
     return _verify_unrecorded_champion(tracking, holder, seals)
 
 
-def _verify_unrecorded_champion(
-    tracking: Tracking, holder: ModelVersion, seals: Collection[str]
-) -> Check:
+def _verify_unrecorded_champion(tracking: Tracking, holder: ModelVersion, seals: Collection[str]) -> Check:
     """Say what a champion is that is not the recorded model of any batch.
 
     Its batch may have another model now, because its run was lost and the training was repeated.

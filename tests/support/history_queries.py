@@ -27,7 +27,6 @@ _WITHOUT_PLAN: Final = {
     "load/last_batch",
     "provenance/batch_of_run",
     "provenance/recorded_results",
-    "provenance/sealed_batches",
     "snapshot/earlier_dataset",
 }
 # A correction that updates a twentieth of the products and inserts every deleted product again.
