@@ -19,8 +19,8 @@ THE_LOADERS = {
 NEW_ROWS = {
     "products": "(productid) values (66)",
     "labels": "(productid, prdtypecode) values (66, 1)",
-    "products_history": "(product_id, productid, operation_type, operation_date, split)"
-    " values (66, 66, 'INSERT', now(), 'train')",
+    "products_history": "(product_id, productid, operation_type, operation_date, split, created_at)"
+    " values (66, 66, 'INSERT', now(), 'train', now())",
     "labels_history": "(label_id, productid, prdtypecode, operation_type, operation_date)"
     " values (66, 66, 1, 'INSERT', now())",
     "data_loads": "(batch_name, percentage, status) values ('week_66', 66, 'completed')",
