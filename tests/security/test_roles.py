@@ -176,7 +176,7 @@ OWNER_ATTACKS = [
             (f"grant create on schema public to {role}",),
         ),
         Attack("create a schema", role, ("create schema x",), (here(f"grant create on database %I to {role}"),)),
-        Attack("drop the history", role, ("drop table products_history",), (f"alter table products_history owner to {role}",)),
+        Attack("drop the history", role, ("drop table products_history cascade",), (f"alter table products_history owner to {role}",)),
         Attack(
             "switch the audit off",
             role,
