@@ -8,7 +8,7 @@ from repository import ROOT
 
 CODE = ("dags", "db", "listeners", "rakuten", "shared")
 # The position of the remedy among the arguments of the functions that take one without naming it.
-_POSITIONS = {"Problem": 4, "report": 3, "_problem": 2, "_undecodable": 3}
+_POSITIONS = {"Problem": 4, "report": 3, "_problem": 2, "_undecodable": 3, "_Outage": 1, "Meaning": 1}
 _WRITTEN_OUT = re.compile(r"remedy: (.+)")
 
 
@@ -35,6 +35,7 @@ def remedies() -> dict[str, str]:
 def _given(tree: ast.Module) -> Iterator[ast.expr]:
     """What the code gives as a remedy: by name, by position, in a loop, or in a message that is written out."""
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    inner |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
     for node in ast.walk(tree):
         match node:
             case ast.Call():

@@ -33,7 +33,7 @@ def test_every_kind_of_remedy_is_found():
     for text in (
         "remove it",  # by position
         "unset POSTGRES_HOST to use the embedded PostgreSQL",  # by name
-        "rakuten db upgrade",  # written out in a message
+        "the database has no schema, or an older one: rakuten db upgrade",  # in a table of meanings
         "delete line 1",  # in a table of constants
         "restart the listener: it closes the run",  # in a dictionary
         "insert it, or remove the row",  # in a variable
