@@ -42,10 +42,10 @@ return case
     else (record ->> 'retry_at')::timestamptz
 end;
 
--- Return the batches that wait for a stage, oldest first. `ready_at` lies in the future while a batch waits after a failure or
--- an outage. The query has one branch for each stage. So PostgreSQL reads only the partial index of this stage, and the cost
--- does not grow with the number of finished batches. The function has no SET clause, because PostgreSQL's planner does not
--- inline functions that have a SET clause.
+-- Return the batches that wait for a stage, in the order of the hash chain. `ready_at` lies in the future while a batch waits
+-- after a failure or an outage. The query has one branch for each stage. So PostgreSQL reads only the partial index of this
+-- stage, and the cost does not grow with the number of finished batches. The function has no SET clause, because PostgreSQL's
+-- planner does not inline functions that have a SET clause.
 create or replace function pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
@@ -58,13 +58,15 @@ as $$
         coalesce((record ->> 'failures')::integer, 0),
         public.ready_at(record, completed_at, now())
     from (
-        select id, data_loads.batch_name, completed_at, metadata -> 'snapshot' as record
+        select
+            id, data_loads.batch_name, completed_at, metadata #>> '{audit,number}' as number, metadata -> 'snapshot' as record
         from public.data_loads
         where stage = 'snapshot'
             and status = 'completed'
             and metadata #>> '{snapshot,state}' is distinct from 'finished'
         union all
-        select id, data_loads.batch_name, completed_at, metadata -> 'training' as record
+        select
+            id, data_loads.batch_name, completed_at, metadata #>> '{audit,number}' as number, metadata -> 'training' as record
         from public.data_loads
         where stage = 'training'
             and status = 'completed'
@@ -72,7 +74,7 @@ as $$
             and metadata #>> '{snapshot,state}' = 'finished'
     ) as data_loads
     where record ->> 'state' is distinct from 'failed'
-    order by id
+    order by number::bigint
 $$;
 
 -- Claim a batch for a stage. Return the number of the new attempt. Return null if another session works on the batch, or if

@@ -440,3 +440,19 @@ def test_a_batch_whose_outcome_is_being_committed_is_not_claimed_again(
             eventually(lambda: watching.execute(waits).fetchone())
         finishing.commit()
         assert claimed.result(DEADLINE_S) is None
+
+
+def test_waiting_batches_are_claimed_in_the_order_in_which_they_were_completed(as_superuser):
+    """A batch that failed keeps its id, and may complete after batches with greater ids."""
+    with as_superuser() as connection:
+        connection.execute(
+            "insert into data_loads (batch_name, percentage, status)"
+            " values ('correction_1', 1, 'failed'), ('week_1', 1, 'completed')"
+        )
+        connection.execute("update data_loads set status = 'completed' where batch_name = 'correction_1'")
+        waiting = connection.execute("select batch_name from pending_batches('snapshot')").fetchall()
+        [(claimed, number)] = connection.execute(
+            "select name, chain_number from claim_next('snapshot', 'host:1', 'notify', '0 s', '{}')"
+        ).fetchall()
+    assert waiting == [("week_1",), ("correction_1",)]
+    assert (claimed, number) == ("week_1", 1)
