@@ -17,7 +17,6 @@ from shared.mlflow_names import CHAMPION, Tag
 SETTLE_ORPHANS: Final = (
     "rakuten orphans says which runs; after a restore of PostgreSQL, run: rakuten orphans --supersede"
 )
-_ALIAS: Final = f"alias {CHAMPION}"
 
 
 def verify_champions(
@@ -61,15 +60,16 @@ def _verify_alias(
     stages: Sequence[Mapping[str, Any]],
     seals: Collection[str],
 ) -> Check:
+    alias = f"alias {CHAMPION} of {tracking.registered_model}"
     holder = registry.champion(tracking)
     version = None if holder is None else int(holder.version)
     last = moves[-1].to_version if moves else None
     if version != last and not _is_interrupted_move(tracking, version):
         back = f"to move it back: rakuten rollback --to {last} --reason TEXT; " if last else ""
         problem = f"it is on version {version}, but the last recorded move was to version {last}"
-        return Check("", _ALIAS, problem, remedy=f"{back}rakuten champion shows the moves")
+        return Check("", alias, problem, remedy=f"{back}rakuten champion shows the moves")
     if holder is None or version in {recorded["result"].get("model_version") for recorded in stages}:
-        return Check("", _ALIAS)
+        return Check("", alias)
     return _verify_unrecorded_champion(tracking, holder, seals)
 
 
@@ -80,13 +80,14 @@ def _verify_unrecorded_champion(tracking: Tracking, holder: ModelVersion, seals:
     """
     run = tracking.run_if_any(holder.run_id) if holder.run_id else None
     tags = holder.tags if run is None else run.data.tags
+    alias = f"alias {CHAMPION} of {tracking.registered_model}"
     problem = f"version {holder.version} is not a model that PostgreSQL has recorded"
     if tags.get(Tag.BATCH_SEAL) in seals:
         problem += ": the model of its batch was trained again"
-        return Check("", _ALIAS, problem, Cause.UNKNOWN, "rakuten reproduce compares the models")
+        return Check("", alias, problem, Cause.UNKNOWN, "rakuten reproduce compares the models")
     if Tag.BATCH_SEAL in tags:
-        return Check("", _ALIAS, f"{problem}: its batch is unknown", Cause.ORPHANED, SETTLE_ORPHANS)
-    return Check("", _ALIAS, problem, remedy="rakuten rollback --to VERSION --reason TEXT")
+        return Check("", alias, f"{problem}: its batch is unknown", Cause.ORPHANED, SETTLE_ORPHANS)
+    return Check("", alias, problem, remedy="rakuten rollback --to VERSION --reason TEXT")
 
 
 def _is_interrupted_move(tracking: Tracking, version: int | None) -> bool:

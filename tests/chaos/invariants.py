@@ -1,5 +1,6 @@
 """What must be true of every batch afterwards, whatever went wrong: one dataset, one model, of the right bytes."""
 
+import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,22 @@ def _check_stage(verdict: Verdict, client: MlflowClient, batch: dict, stage: str
         ]
         verdict.doubled += max(0, len(versions) - 1)
         verdict.require(len(versions) == 1, f"{name}: {len(versions)} registered versions")
+
+
+def promotion_verdict(environment: Environment, batch_id: int) -> dict:
+    """What the training stage decided about a batch's model, and why."""
+    result = environment.record(batch_id, "training")["result"]
+    client = MlflowClient(environment.mlflow_server.url, environment.mlflow_server.url)
+    run = client.get_run(result["run_id"])
+    logged = environment.directory / "mlflow" / "artifacts" / run.info.experiment_id / run.info.run_id
+    return json.loads((logged / "artifacts" / result["promotion"]).read_text())
+
+
+def champion_moves(environment: Environment) -> list[dict]:
+    """Every move of the alias `champion`."""
+    client = MlflowClient(environment.mlflow_server.url, environment.mlflow_server.url)
+    tags = client.get_registered_model(REGISTERED_MODEL).tags
+    return [json.loads(value) for name, value in tags.items() if name.startswith("champion_history.")]
 
 
 def _check_bytes(verdict: Verdict, environment: Environment, batch: dict, run: Run) -> None:

@@ -50,6 +50,7 @@ class Pipeline(RuleBasedStateMachine):
         self.settings = self.database.settings.model_copy(
             update={
                 "data_path": data_path,
+                "mlflow_name_prefix": f"{self.database.settings.postgres_db}-",
                 "initial_percentage": Decimal(10),
                 "max_attempts": 3,
                 "retry_base_s": 0.05,
@@ -202,13 +203,8 @@ class Pipeline(RuleBasedStateMachine):
                 batches = self.execute(
                     "select batch_id, run_id, state from stage_ledger where stage = %s", stage
                 )
-                found = [
-                    disagreement
-                    for disagreement in disagreements(tracking, connection, stage)
-                    if disagreement.kind != "run of an unknown batch"  # of an earlier example
-                ]
-            assert found == []
-            runs = self.runs(tracking, stage)
+                assert list(disagreements(tracking, connection, stage)) == []
+            runs = tracking.runs(EXPERIMENT[stage], Tag.BATCH_ID)
             for batch_id, run_id, state in batches:
                 assert state == "finished"
                 assert [run.info.run_id for run in runs if run.data.tags[Tag.BATCH_ID] == str(batch_id)] == [
@@ -222,12 +218,6 @@ class Pipeline(RuleBasedStateMachine):
         assert history >= self.history
         self.history = history
 
-    def runs(self, tracking, stage):
-        """Those of this database that count."""
-        seals = {seal for (seal,) in self.execute("select seal from batches")}
-        runs = tracking.runs(EXPERIMENT[stage], Tag.BATCH_ID)
-        return [run for run in runs if run.data.tags[Tag.BATCH_SEAL] in seals]
-
     def all_is_done(self):
         self.stalled_work_goes_on()
         for batch_id, stage in self.execute(
@@ -240,7 +230,9 @@ class Pipeline(RuleBasedStateMachine):
     def missing(self):
         """A run that was deleted is found when a listener starts; those that were ended then are started by now."""
         tracking = Tracking(self.settings)
-        finished = {run.info.run_id for stage in Stage for run in self.runs(tracking, stage)}
+        finished = {
+            run.info.run_id for stage in Stage for run in tracking.runs(EXPERIMENT[stage], Tag.BATCH_ID)
+        }
         recorded = {
             run_id for (run_id,) in self.execute("select run_id from stage_ledger where state = 'finished'")
         }
@@ -268,7 +260,7 @@ class Pipeline(RuleBasedStateMachine):
 
 @pytest.fixture
 def machine(new_database, generated):
-    """Makes state machines; each has a database of its own, and all share one MLflow."""
+    """Makes state machines; each has a database and names of its own in one MLflow."""
     forked_listener.warm_up()
     training_set = None
 

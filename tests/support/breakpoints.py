@@ -24,16 +24,20 @@ INTERVAL_S = 0.005
 
 
 class Boundary(StrEnum):
-    """The steps of a stage, in order, and one that only training has."""
+    """The steps of a stage, in order, and two that only training has."""
 
     BEFORE_CLAIM = "before the claim"
     AFTER_CLAIM = "after the claim"
     BUILDING = "while building"
     LOGGED = "after logging"
     RUN_FINISHED = "after finishing the run"
+    REGISTERING = "before registering the model"
     REGISTERED = "after registering the model"
     BEFORE_COMMIT = "between MLflow and the commit"
     AFTER_COMMIT = "after the commit"
+
+
+ONLY_TRAINING = {Boundary.REGISTERING, Boundary.REGISTERED}
 
 
 @dataclass(frozen=True)

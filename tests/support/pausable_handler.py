@@ -25,15 +25,16 @@ def handle(job):
 
     Tracking.publishing = pausable_publishing
     if job.stage == Stage.TRAINING:
-        pause_after_registering(job)
+        pause_around_registering(job)
     return importlib.import_module(handler_module(job.stage)).handle(job)
 
 
-def pause_after_registering(job):
+def pause_around_registering(job):
     registry = importlib.import_module("listeners.tracking.registry")
     ensure_registered = registry.ensure_registered
 
     def pausable_ensure_registered(*arguments):
+        pause_at(job.stage, Boundary.REGISTERING)
         version = ensure_registered(*arguments)
         pause_at(job.stage, Boundary.REGISTERED)
         return version

@@ -1,14 +1,17 @@
-"""The clock of PostgreSQL and of the listeners set back by an hour while they work."""
+"""The clock of PostgreSQL and of the listeners set back by an hour while they work, or a day ahead while a week is loaded."""
 
 from functools import partial
 
 import fake_clock
+import invariants
 from breakpoints import Boundary
+from measure import is_done, wait_until
 from runs import Fault, Run
 
 from shared.events import Stage
 
 HOUR_S = 3600
+DAY_S = 24 * HOUR_S
 
 
 def set_back(run: Run, *, stage: Stage, boundary: Boundary, fail: bool = False):
@@ -24,6 +27,21 @@ def set_back(run: Run, *, stage: Stage, boundary: Boundary, fail: bool = False):
         run.require(abs(seen_s - environment.clock_offset_s) < 1, f"PostgreSQL is {seen_s:.0f} s ahead")
     run.ended()
     yield
+
+
+def ahead_at_promotion(run: Run):
+    """A week is stamped a day ahead and gets its model; then the clock is right again, and the next week comes."""
+    environment = run.environment
+    environment.set_clock(environment.clock_offset_s + DAY_S)
+    first = run.load()
+    done = wait_until(lambda: is_done(environment, [first]))
+    run.require(done, "the week of the wrong clock was not done")
+    environment.set_clock(environment.clock_offset_s - DAY_S)
+    run.load()
+    run.ended()
+    yield
+    reason = invariants.promotion_verdict(environment, run.batch_ids[-1])["reason"]
+    run.require("later batch" not in reason, f"the clock kept a model out: {reason}")
 
 
 def _no_fake_clock(_environment) -> str | None:
@@ -46,3 +64,14 @@ FAULTS = [
         ("before the next attempt", Stage.TRAINING, Boundary.BUILDING, True),
     )
 ]
+FAULTS.append(
+    Fault(
+        "wrong clock at promotion",
+        "a day ahead",
+        ahead_at_promotion,
+        runs=3,
+        faked_clock=True,
+        measures="done",
+        unavailable=_no_fake_clock,
+    )
+)

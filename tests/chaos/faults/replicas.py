@@ -1,16 +1,30 @@
-"""Two and four replicas of each listener: they share the work, and one takes over when another dies."""
+"""Two and four replicas of each listener: they share the work, and one takes over when another dies or stalls."""
 
 import os
 import signal
+from collections import Counter
 from functools import partial
+from pathlib import Path
 
+import invariants
 from breakpoints import Boundary
+from environment import needs_linux
+from measure import is_done, wait_until
 from runs import Fault, Run
 
 from shared.events import Stage
 
 TAKEOVER_S = 1.0
+STALL_S = 60
 WEEKS = 6
+# the sessions that hold the locks on the batch and on the champion's alias
+_LOCKS_OF_TRAINING = """
+    select pg_locks.pid
+    from pg_locks join pg_stat_activity using (pid)
+    where locktype = 'advisory' and granted and datname = current_database() and (
+        classid::bigint = stage_lock_class('training') and objid::bigint = %s or application_name = 'rakuten champion'
+    )
+"""
 
 
 def kill_the_one_that_works(run: Run, *, stage: Stage):
@@ -24,6 +38,38 @@ def kill_the_one_that_works(run: Run, *, stage: Stage):
         run.measure_until(lambda: environment.record(batch_id, stage)["worker"] != worker)
     yield
     run.require(environment.attempt(batch_id, stage) == 2, "it took more than one further attempt")
+
+
+def stall_before_registering(run: Run):
+    """One asks for its claim, stalls and loses its connections; another does all of it; then the first goes on."""
+    environment = run.environment
+    with run.breakpoint(Stage.TRAINING, Boundary.REGISTERING) as breakpoint_:
+        batch_id = run.load()
+        held = breakpoint_.wait()
+        os.kill(held.listener_pid, signal.SIGSTOP)  # or it would end its child when it finds its claim lost
+        try:
+            for row in environment.query(_LOCKS_OF_TRAINING, batch_id):
+                environment.terminate(row["pid"])
+            done = wait_until(lambda: is_done(environment, [batch_id]), deadline_s=STALL_S)
+            run.require(done, "no other replica did the work")
+            held.release()
+            over = wait_until(lambda: _has_ended(held.pid), deadline_s=STALL_S)
+            run.require(over, "the stalled child does not end")
+        finally:
+            os.kill(held.listener_pid, signal.SIGCONT)
+    run.ended()
+    yield
+    moves = Counter(move["to_version"] for move in invariants.champion_moves(environment))
+    version = environment.record(batch_id, Stage.TRAINING)["result"]["model_version"]
+    run.require(moves[version] <= 1, f"version {version} became champion {moves[version]} times")
+
+
+def _has_ended(pid: int) -> bool:
+    """A child whose parent is stopped stays as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def share(run: Run, *, weeks: int):
@@ -65,3 +111,15 @@ FAULTS = [
         ),
     )
 ]
+FAULTS.append(
+    Fault(
+        "stalled registration",
+        "",
+        stall_before_registering,
+        runs=4,
+        replicas=2,
+        short=True,
+        measures="done",
+        unavailable=needs_linux,
+    )
+)

@@ -152,6 +152,7 @@ def test_without_an_earlier_champion_of_a_known_batch_the_alias_is_taken_away(
     database, models, three_champions, rakuten
 ):
     """None of the models' batches is in PostgreSQL."""
+    models.lose(1, 2, 3)
     settled = rakuten("orphans", "--supersede")
     assert "version 3 is no longer champion" in settled.output
     assert models.champion is None
