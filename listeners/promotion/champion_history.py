@@ -74,8 +74,8 @@ class Move(BaseModel):
 class AliasState:
     """The champions and the withdrawn champions after a series of moves of the alias `champion`.
 
-    Batches are ordered by their numbers in the hash chain, which PostgreSQL knows. A batch that PostgreSQL does not know, for
-    example one of another database, counts as earlier than all others.
+    Batches are ordered by their numbers in the hash chain, which PostgreSQL knows. PostgreSQL may not know a batch, for example
+    after the restore of an older dump. A model of such a batch withdraws no champion, and later counts as earlier than all others.
 
     When the alias moves to a model, every champion whose batch is later than the batch of this model is withdrawn. For example,
     a rollback from week 9 to week 7 withdraws the champions of weeks 8 and 9. When the alias is deleted, `champions` and
@@ -91,19 +91,19 @@ class AliasState:
         self.champions: dict[int, int] = {}
         self.withdrawn: dict[int, int] = {}
         for move in history:
-            self._apply(move, numbers.get(move.batch_seal, 0))
+            self._apply(move, numbers.get(move.batch_seal))
 
-    def _apply(self, move: Move, number: int) -> None:
+    def _apply(self, move: Move, number: int | None) -> None:
         if move.to_version is None:
             self.champions, self.withdrawn = {}, {}
             return
         for version, other in list(self.champions.items()):
-            if other > number:
+            if number is not None and other > number:
                 self.withdrawn[version] = self.champions.pop(version)
         self.withdrawn.pop(move.to_version, None)
         # A dict keeps the position of an existing key. So remove the version first: then the assignment puts it at the end.
         self.champions.pop(move.to_version, None)
-        self.champions[move.to_version] = number
+        self.champions[move.to_version] = number or 0
 
 
 def champion_history(tracking: Tracking) -> list[Move]:

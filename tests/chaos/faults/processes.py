@@ -11,13 +11,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-<<<<<<< HEAD
-from breakpoints import Boundary
-from environment import STALL_TIMEOUT_S, Environment, needs_linux
-=======
 from breakpoints import ONLY_TRAINING, Boundary
-from environment import Environment, needs_linux
->>>>>>> 8977150 (The fault suite has a wrong clock at promotion and a stalled registration; interleavings have names of their own)
+from environment import STALL_TIMEOUT_S, Environment, needs_linux
 from measure import wait_until
 from runs import BOUND_S, Fault, Run
 

@@ -130,6 +130,14 @@ def test_after_a_restore_of_one_of_the_two_the_documented_command_makes_them_agr
     assert verified.exit_code == 0
     assert "PostgreSQL was restored to an earlier time" in verified.output
     assert "rakuten orphans --supersede" in verified.output
+    [refused] = [
+        item
+        for item in json.loads(rakuten("doctor", "--json").stdout)
+        if item["finding"] == "name in MLflow belongs to another database"
+        and item["subject"] == tracking.registered_model
+    ]
+    assert "run: rakuten db adopt" in refused["remedy"]
+    assert rakuten("db", "adopt").exit_code == 0
     found = {item["finding"]: item["remedy"] for item in json.loads(rakuten("doctor", "--json").stdout)}
     assert "rakuten orphans --supersede" in found["the champion is a model of an unknown batch"]
     assert "rakuten orphans --supersede" in found["run of an unknown batch"]
