@@ -227,3 +227,34 @@ def test_the_doctor_names_each_with_its_remedy(
     assert f"error: {Mismatch.MISSING}: week_1 snapshot: run {run_id}" in diagnosis.output
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert "MLflow cannot be used" in CliRunner().invoke(cli.app, ["doctor"]).output
+
+
+def test_a_run_that_is_recorded_while_it_is_superseded_is_built_again(
+    load_weeks, claim, publish, record, mend, state, session, monkeypatch
+):
+    """Between the two reads and the repair, another worker adopts the run."""
+    [batch_id] = load_weeks(1)
+    job = claim(batch_id)
+    other, run_id = publish(job), publish(job)
+    record(job, run_id)
+    supersede = Tracking.supersede
+
+    def adopted_meanwhile(tracking, superseded):
+        with session(Stage.SNAPSHOT) as connection:
+            connection.execute("select reopen_stage(%s, 'snapshot', %s, 'lost')", [batch_id, run_id])
+        record(claim(batch_id), superseded)
+        supersede(tracking, superseded)
+
+    monkeypatch.setattr(Tracking, "supersede", adopted_meanwhile)
+    assert mend() == {Mismatch.SUPERSEDED: 1}
+    assert state(batch_id) == "waiting", other
+
+
+def test_of_two_finished_runs_the_first_attempt_counts_whatever_the_clocks_said(tracking):
+    experiment = tracking.experiment_id(DATASET_EXPERIMENT)
+    for attempt, start_time in ((2, 1_000), (1, 2_000), (10, 500)):
+        run = tracking.client.create_run(
+            experiment, start_time=start_time, run_name="train_week_1", tags={Tag.ATTEMPT: str(attempt)}
+        )
+        tracking.client.set_terminated(run.info.run_id, "FINISHED")
+    assert tracking.finished_run(DATASET_EXPERIMENT, "train_week_1").data.tags[Tag.ATTEMPT] == "1"
