@@ -43,9 +43,8 @@ def _print(checks: list[Check]) -> None:
         typer.echo(f"    remedy: {remedy}")
     changed = [check for check in failed if check.certain]
     if changed:
-        typer.echo(
-            f"the first change listed above is in {changed[0].batch_name or changed[0].subject}. {_HINT}"
-        )
+        first = next((check.batch_name for check in changed if check.batch_name), changed[0].subject)
+        typer.echo(f"start with {first}. {_HINT}")
         return
     batches = len({check.batch_name for check in checks if check.subject == "seal"})
     counts = {cause: sum(check.cause is cause for check in failed) for cause in Cause}

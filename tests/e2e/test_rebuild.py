@@ -58,7 +58,7 @@ def test_a_changed_entry_of_the_history_is_named_and_nothing_is_passed_off_as_th
     changed = shell("verify")
     assert changed.returncode == 1
     assert "changed: week_1: seal: products_history was changed" in changed.stdout
-    assert "the first change listed above is in week_1" in changed.stdout
+    assert "start with week_1" in changed.stdout
     assert "week_2: seal" not in changed.stdout
 
     code, steps = verdicts(shell, "week_2")

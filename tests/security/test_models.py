@@ -22,6 +22,7 @@ from skops_files import called, defaultdict, estimator, file_of, methodcaller, p
 
 from db.database import Role
 from listeners.promotion import choose_champion
+from listeners.promotion.champion_alias import champion_alias
 from listeners.tracking.runs import Tracking
 from listeners.training import model
 from listeners.training.dataset import fetch, read_frame
@@ -144,14 +145,18 @@ def test_a_model_is_logged_without_a_pickle(tracking, classifier, run, protected
     assert (pickles == ["model.pkl"]) is not protected
 
 
-def test_a_champion_that_somebody_planted_is_not_loaded(tracking, run, bomb, as_role, protected, monkeypatch):
+def test_a_champion_that_somebody_planted_is_not_loaded(
+    tracking, run, bomb, database, protected, monkeypatch
+):
     """A challenger is compared with what the champion predicted in its day, and that is a parquet file."""
     plant(tracking, bomb, run)
     if not protected:
         monkeypatch.setattr(choose_champion, "_predictions_if_any", predictions_of_the_champion)
     challenger = SimpleNamespace(version="999")
-    with as_role(Role.TRAINING, autocommit=True) as connection:
-        assert not choose_champion.ensure_promoted(tracking, connection, run, challenger, seed=0)
+    with champion_alias(tracking, database.conninfo(Role.TRAINING)) as alias:
+        assert not choose_champion.ensure_promoted(
+            tracking, alias, run, challenger, seed=0, attempt=1
+        ).promoted
     assert bomb.exploded is not protected
 
 

@@ -130,9 +130,7 @@ def test_a_parameter_is_a_value_and_no_sql(connection):
 @pytest.mark.parametrize(
     ("statement", "error"),
     [
-        ("select nothing", psycopg.errors.UndefinedColumn),
         ("select 1 / (n - 90000) from generate_series(1, 100000) as n", psycopg.errors.DivisionByZero),
-        ("select * from data_loads for update", psycopg.errors.InsufficientPrivilege),
         ("select current_setting('rakuten_read.unset')", psycopg.errors.UndefinedObject),
         ("select repeat('x', 1100000000)", psycopg.errors.ProgramLimitExceeded),
     ],
@@ -142,6 +140,19 @@ def test_an_error_of_postgresql_is_the_one_that_psycopg_raises_and_no_outage(con
         list(connection.read(statement))
     assert outage_of(caught.value) is None
     assert one_row(connection, "select 1 as one") == {"one": 1}
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "remedy"),
+    [
+        ("select nothing", psycopg.errors.UndefinedColumn, "rakuten db upgrade"),
+        ("select * from data_loads for update", psycopg.errors.InsufficientPrivilege, "log in as a member"),
+    ],
+)
+def test_what_a_person_must_correct_is_waited_out_with_its_remedy(connection, statement, error, remedy):
+    with pytest.raises(error) as caught:
+        list(connection.read(statement))
+    assert remedy in outage_of(caught.value).remedy
 
 
 def test_an_operators_cancellation_is_an_outage(connection, as_superuser):
