@@ -1,7 +1,7 @@
 """Receive notifications as long as the process lives, and notice within seconds if the connection no longer delivers them.
 
-The tables in PostgreSQL say which batches wait to be processed. This module tells the worker only when to read these tables: at
-the start, after a reconnect and after every notification. The worker also reads them at a regular interval, because a
+The tables in PostgreSQL say which batches must be processed. This module only wakes the worker, which then reads these tables:
+at the start, after a reconnect and after every notification. The worker also reads them at a regular interval, because a
 notification can be lost.
 
 aiopg 1.4 needs care. Each rule below was learnt from lost notifications or from a listener that hung:

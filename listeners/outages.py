@@ -1,9 +1,9 @@
 """Tell whether an error means an outage or a failure of the batch itself.
 
-In an outage, PostgreSQL, MLflow or this machine cannot do the work now, whatever the batch contains. The stage tries the batch
-again until the outage ends. If only a person can end the outage, for example by correcting a password, the error carries the
-remedy. A failure is counted for the batch, and after MAX_ATTEMPTS failures the stage gives the batch up. Both an error and its
-causes are examined, because libraries wrap the errors of the libraries that they use.
+An outage means that PostgreSQL, MLflow or this machine cannot do the work now. The content of the batch does not matter. The
+stage tries the batch again until the outage ends. If only a person can end the outage, for example by correcting a password,
+the error carries the remedy. A failure is counted for the batch, and after MAX_ATTEMPTS failures the stage gives the batch up.
+Both an error and its causes are examined, because libraries wrap the errors of the libraries that they use.
 """
 
 import errno

@@ -100,7 +100,7 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
 
 
 def _end_after(seconds: float) -> None:
-    """End this process after this time, whatever it then does: a library may have lost the cancellation of a task.
+    """End this process after this time, even if a task still runs because a library has lost its cancellation.
 
     PostgreSQL releases the claim when the connection ends, and a child process ends itself when its parent has ended.
     """

@@ -119,8 +119,8 @@ class StageWorker:
     async def _process_waiting_batches(self, wake: WakeUp) -> float | None:
         """Process every waiting batch. Return in how many seconds a retry is due, or None to wait for a wake-up.
 
-        If PostgreSQL rejects a statement because of a defect, log the error and try again later: whatever a server answers, the
-        listener goes on.
+        If PostgreSQL rejects a statement because of a defect, log the error and try again later. No answer of a server ends the
+        listener.
         """
         try:
             while not self._stop.is_set():

@@ -5,6 +5,7 @@ fail the dataset. PostgreSQL records the error with the dataset's result, and a 
 copy from the file in MLflow.
 """
 
+import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,9 +29,10 @@ COPY_ERROR: Final = "copy_error"  # the key in the result of a dataset that has 
 def keep_copy(path: Path, directory: Path) -> dict[str, str]:
     """Copy a dataset's file to the local folder. Return what PostgreSQL records: nothing, or why there is no copy.
 
-    The copy is written under another name and then renamed, so that no reader sees half a file.
+    The copy is written under a name of this process and then renamed. So no reader sees half a file, and two processes that
+    write the same copy do not mix their bytes.
     """
-    partial = directory / f".{path.name}.partial"
+    partial = directory / f".{path.name}.{os.getpid()}.partial"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -60,5 +62,5 @@ def make_missing_copies(
                 require_sha256(path, sha256)
                 if not keep_copy(path, directory):
                     logger.info("the copy of an earlier dataset is made", dataset=dataset)
-        except Exception as error:  # noqa: BLE001  whatever it is, the datasets do not need the copy
+        except Exception as error:  # noqa: BLE001  no dataset needs the copy, so no error may stop the stage
             logger.warning("the copy of a dataset cannot be made", dataset=dataset, error=censor(str(error)))

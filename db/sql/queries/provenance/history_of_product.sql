@@ -1,7 +1,7 @@
 -- Return every history entry of a product and of its label, with the first batch that includes the entry. A change that
 -- was made outside any batch belongs to the batch that is completed next. The product is identified by its `id`, which never
 -- changes. So if its productid was corrected, the result also has the entries from before the correction. Several products may
--- have had the productid, one after the other: `product_id` tells them apart.
+-- have had the same productid at different times. The column `product_id` shows which product an entry belongs to.
 with entries as (
     select
         history_id, 'products' as table_name, operation_type, operation_date, load_batch_id, changed_by, application,

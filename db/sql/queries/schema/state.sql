@@ -1,8 +1,7 @@
 -- Return the state of everything in the database that protects the data or that the pipeline relies on: one row for each table,
 -- column, constraint, index, trigger, rule, policy, view, function, sequence and right, and for each power of a role.
--- `definition` is the same in every version of PostgreSQL, and whatever the owner is called.
--- %(names)s lists the tables, views, sequences and functions to look at; null for all of the schema public. Objects of an
--- extension are left out.
+-- `definition` depends neither on the version of PostgreSQL nor on the name of the owner. %(names)s lists the tables, views,
+-- sequences and functions to look at; null for all of the schema public. Objects of an extension are left out.
 with relations as (
     select pg_class.*
     from pg_catalog.pg_class
