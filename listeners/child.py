@@ -45,7 +45,8 @@ _OUTAGES = "listeners.outages"
 # Matplotlib and MLflow import these modules only when they first need them. The fork server imports them when it starts, so
 # that no child has to.
 _LAZY_MODULES = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
-_ORPHANED = 70  # exit code (EX_SOFTWARE) with which a child ends itself when its parent has died
+# Exit codes (of sysexits.h) with which a child ends itself: its parent has died, or a thread has run out of memory.
+_ORPHANED, _OUT_OF_MEMORY = os.EX_SOFTWARE, os.EX_OSERR
 # Deadlines in seconds: for the fork server to import the heavy libraries, to fork a child, and to report that a child has ended;
 # and for a child to end.
 _IMPORT_S = 300.0
@@ -198,6 +199,8 @@ def _exit_reason(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
+    if code == _OUT_OF_MEMORY:
+        return "a thread ran out of memory"
     return f"exit code {'unknown' if code is None else code}"
 
 
@@ -205,6 +208,9 @@ def _run(pipe: Connection, task: Task) -> None:
     # Ctrl-C reaches this child as well as its parent. Ignore it here, because the parent ends the child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A thread without memory can call no Python function. So only collect what it reports; a thread that runs looks at it.
+    unraisable: list[sys.UnraisableHookArgs] = []
+    sys.unraisablehook = unraisable.append
     # Exclude all present objects from garbage collection. Their memory is shared with the fork server, and a collection would
     # write to this memory. Each write would copy a page of the memory.
     gc.freeze()
@@ -225,10 +231,28 @@ def _run(pipe: Connection, task: Task) -> None:
         with sending:
             pipe.send(message)
 
-    threading.Thread(target=send_signs_of_life, args=(send,), daemon=True).start()
+    def send_sign_of_life(idle_s: float) -> None:
+        _report(unraisable)
+        send(idle_s)
+
+    threading.Thread(target=send_signs_of_life, args=(send_sign_of_life,), daemon=True).start()
     send(_outcome(_assigned_task(task, handler, claim)))
+    _report(unraisable)
     sys.stderr.flush()
     os._exit(0)  # skip the shutdown of the heavy libraries: the parent would have to wait for it
+
+
+def _report(unraisable: "list[sys.UnraisableHookArgs]") -> None:
+    """Print the errors that no code could catch, as Python does. End this child if one of them is a MemoryError.
+
+    Python has such an error if a new thread fails before it runs any code. threading.Thread.start then waits for ever:
+    https://github.com/python/cpython/issues/140746.
+    """
+    for error in unraisable:
+        sys.__unraisablehook__(error)
+        if issubclass(error.exc_type, MemoryError):
+            os._exit(_OUT_OF_MEMORY)
+    unraisable.clear()
 
 
 def _assigned_task(task: Task, handler: str, claim: Claim | None) -> Task:

@@ -42,7 +42,12 @@ async def start(
     """
     starting = asyncio.ensure_future(_in_thread(process.start))
     is_awaited = True
-    starting.add_done_callback(lambda done: on_end(is_awaited and done.exception() is None))
+
+    def tell_end(done: asyncio.Future[None]) -> None:
+        if not done.cancelled():  # cancelled: the event loop ends, but the thread may still start the process
+            on_end(is_awaited and done.exception() is None)
+
+    starting.add_done_callback(tell_end)
     try:
         await asyncio.wait_for(asyncio.shield(starting), deadline_s)
     except BaseException as error:

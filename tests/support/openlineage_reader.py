@@ -23,7 +23,9 @@ CLASSES = {"RunEvent": event_v2.RunEvent} | {
 
 
 def read(path: Path) -> list[event_v2.RunEvent]:
-    return [parse(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The events of a file that a listener may still write to: what follows the last line end is an event half written."""
+    *complete, _ = path.read_text(encoding="utf-8").split("\n")
+    return [parse(line) for line in complete]
 
 
 def parse(line: str) -> event_v2.RunEvent:
