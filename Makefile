@@ -45,8 +45,8 @@ test: $(VENV)/.dev ## Run all tests on an embedded PostgreSQL (TESTS=tests/unit 
 test-compose: $(VENV)/.dev ## Build the images and test the whole system in containers; needs Docker
 	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose.py
 
-chaos: $(VENV)/.dev ## Inject more than 200 faults into the running pipeline, with a live scoreboard; about an hour
-	$(BIN)/python tests/chaos/run.py
+chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; about two hours
+	$(BIN)/python tests/chaos/run.py --report docs/reliability.md
 
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load and the payloads with more than 100,000 random inputs; about 20 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz

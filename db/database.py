@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from db import schema
 from db.connect import connect
 from db.embedded import EmbeddedPostgres
-from db.locks import Lock
+from db.locks import Lock, advisory_lock
 from shared.config import Settings
 from shared.errors import DatabaseUnavailableError
 
@@ -113,8 +113,10 @@ def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
 
     If several processes call this function at once, they run one after the other.
     """
-    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-        connection.execute("select pg_advisory_lock(%s)", [Lock.PREPARE])
+    with (
+        psycopg.connect(server.conninfo(), autocommit=True) as connection,
+        advisory_lock(connection, Lock.PREPARE),
+    ):
         if not connection.execute("select 1 from pg_roles where rolname = %s", [Role.OWNER]).fetchone():
             connection.execute(
                 sql.SQL("create role {} login createrole password {}").format(

@@ -7,7 +7,7 @@ db/sql/schema/010_locks.sql. PostgreSQL never confuses a lock with one key and a
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from typing import Final
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -41,17 +41,7 @@ def advisory_lock(
     Raises:
         OutageError: another session still holds the lock after `timeout`. The message names this session.
     """
-    try:
-        with connection.transaction():
-            connection.execute("select set_config('lock_timeout', %s, true)", [timeout])
-            connection.execute("select pg_advisory_lock(%s)", [lock])
-    except psycopg.errors.LockNotAvailable as error:
-        holder = connection.execute(query("locks/holder"), {"key": lock}).fetchone()
-        name, pid = holder or ("a session that has just ended", None)
-        raise OutageError(
-            f"the lock {lock.name} of PostgreSQL has not become free within {timeout}: {name} (backend {pid}) holds it",
-            remedy=f"if that program is frozen, end it, or run: select pg_terminate_backend({pid})",
-        ) from error
+    _wait_for(connection, "select pg_advisory_lock(%s)", lock, timeout)
     try:
         yield
     finally:
@@ -59,3 +49,31 @@ def advisory_lock(
             psycopg.OperationalError
         ):  # the connection was lost, so PostgreSQL has released the lock
             connection.execute("select pg_advisory_unlock(%s)", [lock])
+
+
+def lock_until_commit(connection: psycopg.Connection[TupleRow], lock: Lock, timeout: str = _TIMEOUT) -> None:
+    """Take an advisory lock that PostgreSQL releases at the end of the connection's transaction.
+
+    Raises:
+        OutageError: as `advisory_lock`.
+    """
+    connection.execute("select")  # begins the transaction, so that `_wait_for` only makes a savepoint in it
+    _wait_for(connection, "select pg_advisory_xact_lock(%s)", lock, timeout)
+
+
+def _wait_for(
+    connection: psycopg.Connection[TupleRow], statement: LiteralString, lock: Lock, timeout: str
+) -> None:
+    limit = "select set_config('lock_timeout', %s, true)"
+    try:
+        with connection.transaction():  # a savepoint, so that the holder can be asked for after the timeout
+            connection.execute(limit, [timeout])
+            connection.execute(statement, [lock])
+            connection.execute(limit, ["0"])
+    except psycopg.errors.LockNotAvailable as error:
+        holder = connection.execute(query("locks/holder"), {"key": lock}).fetchone()
+        name, pid = holder or ("a session that has just ended", None)
+        raise OutageError(
+            f"the lock {lock.name} of PostgreSQL has not become free within {timeout}: {name} (backend {pid}) holds it",
+            remedy=f"if that program is frozen, end it, or run: select pg_terminate_backend({pid})",
+        ) from error

@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 
 from db import protections, sql
 from db.connect import engine
-from db.locks import Lock
+from db.locks import Lock, lock_until_commit
 from shared.errors import PipelineError
 
 
@@ -46,8 +46,9 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
                     f"the database has the encoding {encoding}, which cannot hold every text of the products",
                     remedy="create another database: create database rakuten_db template template0 encoding 'UTF8'",
                 )
-            # A transaction-level lock: PostgreSQL releases it with the commit, or when this process is killed.
-            connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:key)"), {"key": Lock.UPGRADE})
+            driver_connection = connection.connection.driver_connection
+            assert isinstance(driver_connection, psycopg.Connection)  # noqa: S101  `engine` connects with psycopg
+            lock_until_commit(driver_connection, Lock.UPGRADE)
             before = MigrationContext.configure(connection).get_current_revision()
             if before not in {None, *(script.revision for script in revisions.walk_revisions())}:
                 raise PipelineError(
@@ -56,8 +57,6 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
                 )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            driver_connection = connection.connection.driver_connection
-            assert isinstance(driver_connection, psycopg.Connection)  # noqa: S101  `engine` connects with psycopg
             _run_scripts(driver_connection)
             connection.commit()
     return before, revisions.get_current_head()

@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import broken_files
 import fake_clock
 import psycopg
 from fleet import Fleet
@@ -69,6 +70,7 @@ class Environment:
     training_set: TrainingSet
     scratch: Path
     scratch_is_limited: bool
+    at_exit: ExitStack
     clock_offset_s: int = 0
     _observer: psycopg.Connection | None = None
 
@@ -164,12 +166,45 @@ class Environment:
         [row] = self.query("select extract(epoch from clock_timestamp())::float8 as now")
         return row["now"] - time.time()
 
+    @contextmanager
+    def read_only_scratch(self) -> Iterator[None]:
+        """The small disk of the temporary files accepts no write."""
+        mount = ["mount", "-o"]
+        # The kernel refuses as long as a file is open for writing.
+        remounted = lambda: subprocess.run([*mount, "remount,ro", self.scratch], check=False).returncode == 0  # noqa: E731
+        assert poll(remounted, timeout_s=DEADLINE_S), "files stay open for writing"
+        try:
+            yield
+        finally:
+            subprocess.run([*mount, "remount,rw", self.scratch], check=True)
+
+    @contextmanager
+    def broken_files(self) -> Iterator[None]:
+        """The children cannot open temporary files: EIO."""
+        marker = broken_files.marker(self.breakpoints)
+        marker.touch()
+        try:
+            yield
+        finally:
+            marker.unlink()
+
+    def lead_to(self, host: str, port: int) -> None:
+        """Lead the listeners to this address from now on. Their connections are reset."""
+        with self.postgres.refusing():
+            self.postgres.lead_to(lambda: (host, port))
+
+    def take_over(self, server: EmbeddedPostgres) -> None:
+        """Lead everybody to another server, which holds the same database."""
+        self.server, self.database = server, Database(self.settings, server)
+        self.stop_looking()
+        self.lead_to(server.host, server.port)
+
     @property
     def _clock(self) -> Path:
         return self.directory / "clock"
 
     def postmaster_pid(self) -> int:
-        return int((self.directory / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0])
+        return int((self.server._cluster.data / "postmaster.pid").read_text().splitlines()[0])
 
     def end_postgres(self, number: signal.Signals) -> None:
         """Send the postmaster a signal and wait for its end."""
@@ -263,6 +298,7 @@ def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
             read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage),
             directory / "scratch",
             limited,
+            stack,
         )
         stack.callback(environment.stop_looking)
         fleet.scale(1)

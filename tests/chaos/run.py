@@ -1,6 +1,6 @@
 """Break everything that can break, on purpose, and look whether each week still becomes one dataset and one model.
 
-    python tests/chaos/run.py [--only TEXT]... [--runs N] [--json FILE] [--logs DIR] [--list]
+    python tests/chaos/run.py [--only TEXT]... [--runs N] [--json FILE] [--report FILE] [--logs DIR] [--list]
 
 Real listeners, a real PostgreSQL, a real MLflow server, all in a temporary directory that is removed. The exit code is 1 when
 anything was lost or done twice, or was not back in time.
@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import invariants
+import report
 from environment import Environment, open_environment
 from faults import FAULTS
 from rich.console import Console
@@ -56,6 +57,8 @@ def main() -> int:
                 _run_all(environment, fault, options.runs or fault.runs, board, show)
             show("looking at all batches once more ...")
             board.last_look = _look_at_all(environment)
+            if options.report is not None:
+                report.write(board, environment, options.report)
         finally:
             if options.logs is not None:
                 _keep_logs(environment, options.logs)
@@ -72,6 +75,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--runs", type=int, metavar="N", help="of each fault, instead of its own number")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run there")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write the page docs/reliability.md there"
+    )
     parser.add_argument(
         "--logs", type=Path, metavar="DIR", help="keep the logs of listeners and servers there"
     )

@@ -54,6 +54,12 @@ class Run:
         if not holds:
             self.problems.append(problem)
 
+    def require_no_failure(self, stage: Stage) -> None:
+        """What went wrong is no fault of the batches, so no attempt counts against them."""
+        for batch_id in self.batch_ids:
+            record = self.environment.record(batch_id, stage)
+            self.require(record.get("failures", 0) == 0, f"batch {batch_id} was blamed: {record}")
+
 
 BOUND_S = 20.0
 

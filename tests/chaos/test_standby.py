@@ -4,14 +4,13 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
-from pathlib import Path
 
 import psycopg
 import pytest
 import scripted_handler
 from listener_work import all_finished, at_work
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from standby import standby_of
 from waiting import eventually, until
 
 from db.database import Database, Role, prepare_embedded
@@ -27,33 +26,6 @@ def directory(server):
     path = server._cluster.directory.parent / f"{server._cluster.directory.name}-replicated"
     yield path
     shutil.rmtree(path, ignore_errors=True)
-
-
-def standby_of(primary: EmbeddedPostgres, directory: Path) -> EmbeddedPostgres:
-    """Copy the files of the running primary with pg_basebackup, and return a server on the copy that follows the primary."""
-    directory.mkdir(mode=0o700)
-    source = make_conninfo(primary.conninfo(), application_name="standby")
-    program = primary.program("pg_basebackup")
-    copied = subprocess.run(
-        [
-            program,
-            "--dbname",
-            source,
-            "--pgdata",
-            directory / "data",
-            "--checkpoint",
-            "fast",
-            "--wal-method",
-            "stream",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert copied.returncode == 0, copied.stderr
-    (directory / "data" / "standby.signal").touch()
-    (directory / "password").write_text(primary.password)
-    return EmbeddedPostgres(directory, durable=False, settings={"primary_conninfo": source})
 
 
 def test_a_promoted_standby_takes_over(directory, generated, load_weeks_into, tmp_path):
@@ -80,9 +52,8 @@ def test_a_promoted_standby_takes_over(directory, generated, load_weeks_into, tm
                     await until(lambda: all_finished(database))
                     eventually(lambda: all_finished(after))  # the standby has replayed it
                     os.kill(primary._postmaster.pid, signal.SIGKILL)
-                    await asyncio.sleep(
-                        1
-                    )  # the worker meets a primary that is gone and a standby that cannot write
+                    # the worker meets a primary that is gone and a standby that cannot write
+                    await asyncio.sleep(1)
                     with psycopg.connect(standby.conninfo(), autocommit=True) as superuser:
                         superuser.execute("select pg_promote()")
                     await asyncio.to_thread(load_weeks_into, after, settings, training_set, 1)

@@ -1,8 +1,12 @@
-"""The real handler of a stage, with breakpoints inside it."""
+"""The real handler of a stage, with breakpoints inside it, and faults that only this process can inject into itself."""
 
 import importlib
+import os
 from contextlib import contextmanager
+from pathlib import Path
 
+import breakpoints
+import broken_files
 import fake_clock
 from breakpoints import Boundary, pause_at
 
@@ -13,6 +17,7 @@ from shared.events import Stage
 
 def handle(job):
     fake_clock.patch()
+    broken_files.patch(Path(os.environ[breakpoints.DIRECTORY]))  # noqa: TID251
     publishing = Tracking.publishing
 
     @contextmanager

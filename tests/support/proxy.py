@@ -61,6 +61,10 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
+    def lead_to(self, upstream: Callable[[], tuple[str, int]]) -> None:
+        """Forward new connections there from now on."""
+        self._upstream = upstream
+
     # ---- faults, each until the end of the block
 
     @contextmanager

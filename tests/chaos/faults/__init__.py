@@ -1,9 +1,10 @@
 """Every fault of the suite, in the order in which it is run."""
 
-from faults import clock, load, network, notifications, postgres, processes, replicas, tracking
+from faults import clock, disk, load, network, notifications, postgres, processes, replicas, tracking
 
 FAULTS = [
     *processes.FAULTS,
+    *disk.FAULTS,
     *postgres.FAULTS,
     *network.FAULTS,
     *tracking.FAULTS,

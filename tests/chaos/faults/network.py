@@ -1,13 +1,18 @@
 """What lies between the listeners and PostgreSQL: packets that vanish, connections that are reset or refused, a slow line."""
 
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
 
+import pgbouncer
 from breakpoints import Boundary
 from environment import needs_linux
-from measure import is_done, wait_until
+from measure import is_back, is_done, wait_until
+from pgbouncer import Pooler
 from runs import Fault, Run
 
+from db.database import Role
 from shared.events import Stage
 
 
@@ -63,6 +68,29 @@ def slow_down(run: Run, *, delay_s: float, seconds: float):
     yield
 
 
+def kill_the_pooler(run: Run, *, stage: Stage, seconds: float):
+    """PgBouncer stands between the listeners and PostgreSQL (session pooling), and is killed while a stage works."""
+    environment = run.environment
+    logins = [environment.database.conninfo(Role[stage.upper()]) for stage in Stage]
+    before = {*environment.backends(Stage.SNAPSHOT), *environment.backends(Stage.TRAINING)}
+    directory = Path(tempfile.mkdtemp(dir=environment.directory)) / "pooler"
+    with Pooler(logins, "session", directory) as pooler:
+        environment.lead_to("127.0.0.1", pooler.port)
+        run.require(wait_until(lambda: is_back(environment, before)), "nobody comes through the pooler")
+        with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
+            run.load()
+            held = breakpoint_.wait()
+            run.lose(*environment.backends(Stage.SNAPSHOT), *environment.backends(Stage.TRAINING))
+            pooler.kill()
+            held.release()
+            time.sleep(seconds)
+            pooler.start()
+        run.ended()
+        yield
+        environment.lead_to(environment.server.host, environment.server.port)
+    run.require_no_failure(stage)
+
+
 FAULTS = [
     *(
         Fault(
@@ -85,6 +113,18 @@ FAULTS = [
         )
         for stage in Stage
         for purpose in ("listen", "work")
+    ),
+    *(
+        Fault(
+            "PgBouncer killed",
+            f"{stage} at work, 3 s",
+            partial(kill_the_pooler, stage=stage, seconds=3),
+            runs=2,
+            unavailable=lambda _environment: (
+                "PgBouncer is not installed" if pgbouncer.PROGRAM is None else None
+            ),
+        )
+        for stage in Stage
     ),
     Fault("PostgreSQL refuses", "5 s", partial(refuse, seconds=5), runs=4),
     Fault("slow line to PostgreSQL", "", partial(slow_down, delay_s=0.05, seconds=20), runs=2),

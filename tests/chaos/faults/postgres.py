@@ -12,6 +12,8 @@ from breakpoints import Boundary
 from environment import Environment
 from measure import is_back
 from runs import Fault, Run
+from standby import standby_of
+from waiting import eventually
 
 from shared.events import Stage
 
@@ -125,6 +127,31 @@ def make_the_server_read_only(run: Run, *, stage: Stage, seconds: float):
     yield
 
 
+def promote_a_standby(run: Run, *, stage: Stage, seconds: float):
+    """The primary dies for good; a streaming standby answers in its place, read-only at first, and is promoted."""
+    environment = run.environment
+    directory = environment.directory / f"standby-{environment.server.port}"
+    standby = standby_of(environment.server, directory)
+    environment.at_exit.callback(standby.stop)
+    standby.start()
+    with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
+        run.load()
+        held = breakpoint_.wait()
+        [row] = environment.query("select pg_current_wal_lsn()::text as written")
+        run.lose(*environment.backends(Stage.SNAPSHOT), *environment.backends(Stage.TRAINING))
+        environment.end_postgres(signal.SIGKILL)
+        with psycopg.connect(standby.conninfo(), autocommit=True) as superuser:
+            replayed = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
+            eventually(lambda: superuser.execute(replayed, [row["written"]]).fetchone()[0])
+            environment.take_over(standby)
+            held.release()
+            time.sleep(seconds)
+            superuser.execute("select pg_promote()")
+    run.ended()
+    yield
+    run.require_no_failure(stage)
+
+
 @contextmanager
 def _setting(environment: Environment, name: str, value: str) -> Iterator[None]:
     """Change a setting of the whole server, as its administrator does, and back."""
@@ -166,6 +193,15 @@ FAULTS = [
             ("kill -9 of the postmaster", signal.SIGKILL),
         )
         for seconds, runs in ((0, 4), (10, 1))
+        for stage in Stage
+    ),
+    *(
+        Fault(
+            "standby promoted",
+            f"{stage} at work, after 3 s",
+            partial(promote_a_standby, stage=stage, seconds=3),
+            runs=2,
+        )
         for stage in Stage
     ),
     *(

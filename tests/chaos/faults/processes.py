@@ -1,4 +1,4 @@
-"""Listeners killed and stopped at every step, their children killed, frozen or short of memory, their disk full.
+"""Listeners killed and stopped at every step, their children killed, frozen or short of memory.
 
 Beside them, what the children come from: a fork server that is frozen or killed, and an emptied folder for temporary files.
 """
@@ -7,18 +7,16 @@ import os
 import resource
 import shutil
 import signal
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from breakpoints import ONLY_TRAINING, Boundary
-from environment import STALL_TIMEOUT_S, Environment, needs_linux
+from environment import STALL_TIMEOUT_S, needs_linux
 from measure import wait_until
 from runs import BOUND_S, Fault, Run
 
 from shared.events import Stage
 
-DISK_DEADLINE_S = 30
 MEMORY_DEADLINE_S = 60
 REPLACED_S = 45.0  # a new fork server imports all libraries anew
 
@@ -63,7 +61,7 @@ def freeze_the_child(run: Run, *, stage: Stage, boundary: Boundary):
         os.kill(breakpoint_.wait().pid, signal.SIGSTOP)
     run.ended()
     yield
-    _require_no_failure(run, stage)
+    run.require_no_failure(stage)
 
 
 def break_the_fork_server(run: Run, *, stage: Stage, number: signal.Signals):
@@ -76,7 +74,7 @@ def break_the_fork_server(run: Run, *, stage: Stage, number: signal.Signals):
     run.load()
     run.ended()
     yield
-    _require_no_failure(run, stage)
+    run.require_no_failure(stage)
 
 
 def empty_the_temporary_folder(run: Run, *, stage: Stage, at_work: bool):
@@ -92,13 +90,7 @@ def empty_the_temporary_folder(run: Run, *, stage: Stage, at_work: bool):
         run.load()
     run.ended()
     yield
-    _require_no_failure(run, stage)
-
-
-def _require_no_failure(run: Run, stage: Stage) -> None:
-    for batch_id in run.batch_ids:
-        record = run.environment.record(batch_id, stage)
-        run.require(record.get("failures", 0) == 0, f"batch {batch_id} was blamed: {record}")
+    run.require_no_failure(stage)
 
 
 def limit_the_childs_memory(run: Run, *, stage: Stage, headroom_bytes: int):
@@ -122,43 +114,6 @@ def limit_the_childs_memory(run: Run, *, stage: Stage, headroom_bytes: int):
 def _is_over(run: Run, batch_id: int, stage: Stage, attempt: int) -> bool:
     record = run.environment.record(batch_id, stage)
     return record["attempt"] != attempt or record["state"] != "running"
-
-
-def fill_the_disk(run: Run, *, seconds: float):
-    """The disk of the snapshot's temporary files is full while it builds, and for a while after."""
-    environment = run.environment
-    ballast = environment.scratch / "ballast"
-    with run.breakpoint(Stage.SNAPSHOT, Boundary.BUILDING) as breakpoint_:
-        batch_id = run.load()
-        held = breakpoint_.wait()
-        try:
-            _fill(ballast)
-            held.release()
-            complained = wait_until(lambda: _no_space(run, batch_id, ballast), deadline_s=DISK_DEADLINE_S)
-            run.require(complained, "the full disk was not noticed")
-            wait_until(lambda: _fill(ballast), deadline_s=seconds)  # and it stays full
-        finally:
-            ballast.unlink()
-    run.ended()
-    yield
-
-
-def _no_space(run: Run, batch_id: int, ballast: Path) -> bool:
-    _fill(ballast)
-    return "No space left" in (run.environment.record(batch_id, Stage.SNAPSHOT).get("error") or "")
-
-
-def _fill(ballast: Path) -> None:
-    """Take what is left of the disk, also what a failed attempt has given back."""
-    with ballast.open("ab", buffering=0) as file:
-        for size in (2**20, 2**12, 1):
-            with suppress(OSError):
-                while file.write(bytes(size)):
-                    pass
-
-
-def _no_small_disk(environment: Environment) -> str | None:
-    return None if environment.scratch_is_limited else "may not mount a small disk"
 
 
 BOUNDARIES = {
@@ -249,14 +204,5 @@ FAULTS = [
         )
         # A library aborts for want of 16 MB; for want of an array or a thread of 64 MB Python raises MemoryError.
         for stage, headroom in ((Stage.SNAPSHOT, 0), (Stage.TRAINING, 16), (Stage.TRAINING, 64))
-    ),
-    Fault(
-        "disk full",
-        "",
-        partial(fill_the_disk, seconds=5),
-        runs=4,
-        short=True,
-        measures="done",
-        unavailable=_no_small_disk,
     ),
 ]

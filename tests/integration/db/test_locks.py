@@ -1,7 +1,7 @@
 import pytest
 
 from db.database import Role
-from db.locks import Lock, advisory_lock
+from db.locks import Lock, advisory_lock, lock_until_commit
 from shared.errors import OutageError
 
 
@@ -22,3 +22,16 @@ def test_a_lock_that_stays_taken_is_an_outage_that_names_its_holder(database):
                 assert waiting.execute("show lock_timeout").fetchone() == ("0",)
         with advisory_lock(waiting, Lock.CHAMPION, "5s"):
             pass
+
+
+def test_a_lock_of_a_transaction_has_the_deadline_too_and_ends_with_the_commit(database):
+    with (
+        database.connect(Role.OWNER, "rakuten upgrade") as holder,
+        database.connect(Role.OWNER, "test") as waiting,
+    ):
+        lock_until_commit(holder, Lock.UPGRADE)
+        with pytest.raises(OutageError, match=r"UPGRADE .* rakuten upgrade \(backend \d+\)"):
+            lock_until_commit(waiting, Lock.UPGRADE, "100ms")
+        holder.commit()
+        lock_until_commit(waiting, Lock.UPGRADE, "5s")
+        assert waiting.execute("show lock_timeout").fetchone() == ("0",)

@@ -1,0 +1,112 @@
+"""Write docs/reliability.md from a run of the fault suite."""
+
+import math
+import os
+import platform
+import statistics
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from environment import Environment
+from runs import BOUND_S
+from scoreboard import Line, Scoreboard, p99
+
+ROOT = Path(__file__).parents[2]
+
+PAGE = """# Reliability
+
+Exactly one finished, recorded run: work may run twice, its result counts once. Each loaded week becomes one dataset and one model,
+whatever fails or is killed meanwhile. The fault suite puts this to the test:
+
+```
+make chaos        # about two hours; writes this page
+```
+
+It starts a real PostgreSQL, a real MLflow server and real listeners. For each run it loads one week (or a few), injects one fault,
+often at an exact step of the work, and then looks in PostgreSQL, in MLflow and on disk. At the end of the suite, it looks at all
+weeks once more.
+
+**{total} faulted runs: {lost} lost, {doubled} doubled.** After the end of a fault, work went on again after {p50} s (median of the
+{recovered} runs whose bound is {bound:g} s), after {p99} s in 99 of 100 runs, and after {longest} s at most.
+
+Measured on {day} at commit `{commit}`, on {machine}. Other machines have other times; lost and doubled must be 0 everywhere.
+
+- **lost**: a week without a finished dataset or model. A week that was given up counts as lost.
+- **doubled**: a second finished run or a second registered model version of one week.
+- **until**: what is timed, in seconds from the end of the fault. *Back*: each stage listens again and works on what waits. *Done*:
+  every week of the run has its model, so this contains the work itself, several seconds here. *Takeover*: another replica works on
+  the week of the killed one. *Delay*: how much longer a real notification takes under the flood than without it.
+- **p99** is by nearest rank, so with fewer than 100 runs it is the longest.
+
+| fault | runs | lost | doubled | until | p50 | p99 | max | bound |
+|---|--:|--:|--:|---|--:|--:|--:|--:|
+{table}
+{not_run}
+Each fault is one function in `tests/chaos/faults/`. The checks after each run are in `tests/chaos/invariants.py`: one finished
+dataset run and one finished training run for each week, one registered version, PostgreSQL records the same runs, no run is left
+open, and the dataset has the bytes of an undisturbed build.
+"""
+
+
+def write(board: Scoreboard, environment: Environment, path: Path) -> None:
+    """Write the page of a complete suite."""
+    recovery = [
+        result.recovery_s
+        for line in board.lines.values()
+        if line.bound_s == BOUND_S and line.measures == "back"
+        for result in line.results
+    ]
+    lines = [line for line in board.lines.values() if line.results]
+    missing = [f"{line.kind} ({line.not_run})" for line in board.lines.values() if line.not_run]
+    [server] = environment.query("show server_version")
+    path.write_text(
+        PAGE.format(
+            total=len(board.results),
+            lost=sum(line.lost for line in lines),
+            doubled=sum(line.doubled for line in lines),
+            recovered=len(recovery),
+            bound=BOUND_S,
+            p50=_seconds(statistics.median(recovery)),
+            p99=_seconds(p99(recovery)),
+            longest=_seconds(max(recovery)),
+            day=datetime.now(UTC).date(),
+            commit=_commit(),
+            machine=_machine(server["server_version"]),
+            table="\n".join(map(_row, lines)),
+            not_run=f"\nNot run here: {'; '.join(missing)}.\n" if missing else "",
+        )
+    )
+
+
+def _row(line: Line) -> str:
+    times = [result.recovery_s for result in line.results]
+    cells = [
+        line.kind,
+        len(times),
+        line.lost,
+        line.doubled,
+        line.measures,
+        _seconds(statistics.median(times)),
+        _seconds(p99(times)),
+        _seconds(max(times)),
+        f"{line.bound_s:g}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _seconds(value: float) -> str:
+    return "never" if math.isinf(value) else f"{value:.2f}"
+
+
+def _commit() -> str:
+    git = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=10"]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _machine(server: str) -> str:
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} cores, {gigabytes:.0f} GB of memory, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, PostgreSQL {server.split(maxsplit=1)[0]}"
+    )
