@@ -5,12 +5,24 @@ Near-identical products have the same simplified text, so either all of them are
 
 import html
 import re
+import sys
 import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
 
 _ENDLESS_REFERENCE = re.compile(r"&#[0-9]{4301,};?")
 _TAG = re.compile(r"<[^<>]*>")
 _COMBINING = re.compile(r"[\u0300-\u036f]+")
 _NOT_A_WORD = re.compile(r"[\W_]+")
+_TEXTS_AT_ONCE = 1024  # so that their characters fit into the processor's cache
+_SPACE = ord(" ")
+_SEPARATOR = "\N{LINE FEED}"
+# In the table of folded characters: not looked up yet; not folded to exactly one character, whatever its neighbours are. No text
+# contains the character NUL or U+0001 after folding, because neither belongs to a word.
+_NEW, _SPECIAL = 0, 1
 
 
 def text_group(designation: str | None, description: str | None) -> str:
@@ -19,14 +31,72 @@ def text_group(designation: str | None, description: str | None) -> str:
     This function must never change, because the returned text decides whether a product is held out. The texts for training
     are cleaned by other code (listeners/training/text.py), which may change.
     """
-    return "\n".join(_fold(text) if text else "" for text in (designation, description))
+    return "\n".join(_fold(_plain(text)) if text else "" for text in (designation, description))
 
 
-def _fold(text: str) -> str:
-    plain = _TAG.sub(" ", _unescape(text)) if "&" in text or "<" in text else text
-    bare = _COMBINING.sub("", unicodedata.normalize("NFKD", plain))
+def text_groups(designations: Sequence[str | None], descriptions: Sequence[str | None]) -> list[str]:
+    """Return `text_group` of many products, computed several times as fast."""
+    return list(map("\n".join, zip(_folded(designations), _folded(descriptions), strict=True)))
+
+
+def _folded(texts: Sequence[str | None]) -> Iterator[str]:
+    """Yield `_fold` of each text, and an empty text for None."""
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = texts[start : start + _TEXTS_AT_ONCE]
+        yield from _fold_together([_plain(text) if text else "" for text in part])
+
+
+def _fold_together(texts: list[str]) -> list[str]:
+    """Return `_fold` of each text.
+
+    Nearly every character is folded to exactly one character, whatever stands beside it. So all texts are folded in one array of
+    characters. Only a text with a special character is folded by itself.
+    """
+    joined = _SEPARATOR.join(text.replace(_SEPARATOR, " ") for text in texts)
+    folded = _fold_characters(np.frombuffer(joined.encode("utf-32-le"), "<u4"))
+    is_space = folded == _SPACE
+    kept = np.ones(len(folded), np.bool_)
+    kept[1:] = ~(is_space[1:] & is_space[:-1])
+    separators, special = np.flatnonzero(folded == ord(_SEPARATOR)), np.flatnonzero(folded == _SPECIAL)
+    result = [text.strip() for text in folded[kept].tobytes().decode("utf-32-le").split(_SEPARATOR)]
+    for number in np.unique(np.searchsorted(separators, special)):
+        result[number] = _fold(texts[number])
+    return result
+
+
+def _fold_characters(characters: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Return the folded character of each character, or _SPECIAL. Look each different character up once in this process."""
+    table = _table()
+    folded = table[characters]
+    if len(new := characters[folded == _NEW]):
+        for code in np.unique(new):
+            bare = _bare(chr(code))
+            character = _NOT_A_WORD.sub(" ", bare.casefold())
+            # A character with a combining class can change places with its neighbours.
+            is_simple = len(character) == 1 and not any(map(unicodedata.combining, bare))
+            table[code] = ord(character) if is_simple else _SPECIAL
+        folded = table[characters]
+    return folded
+
+
+@cache
+def _table() -> npt.NDArray[np.uint32]:
+    table = np.full(sys.maxunicode + 1, _NEW, "<u4")
+    table[ord(_SEPARATOR)] = ord(_SEPARATOR)
+    return table
+
+
+def _fold(plain: str) -> str:
     # casefold() must come after NFKD, because NFKD can create capitals: it turns the trade mark sign into TM
-    return _NOT_A_WORD.sub(" ", bare.casefold()).strip()
+    return _NOT_A_WORD.sub(" ", _bare(plain).casefold()).strip()
+
+
+def _plain(text: str) -> str:
+    return _TAG.sub(" ", _unescape(text)) if "&" in text or "<" in text else text
+
+
+def _bare(text: str) -> str:
+    return _COMBINING.sub("", unicodedata.normalize("NFKD", text))
 
 
 def _unescape(text: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from source_files import HOLDOUT, SEED, in_file_order
 
 from db.source.holdout import is_holdout
-from db.source.text_group import text_group
+from db.source.text_group import text_group, text_groups
 from db.source.training_set import read_training_set
 
 
@@ -154,3 +154,17 @@ markup = st.sampled_from(
 @given(st.lists(characters | markup | st.text(max_size=5), max_size=20).map("".join))
 def test_any_text_is_folded_as_the_definition_says(text):
     assert text_group(text, None) == f"{fold_plainly(text)}\n"
+
+
+TEXTS = st.none() | st.text() | st.text("aAéÉßœ™½🎁\u0301\u0345\u0591\u05b0 \n\0\1-_&;<b>", max_size=20)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), max_size=8))
+def test_many_texts_have_the_groups_that_each_has_by_itself(products):
+    designations, descriptions = ([product[i] for product in products] for i in (0, 1))
+    assert text_groups(designations, descriptions) == [text_group(*product) for product in products]
+
+
+def test_the_groups_of_many_texts_are_in_their_order():
+    texts = [f"Été {number}" for number in range(3000)]
+    assert text_groups(texts, [None] * 3000) == [text_group(text, None) for text in texts]
