@@ -14,7 +14,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo test test-compose chaos fuzz check schema format bench growth audit constraints clean
+.PHONY: help env demo up test test-compose chaos fuzz check schema format bench growth audit constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ env: ## Add missing secrets to .env, for docker compose; of the existing values 
 
 demo: $(VENV)/.demo ## Load three weeks into an embedded PostgreSQL, and build datasets and models (DATA=dir WEEKS=n ROWS=n)
 	$(BIN)/rakuten demo $(if $(DATA),--data "$(DATA)") $(if $(WEEKS),--weeks $(WEEKS)) $(if $(ROWS),--rows $(ROWS))
+
+up: $(VENV)/.demo ## Run the whole pipeline on this machine until Ctrl-C, with MLflow's pages
+	$(BIN)/rakuten up
 
 test: $(VENV)/.dev ## Run all tests on an embedded PostgreSQL (TESTS=tests/unit for a part of them)
 	$(BIN)/pytest $(TESTS)

@@ -11,6 +11,8 @@ from rakuten.provenance.lineage_tree import tree_of
 from rakuten.provenance.references import resolve
 from rakuten.session import open_session
 
+EXAMPLES: Final = ("rakuten lineage week_3", "rakuten lineage models:/rakuten_classifier/2")
+
 # the width, in characters, of output to a file or pipe: so large that the library rich never breaks a line
 _UNWRAPPED_WIDTH: Final = 10_000
 

@@ -11,6 +11,8 @@ from db import batches
 from rakuten.console import wide_console
 from rakuten.session import open_session
 
+EXAMPLES: Final = ("rakuten status", "rakuten status --ledger", "rakuten status --json")
+
 
 def status(
     as_json: bool = typer.Option(False, "--json", help="print JSON with all columns, not only the main ones"),

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import typer
 from rich.table import Table
@@ -11,6 +11,8 @@ from db.source.csv_problems import clip
 from rakuten.console import wide_console
 from rakuten.provenance import taint as lookup
 from rakuten.session import open_session
+
+EXAMPLES: Final = ("rakuten taint 3804725264",)
 
 
 def taint(
