@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.text import Text
 
 from rakuten.commands.status import status_table
@@ -48,9 +48,9 @@ class Progress:
             self._print_after_s *= 2
             self._console.print(self._line())
 
-    def __rich__(self) -> Group:
-        table = [status_table(self._rows)] if self._rows else []
-        return Group(*table, *([self._line()] if self._step and self._seconds >= _LONG_STEP_S else []))
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        table = [status_table(self._rows, options.max_width)] if self._rows else []
+        yield Group(*table, *([self._line()] if self._step and self._seconds >= _LONG_STEP_S else []))
 
     @property
     def _seconds(self) -> float:

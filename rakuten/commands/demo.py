@@ -81,7 +81,7 @@ def _is_complete(settings: Settings, weeks: int, console: Console) -> bool:
     console.print(
         f"Weeks 1 to {weeks} already have their models. `--weeks {weeks + 1}` would load the next week."
     )
-    console.print(status_table(rows))
+    console.print(status_table(rows, console.width))
     return True
 
 
