@@ -64,9 +64,9 @@ def correct(
             problems = [asdict(problem) for problem in error.problems]
             typer.echo(json.dumps({"problems": problems}, ensure_ascii=False, indent=2))
             raise typer.Exit(error.exit_code) from None
-        if result.batch_id is not None:
-            warn_if_nobody_listens(session.settings)
     typer.echo(json.dumps({**asdict(result), "checked_only": check}) if as_json else _sentence(result))
+    if result.batch_id is not None:
+        warn_if_nobody_listens(session.settings)
 
 
 def _sentence(result: CorrectionResult) -> str:
