@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from shared.config import configure_third_parties
 from shared.errors import PipelineError
+from shared.extras import missing_extra
 from shared.logs import censor, configure_logs
 
 # The first sentence of each command's help. It is repeated here so that `rakuten --help` imports none of the commands.
@@ -59,14 +60,7 @@ def load_command(name: str) -> Any:
     The module has either an `app` with several subcommands, or one function that is named after the command.
     """
     configure_third_parties()
-    try:
-        module = importlib.import_module(f"rakuten.commands.{name}")
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith(("rakuten", "listeners", "db", "shared")):
-            raise
-        raise PipelineError(
-            f"{error.name} is not installed", remedy="in the checkout: pip install '.[ml]'"
-        ) from error
+    module = importlib.import_module(f"rakuten.commands.{name}")
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
     single = typer.Typer(add_completion=False)
@@ -100,11 +94,13 @@ def main() -> None:
 
 
 def _message_for(error: Exception) -> str | None:
-    """Return a message with a remedy for an error of PostgreSQL or MLflow, or None for any other error.
+    """Return a message with a remedy for a package that is not installed, or an error of PostgreSQL or MLflow, or else None.
 
     Any other error is a defect in our code. To recognise an error of MLflow, this function would import MLflow, which takes
     seconds. If nothing has imported MLflow yet, the error cannot come from MLflow, so the function skips this check.
     """
+    if (missing := missing_extra(error)) is not None:
+        return str(missing)
     import psycopg  # noqa: PLC0415
 
     from db.sqlstates import Kind, meaning_of  # noqa: PLC0415
@@ -124,7 +120,3 @@ def _print_error(message: str) -> None:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     errors.print("error:", style="bold red", end=" ")
     errors.print(message, markup=False)
-
-
-if __name__ == "__main__":
-    main()
