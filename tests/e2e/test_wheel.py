@@ -130,7 +130,7 @@ def test_without_extras_source_files_are_generated_and_checked(bare):
 
 @pytest.mark.parametrize("command", [("listen", "snapshot"), ("listen", "training"), ("demo",)], ids=" ".join)
 def test_without_its_packages_a_listener_does_not_listen(bare, command):
-    result = bare.rakuten(*command)
+    result = bare.rakuten(*command, timeout_s=60)
     assert_needs(result, ML)
     assert "mlflow" in result.stderr
     assert not (bare.folder / "data" / "postgres").exists()  # it ends before it makes anything
