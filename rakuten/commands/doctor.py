@@ -71,7 +71,10 @@ def _in_postgresql(session: Session) -> list[Finding]:
 
 def _in_mlflow(session: Session) -> Iterator[Finding]:
     if importlib.util.find_spec("mlflow") is None:
-        typer.echo("MLflow was not checked: its client is not installed; install the extra 'ml'", err=True)
+        typer.echo(
+            "MLflow was not checked: its client is not installed (pip install 'rakuten-pipeline[ml]')",
+            err=True,
+        )
         return
     # `reconcile` and `outages` import MLflow, which takes seconds. So import them only if MLflow is checked.
     from listeners import reconcile  # noqa: PLC0415

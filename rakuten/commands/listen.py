@@ -9,6 +9,7 @@ from db.database import Role, open_database
 from listeners.run import run_listener
 from shared.config import read_settings
 from shared.events import Stage
+from shared.extras import require_extra
 from shared.logs import configure_logs
 
 EXAMPLES: Final = ("rakuten listen snapshot", "rakuten listen training")
@@ -36,6 +37,8 @@ def training(with_parent: WithParent = False) -> None:
 
 def _listen(stage: Stage, role: Role, with_parent: bool) -> None:
     settings = read_settings()
+    # Only the child processes import these packages. Without this check, the listener would listen, and each batch would fail.
+    require_extra("ml")
     configure_logs(settings.log_format, settings.log_level)
     with open_database(settings) as database:
         if database.embedded is not None and database.embedded.owned:

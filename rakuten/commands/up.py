@@ -18,6 +18,7 @@ from rakuten.progress import Progress
 from rakuten.session import open_session
 from shared.config import Settings, read_settings
 from shared.errors import BadInputError
+from shared.extras import require_extra
 
 EXAMPLES: Final = ("rakuten up", "rakuten up --data ~/rakuten")
 
@@ -36,6 +37,7 @@ def up(
 
     While it runs, `rakuten load` in another terminal loads the next week, and this command shows what becomes of it.
     """
+    require_extra("ml")  # its listeners need it
     console = wide_console()
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data)
     try:

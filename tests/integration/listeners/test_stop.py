@@ -34,7 +34,7 @@ def listener(tmp_path):
     log = tmp_path / "listener.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rakuten.cli", "listen", "snapshot"],
+            [sys.executable, "-m", "rakuten", "listen", "snapshot"],
             env=settings,
             stdout=output,
             stderr=output,
