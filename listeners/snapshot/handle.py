@@ -22,6 +22,7 @@ from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
 from listeners.snapshot.read import read_batch
+from listeners.tracking import descriptions
 from listeners.tracking.ownership import own_names
 from listeners.tracking.runs import Publication, Tracking
 from shared.categories import category_name
@@ -146,6 +147,7 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
     run.json(
         Artifact.DATASET_STATS, {"dataset": name, "batch_id": job.batch.id, "dataset_sha256": digest, **stats}
     )
+    run.describe(descriptions.dataset_run(name, job.batch, stats))
     content = identity_of(path).digest
     run.dataset(name, content, path.name, "training", {"num_rows": stats["total_rows"]})
     run.values(
@@ -159,8 +161,10 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
         metrics={
             "distinct_products": stats["distinct_products"],
             "held_out_products": stats["held_out_products"],
+            "rows_per_class": next(iter(balanced.values())),  # the same for every class
             **{f"class_{code}_count": count for code, count in balanced.items()},
             **{f"class_{code}_source_count": count for code, count in source.items()},
         },
         tags={Tag.DATASET_SHA256: digest, Tag.DATASET_DIGEST: content},
+        step=job.batch.week,
     )

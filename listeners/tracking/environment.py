@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
+
 from shared.config import Settings
 
 _GIT_DEADLINE_S: Final = 10.0
@@ -44,6 +46,13 @@ def environment(settings: Settings) -> dict[str, Any]:
             "libc": " ".join(platform.libc_ver()),
         },
     }
+
+
+def source_tags(settings: Settings) -> dict[str, str]:
+    """Return the tags from which MLflow's pages show the source of a run: the project and, if it is known, its git commit."""
+    commit = _code(settings.git_commit)["git_commit"]
+    tags = {MLFLOW_SOURCE_TYPE: "JOB", MLFLOW_SOURCE_NAME: "rakuten-pipeline"}
+    return tags if commit is None else {**tags, MLFLOW_GIT_COMMIT: str(commit)}
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

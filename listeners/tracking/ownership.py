@@ -12,6 +12,7 @@ import psycopg
 from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 
+from listeners.tracking.descriptions import EXPERIMENT_TAGS, REGISTERED_MODEL
 from listeners.tracking.runs import Tracking, if_known
 from shared.errors import OutageError
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, Tag
@@ -36,7 +37,7 @@ def own_names(tracking: Tracking, connection: psycopg.Connection[TupleRow]) -> s
     names = {tracking.full_name(name) for name in (DATASET_EXPERIMENT, MODEL_EXPERIMENT)}
     if owners(tracking) != dict.fromkeys({*names, tracking.registered_model}, identity):
         for name in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
-            tracking.experiment_id(name, {Tag.DATABASE: identity})
+            tracking.experiment_id(name, {Tag.DATABASE: identity, **EXPERIMENT_TAGS[name]})
         _create_registered_model(tracking, identity)
         _tag(tracking, identity, (name for name, owner in owners(tracking).items() if owner is None))
         require_own(owners(tracking), identity)
@@ -83,7 +84,9 @@ def require_own(owners: Mapping[str, str | None], identity: str) -> None:
 
 def _create_registered_model(tracking: Tracking, identity: str) -> None:
     try:
-        tracking.client.create_registered_model(tracking.registered_model, {Tag.DATABASE: identity})
+        tracking.client.create_registered_model(
+            tracking.registered_model, {Tag.DATABASE: identity}, REGISTERED_MODEL
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

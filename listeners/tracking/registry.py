@@ -1,12 +1,16 @@
 """Find and register model versions in MLflow. Each training run gets one version; one version has the alias `champion`."""
 
 from functools import partial
+from typing import Final
 
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
+from listeners.tracking.descriptions import model_version
 from listeners.tracking.runs import Tracking, if_known
 from shared.mlflow_names import CHAMPION, Tag
+
+_VERSION_TAGS: Final = (Tag.BATCH_ID, Tag.BATCH_NUMBER, Tag.BATCH_SEAL, Tag.DATASET_NAME)
 
 
 def champion(tracking: Tracking) -> ModelVersion | None:
@@ -44,6 +48,10 @@ def _register(tracking: Tracking, run: Run) -> None:
         tracking.registered_model,
         model_uri,
         run_id=run.info.run_id,
-        tags={name: run.data.tags[name] for name in (Tag.BATCH_ID, Tag.BATCH_NUMBER, Tag.BATCH_SEAL)},
+        tags={
+            **{name: run.data.tags[name] for name in _VERSION_TAGS if name in run.data.tags},
+            "f1_score": f"{run.data.metrics['f1_score']:.4f}",
+        },
+        description=model_version(run),
         model_id=model_uri.removeprefix("models:/"),  # an MLflow server requires model_id
     )

@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from listeners.tracking.environment import environment
+from listeners.tracking.environment import environment, source_tags
 from listeners.tracking.experiments import active_experiment
 from listeners.tracking.manifest import Manifest, manifest_record
 from shared.config import Settings
@@ -153,7 +153,9 @@ class Tracking:
         """
         self._supersede_abandoned_runs(experiment, run_name, identity)
         run = self.client.create_run(
-            self.experiment_id(experiment), tags={**tags, **identity}, run_name=run_name
+            self.experiment_id(experiment),
+            tags={**source_tags(self._settings), **tags, **identity},
+            run_name=run_name,
         )
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             publication = Publication(self.client, run.info.run_id, Path(scratch))
@@ -244,15 +246,20 @@ class Publication:
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
+        step: int | None = None,
     ) -> None:
-        """Log params, metrics and tags in one call to MLflow."""
+        """Log params, metrics and tags in one call. With `step`, the week, MLflow draws metrics of several runs as a trend."""
         now_ms = time.time_ns() // 1_000_000
         self._client.log_batch(
             self.run_id,
-            metrics=[Metric(name, value, now_ms, 0) for name, value in (metrics or {}).items()],
+            metrics=[Metric(name, value, now_ms, step or 0) for name, value in (metrics or {}).items()],
             params=[Param(name, str(value)) for name, value in (params or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
+
+    def describe(self, text: str) -> None:
+        """Set the description that MLflow's page of the run shows, in Markdown."""
+        self.values(tags={MLFLOW_RUN_NOTE: text})
 
     def file(self, path: Path) -> None:
         self._client.log_artifact(self.run_id, str(path))

@@ -29,7 +29,8 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
         n_resamples: number of bootstrap resamples.
 
     Returns:
-        `accuracy`, `f1_score`, `precision`, `recall` (the last three weighted by support) and `f1_macro`; for each of these,
+        `accuracy`, `f1_score`, `precision`, `recall` (the last three weighted by support) and `f1_macro`; `f1_weighted`, which is
+        `f1_score` under the name that says what it is; for each of the first five,
         the ends of its 95 % interval, such as `accuracy_ci_low` and `accuracy_ci_high`; and `f1_class_{code}` for every code in
         `y_true` or `y_pred`. As in scikit-learn, `f1_macro` is the mean over these codes, and 0 / 0 counts as 0.
     """
@@ -40,9 +41,11 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
     for name, values in _overall(_resample(confusion, seed, n_resamples)).items():
         metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = np.quantile(values, [low, high]).tolist()
     _, _, f1, _ = _per_class(confusion)
-    return metrics | {
-        f"f1_class_{code}": value for code, value in zip(codes.tolist(), f1.tolist(), strict=True)
-    }
+    return (
+        metrics
+        | {"f1_weighted": metrics["f1_score"]}
+        | {f"f1_class_{code}": value for code, value in zip(codes.tolist(), f1.tolist(), strict=True)}
+    )
 
 
 def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:

@@ -13,7 +13,7 @@ from db.connect import connect
 from listeners.job import Job
 from listeners.promotion.champion_alias import champion_alias
 from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
-from listeners.tracking import registry
+from listeners.tracking import descriptions, registry
 from listeners.tracking.ownership import own_names
 from listeners.tracking.runs import Publication, Tracking
 from listeners.training import model
@@ -91,7 +91,8 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
             for name in (HOLDOUT_SET, TEST_SET)
         )
         classifier = _fit(run, job, dataset, data)
-        _evaluate(run, classifier, holdout, seed=job.settings.random_seed)
+        metrics = _evaluate(run, job, classifier, holdout)
+        run.describe(descriptions.model_run(batch, dataset, metrics))
         _predict_test(run, classifier, test)
         model_uri = log_model(run.run_id, classifier)
         run.values(tags={Tag.MODEL_URI: model_uri, Tag.MODEL_SHA256: model.parameters_sha256(classifier)})
@@ -121,20 +122,22 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
     return classifier
 
 
-def _evaluate(run: Publication, classifier: Pipeline, holdout: pd.DataFrame, *, seed: int) -> None:
-    """Log the model's scores on the holdout, and its prediction for each holdout row.
+def _evaluate(run: Publication, job: Job, classifier: Pipeline, holdout: pd.DataFrame) -> dict[str, float]:
+    """Log the model's scores on the holdout, and its prediction for each holdout row. Return the scores.
 
     The promotion later compares two models row by row, so it needs the predictions.
     """
     truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
     prediction = classifier.predict(holdout)
-    run.values(metrics=evaluate(truth, prediction, seed=seed))
+    metrics = evaluate(truth, prediction, seed=job.settings.random_seed)
+    run.values(metrics=metrics, step=job.batch.week)
     run.text(Artifact.CLASSIFICATION_REPORT, report(truth, prediction))
     run.figure(Artifact.CONFUSION_MATRIX, confusion_figure(truth, prediction))
     path = run.scratch / Artifact.HOLDOUT_PREDICTIONS
     predictions = {"productid": holdout["productid"], "prdtypecode": truth, "prediction": prediction}
     pd.DataFrame(predictions).to_parquet(path)
     run.file(path)
+    return metrics
 
 
 def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) -> None:

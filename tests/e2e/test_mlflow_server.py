@@ -1,12 +1,16 @@
 """The chain through a real MLflow server: it refuses what a client's own sqlite store lets pass."""
 
+import re
+
 import mlflow
 import pandas as pd
 import pytest
 from listener_processes import Listeners
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow_server import MlflowServer
 
 from listeners.tracking.runs import Tracking
+from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT
 
 
 @pytest.fixture
@@ -34,3 +38,31 @@ def test_a_week_becomes_a_registered_champion(mlflow_server, database, settings,
     run = tracking.client.get_run(row["model_run_id"])
     artifacts = [artifact.path for artifact in tracking.client.list_artifacts(run.info.run_id)]
     assert [path for path in artifacts if path.startswith("promotion")]
+    assert_that_the_pages_explain_themselves(tracking, run)
+
+
+def assert_that_the_pages_explain_themselves(tracking, run):
+    for name in (DATASET_EXPERIMENT, MODEL_EXPERIMENT):
+        tags = tracking.client.get_experiment_by_name(name).tags
+        assert tags["mlflow.experimentKind"] == "custom_model_development"
+        assert "One run per batch" in tags[MLFLOW_RUN_NOTE]
+    dataset = tracking.client.get_run(run.data.tags["dataset_run_id"])
+    f1 = run.data.metrics["f1_score"]
+    note = run.data.tags[MLFLOW_RUN_NOTE]
+    assert f"**F1 {f1:.4f}**" in note
+    assert f"[train_week_1](#/experiments/{dataset.info.experiment_id}/runs/{dataset.info.run_id})" in note
+    assert "rakuten reproduce week_1" in note
+    assert run.data.tags["batch_seal"] in note
+    assert "balanced to" in dataset.data.tags[MLFLOW_RUN_NOTE]
+    classes = [
+        value for name, value in dataset.data.metrics.items() if re.fullmatch(r"class_\d+_count", name)
+    ]
+    assert set(classes) == {dataset.data.metrics["rows_per_class"]}
+    assert run.data.metrics["f1_weighted"] == f1
+    for logged, metric in ((run, "f1_score"), (dataset, "distinct_products")):
+        assert [point.step for point in tracking.client.get_metric_history(logged.info.run_id, metric)] == [1]
+        assert re.fullmatch("[0-9a-f]{40}", logged.data.tags["mlflow.source.git.commit"])
+    [version] = tracking.client.search_model_versions("name = 'rakuten_classifier'")
+    assert (version.tags["f1_score"], version.tags["dataset_name"]) == (f"{f1:.4f}", "train_week_1")
+    assert f"F1 {f1:.4f} on the holdout" in version.description
+    assert "champion" in tracking.client.get_registered_model("rakuten_classifier").description

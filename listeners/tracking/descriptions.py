@@ -1,0 +1,84 @@
+"""Write the descriptions that MLflow's pages show for experiments, runs, the registered model and its versions, in Markdown."""
+
+from typing import Any, Final
+
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_RUN_NOTE
+
+from shared.batch import Batch
+from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, MODEL_EXPERIMENT, TEST_SET, Tag
+
+# The tag with which MLflow's pages choose between the view for model training and the view for generative AI, and its value for
+# model training (the values are in MLflow's JavaScript).
+_KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
+
+EXPERIMENT_TAGS: Final = {
+    DATASET_EXPERIMENT: {
+        **_KIND,
+        MLFLOW_RUN_NOTE: (
+            "One run per batch (a week or a correction): the class-balanced training set as a parquet file, its digests and a "
+            f"figure of its classes. Two more runs hold the fixed sets: `{HOLDOUT_SET}`, on which every model is evaluated, and "
+            f"`{TEST_SET}`, which has no labels. Only the snapshot listener writes here."
+        ),
+    },
+    MODEL_EXPERIMENT: {
+        **_KIND,
+        MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME: "f1_score",
+        MLFLOW_RUN_NOTE: (
+            "One run per batch: the model that was trained on the dataset of the batch, its scores on the holdout with 95 % "
+            "intervals, its predictions, and the decision about its promotion. Only the training listener writes here. The step "
+            "of each metric is the week, so a comparison of runs draws the trend."
+        ),
+    },
+}
+REGISTERED_MODEL: Final = (
+    "Predicts the product class (`prdtypecode`) from the title and the description, with TF-IDF and a linear support vector "
+    "machine. One version per batch. The alias `champion` names the version in use; `rakuten champion` shows its history, and "
+    "`rakuten rollback` moves it back."
+)
+
+
+def dataset_run(name: str, batch: Batch, stats: dict[str, Any]) -> str:
+    """Describe the run of a batch's dataset. `stats` is what `listeners.snapshot.handle.build` returns."""
+    return (
+        f"**{name}**: {stats['distinct_products']:,} products in {len(stats['classes'])} classes, balanced to "
+        f"{stats['total_rows']:,} rows by repeating products of small classes. {stats['held_out_products']:,} products of the batch "
+        f"are held out and not in this file.\n\n{_origin(batch)}\n\n{_commands(batch)}"
+    )
+
+
+def model_run(batch: Batch, dataset: Run, metrics: dict[str, float]) -> str:
+    """Describe the run of a batch's model: what it was trained on, and how well it predicts the holdout."""
+    experiment, run_id = dataset.info.experiment_id, dataset.info.run_id
+    link = f"[{dataset.info.run_name}](#/experiments/{experiment}/runs/{run_id})"
+    return (
+        f"**F1 {metrics['f1_score']:.4f}** on the holdout, weighted by class size (95 % interval {metrics['f1_score_ci_low']:.4f} "
+        f"to {metrics['f1_score_ci_high']:.4f}); mean of the classes {metrics['f1_macro']:.4f}; accuracy {metrics['accuracy']:.4f}."
+        f"\n\nTrained on {link}, {int(dataset.data.params['total_rows']):,} rows.\n\n{_origin(batch)}\n\n{_commands(batch)}"
+    )
+
+
+def model_version(run: Run) -> str:
+    """Describe the version of the registered model that was made from a training run."""
+    metrics, dataset = run.data.metrics, run.data.tags.get(Tag.DATASET_NAME, "an unknown dataset")
+    interval = " to ".join(
+        f"{metrics[f'f1_score_ci_{end}']:.4f}" for end in ("low", "high") if f"f1_score_ci_{end}" in metrics
+    )
+    return (
+        f"{run.info.run_name}: F1 {metrics['f1_score']:.4f} on the holdout (95 % interval {interval or 'unknown'}), "
+        f"trained on {dataset}."
+    )
+
+
+def _origin(batch: Batch) -> str:
+    return (
+        f"Batch {batch.id} ({batch.name}), number {batch.chain_number} in the hash chain, completed "
+        f"{batch.completed_at:%Y-%m-%d %H:%M} UTC. Its seal is `{batch.seal}`."
+    )
+
+
+def _commands(batch: Batch) -> str:
+    """Return the commands that check the run, build its result again, and show where it comes from."""
+    return "\n".join(
+        ["```", f"rakuten verify\nrakuten reproduce {batch.name}\nrakuten lineage {batch.name}", "```"]
+    )
