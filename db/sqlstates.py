@@ -32,7 +32,10 @@ class Meaning(NamedTuple):
 
 
 _CONFLICT: Final = Meaning(Kind.CONFLICT, "wait, then try again; pg_stat_activity shows the blocking session")
-_OUTAGE: Final = Meaning(Kind.OUTAGE, "repeat the command when PostgreSQL is available again")
+_OUTAGE: Final = Meaning(
+    Kind.OUTAGE,
+    "wait until PostgreSQL is available again; a listener then goes on by itself, a command must be repeated",
+)
 _LOGIN: Final = Meaning(
     Kind.SETTING, "correct POSTGRES_USER and POSTGRES_PASSWORD, or the server's pg_hba.conf"
 )

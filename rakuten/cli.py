@@ -1,40 +1,51 @@
-"""The command line `rakuten`. Each command has a module in `rakuten/commands/`, imported only when the command runs."""
+"""The command line `rakuten`. Each command has a module in `rakuten/commands/`, imported only when the command runs.
+
+This module imports little, so that `rakuten --help` answers at once.
+"""
 
 import importlib
 import sys
 from typing import Any, Final
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
-from shared.config import configure_third_parties
-from shared.errors import PipelineError
-from shared.extras import missing_extra
-from shared.logs import censor, configure_logs
-
-# The first sentence of each command's help. It is repeated here so that `rakuten --help` imports none of the commands.
-COMMANDS: Final = {
-    "demo": "Load weeks of data into an embedded PostgreSQL, and watch them become balanced datasets and models.",
-    "db": "Upgrade the schema, and start or stop the embedded PostgreSQL.",
-    "data": "Generate a synthetic data set, or check a data set.",
-    "load": "Load the next week's share of the training rows into PostgreSQL: check, load, validate, complete.",
-    "correct": "Apply all corrections of a file, or none of them.",
-    "listen": "Run one of the two listeners: snapshot or training.",
-    "status": "Show one line per batch: the rows that were loaded, the dataset and the model.",
-    "doctor": "List the problems of the pipeline, each with its remedy.",
-    "events": "Print each notification that PostgreSQL sends to the listeners, as it arrives.",
-    "retry": "Retry each stage (snapshot or training) that has given up a batch after too many failures.",
-    "diff": "Count the products that were added, changed and removed between two batches, by class.",
-    "taint": "List every dataset that contained a product, every model trained on it, and every change of the product.",
-    "lineage": "Show where a batch, dataset, model, product or file comes from, and what was built from it.",
-    "verify": "Recompute the hash chain of the batches, and compare every run, file and model with its recorded digests.",
-    "orphans": "List the runs in MLflow whose batch PostgreSQL does not have.",
-    "reproduce": "Rebuild a dataset and its model from the audit trail, and compare them with the recorded ones.",
-    "prove": "Prove how many copies of a product a dataset holds, or verify such a proof.",
-    "champion": "Show which model is the champion, and each change of champion: when, by whom, why.",
-    "rollback": "Move the alias `champion` back to an earlier model.",
+# The commands by what they are for, each with the first sentence of its help. The sentence is repeated here so that
+# `rakuten --help` imports none of the commands.
+SECTIONS: Final = {
+    "Run": {
+        "up": "Run the whole pipeline on this machine until Ctrl-C: PostgreSQL, both listeners, and MLflow's pages.",
+        "demo": "Load weeks of products into an embedded PostgreSQL, and watch how each week gets a balanced dataset and a model.",
+        "load": "Load the training rows of the next week into PostgreSQL, or of every missing week up to `--week`.",
+        "listen": "Run one of the two listeners: snapshot or training.",
+    },
+    "Look": {
+        "status": "Show one line per batch: the rows that were loaded, the dataset and the model.",
+        "doctor": "List the problems of the pipeline, each with its remedy.",
+        "events": "Print each notification that PostgreSQL sends to the listeners, as it arrives.",
+        "champion": "Show which model is the champion, and each change of champion: when, by whom, why.",
+    },
+    "Trace": {
+        "lineage": "Show where a batch, dataset, model, product or file comes from, and what was built from it.",
+        "taint": "List every dataset that contained a product, every model trained on it, and every change of the product.",
+        "diff": "Count, for each product class, the products that were added, changed and removed between two batches.",
+        "verify": "Recompute the hash chain of the batches, and compare each MLflow run, file and model with its recorded digest.",
+        "reproduce": "Rebuild the dataset of a batch, and the model trained on it, and compare them with the originals in MLflow.",
+        "prove": "Prove how many copies of a product a dataset holds, or verify such a proof.",
+        "orphans": "List the runs in MLflow whose batch PostgreSQL does not have.",
+    },
+    "Change": {
+        "correct": "Apply all corrections in a file.",
+        "retry": "Retry each stage (snapshot or training) that has given up a batch after too many failures.",
+        "rollback": "Move the alias `champion` back to an earlier model.",
+    },
+    "Set up": {
+        "db": "Upgrade the schema, and start or stop the embedded PostgreSQL.",
+        "data": "Generate a synthetic data set, or check a data set.",
+    },
 }
+COMMANDS: Final = {name: text for section in SECTIONS.values() for name, text in section.items()}
+_EXIT_CODES: Final = "Exit codes: 0 all is well; 1 something failed, or a check found a problem; 2 the input was rejected; 130 Ctrl-C."
 
 
 class _LazyCommand(TyperCommand):
@@ -53,40 +64,73 @@ class _LazyGroup(TyperGroup):
             return None
         return _LazyCommand(cmd_name, help=COMMANDS[cmd_name], rich_markup_mode=None)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
 
 def load_command(name: str) -> Any:
     """Import the module of a command, and return the command.
 
-    The module has either an `app` with several subcommands, or one function that is named after the command.
+    The module has either an `app` with several subcommands, or one function that is named after the command. Its EXAMPLES are
+    shown at the end of the command's help.
     """
+    from shared.config import configure_third_parties  # noqa: PLC0415
+    from shared.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs("console", "WARNING")  # logs go to standard error; `rakuten listen` changes this
     configure_third_parties()
     module = importlib.import_module(f"rakuten.commands.{name}")
     if hasattr(module, "app"):
-        return typer.main.get_command(module.app)
-    single = typer.Typer(add_completion=False)
-    single.command(name)(getattr(module, name))
-    return typer.main.get_command(single)
+        command = typer.main.get_command(module.app)
+    else:
+        single = typer.Typer(add_completion=False)
+        single.command(name)(getattr(module, name))
+        command = typer.main.get_command(single)
+    # "\b" keeps the help from being wrapped into one paragraph
+    command.epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in module.EXAMPLES)])
+    return command
 
 
-app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=_EXIT_CODES,
+)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"rakuten {version('rakuten-pipeline')}")
+        raise typer.Exit
 
 
 @app.callback()
-def rakuten() -> None:
+def rakuten(
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="print the version, and exit"
+    ),
+) -> None:
     """Run an event-driven MLOps pipeline on PostgreSQL: a weekly load, an audit trail, balanced datasets, models."""
 
 
 def main() -> None:
     """Run a command. The exit code is 2 for bad input and 1 for a failure. Only a defect in our code prints a traceback."""
-    configure_logs("console", "WARNING")  # logs go to standard error; `rakuten listen` changes this
     try:
         app()
-    except PipelineError as error:
-        _print_error(str(error))
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        from shared.errors import PipelineError  # noqa: PLC0415
+
+        if isinstance(error, PipelineError):
+            _print_error(str(error))
+            sys.exit(error.exit_code)
         if (message := _message_for(error)) is None:
             raise
         _print_error(message)
@@ -99,11 +143,14 @@ def _message_for(error: Exception) -> str | None:
     Any other error is a defect in our code. To recognise an error of MLflow, this function would import MLflow, which takes
     seconds. If nothing has imported MLflow yet, the error cannot come from MLflow, so the function skips this check.
     """
+    from shared.extras import missing_extra  # noqa: PLC0415
+
     if (missing := missing_extra(error)) is not None:
         return str(missing)
     import psycopg  # noqa: PLC0415
 
     from db.sqlstates import Kind, meaning_of  # noqa: PLC0415
+    from shared.logs import censor  # noqa: PLC0415
 
     if isinstance(error, psycopg.Error) and (meaning := meaning_of(error)).kind is not Kind.DEFECT:
         return f"PostgreSQL: {censor(str(error)).strip()}\n  remedy: {meaning.remedy}"
@@ -117,6 +164,8 @@ def _message_for(error: Exception) -> str | None:
 
 
 def _print_error(message: str) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     errors.print("error:", style="bold red", end=" ")
     errors.print(message, markup=False)

@@ -1,28 +1,76 @@
-"""What the commands print with: a console for tables, and paths and commands that a user can copy into a shell.
+"""What the commands print with: tables that fit, and paths and commands that a user can copy into a shell.
 
-The tables stay wide when the output is not a terminal.
+On a terminal, a table leaves out its less important columns if it would not fit. Elsewhere, a table is never cut.
 """
 
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Final
+from typing import Any, Final, Literal, NamedTuple
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from shared.config import Settings
 
-_TABLE_WIDTH: Final = 110
+_UNLIMITED: Final = 1000  # columns of a console that is not a terminal
+_SHORT_ID: Final = 8
 
 
-def wide_console(width: int = _TABLE_WIDTH) -> Console:
-    """Return a console for the terminal, or one that is `width` columns wide if the output is not a terminal.
+class Column(NamedTuple):
+    """A column of a table. `rank` 0 is always shown; of the others, the highest rank is left out first.
 
-    Without a terminal, rich assumes a default width, which is too narrow for the tables.
+    `cell` returns the text of a row in this column, in rich's markup.
     """
+
+    heading: str
+    cell: Callable[[Any], str]
+    rank: int = 0
+    justify: Literal["left", "right"] = "right"
+
+
+def wide_console() -> Console:
+    """Return a console for the terminal, or one that never cuts a line if the output is not a terminal."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=width)
+    return console if console.is_terminal else Console(highlight=False, width=_UNLIMITED)
+
+
+def fitting_table(
+    columns: Sequence[Column], rows: Sequence[Any], width: int, *, title: str | None = None, caption: str = ""
+) -> Table:
+    """Return a table that is not wider than `width` columns, without the columns that do not fit. The caption names these."""
+    cells = {column: [column.cell(row) for row in rows] for column in columns}
+    widths = {
+        column: max(Text.from_markup(text).cell_len for text in (column.heading, *cells[column]))
+        for column in columns
+    }
+    shown = list(columns)
+    while sum(widths[column] + 3 for column in shown) + 1 > width and any(column.rank for column in shown):
+        shown.remove(max(shown, key=lambda column: column.rank))
+    if hidden := [column.heading for column in columns if column not in shown]:
+        caption += f"\n--wide, or a wider terminal, also shows: {', '.join(hidden)}"
+    table = Table(title=title, caption=caption.strip() or None)
+    for column in shown:
+        table.add_column(column.heading, justify=column.justify, no_wrap=True)
+    for row in zip(*(cells[column] for column in shown), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Any], *, wide: bool = False, **texts: Any) -> None:
+    """Print a table that fits the terminal, or all of its columns if `wide`. `texts` are the title and the caption."""
+    console = wide_console()
+    if wide:
+        console.width = _UNLIMITED
+    console.print(fitting_table(columns, rows, console.width, **texts))
+
+
+def short_id(run_id: str | None, *, full: bool) -> str:
+    """Return the first characters of a run id, which tell the runs of one pipeline apart, or all if `full`."""
+    return (run_id or "") if full else (run_id or "")[:_SHORT_ID]
 
 
 def shell_path(path: Path) -> str:

@@ -16,7 +16,9 @@ _INTERVAL_S: Final = 0.02
 
 
 class FileLockedError(OutageError):
-    """Another process holds the lock on a file for longer than this process waits."""
+    """Another process, the `holder`, holds the lock on a file for longer than this process waits."""
+
+    holder = "another process"
 
 
 @contextmanager
@@ -34,11 +36,13 @@ def file_lock(path: Path, *, timeout_s: float) -> Iterator[None]:
         while not _try_to_lock(file.fileno()):
             if time.monotonic() > deadline:
                 file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise FileLockedError(
+                holder = file.read().strip() or FileLockedError.holder
+                error = FileLockedError(
                     f"{holder} has held the lock {path} for more than {timeout_s:.0f} s",
                     remedy="wait until that process ends; if it is frozen, end it (kill -9): this releases the lock",
                 )
+                error.holder = holder
+                raise error
             time.sleep(_INTERVAL_S)
         with suppress(OSError):  # a full disk must not keep this process from its work
             os.ftruncate(file.fileno(), 0)

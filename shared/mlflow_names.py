@@ -22,7 +22,7 @@ class Artifact:
     CLASSIFICATION_REPORT: Final = "classification_report.txt"
     HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
     SUBMISSION: Final = "test_predictions.csv"  # the predictions of the test set, for the Rakuten challenge
-    MANIFEST: Final = "manifest.json"  # SHA-256 of every other artifact of the run, by path
+    MANIFEST: Final = "manifest.json"  # SHA-256 and size of every other artifact of the run, by path
     ENVIRONMENT: Final = "environment.json"
 
 

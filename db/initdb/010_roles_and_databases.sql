@@ -46,3 +46,12 @@ grant connect on database rakuten_db to rakuten_loader, rakuten_snapshot, rakute
 -- listener last sent a statement, so that pipeline_doctor() can report silent listeners.
 grant pg_read_all_stats to rakuten_owner;
 revoke pg_read_all_stats from rakuten_reader;
+
+-- rakuten_owner may not describe roles, so db/sql/schema/140_describe_roles.sql cannot write these descriptions here.
+comment on role rakuten_owner is 'Owns the tables and functions of the pipeline, and logs in only to upgrade the schema.';
+comment on role rakuten_loader is 'Loads the weeks and corrections, and may do no other step of the pipeline.';
+comment on role rakuten_snapshot is 'Builds the datasets, and may do no other step of the pipeline.';
+comment on role rakuten_training is 'Trains the models, and may read neither products nor labels nor their history.';
+comment on role rakuten_reader is 'Reads everything and changes nothing: the role for people and reports.';
+comment on role mlflow is 'Owns the database of MLflow, and may use no other database.';
+comment on role airflow is 'Owns the database of Airflow, and may use no other database.';

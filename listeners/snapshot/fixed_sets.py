@@ -1,6 +1,7 @@
 """Publish the test set (X_test.csv) and the labelled holdout set to MLflow, once for all batches. The sets never change."""
 
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -42,8 +43,8 @@ def ensure_fixed_sets(
     return runs
 
 
-def recorded_fixed_sets(tracking: Tracking, run_ids: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Return what PostgreSQL records about test_df and holdout_df: the id of the MLflow run of each, and its digests."""
+def recorded_fixed_sets(tracking: Tracking, run_ids: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return what PostgreSQL records about test_df and holdout_df: the MLflow run of each, its digests and sizes."""
     return {name: {"run_id": run_id, **tracking.record_of(run_id)} for name, run_id in run_ids.items()}
 
 

@@ -25,10 +25,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from listeners.tracking.environment import environment
 from listeners.tracking.experiments import active_experiment
+from listeners.tracking.manifest import Manifest, manifest_record
 from shared.config import Settings
 from shared.errors import FencedError, OutageError, StageError
 from shared.file_lock import file_lock
-from shared.hashing import sha256_of
 from shared.mlflow_names import REGISTERED_MODEL, Artifact, Tag
 
 logger = structlog.get_logger()
@@ -160,9 +160,7 @@ class Tracking:
             try:
                 publication.json(Artifact.ENVIRONMENT, environment(self._settings))
                 yield publication
-                publication.json(
-                    Artifact.MANIFEST, {"artifacts": dict(sorted(publication.artifacts.items()))}
-                )
+                publication.json(Artifact.MANIFEST, publication.manifest.as_json())
                 require_claim()
             except BaseException as error:
                 with suppress(MlflowException):  # if MLflow fails here too, still raise the first error
@@ -172,15 +170,15 @@ class Tracking:
                 raise
         self._finish(run.info.run_id)
 
-    def record_of(self, run_id: str) -> dict[str, str]:
-        """Return two digests of a finished run. PostgreSQL stores them, so that a later change of the run is detected.
+    def record_of(self, run_id: str) -> dict[str, Any]:
+        """Return what PostgreSQL stores about a finished run: two digests, which detect later changes, and the files' sizes.
 
         `record_sha256` covers the run's name, params, metrics, tags and inputs; `manifest_sha256` covers manifest.json.
         """
         run = self.client.get_run(run_id)
         with TemporaryDirectory(prefix="rakuten-") as scratch:
-            manifest_sha256 = sha256_of(self.download(run, Artifact.MANIFEST, Path(scratch)))
-        return {"record_sha256": record_sha256(run), "manifest_sha256": manifest_sha256}
+            recorded = manifest_record(self.download(run, Artifact.MANIFEST, Path(scratch)))
+        return {"record_sha256": record_sha256(run), **recorded}
 
     def _supersede_abandoned_runs(self, experiment: str, run_name: str, identity: Mapping[str, str]) -> None:
         for abandoned in self._runs(experiment, run_name, "RUNNING", identity):
@@ -232,13 +230,13 @@ def record_sha256(run: Run) -> str:
 
 
 class Publication:
-    """An unfinished MLflow run. `scratch` is a folder for files to log. `artifacts` holds the SHA-256 of each logged file."""
+    """An unfinished MLflow run. `scratch` is a folder for files to log. `manifest` lists each file that was logged."""
 
     def __init__(self, client: MlflowClient, run_id: str, scratch: Path) -> None:
         self._client = client
         self.run_id = run_id
         self.scratch = scratch
-        self.artifacts: dict[str, str] = {}
+        self.manifest = Manifest()
 
     def values(
         self,
@@ -258,15 +256,15 @@ class Publication:
 
     def file(self, path: Path) -> None:
         self._client.log_artifact(self.run_id, str(path))
-        self.artifacts[path.name] = sha256_of(path)
+        self.manifest.add(path.name, path)
 
     def logged_model(self, uri: str) -> None:
-        """Download a logged model and add its files to `artifacts`: MLflow's `log_model` does not say which files it wrote."""
+        """Download a logged model and add its files to `manifest`: MLflow's `log_model` does not say which files it wrote."""
         directory = Path(
             mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / Artifact.MODEL))
         )
         for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-            self.artifacts[f"{Artifact.MODEL}/{path.relative_to(directory)}"] = sha256_of(path)
+            self.manifest.add(f"{Artifact.MODEL}/{path.relative_to(directory)}", path)
 
     def text(self, name: str, content: str) -> None:
         path = self.scratch / name

@@ -1,7 +1,7 @@
 """`rakuten champion`: show which model is the champion, and the history of the alias `champion`."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -11,8 +11,11 @@ from listeners.promotion.champion_history import Move, champion_history
 from listeners.tracking import registry
 from listeners.tracking.runs import Tracking
 from rakuten.console import wide_console
+from rakuten.session import require_state
 from shared.config import read_settings
 from shared.logs import printable
+
+EXAMPLES: Final = ("rakuten champion",)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with times in UTC, instead of a table")]
 
@@ -22,7 +25,10 @@ def champion(as_json: AsJson = False) -> None:
 
     A change moves the alias `champion` from one version of the registered model to another.
     """
-    tracking = Tracking(read_settings())
+    settings = read_settings()
+    if settings.mlflow_tracking_uri is None and settings.postgres_host is None:
+        require_state(settings)
+    tracking = Tracking(settings)
     holder, history = registry.champion(tracking), champion_history(tracking)
     version = None if holder is None else int(holder.version)
     if as_json:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,9 +11,14 @@ from db.database import Role
 from db.load.correction import CorrectionResult
 from db.load.correction import correct as apply
 from db.load.openlineage_events import emit_load_events
-from rakuten.session import open_session
+from rakuten.session import open_session, warn_if_nobody_listens
 from shared.errors import BadCorrectionError
 from shared.openlineage.emitter import Emitter
+
+EXAMPLES: Final = (
+    "rakuten correct corrections.csv --check",
+    "rakuten correct corrections.csv --reason 'wrong class'",
+)
 
 File = Annotated[
     Path,
@@ -60,6 +65,8 @@ def correct(
             typer.echo(json.dumps({"problems": problems}, ensure_ascii=False, indent=2))
             raise typer.Exit(error.exit_code) from None
     typer.echo(json.dumps({**asdict(result), "checked_only": check}) if as_json else _sentence(result))
+    if result.batch_id is not None:
+        warn_if_nobody_listens(session.settings)
 
 
 def _sentence(result: CorrectionResult) -> str:

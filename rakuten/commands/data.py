@@ -4,12 +4,15 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
+from typing import Final
 
 import typer
 from rich.progress import Progress
 
 from shared.config import Settings, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError, Problem, describe_problems
+
+EXAMPLES: Final = ("rakuten data check --data ~/rakuten", "rakuten data generate --rows 10000 --out data/raw")
 
 app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no_args_is_help=True)
 

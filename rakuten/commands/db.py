@@ -1,5 +1,6 @@
 """`rakuten db`: upgrade the database schema, print the connection URL, and start or stop the embedded PostgreSQL."""
 
+from typing import Final
 from urllib.parse import quote
 
 import typer
@@ -10,6 +11,8 @@ from db.protections import deviations
 from rakuten.console import rakuten_command
 from rakuten.session import open_session
 from shared.config import read_settings
+
+EXAMPLES: Final = ("rakuten db start", 'psql "$(rakuten db url)"', "rakuten db upgrade")
 
 app = typer.Typer(help="Upgrade the schema, and start or stop the embedded PostgreSQL.", no_args_is_help=True)
 
@@ -27,8 +30,11 @@ def upgrade() -> None:
 
 
 @app.command()
-def url(role: str = typer.Option("owner", help="role: owner, loader, snapshot, training or reader")) -> None:
-    """Print the connection URL of the database, for example for psql "$(rakuten db url)". It contains the password."""
+def url(role: str = typer.Option("reader", help="role: reader, loader, snapshot, training or owner")) -> None:
+    """Print the connection URL of the database, for example for psql "$(rakuten db url)". It contains the password.
+
+    The role `reader` can read everything and change nothing.
+    """
     try:
         name = Role[role.upper()]
     except KeyError:

@@ -1,19 +1,12 @@
 """`rakuten demo`: run the whole pipeline on one machine. Each listener is a separate process."""
 
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from db import batches
 from db.database import Role, embedded_server
@@ -22,21 +15,24 @@ from db.load.openlineage_events import emit_load_events
 from db.load.source_record import recorded_source
 from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
 from rakuten.commands.status import status_table
-from rakuten.console import rakuten_command, shell_path, wide_console
-from rakuten.session import Session, open_session
-from shared.config import Settings, environment_for, read_settings
+from rakuten.console import rakuten_command, wide_console
+from rakuten.local_system import LocalSystem, run_locally, where_to_look
+from rakuten.progress import Progress
+from rakuten.session import open_session
+from shared.config import Settings, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError
 from shared.events import Stage
 from shared.extras import require_extra
 from shared.openlineage.emitter import Emitter
 
+EXAMPLES: Final = (
+    "rakuten demo",
+    "rakuten demo --weeks 5 --rows 84916",
+    "rakuten demo --data ~/rakuten --weeks 2",
+)
+
 _DEFAULT_ROWS: Final = 10_000
 _POLL_INTERVAL_S: Final = 0.2
-_STOP_TIMEOUT_S: Final = 60.0
-_LONG_STEP_S: Final = 10.0
-_STEP_OF: Final = {Stage.SNAPSHOT: "building the dataset", Stage.TRAINING: "training the model"}
-
-_Processes: TypeAlias = Mapping[Stage, subprocess.Popen[bytes]]
 
 
 def demo(
@@ -58,19 +54,37 @@ def demo(
             f"there are only {settings.last_week} weeks: in all, they load {settings.max_percentage} % of the training rows",
             remedy=f"choose --weeks from 1 to {settings.last_week}",
         )
-    with open_session("demo", settings=settings) as session:
-        if _is_done(batches.pipeline_status(session.connection), weeks):
-            console.print(
-                f"Weeks 1 to {weeks} already have their models. `--weeks {weeks + 1}` would load the next week."
-            )
-            console.print(status_table(batches.pipeline_status(session.connection)))
-        else:
-            with _listeners(settings) as processes:
-                _wait_until_listening(session, processes, console)
-                _run_weeks(session, weeks, processes, console)
+    if not _is_complete(settings, weeks, console):
+        with run_locally("demo", settings, console, mlflow_pages=False) as system:
+            console.print(f"Two listeners are connected; their logs are in {settings.logs_path}")
+            _run_weeks(system, weeks, console)
     if keep:
         embedded_server(settings).start_in_background()
-    _print_where_to_look(settings, keep, console)
+    lines = ["", "Where to look next", *where_to_look(settings, is_running=keep)]
+    if read_settings().postgres_host is not None:
+        lines.append(
+            "  First unset POSTGRES_HOST: it names another server, and the demo has used the embedded one."
+        )
+    if keep:
+        lines.append(f"  PostgreSQL runs until: {rakuten_command(settings)} db stop")
+    lines.append(f"  go on     {rakuten_command(settings)} up")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_complete(settings: Settings, weeks: int, console: Console) -> bool:
+    """Tell whether the weeks already have their models. Show them if they have."""
+    if not settings.postgres_path.exists():
+        return False
+    with open_session("demo", settings=settings) as session:
+        rows = batches.pipeline_status(session.connection)
+    if not _is_done(rows, weeks):
+        return False
+    console.print(
+        f"Weeks 1 to {weeks} already have their models. `--weeks {weeks + 1}` would load the next week."
+    )
+    console.print(status_table(rows, console.width))
+    return True
 
 
 def _settings_for(settings: Settings, data: Path | None, rows: int, console: Console) -> Settings:
@@ -103,41 +117,8 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
     return settings
 
 
-@contextmanager
-def _listeners(settings: Settings) -> Iterator[_Processes]:
-    """Run the snapshot and the training listener as two processes, and terminate both at the end of the `with` block."""
-    logs = settings.logs_path
-    logs.mkdir(parents=True, exist_ok=True)
-    started: dict[Stage, subprocess.Popen[bytes]] = {}
-    try:
-        for stage in Stage:
-            with (logs / f"{stage}.log").open("ab") as log:
-                started[stage] = subprocess.Popen(
-                    [Path(sys.executable).with_name("rakuten"), "listen", stage, "--with-parent"],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    env=environment_for(settings),
-                    cwd=settings.state_path,
-                )
-        yield started
-    finally:
-        for process in started.values():
-            process.terminate()
-        for process in started.values():
-            process.wait(_STOP_TIMEOUT_S)
-
-
-def _wait_until_listening(session: Session, processes: _Processes, console: Console) -> None:
-    with console.status("starting two listeners: importing MLflow and scikit-learn takes a while"):
-        while not batches.listening_stages(session.connection) >= set(Stage):
-            _raise_if_ended(session.settings, processes)
-            time.sleep(_POLL_INTERVAL_S)
-    console.print(f"Two listeners are connected; their logs are in {session.settings.logs_path}")
-
-
-def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Console) -> None:
-    settings = session.settings
+def _run_weeks(system: LocalSystem, weeks: int, console: Console) -> None:
+    session, settings = system.session, system.session.settings
     progress = Progress(console)
     with (
         Live(progress, console=console, refresh_per_second=4, transient=False),
@@ -160,54 +141,8 @@ def _run_weeks(session: Session, weeks: int, processes: _Processes, console: Con
                 if _is_done(rows, week):
                     break
                 _raise_if_given_up(rows, settings)
-                _raise_if_ended(settings, processes)
+                system.require_listeners()
                 time.sleep(_POLL_INTERVAL_S)
-
-
-class Progress:
-    """What the demo shows: one line per week and, if the present step takes more than 10 s, the step and its seconds so far.
-
-    A terminal always shows the present seconds. Anything else, such as a file, gets a line after 10 s, 20 s, 40 s and so on.
-    """
-
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = console, clock
-        self._rows: list[dict[str, Any]] = []
-        self.begin("")
-
-    def begin(self, step: str) -> None:
-        """Set the present step. Its seconds are counted from now."""
-        self._step, self._began, self._print_after_s = step, self._clock(), _LONG_STEP_S
-
-    def show(self, rows: list[dict[str, Any]]) -> None:
-        """Show the rows of `pipeline_status`, and count the seconds of the first step that is not finished."""
-        self._rows = rows
-        if (step := _unfinished_step(rows)) != self._step:
-            self.begin(step)
-        if not self._console.is_terminal and step and self._seconds >= self._print_after_s:
-            self._print_after_s *= 2
-            self._console.print(self._line())
-
-    def __rich__(self) -> Group:
-        table = [status_table(self._rows)] if self._rows else []
-        return Group(*table, *([self._line()] if self._step and self._seconds >= _LONG_STEP_S else []))
-
-    @property
-    def _seconds(self) -> float:
-        return self._clock() - self._began
-
-    def _line(self) -> Text:
-        return Text(f"{self._step}, for {self._seconds:.0f} s")
-
-
-def _unfinished_step(rows: list[dict[str, Any]]) -> str:
-    """Return what is being done, and the error of the last attempt if there was one. Return "" if nothing is left to do."""
-    for row in rows:
-        for stage in Stage:
-            if row[f"{stage}_state"] != "finished":
-                error = row[f"{stage}_error"]
-                return f"{row['batch_name']}: {_STEP_OF[stage]}" + (f" again after: {error}" if error else "")
-    return ""
 
 
 def _is_done(rows: list[dict[str, Any]], weeks: int) -> bool:
@@ -224,36 +159,3 @@ def _raise_if_given_up(rows: list[dict[str, Any]], settings: Settings) -> None:
                     f"batch {row['batch_name']}: the {stage} stage gave up: {row[f'{stage}_error']}",
                     remedy=f"see {logs / f'{stage}.log'}; then run: {rakuten_command(settings)} retry, and the demo again",
                 )
-
-
-def _raise_if_ended(settings: Settings, processes: _Processes) -> None:
-    logs = settings.logs_path
-    for stage, process in processes.items():
-        if process.poll() is not None:
-            raise PipelineError(
-                f"the {stage} listener ended with exit code {process.returncode}",
-                remedy=f"see {logs / f'{stage}.log'}",
-            )
-
-
-def _print_where_to_look(settings: Settings, keep: bool, console: Console) -> None:
-    commands, rakuten = Path(sys.executable).parent, rakuten_command(settings)
-    psql = "psql" if shutil.which("psql") else shell_path(Path(embedded_server(settings).program("psql")))
-    lines = [
-        "",
-        "Where to look next",
-        f'  psql      {"" if keep else f"{rakuten} db start && "}{psql} "$({rakuten} db url)"',
-        "              select * from pipeline_status;   select * from products_as_of_batch(1) limit 5;",
-        f"  MLflow    {shell_path(commands / 'mlflow')} ui --backend-store-uri {quote(settings.tracking_uri)}",
-        f"  datasets  {shell_path(settings.snapshots_path)}",
-        f"  logs      {shell_path(settings.logs_path)}",
-        f"  status    {rakuten} status",
-    ]
-    if read_settings().postgres_host is not None:
-        lines.append(
-            "  First unset POSTGRES_HOST: it names another server, and the demo has used the embedded one."
-        )
-    if keep:
-        lines.append(f"  PostgreSQL runs until: {rakuten} db stop")
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -13,6 +13,8 @@ from rakuten.provenance.diff import ASPECTS, ClassDiff, ProductDiff, diff_by_cla
 from rakuten.session import open_session
 from shared.categories import category_name
 
+EXAMPLES: Final = ("rakuten diff week_1 week_3",)
+
 _COUNTS: Final = ("added", "changed", "removed")
 _SIGNS: Final = {"added": "+", "changed": "~", "removed": "-"}
 _TEXT_SHOWN: Final = 40

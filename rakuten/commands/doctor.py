@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Final
 
 import typer
 
@@ -13,6 +14,8 @@ from listeners.run import MISSED_PINGS
 from rakuten.session import Session, open_session
 from shared.events import Stage
 
+EXAMPLES: Final = ("rakuten doctor", "rakuten doctor --json")
+
 Finding = dict[str, str]
 
 
@@ -20,10 +23,14 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="print the problem
     """List the problems of the pipeline, each with its remedy.
 
     A problem is a warning or an error. The pipeline does not recover from an error by itself. If there is an error,
-    the exit code is 1.
+    the exit code is 1. That no listener runs is no problem of the embedded PostgreSQL on your own machine, but an error on a
+    server (POSTGRES_HOST).
     """
     with open_session("doctor") as session:
         findings = _in_schema(session) + _in_postgresql(session)
+        rests = session.database.embedded is not None and not batches.listening_stages(session.connection)
+        if rests:
+            findings = [finding for finding in findings if finding["finding"] != "no listener"]
         if batches.stage_ledger(session.connection):
             findings += _in_mlflow(session)
     findings.sort(key=lambda finding: (finding["severity"], finding["finding"], finding["subject"]))
@@ -37,6 +44,8 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="print the problem
             typer.echo(f"    remedy: {finding['remedy']}")
         if not findings:
             typer.echo("no problems found")
+        if rests:
+            typer.echo("nothing runs on this machine now; the pipeline goes on with: rakuten up")
     if any(finding["severity"] == "error" for finding in findings):
         raise typer.Exit(1)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Final
 
 import typer
 
@@ -11,6 +12,8 @@ from listeners.listen import listen as listen_forever
 from shared.config import read_settings
 from shared.events import Channel, InvalidPayloadError, parse
 from shared.logs import printable
+
+EXAMPLES: Final = ("rakuten events",)
 
 
 def events() -> None:

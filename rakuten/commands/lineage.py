@@ -11,8 +11,7 @@ from rakuten.provenance.lineage_tree import tree_of
 from rakuten.provenance.references import resolve
 from rakuten.session import open_session
 
-# the width, in characters, of output to a file or pipe: so large that the library rich never breaks a line
-_UNWRAPPED_WIDTH: Final = 10_000
+EXAMPLES: Final = ("rakuten lineage week_3", "rakuten lineage models:/rakuten_classifier/2")
 
 
 def lineage(
@@ -33,4 +32,4 @@ def lineage(
     if as_json:
         typer.echo(json.dumps(document, default=lambda moment: moment.isoformat(), indent=2))
     else:
-        wide_console(_UNWRAPPED_WIDTH).print(tree_of(document))
+        wide_console().print(tree_of(document))

@@ -1,6 +1,6 @@
 """`rakuten listen`: run one of the two listeners, snapshot or training, until it is stopped."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
@@ -11,6 +11,8 @@ from shared.config import read_settings
 from shared.events import Stage
 from shared.extras import require_extra
 from shared.logs import configure_logs
+
+EXAMPLES: Final = ("rakuten listen snapshot", "rakuten listen training")
 
 logger = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """`rakuten load`: load weeks by hand, with the same steps as the Airflow DAG."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import typer
 
@@ -9,10 +9,12 @@ from db.database import Role
 from db.load.openlineage_events import emit_load_events
 from db.load.steps import load_week
 from db.source.training_set import read_training_set
-from rakuten.session import open_session
+from rakuten.session import open_session, warn_if_nobody_listens
 from shared.config import read_settings
 from shared.errors import BadInputError
 from shared.openlineage.emitter import Emitter
+
+EXAMPLES: Final = ("rakuten load", "rakuten load --week 4 --json")
 
 
 def load(
@@ -34,7 +36,7 @@ def load(
         )
     loaded = 0
     with (
-        open_session("load", Role.LOADER, settings=settings, autocommit=False) as session,
+        open_session("load", Role.LOADER, settings=settings, autocommit=False, create=True) as session,
         Emitter(settings) as emitter,
     ):
         connection = session.connection
@@ -48,6 +50,8 @@ def load(
                 break
             loaded += 1
             typer.echo(json.dumps(report) if as_json else _sentence(report))
+        if loaded:
+            warn_if_nobody_listens(settings)
     if not loaded and not as_json:
         reached = (
             f"week {week} is complete" if week else f"{settings.max_percentage} % of the rows are loaded"

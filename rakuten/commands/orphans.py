@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import asdict
+from typing import Final
 
 import typer
 
 from db.database import Role
 from rakuten.provenance.orphans import find_orphans, supersede_orphans
 from rakuten.session import open_session
+
+EXAMPLES: Final = ("rakuten orphans",)
 
 
 def orphans(

@@ -23,6 +23,8 @@ from shared.categories import category_name
 from shared.errors import BadInputError, PipelineError, VerificationError
 from shared.mlflow_names import Tag, dataset_name
 
+EXAMPLES: Final = ("rakuten prove 3804725264 --dataset week_3",)
+
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 Productid = Annotated[int | None, typer.Option("--product", metavar="PRODUCTID", help="the product")]

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -12,6 +12,8 @@ from rakuten.provenance.references import resolve
 from rakuten.provenance.reproduce import reproduce as verdicts
 from rakuten.session import open_session
 from shared.errors import BadInputError
+
+EXAMPLES: Final = ("rakuten reproduce week_3",)
 
 Name = Annotated[
     str,

@@ -1,11 +1,15 @@
 """`rakuten retry`: retry each stage (snapshot or training) that has given up a batch after too many failures."""
 
+from typing import Final
+
 import typer
 
 from db import batches
 from db.database import Role
-from rakuten.session import open_session
+from rakuten.session import open_session, warn_if_nobody_listens
 from shared.errors import BadInputError
+
+EXAMPLES: Final = ("rakuten retry", "rakuten retry --batch correction_1")
 
 
 def retry(
@@ -25,6 +29,8 @@ def retry(
                 if was_given_up:  # False if another process has just let the stage retry
                     revived += 1
                     typer.echo(f"{batch_name}: the stage {stage} will be tried again")
+        if revived:
+            warn_if_nobody_listens(session.settings)
     if batch is not None and not revived:
         raise BadInputError(
             f"no stage has given up {batch}", remedy="rakuten status shows the state of each batch"

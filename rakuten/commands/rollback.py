@@ -2,13 +2,15 @@
 
 import getpass
 import os
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from db.database import Role
 from listeners.promotion.rollback import roll_back
 from rakuten.session import open_session
+
+EXAMPLES: Final = ("rakuten rollback --reason 'worse on books'",)
 
 Reason = Annotated[str, typer.Option(help="why you roll back; `rakuten champion` shows it to everybody")]
 Version = Annotated[

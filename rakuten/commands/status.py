@@ -1,15 +1,16 @@
 """`rakuten status`: show for each batch what the pipeline has done and is doing."""
 
 import json
-from collections.abc import Callable
 from typing import Any, Final
 
 import typer
 from rich.table import Table
 
 from db import batches
-from rakuten.console import wide_console
+from rakuten.console import Column, fitting_table, print_table, wide_console
 from rakuten.session import open_session
+
+EXAMPLES: Final = ("rakuten status", "rakuten status --ledger", "rakuten status --json")
 
 
 def status(
@@ -19,6 +20,7 @@ def status(
         "--ledger",
         help="show instead, per batch and stage, what woke the listener and how long each step took",
     ),
+    wide: bool = typer.Option(False, "--wide", help="show all columns, even if the terminal is too narrow"),
 ) -> None:
     """Show one line per batch: the rows that were loaded, the dataset and the model.
 
@@ -31,10 +33,10 @@ def status(
     elif not rows:
         typer.echo("nothing is loaded yet; start with rakuten load or rakuten demo")
     elif ledger:
-        wide_console().print(ledger_table(rows))
+        print_table(_LEDGER_COLUMNS, rows, wide=wide, caption=_LEDGER_CAPTION)
     else:
+        print_table(_COLUMNS, rows, wide=wide, caption=_CAPTION)
         console = wide_console()
-        console.print(status_table(rows))
         for row in rows:
             for step in ("load", "snapshot", "training"):
                 if row[f"{step}_error"] and row.get(f"{step}_state") != "finished":
@@ -43,57 +45,9 @@ def status(
                     )
 
 
-_COLUMNS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
-    "week": lambda row: row["batch_name"].removeprefix("week_"),
-    "load": lambda row: f"{float(row['percentage']):g} %" if row["status"] == "completed" else row["status"],
-    "rows": lambda row: _number(row["total_rows"] or None),
-    "new": lambda row: _number(row["new_rows"]),
-    "dataset": lambda row: _number(row["snapshot_rows"]) or _state(row["snapshot_state"]),
-    "F1": lambda row: _interval(row) or _training_state(row),
-    "wake s": lambda row: _seconds(row["commit_to_wake_s"], 3),
-    "dataset s": lambda row: _seconds(row["commit_to_dataset_s"], 1),
-    "model s": lambda row: _seconds(row["commit_to_model_s"], 1),
-    "champion": lambda row: {True: "moved", False: "kept", None: ""}[row["became_champion"]],
-}
-
-
-def status_table(rows: list[dict[str, Any]]) -> Table:
-    """Return a table of the main columns of `pipeline_status`, newest batch last.
-
-    Times are seconds since the batch was completed.
-    """
-    table = Table(
-        caption="s: seconds since the load's commit; F1: weighted, on the holdout, with its 95 % interval"
-    )
-    for heading in _COLUMNS:
-        table.add_column(heading, justify="left" if heading == "load" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(cell(row) for cell in _COLUMNS.values()))
-    return table
-
-
-def ledger_table(rows: list[dict[str, Any]]) -> Table:
-    """Return a table with one row per batch and stage: what woke the listener, and the seconds of each step."""
-    table = Table(
-        caption="to wake: since the batch was ready. Every wake other than notify is a catch-up, without a notification."
-    )
-    for heading in ("week", "stage", "state", "wake"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("to wake s", "to claim s", "to done s", "attempts", "failures", "outages"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["batch_name"].removeprefix("week_"),
-            row["stage"],
-            row["state"],
-            row["wake"] or "",
-            *(
-                _seconds(row[column], 3)
-                for column in ("ready_to_wake_s", "wake_to_claim_s", "claim_to_done_s")
-            ),
-            *(_number(row[column] or None) for column in ("attempts", "failures", "outages")),
-        )
-    return table
+def status_table(rows: list[dict[str, Any]], width: int) -> Table:
+    """Return a table of the main columns of `pipeline_status` that fit into `width`, newest batch last."""
+    return fitting_table(_COLUMNS, rows, width, caption=_CAPTION)
 
 
 def _plain(value: object) -> object:
@@ -113,11 +67,56 @@ def _state(state: str) -> str:
     return {"waiting": "...", "running": "running", "failed": "[red]failed[/red]"}.get(state, "")
 
 
+def _f1(row: dict[str, Any]) -> str:
+    return "" if row["f1_score"] is None else f"{row['f1_score']:.3f}"
+
+
 def _interval(row: dict[str, Any]) -> str:
-    if row["f1_score"] is None:
-        return ""
-    return f"{row['f1_score']:.3f} ({row['f1_score_ci_low']:.3f}-{row['f1_score_ci_high']:.3f})"
+    return "" if row["f1_score"] is None else f"{row['f1_score_ci_low']:.3f}-{row['f1_score_ci_high']:.3f}"
 
 
 def _training_state(row: dict[str, Any]) -> str:
     return _state(row["training_state"]) if row["snapshot_state"] == "finished" else ""
+
+
+def _week(row: dict[str, Any]) -> str:
+    return str(row["batch_name"]).removeprefix("week_")
+
+
+def _load(row: dict[str, Any]) -> str:
+    return f"{float(row['percentage']):g} %" if row["status"] == "completed" else str(row["status"])
+
+
+def _champion(row: dict[str, Any]) -> str:
+    return {True: "moved", False: "kept", None: ""}[row["became_champion"]]
+
+
+_CAPTION: Final = "F1: weighted, on the holdout; s: seconds since the load's commit"
+_COLUMNS: Final = (
+    Column("week", _week),
+    Column("load", _load, justify="left"),
+    Column("rows", lambda row: _number(row["total_rows"] or None)),
+    Column("new", lambda row: _number(row["new_rows"]), rank=3),
+    Column("dataset", lambda row: _number(row["snapshot_rows"]) or _state(row["snapshot_state"])),
+    Column("F1", lambda row: _f1(row) or _training_state(row)),
+    Column("95 % interval", _interval, rank=2),
+    Column("wake s", lambda row: _seconds(row["commit_to_wake_s"], 3), rank=6),
+    Column("dataset s", lambda row: _seconds(row["commit_to_dataset_s"], 1), rank=5),
+    Column("model s", lambda row: _seconds(row["commit_to_model_s"], 1), rank=4),
+    Column("champion", _champion, rank=1),
+)
+_LEDGER_CAPTION: Final = (
+    "to wake: since the batch was ready. Every wake other than notify is a catch-up, without a notification."
+)
+_LEDGER_COLUMNS: Final = (
+    Column("week", _week, justify="left"),
+    Column("stage", lambda row: row["stage"], justify="left"),
+    Column("state", lambda row: row["state"], justify="left"),
+    Column("wake", lambda row: row["wake"] or "", rank=1, justify="left"),
+    Column("to wake s", lambda row: _seconds(row["ready_to_wake_s"], 3), rank=3),
+    Column("to claim s", lambda row: _seconds(row["wake_to_claim_s"], 3), rank=6),
+    Column("to done s", lambda row: _seconds(row["claim_to_done_s"], 3)),
+    Column("attempts", lambda row: _number(row["attempts"] or None), rank=5),
+    Column("failures", lambda row: _number(row["failures"] or None), rank=2),
+    Column("outages", lambda row: _number(row["outages"] or None), rank=4),
+)

@@ -2,15 +2,16 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import typer
-from rich.table import Table
 
 from db.source.csv_problems import clip
-from rakuten.console import wide_console
+from rakuten.console import Column, print_table, short_id
 from rakuten.provenance import taint as lookup
 from rakuten.session import open_session
+
+EXAMPLES: Final = ("rakuten taint 3804725264",)
 
 
 def taint(
@@ -18,6 +19,7 @@ def taint(
     as_json: bool = typer.Option(
         False, "--json", help="print JSON, which also lists the batches whose dataset lacks the product"
     ),
+    full: bool = typer.Option(False, "--full", help="print whole run ids"),
 ) -> None:
     """List every dataset that contained a product, every model trained on it, and every change of the product."""
     with open_session("taint") as session:
@@ -34,7 +36,10 @@ def taint(
         typer.echo(f"{len(ids)} products had this productid at some time, with the ids {listed}")
     tainted = [batch for batch in found.batches if batch.in_dataset]
     if tainted:
-        wide_console().print(_table(tainted, productid, several=several))
+        caption = "an empty cell: this run does not exist yet"
+        print_table(
+            _columns(productid, several=several, full=full), tainted, title="trained on it", caption=caption
+        )
     else:
         typer.echo(f"no dataset ever contained product {productid}, and no model was trained on it")
     if found.in_test_df:
@@ -67,15 +72,16 @@ def _line(entry: dict[str, Any], productid: int, *, several: bool) -> str:
     return f"{entry['operation_date']:%Y-%m-%d %H:%M:%S}  {batch}: {what} by {who}{renamed}{state}"
 
 
-def _table(tainted: list[lookup.TaintedBatch], productid: int, *, several: bool) -> Table:
-    table = Table(title="trained on it", caption="an empty cell: this run does not exist yet")
-    for heading in ("batch", "dataset run", "model run", "model version"):
-        table.add_column(heading, no_wrap=True)
-    for batch in tainted:
-        version = "" if batch.model_version is None else str(batch.model_version)
+def _columns(productid: int, *, several: bool, full: bool) -> list[Column]:
+    def name(batch: lookup.TaintedBatch) -> str:
         others = "".join(f", under productid {other}" for other in batch.productids if other != productid)
-        others += "".join(f", id {one}" for one in batch.product_ids if several)
-        table.add_row(
-            batch.batch_name + others, batch.dataset_run_id or "", batch.model_run_id or "", version
-        )
-    return table
+        return batch.batch_name + others + "".join(f", id {one}" for one in batch.product_ids if several)
+
+    return [
+        Column("batch", name, justify="left"),
+        Column("dataset run", lambda batch: short_id(batch.dataset_run_id, full=full), justify="left"),
+        Column("model run", lambda batch: short_id(batch.model_run_id, full=full), justify="left"),
+        Column(
+            "model version", lambda batch: "" if batch.model_version is None else str(batch.model_version)
+        ),
+    ]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Final
 
 import typer
 from rich.console import Console
@@ -9,6 +10,8 @@ from rich.console import Console
 from rakuten.provenance.checks import Cause, Check
 from rakuten.provenance.verify import verify as run_checks
 from rakuten.session import open_session
+
+EXAMPLES: Final = ("rakuten verify",)
 
 _HINT = "rakuten reproduce BATCH rebuilds the dataset and model of BATCH; rakuten lineage BATCH shows what was built from it"
 

@@ -1,6 +1,5 @@
 """The commands as a person or a program calls them: what they print, and how they exit."""
 
-import io
 import json
 import shlex
 import shutil
@@ -10,13 +9,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from rich.console import Console
 from shell import RAKUTEN, Shell
 from sqlalchemy import make_url
 from waiting import eventually
 
 from db.source.synthetic import generate
-from rakuten.commands.demo import _print_where_to_look
+from rakuten.local_system import where_to_look
 from shared.config import read_settings
 
 
@@ -166,6 +164,23 @@ def test_the_embedded_server_is_used_after_postgres_host_was_unset(shell):
     assert shell("db", "start").returncode == 0
 
 
+@pytest.mark.parametrize("command", ["status", "doctor", "lineage", "verify", "champion"])
+def test_a_command_that_reads_creates_no_state_and_says_where_it_looked(tmp_path, data, command):
+    elsewhere = Shell(tmp_path / "elsewhere", data)
+    result = elsewhere(command, *(["week_1"] if command == "lineage" else []))
+    assert result.returncode == 1
+    assert f"there is no database in {tmp_path / 'elsewhere'} (setting STATE_PATH)" in result.stderr
+    assert "or begin: rakuten demo" in result.stderr
+    assert not elsewhere.state.exists()
+
+
+def test_doctor_says_that_nothing_runs_on_a_laptop_and_finds_no_fault_with_it(shell):
+    shell("load", "--week", "1")
+    result = shell("doctor")
+    assert "no listener" not in result.stdout
+    assert "nothing runs on this machine now; the pipeline goes on with: rakuten up" in result.stdout
+
+
 def test_nothing_to_retry_says_so(shell):
     assert shell("retry").stdout == "no stage has given up a batch\n"
     assert shell("retry", "--batch", "week_1").returncode == 2
@@ -222,9 +237,9 @@ def test_the_commands_that_a_start_prints_work_as_printed(shell):
 def test_the_commands_that_a_demo_prints_work_as_printed(shell, monkeypatch):
     settings = read_settings(state_path=shell.state, mlflow_tracking_uri=None, _env_file=None)
     monkeypatch.chdir(shell.state.parent)
-    output = io.StringIO()
-    _print_where_to_look(settings, True, Console(file=output, width=80))
-    printed = {line.split()[0]: line.split(maxsplit=1)[1] for line in output.getvalue().splitlines() if line}
+    printed = {
+        line.split()[0]: line.split(maxsplit=1)[1] for line in where_to_look(settings, is_running=True)
+    }
     url = printed["psql"].partition(" ")[2]
     assert run_as_printed(shell, f"echo {url}") == shell("db", "url").stdout
     assert run_as_printed(shell, printed["status"]) == shell("status").stdout

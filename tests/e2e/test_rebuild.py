@@ -47,7 +47,7 @@ def test_what_cannot_be_reproduced_is_refused(shell):
 def test_a_changed_entry_of_the_history_is_named_and_nothing_is_passed_off_as_the_same(shell):
     healthy = shell("verify")
     assert (healthy.returncode, "nothing was changed" in healthy.stdout) == (0, True), healthy
-    url = shell("db", "url").stdout.strip()
+    url = shell("db", "url", "--role", "owner").stdout.strip()
     change = (
         "update products_history set designation = designation || 'x'"
         " where history_id = (select max(history_id) from products_history where load_batch_id = 1 and split = 'train')"

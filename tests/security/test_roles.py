@@ -81,6 +81,8 @@ READ_ATTACKS = [
         "products_history",
         "labels_history",
         "training_products",
+        "class_distribution",
+        "storage",
         "products_as_of_batch(1)",
         "products_as_of(now())",
     )

@@ -86,7 +86,13 @@ def cases_of(connection: psycopg.Connection) -> dict[str, Case]:
     differ = {f"{path.parent.name}/{path.stem}" for path in paths} ^ (files.keys() | _WITHOUT_PLAN)
     if differ:
         raise LookupError(f"not listed in {Path(__file__).name}, or not in {folder}: {sorted(differ)}")
-    functions = ("verify_seals()", "pipeline_doctor()", "products_as_of(now())", "training_products")
+    functions = (
+        "verify_seals()",
+        "pipeline_doctor()",
+        "products_as_of(now())",
+        "training_products",
+        "class_distribution",
+    )
     return {
         **{name: replace(case, statement=query(name)) for name, case in files.items()},
         **{name: Case(f"select * from {name}") for name in functions},

@@ -125,10 +125,12 @@ as $$
     ) or before.id is null or after.id is null
 $$;
 
--- Every product that has a label and is not held out, in its current state.
+-- Every product that has a label and is not held out, in its current state, with the name of its class.
 create or replace view training_products as
 select
-    products.id, productid, designation, description, imageid, image_path, sample_rank, prdtypecode
+    products.id, productid, designation, description, imageid, image_path, sample_rank, prdtypecode,
+    coalesce(categories.name, 'unknown') as category
 from products
 join labels using (productid)
+left join categories using (prdtypecode)
 where split = 'train';

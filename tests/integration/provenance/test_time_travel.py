@@ -38,7 +38,7 @@ def correct(rakuten, tmp_path):
     def run(*lines: str) -> dict:
         path = tmp_path / "correction.csv"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        return json.loads(rakuten("correct", path, "--json").output)
+        return json.loads(rakuten("correct", path, "--json").stdout)
 
     return run
 
@@ -77,7 +77,7 @@ def test_the_commands_of_the_readme_work(
             assert name == "rakuten"
             outputs.append(rakuten(*arguments))
     assert [output.exit_code for output in outputs] == [0] * 5, outputs
-    week_1_to_3, checked, corrected, week_3_to_correction, tainted = (output.output for output in outputs)
+    week_1_to_3, checked, corrected, week_3_to_correction, tainted = (output.stdout for output in outputs)
     assert re.search(r"all +│ +600 │ +0 │ +0 │", week_1_to_3)
     assert checked.startswith(
         "correction_1 would be: 0 products updated, 0 inserted, 0 deleted, 1 labels written"
@@ -96,14 +96,14 @@ def test_a_correction_is_reported_as_text_and_as_json(rakuten, load_weeks, owner
     path = tmp_path / "labels.csv"
     path.write_text(f"productid,prdtypecode\n{some(owner, 'true')[0]},10\n")
     checked = rakuten("correct", path, "--check")
-    assert (checked.exit_code, checked.output.endswith("nothing was changed\n")) == (0, True)
-    report = json.loads(rakuten("correct", path, "--reason", "wrong", "--json").output)
+    assert (checked.exit_code, checked.stdout.endswith("nothing was changed\n")) == (0, True)
+    report = json.loads(rakuten("correct", path, "--reason", "wrong", "--json").stdout)
     assert (report["batch_name"], report["labels"], report["total_rows"]) == ("correction_1", 1, 240)
     again = rakuten("correct", path)
     assert isinstance(again.exception, BadCorrectionError)
     as_json = rakuten("correct", path, "--json")
     assert as_json.exit_code == 2
-    [problem] = json.loads(as_json.output)["problems"]
+    [problem] = json.loads(as_json.stdout)["problems"]
     assert problem["reason"].startswith("it changes nothing")
 
 
@@ -139,7 +139,7 @@ def changed(load_weeks, owner, correct):
 
 
 def test_products_that_differ_are_listed_with_what_changed(changed, rakuten, owner):
-    document = json.loads(rakuten("diff", "2", "3", "--list", "--json").output)
+    document = json.loads(rakuten("diff", "2", "3", "--list", "--json").stdout)
     assert (document["earlier"], document["later"]) == ("week_2", "week_3")
     found = {row["productid"]: row for row in document["products"]}
     of_week_3 = some(owner, "sample_rank >= 258", 100)
@@ -152,12 +152,12 @@ def test_products_that_differ_are_listed_with_what_changed(changed, rakuten, own
     assert found[changed["text"]]["changes"] == {"description": ["x" * 60, "x" * 60 + "!"]}
     assert found[changed["label"]]["changes"]["prdtypecode"][1] == 40
     assert found[changed["image"]]["changes"]["imageid"][1] == 7
-    lines = rakuten("diff", "2", "3", "--list").output.splitlines()
+    lines = rakuten("diff", "2", "3", "--list").stdout.splitlines()
     assert f"~ {changed['text']}: description ...{'x' * 10!r} -> ...{'x' * 10 + '!'!r}" in lines
 
 
 def test_what_differs_is_counted_by_class(changed, rakuten, owner):
-    document = json.loads(rakuten("diff", "week_2", "week_3", "--json").output)
+    document = json.loads(rakuten("diff", "week_2", "week_3", "--json").stdout)
     kinds = {"text": 1, "image": 1, "label": 1, "split": 0}
     assert document["totals"] == {"added": 19, "changed": 3, "removed": 2, **kinds}
     assert sum(row["added"] for row in document["classes"]) == 19
@@ -167,7 +167,7 @@ def test_what_differs_is_counted_by_class(changed, rakuten, owner):
 
 
 def test_a_diff_the_other_way_round_removes_what_was_added(changed, rakuten):
-    forth, back = (json.loads(rakuten("diff", *weeks, "--json").output)["totals"] for weeks in ("23", "32"))
+    forth, back = (json.loads(rakuten("diff", *weeks, "--json").stdout)["totals"] for weeks in ("23", "32"))
     assert (forth["added"], forth["changed"], forth["removed"]) == (
         back["removed"],
         back["changed"],
@@ -176,7 +176,7 @@ def test_a_diff_the_other_way_round_removes_what_was_added(changed, rakuten):
 
 
 def test_batches_that_hold_the_same_do_not_differ(changed, rakuten):
-    assert rakuten("diff", "2", "train_week_2").output == "week_2 and week_2 hold the same products\n"
+    assert rakuten("diff", "2", "train_week_2").stdout == "week_2 and week_2 hold the same products\n"
 
 
 def test_a_batch_that_is_not_there_cannot_be_compared(changed, rakuten):
@@ -191,7 +191,7 @@ def test_a_text_reaches_no_terminal_as_it_is(load_weeks, rakuten, owner):
     hostile = "\x1b[31m\x9b[bold]\u202e\nred"
     owner.execute("update products set designation = %s where productid = %s", [hostile, productid])
     load_weeks(1)
-    for output in (rakuten("diff", "1", "2", "--list").output, rakuten("taint", productid).output):
+    for output in (rakuten("diff", "1", "2", "--list").stdout, rakuten("taint", productid).stdout):
         assert r"'\x1b[31m\x9b[bold]\u202e\nred'" in output
         assert not set(output) & set("\x1b\x9b\u202e")
 
@@ -210,7 +210,7 @@ def test_every_dataset_and_model_that_contained_a_product_is_named(changed, raku
         finish(connection, 1, "snapshot", {"run_id": "d1"})
         finish(connection, 1, "training", {"run_id": "m1", "model_version": 3})
         finish(connection, 2, "snapshot", {"run_id": "d2"})
-    found = json.loads(rakuten("taint", changed["restored"], "--json").output)
+    found = json.loads(rakuten("taint", changed["restored"], "--json").stdout)
     batches = [tuple(batch.values())[:7] for batch in found["batches"]]
     assert batches == [
         (1, "week_1", True, "d1", "m1", 3, [changed["restored"]]),
@@ -239,12 +239,12 @@ def test_every_dataset_and_model_that_contained_a_product_is_named(changed, raku
 def test_a_product_is_in_the_datasets_of_the_batches_that_knew_it_by_whatever_id(
     changed, rakuten, kind, holding
 ):
-    found = json.loads(rakuten("taint", changed.get(kind, kind), "--json").output)
+    found = json.loads(rakuten("taint", changed.get(kind, kind), "--json").stdout)
     assert [batch["batch_name"] for batch in found["batches"] if batch["in_dataset"]] == holding
 
 
 def test_a_dataset_that_holds_a_product_under_another_productid_says_which(changed, rakuten):
-    new, old = rakuten("taint", "66").output, rakuten("taint", changed["renamed"]).output
+    new, old = rakuten("taint", "66").stdout, rakuten("taint", changed["renamed"]).stdout
     assert f"week_2, under productid {changed['renamed']} " in new
     assert "week_3, under" not in new
     assert "week_3, under productid 66 " in old
@@ -252,8 +252,8 @@ def test_a_dataset_that_holds_a_product_under_another_productid_says_which(chang
 
 
 def test_the_history_says_when_a_product_got_another_productid(changed, rakuten):
-    assert "by rakuten_owner (test), as product 66: train" in rakuten("taint", changed["renamed"]).output
-    assert f"as product {changed['renamed']}: train" in rakuten("taint", "66").output
+    assert "by rakuten_owner (test), as product 66: train" in rakuten("taint", changed["renamed"]).stdout
+    assert f"as product {changed['renamed']}: train" in rakuten("taint", "66").stdout
 
 
 def test_a_product_without_a_label_is_in_no_dataset(load_weeks, rakuten, owner, as_role):
@@ -261,23 +261,23 @@ def test_a_product_without_a_label_is_in_no_dataset(load_weeks, rakuten, owner, 
     (productid,) = some(owner, "split = 'train'")
     owner.execute("delete from labels where productid = %s", [productid])
     owner.execute("update products set sample_rank = null where productid = %s", [productid])
-    found = json.loads(rakuten("taint", productid, "--json").output)
+    found = json.loads(rakuten("taint", productid, "--json").stdout)
     assert [batch["in_dataset"] for batch in found["batches"]] == [True]
     with as_role(Role.LOADER, autocommit=True) as loader:
         loader.execute("select claim_batch('correction_1', 40, '{}')")
         loader.execute("select complete_batch(2)")
-    found = json.loads(rakuten("taint", productid, "--json").output)
+    found = json.loads(rakuten("taint", productid, "--json").stdout)
     assert [batch["in_dataset"] for batch in found["batches"]] == [True, False]
 
 
 def test_a_product_of_the_holdout_is_said_to_be(load_weeks, rakuten, owner):
     load_weeks(1)
-    output = rakuten("taint", some(owner, "split = 'holdout'")[0]).output
+    output = rakuten("taint", some(owner, "split = 'holdout'")[0]).stdout
     assert "no dataset ever contained" in output
     assert "is in the holdout (holdout_df): models are evaluated on it, and never trained on it" in output
     (productid,) = some(owner, "split = 'train'")
     owner.execute("update products set split = 'holdout' where productid = %s", [productid])
-    output = rakuten("taint", productid).output
+    output = rakuten("taint", productid).stdout
     assert "was held out after its load: later datasets do not contain it" in output
     assert "models are evaluated on it" not in output
 
@@ -289,15 +289,15 @@ def test_a_product_that_is_not_loaded_is_looked_up_in_the_fixed_sets(
     loaded = set(some(owner, "true", 1000))
     held_out = set(training_set.holdout()["productid"].to_pylist())
     later = next(iter(held_out - loaded))
-    found = json.loads(rakuten("taint", later, "--json").output)
+    found = json.loads(rakuten("taint", later, "--json").stdout)
     assert (found["held_out"], found["in_holdout_df"], found["in_test_df"]) == (True, True, False)
     assert [batch["in_dataset"] for batch in found["batches"]] == [False]
-    assert "is in the holdout (holdout_df)" in rakuten("taint", later).output
+    assert "is in the holdout (holdout_df)" in rakuten("taint", later).stdout
 
     test = read_test_set(settings.data_path)["productid"][0].as_py()
-    found = json.loads(rakuten("taint", test, "--json").output)
+    found = json.loads(rakuten("taint", test, "--json").stdout)
     assert (found["held_out"], found["in_holdout_df"], found["in_test_df"]) == (False, False, True)
-    output = rakuten("taint", test).output
+    output = rakuten("taint", test).stdout
     assert "no dataset ever contained" in output
     assert "test set (test_df)" in output
 
@@ -317,7 +317,7 @@ def test_a_product_of_the_holdout_that_somebody_entered_before_its_week_is_in_ho
     productid = early.filter(pc.equal(early["split"], "holdout"))["productid"][0].as_py()
     owner.execute("insert into products (productid, designation) values (%s, 'by hand')", [productid])
     load_weeks(1)
-    assert "is in the holdout (holdout_df)" in rakuten("taint", productid).output
+    assert "is in the holdout (holdout_df)" in rakuten("taint", productid).stdout
 
 
 def test_a_change_outside_any_batch_is_shown_as_such(load_weeks, rakuten, owner):
@@ -325,9 +325,9 @@ def test_a_change_outside_any_batch_is_shown_as_such(load_weeks, rakuten, owner)
     (productid,) = some(owner, "split = 'train'")
     owner.execute("update products set designation = 'by hand' where productid = %s", [productid])
     who = "UPDATE products by rakuten_owner (test): train, 'by hand'"
-    assert f"outside any batch, first in no batch yet: {who}" in rakuten("taint", productid).output
+    assert f"outside any batch, first in no batch yet: {who}" in rakuten("taint", productid).stdout
     load_weeks(1)
-    assert f"outside any batch, first in week_2: {who}" in rakuten("taint", productid).output
+    assert f"outside any batch, first in week_2: {who}" in rakuten("taint", productid).stdout
 
 
 def test_a_product_that_never_was_is_refused(load_weeks, rakuten, training_set):

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rakuten.commands.demo import Progress
+from rakuten.progress import Progress
 
 
 @pytest.fixture

@@ -1,0 +1,177 @@
+"""Run the whole pipeline on this machine: the embedded PostgreSQL, both listeners, and MLflow's pages.
+
+The listeners and MLflow are separate processes. Each ends when the pipe to its standard input is closed, so
+also when the process that started it is killed.
+"""
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Final
+
+from rich.console import Console
+
+from db import batches
+from db.database import embedded_server
+from db.embedded.waiting import poll
+from rakuten.console import rakuten_command, shell_path
+from rakuten.session import Session, open_session
+from shared.config import Settings, environment_for
+from shared.errors import PipelineError
+from shared.events import Stage
+from shared.file_lock import FileLockedError, file_lock
+
+_STOP_TIMEOUT_S: Final = 60.0
+_START_TIMEOUT_S: Final = 300.0  # on a slow machine, importing MLflow and scikit-learn takes minutes
+_MLFLOW_PORT: Final = 5000  # MLflow's own default
+# MLflow has no option that ends it with its parent. This shell ends it when the pipe from the parent closes.
+_END_WITH_PARENT: Final = '"$@" < /dev/null & cat > /dev/null; kill $!; wait $!'
+
+
+@dataclass(frozen=True)
+class LocalSystem:
+    """The running parts. `mlflow_url` is the address of MLflow's pages, which are ready some seconds after the start."""
+
+    session: Session
+    listeners: dict[Stage, "subprocess.Popen[bytes]"]
+    mlflow_url: str | None
+
+    def require_listeners(self) -> None:
+        """Raise a PipelineError if a listener has ended. A listener never ends by itself, so something is wrong."""
+        for stage, process in self.listeners.items():
+            if process.poll() is not None:
+                raise PipelineError(
+                    f"the {stage} listener ended with exit code {process.returncode}",
+                    remedy=f"see {self.session.settings.logs_path / f'{stage}.log'}",
+                )
+
+
+@contextmanager
+def run_locally(
+    command: str, settings: Settings, console: Console, *, mlflow_pages: bool
+) -> Iterator[LocalSystem]:
+    """Start PostgreSQL, both listeners and, if `mlflow_pages`, MLflow's pages. End them in order after the `with` block.
+
+    Raises:
+        PipelineError: another process runs the pipeline in the same STATE_PATH, or a listener does not start.
+    """
+    with (
+        _only_one(settings),
+        _stopped_by_sigterm(),
+        open_session(command, settings=settings, create=True) as session,
+    ):
+        settings.logs_path.mkdir(parents=True, exist_ok=True)
+        program = str(Path(sys.executable).with_name("rakuten"))
+        processes: list[subprocess.Popen[bytes]] = []
+        try:
+            processes += [
+                _start(settings, stage, [program, "listen", stage, "--with-parent"]) for stage in Stage
+            ]
+            listeners = dict(zip(Stage, processes, strict=True))
+            port = _free_port(_MLFLOW_PORT)
+            if mlflow_pages:
+                watched = ["sh", "-c", _END_WITH_PARENT, "sh", *_mlflow(settings, port)]
+                processes.append(_start(settings, "mlflow", watched))
+            system = LocalSystem(session, listeners, f"http://127.0.0.1:{port}" if mlflow_pages else None)
+            with console.status("starting two listeners: importing MLflow and scikit-learn takes a while"):
+                if not poll(lambda: _all_listen(system), timeout_s=_START_TIMEOUT_S):
+                    raise PipelineError(
+                        f"the listeners do not connect to PostgreSQL within {_START_TIMEOUT_S:.0f} s",
+                        remedy=f"see their logs in {settings.logs_path}",
+                    )
+            yield system
+        finally:
+            _end(processes)
+
+
+def where_to_look(settings: Settings, *, is_running: bool, mlflow_url: str | None = None) -> list[str]:
+    """Return the lines that name the places where a user sees what the pipeline has done."""
+    rakuten = rakuten_command(settings)
+    psql = "psql" if shutil.which("psql") else shell_path(Path(embedded_server(settings).program("psql")))
+    mlflow = mlflow_url or (
+        f"{shell_path(Path(sys.executable).with_name('mlflow'))} ui --backend-store-uri {quote(settings.tracking_uri)}"
+    )
+    return [
+        f'  psql      {"" if is_running else f"{rakuten} db start && "}{psql} "$({rakuten} db url)"',
+        "              select * from pipeline_status;   select * from products_as_of_batch(1) limit 5;",
+        f"  MLflow    {mlflow}",
+        f"  datasets  {shell_path(settings.snapshots_path)}",
+        f"  logs      {shell_path(settings.logs_path)}",
+        f"  status    {rakuten} status",
+    ]
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Let only one process at a time run the pipeline in this STATE_PATH."""
+    settings.state_path.mkdir(parents=True, exist_ok=True)
+    try:
+        with file_lock(settings.state_path / "running.lock", timeout_s=0.0):
+            yield
+    except FileLockedError as error:
+        raise PipelineError(
+            f"{error.holder} already runs the pipeline in {settings.state_path}",
+            remedy=f"see what it does: {rakuten_command(settings)} status; or set STATE_PATH to another folder",
+        ) from error
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process in the same order as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _start(settings: Settings, name: str, command: list[str]) -> "subprocess.Popen[bytes]":
+    with (settings.logs_path / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=environment_for(settings) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            cwd=settings.state_path,
+            start_new_session=True,  # Ctrl-C reaches only the parent, which ends its children in order
+        )
+
+
+def _end(processes: list["subprocess.Popen[bytes]"]) -> None:
+    """Close the pipes to the processes, so that they end, and wait for them."""
+    for process in processes:
+        assert process.stdin is not None  # noqa: S101  each was started with a pipe
+        process.stdin.close()
+    for process in processes:
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _mlflow(settings: Settings, port: int) -> list[str]:
+    program = str(Path(sys.executable).with_name("mlflow"))
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [program, "server", "--backend-store-uri", settings.tracking_uri, *address]
+
+
+def _all_listen(system: LocalSystem) -> bool:
+    system.require_listeners()
+    return batches.listening_stages(system.session.connection) >= set(Stage)
+
+
+def _free_port(wanted: int) -> int:
+    """Return the wanted port if it is free, otherwise any free port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise PipelineError("this machine has no free port", remedy="end a program that listens on many ports")
