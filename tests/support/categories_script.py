@@ -9,15 +9,20 @@ from shared.categories import CATEGORIES
 PATH: Final = ROOT / "db/sql/schema/028_categories.sql"
 _HEADER: Final = """\
 -- The name of each product class. `make schema` writes this file from shared/categories.py: change the names there.
-create or replace view categories (prdtypecode, name) as
-values
+create or replace view categories as
+select prdtypecode, name
+from (
+    values
+"""
+_FOOTER: Final = """
+) as named (prdtypecode, name);
 """
 
 
 def as_sql() -> str:
     """Return the script that creates the view `categories`."""
-    rows = (f"    ({code}, '{category.name}')" for code, category in sorted(CATEGORIES.items()))
-    return _HEADER + ",\n".join(rows) + ";\n"
+    rows = (f"        ({code}, '{category.name}')" for code, category in sorted(CATEGORIES.items()))
+    return _HEADER + ",\n".join(rows) + _FOOTER
 
 
 if __name__ == "__main__":
