@@ -90,16 +90,26 @@ async def open_async_connection(conninfo: str, application: str) -> psycopg.Asyn
         psycopg.OperationalError: the server cannot be reached or rejects the login.
         PipelineError: a pooler shares the server connection with other clients.
     """
+    connection, server_process = await _open_async(conninfo, application)
+    if server_process != connection.info.backend_pid:
+        # There is a pooler. Give the server process back before the check: in a small pool, two connections that are opened at
+        # once would otherwise each keep the process that the check of the other one waits for.
+        await connection.close()
+        await asyncio.to_thread(lambda: open_connection(conninfo, application).close())
+        connection, _server_process = await _open_async(conninfo, application)
+    return connection
+
+
+async def _open_async(conninfo: str, application: str) -> tuple[psycopg.AsyncConnection[TupleRow], int]:
+    """Open a connection and set its settings. Return the connection, and the id of its server process."""
     connection = await psycopg.AsyncConnection.connect(conninfo_for(conninfo, application), autocommit=True)
     try:
         cursor = await connection.execute(query("session/pin_settings"))
         [(server_process, _count)] = await cursor.fetchall()
-        if server_process != connection.info.backend_pid:
-            await asyncio.to_thread(lambda: open_connection(conninfo, application).close())
     except BaseException:
         await connection.close()
         raise
-    return connection
+    return connection, int(server_process)
 
 
 def _pin_settings(connection: psycopg.Connection[Any]) -> int:
