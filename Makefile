@@ -50,7 +50,7 @@ test-compose: $(VENV)/.dev ## Build the images and test the whole system in cont
 test-wheel: $(VENV)/.dev ## Install the wheel in empty environments, with each extra and without, and use it; needs the network
 	TEST_WHEEL=1 $(BIN)/pytest tests/e2e/test_wheel.py
 
-chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; about two hours
+chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; about an hour and a half
 	$(BIN)/python tests/chaos/run.py --report docs/reliability.md
 
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load and the payloads with more than 100,000 random inputs; about 20 minutes

@@ -20,7 +20,7 @@ Exactly one finished, recorded run: work may run twice, its result counts once. 
 whatever fails or is killed meanwhile. The fault suite puts this to the test:
 
 ```
-make chaos        # about two hours; writes this page
+make chaos        # about an hour and a half; writes this page
 ```
 
 It starts a real PostgreSQL, a real MLflow server and real listeners. For each run it loads one week (or a few), injects one fault,
