@@ -51,7 +51,7 @@ test-wheel: $(VENV)/.dev ## Install the wheel in empty environments, with each e
 	TEST_WHEEL=1 $(BIN)/pytest tests/e2e/test_wheel.py
 
 chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; about an hour and a half
-	$(BIN)/python tests/chaos/run.py --report docs/reliability.md
+	mkdir -p build && $(BIN)/python tests/chaos/run.py --json build/chaos.json --report docs/reliability.md
 
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load and the payloads with more than 100,000 random inputs; about 20 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz

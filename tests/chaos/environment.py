@@ -36,8 +36,8 @@ from db.source.training_set import TrainingSet, read_training_set
 from shared.config import Settings, environment_for, read_settings
 from shared.events import Stage
 
-ROWS = 400  # enough for a few rows of each of the 27 classes, in the training rows and in the holdout
-INITIAL, INCREMENT = Decimal(10), Decimal("0.25")  # one row a week, and 361 weeks
+ROWS = 500  # enough for a few rows of each of the 27 classes, in the training rows and in the holdout
+INITIAL, INCREMENT = Decimal(10), Decimal("0.2")  # one row a week, and 451 weeks
 DEADLINE_S = 60
 SCRATCH_BYTES = 64 * 2**20
 STALL_TIMEOUT_S = 15

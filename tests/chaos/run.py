@@ -1,6 +1,6 @@
 """Break everything that can break, on purpose, and look whether each week still becomes one dataset and one model.
 
-    python tests/chaos/run.py [--only TEXT]... [--runs N] [--json FILE] [--report FILE] [--logs DIR] [--list]
+    python tests/chaos/run.py [--only TEXT]... [--runs N] [--json FILE [--resume]] [--report FILE] [--logs DIR] [--list]
 
 Real listeners, a real PostgreSQL, a real MLflow server, all in a temporary directory that is removed. The exit code is 1 when
 anything was lost or done twice, or was not back in time.
@@ -47,6 +47,9 @@ def main() -> int:
             console.print(f"{fault.runs:3} x {fault.name}", markup=False)
         return 0
     board = Scoreboard([_with_runs(fault, options.runs) for fault in faults])
+    if options.resume:
+        for entry in json.loads(options.json.read_text()):
+            board.add(Result(**entry))
     started = time.monotonic()
     with (
         _shown(board) as show,
@@ -54,7 +57,7 @@ def main() -> int:
     ):
         try:
             for fault in faults:
-                _run_all(environment, fault, options.runs or fault.runs, board, show)
+                _run_all(environment, fault, options.runs or fault.runs, board, show, options.json)
             show("looking at all batches once more ...")
             board.last_look = _look_at_all(environment)
             if options.report is not None:
@@ -63,8 +66,6 @@ def main() -> int:
             if options.logs is not None:
                 _keep_logs(environment, options.logs)
     _print_verdict(board, time.monotonic() - started)
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(result) for result in board.results], indent=1) + "\n")
     return 0 if board.holds else 1
 
 
@@ -74,7 +75,12 @@ def _options() -> argparse.Namespace:
         "--only", action="append", metavar="TEXT", help="faults whose name holds this; may be repeated"
     )
     parser.add_argument("--runs", type=int, metavar="N", help="of each fault, instead of its own number")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run there")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every run there, as soon as it is over"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on after the runs that the file of --json already has"
+    )
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write the page docs/reliability.md there"
     )
@@ -82,22 +88,31 @@ def _options() -> argparse.Namespace:
         "--logs", type=Path, metavar="DIR", help="keep the logs of listeners and servers there"
     )
     parser.add_argument("--list", action="store_true", help="show the faults and end")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.resume and options.json is None:
+        parser.error("--resume needs --json FILE")
+    return options
 
 
 def _with_runs(fault: Fault, runs: int | None) -> Fault:
     return fault if runs is None else Fault(**{**vars(fault), "runs": runs})
 
 
-def _run_all(environment: Environment, fault: Fault, runs: int, board: Scoreboard, show) -> None:
+def _run_all(
+    environment: Environment, fault: Fault, runs: int, board: Scoreboard, show, results: Path | None
+) -> None:
+    """Run a fault so many times, less the runs that the board has already. Write the file of results after each run."""
     if reason := fault.unavailable(environment):
         board.lines[fault.kind].not_run = reason
         show(f"{fault.name}: not run, {reason}")
         return
-    for number in range(1, runs + 1):
+    done = sum((result.kind, result.detail) == (fault.kind, fault.detail) for result in board.results)
+    for number in range(done + 1, runs + 1):
         show(f"{fault.name}, {number} of {runs} ...", passing=True)
         result = _run(environment, fault)
         board.add(result)
+        if results is not None:
+            results.write_text(json.dumps([asdict(one) for one in board.results], indent=1) + "\n")
         show(
             f"{fault.name}: {fault.measures} {result.recovery_s:.2f} s, done {result.done_s:.1f} s {'; '.join(result.problems)}"
         )
