@@ -10,11 +10,14 @@ select
     count(*) filter (where sample_rank >= %(target_rows)s) as excess_rows,
     count(*) filter (where sample_rank is not null and prdtypecode is null) as unlabelled_rows,
     (
+        -- The full join keeps the planner from comparing each deletion with each product where it has no statistics.
         select count(distinct deleted.sample_rank)
-        from products_history as deleted
-        where deleted.operation_type = 'DELETE'
-            and deleted.sample_rank < %(target_rows)s
-            and not exists (select from products where products.sample_rank = deleted.sample_rank)
+        from (
+            select sample_rank from products_history
+            where operation_type = 'DELETE' and sample_rank < %(target_rows)s
+        ) as deleted
+        full join products as present on present.sample_rank = deleted.sample_rank
+        where present.id is null
     ) as deleted_rows
 from products
 left join labels using (productid)
