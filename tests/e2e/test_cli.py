@@ -186,24 +186,43 @@ def test_nothing_to_retry_says_so(shell):
     assert shell("retry", "--batch", "week_1").returncode == 2
 
 
-def test_events_shows_every_notification_decoded(shell, tmp_path):
-    with (tmp_path / "events").open("w+") as output:
-        process = subprocess.Popen([RAKUTEN, "events"], env=shell.environment, stdout=output, stderr=output)
-        try:
-            listening = "select 1 from pg_stat_activity where application_name = 'rakuten events'"
-            eventually(lambda: shell.rows(listening))
-            url = shell("db", "url").stdout.strip()
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("select pg_notify('batch_completed', '{\"v\": 1, \"batch_id\": 7}')")
-                connection.execute("notify dataset_ready, 'garbage'")
-            eventually(lambda: "garbage" in (tmp_path / "events").read_text())
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
-    said = (tmp_path / "events").read_text()
+@pytest.fixture
+def heard(shell, tmp_path):
+    """What `rakuten events` prints of a real notification and of garbage."""
+
+    def hear(*options):
+        with (tmp_path / "events").open("w+") as output:
+            command = [RAKUTEN, "events", *options]
+            process = subprocess.Popen(command, env=shell.environment, stdout=output, stderr=output)
+            try:
+                listening = "select 1 from pg_stat_activity where application_name = 'rakuten events'"
+                eventually(lambda: shell.rows(listening))
+                url = shell("db", "url").stdout.strip()
+                with psycopg.connect(url, autocommit=True) as connection:
+                    connection.execute("select pg_notify('batch_completed', '{\"v\": 1, \"batch_id\": 7}')")
+                    connection.execute("notify dataset_ready, 'garbage'")
+                eventually(lambda: "garbage" in (tmp_path / "events").read_text())
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait(30)
+        said = (tmp_path / "events").read_text()
+        assert "Traceback" not in said
+        return said
+
+    return hear
+
+
+def test_events_shows_every_notification_decoded(heard):
+    said = heard()
     assert "batch_completed   batch_id=7" in said
     assert "not from the pipeline" in said
-    assert "Traceback" not in said
+
+
+def test_events_are_lines_of_json_for_programs(heard):
+    known, garbage = [json.loads(line) for line in heard("--json").splitlines() if line.startswith("{")]
+    assert (known["channel"], known["event"]) == ("batch_completed", {"v": 1, "batch_id": 7})
+    assert (garbage["channel"], garbage["payload"]) == ("dataset_ready", "garbage")
+    assert garbage["error"]
 
 
 def test_generate_refuses_a_folder_that_holds_a_data_set(shell, data):
