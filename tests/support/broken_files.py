@@ -1,6 +1,7 @@
 """Temporary files that cannot be opened, as on a disk that breaks, for as long as a file says so.
 
-Python tells a hook of every file that it opens (PEP 578), and the hook may raise. Files that a library opens in C are not told.
+Python calls an audit hook before it opens a file (PEP 578), and the hook may raise an error. Files that a library opens in C do not
+pass the hook.
 """
 
 import errno
@@ -15,8 +16,13 @@ def marker(directory: Path) -> Path:
 
 
 def patch(directory: Path) -> None:
-    """Let this process meet the fault whenever the directory holds the marker."""
+    """Inject the fault into this process, if the directory holds the marker, until the marker is gone.
+
+    A hook cannot be removed. It must not be there without need: Python also calls it in a thread that has no memory to run it.
+    """
     broken, temporary = marker(directory), tempfile.gettempdir()
+    if not broken.exists():
+        return
 
     def hook(event: str, arguments: tuple) -> None:
         if event == "open" and isinstance(arguments[0], str | os.PathLike):

@@ -17,13 +17,13 @@ from shared.events import Stage
 
 def handle(job):
     fake_clock.patch()
-    broken_files.patch(Path(os.environ[breakpoints.DIRECTORY]))  # noqa: TID251
     publishing = Tracking.publishing
 
     @contextmanager
     def pausable_publishing(self, *arguments, **identity):
         with publishing(self, *arguments, **identity) as publication:
             pause_at(job.stage, Boundary.BUILDING)
+            broken_files.patch(Path(os.environ[breakpoints.DIRECTORY]))  # noqa: TID251
             yield publication
             pause_at(job.stage, Boundary.LOGGED)
         pause_at(job.stage, Boundary.RUN_FINISHED)
