@@ -18,6 +18,7 @@ from shared.config import Settings
 
 _UNLIMITED: Final = 1000  # columns of a console that is not a terminal
 _SHORT_ID: Final = 8
+_WIDE_HINT: Final = "--wide, or a wider terminal, also shows"
 
 
 class Column(NamedTuple):
@@ -39,9 +40,15 @@ def wide_console() -> Console:
 
 
 def fitting_table(
-    columns: Sequence[Column], rows: Sequence[Any], width: int, *, title: str | None = None, caption: str = ""
+    columns: Sequence[Column],
+    rows: Sequence[Any],
+    width: int,
+    *,
+    title: str | None = None,
+    caption: str = "",
+    hint: str = "a wider terminal also shows",
 ) -> Table:
-    """Return a table that is not wider than `width` columns, without the columns that do not fit. The caption names these."""
+    """Return a table that is not wider than `width` columns, without the columns that do not fit. The caption names these after `hint`."""
     cells = {column: [column.cell(row) for row in rows] for column in columns}
     widths = {
         column: max(Text.from_markup(text).cell_len for text in (column.heading, *cells[column]))
@@ -51,7 +58,7 @@ def fitting_table(
     while sum(widths[column] + 3 for column in shown) + 1 > width and any(column.rank for column in shown):
         shown.remove(max(shown, key=lambda column: column.rank))
     if hidden := [column.heading for column in columns if column not in shown]:
-        caption += f"\n--wide, or a wider terminal, also shows: {', '.join(hidden)}"
+        caption += f"\n{hint}: {', '.join(hidden)}"
     table = Table(title=title, caption=caption.strip() or None)
     for column in shown:
         table.add_column(column.heading, justify=column.justify, no_wrap=True)
@@ -65,7 +72,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Any], *, wide: bool = 
     console = wide_console()
     if wide:
         console.width = _UNLIMITED
-    console.print(fitting_table(columns, rows, console.width, **texts))
+    console.print(fitting_table(columns, rows, console.width, hint=_WIDE_HINT, **texts))
 
 
 def short_id(run_id: str | None, *, full: bool) -> str:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from rich.console import Console
 from db import batches
 from db.database import embedded_server
 from db.embedded.waiting import poll
+from db.load.source_record import recorded_source
 from rakuten.console import rakuten_command, shell_path
 from rakuten.session import Session, open_session
 from shared.config import Settings, environment_for
@@ -28,6 +30,7 @@ from shared.errors import PipelineError
 from shared.events import Stage
 from shared.file_lock import FileLockedError, file_lock
 
+_POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 60.0
 _START_TIMEOUT_S: Final = 300.0  # on a slow machine, importing MLflow and scikit-learn takes minutes
 _MLFLOW_PORT: Final = 5000  # MLflow's own default
@@ -51,6 +54,11 @@ class LocalSystem:
                     f"the {stage} listener ended with exit code {process.returncode}",
                     remedy=f"see {self.session.settings.logs_path / f'{stage}.log'}",
                 )
+
+    def pause(self) -> None:
+        """Wait before the next look at the batches. Raise a PipelineError if a listener has ended."""
+        self.require_listeners()
+        time.sleep(_POLL_INTERVAL_S)
 
 
 @contextmanager
@@ -89,6 +97,15 @@ def run_locally(
             yield system
         finally:
             _end(processes)
+
+
+def recorded_files(settings: Settings) -> dict[str, str] | None:
+    """Return the SHA-256 of each source file of the first load, by the file's name, or None before the first load."""
+    if not settings.postgres_path.exists():
+        return None
+    with open_session("source files", settings=settings) as session:
+        recorded = recorded_source(session.connection)
+    return recorded["files"] if recorded else None
 
 
 def where_to_look(settings: Settings, *, is_running: bool, mlflow_url: str | None = None) -> list[str]:

@@ -20,8 +20,8 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 _TEXTS_AT_ONCE = 1024  # so that their characters fit into the processor's cache
 _SPACE = ord(" ")
 _SEPARATOR = "\N{LINE FEED}"
-# In the table of folded characters: not looked up yet; not folded to exactly one character, whatever its neighbours are. No text
-# contains the character NUL or U+0001 after folding, because neither belongs to a word.
+# Two entries of the table of folded characters that stand for no character: one that has not been looked up yet, and one that is
+# not always folded to exactly one character. No folded text contains NUL or U+0001, because neither belongs to a word.
 _NEW, _SPECIAL = 0, 1
 
 
@@ -49,7 +49,7 @@ def _folded(texts: Sequence[str | None]) -> Iterator[str]:
 def _fold_together(texts: list[str]) -> list[str]:
     """Return `_fold` of each text.
 
-    Nearly every character is folded to exactly one character, whatever stands beside it. So all texts are folded in one array of
+    Nearly every character is folded to exactly one character, and its neighbours have no influence. So all texts are folded in one array of
     characters. Only a text with a special character is folded by itself.
     """
     joined = _SEPARATOR.join(text.replace(_SEPARATOR, " ") for text in texts)

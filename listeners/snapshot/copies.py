@@ -13,10 +13,12 @@ from typing import Final
 
 import psycopg
 import structlog
+from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 
 from db.sql import query
 from listeners.tracking.runs import Tracking
+from shared.errors import PipelineError
 from shared.hashing import require_sha256
 from shared.logs import censor
 from shared.mlflow_names import parquet_name
@@ -62,5 +64,5 @@ def make_missing_copies(
                 require_sha256(path, sha256)
                 if not keep_copy(path, directory):
                     logger.info("the copy of an earlier dataset is made", dataset=dataset)
-        except Exception as error:  # noqa: BLE001  no dataset needs the copy, so no error may stop the stage
+        except (MlflowException, OSError, PipelineError) as error:
             logger.warning("the copy of a dataset cannot be made", dataset=dataset, error=censor(str(error)))

@@ -60,13 +60,10 @@ def model_run(batch: Batch, dataset: Run, metrics: dict[str, float]) -> str:
 
 def model_version(run: Run) -> str:
     """Describe the version of the registered model that was made from a training run."""
-    metrics, dataset = run.data.metrics, run.data.tags.get(Tag.DATASET_NAME, "an unknown dataset")
-    interval = " to ".join(
-        f"{metrics[f'f1_score_ci_{end}']:.4f}" for end in ("low", "high") if f"f1_score_ci_{end}" in metrics
-    )
+    metrics = run.data.metrics
     return (
-        f"{run.info.run_name}: F1 {metrics['f1_score']:.4f} on the holdout (95 % interval {interval or 'unknown'}), "
-        f"trained on {dataset}."
+        f"{run.info.run_name}: F1 {metrics['f1_score']:.4f} on the holdout (95 % interval {metrics['f1_score_ci_low']:.4f} to "
+        f"{metrics['f1_score_ci_high']:.4f}), trained on {run.data.tags[Tag.DATASET_NAME]}."
     )
 
 

@@ -49,7 +49,7 @@ def _register(tracking: Tracking, run: Run) -> None:
         model_uri,
         run_id=run.info.run_id,
         tags={
-            **{name: run.data.tags[name] for name in _VERSION_TAGS if name in run.data.tags},
+            **{name: run.data.tags[name] for name in _VERSION_TAGS},
             "f1_score": f"{run.data.metrics['f1_score']:.4f}",
         },
         description=model_version(run),

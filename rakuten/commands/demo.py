@@ -1,6 +1,5 @@
 """`rakuten demo`: run the whole pipeline on one machine. Each listener is a separate process."""
 
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +11,10 @@ from db import batches
 from db.database import Role, embedded_server
 from db.load import steps
 from db.load.openlineage_events import emit_load_events
-from db.load.source_record import recorded_source
 from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
 from rakuten.commands.status import status_table
 from rakuten.console import rakuten_command, wide_console
-from rakuten.local_system import LocalSystem, run_locally, where_to_look
+from rakuten.local_system import LocalSystem, recorded_files, run_locally, where_to_look
 from rakuten.progress import Progress
 from rakuten.session import open_session
 from shared.config import Settings, read_settings
@@ -32,7 +30,6 @@ EXAMPLES: Final = (
 )
 
 _DEFAULT_ROWS: Final = 10_000
-_POLL_INTERVAL_S: Final = 0.2
 
 
 def demo(
@@ -105,16 +102,13 @@ def _settings_for(settings: Settings, data: Path | None, rows: int, console: Con
         raise BadSourceError(problems, directory)
     settings = settings.model_copy(update={"data_path": directory})
     digests = fingerprints(directory)
-    if settings.postgres_path.exists():
-        with open_session("demo", Role.LOADER, settings=settings, autocommit=False) as session:
-            recorded = recorded_source(session.connection)
-        if recorded is not None and recorded["files"] != digests:
-            own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
-            console.print(
-                f"The database in {settings.state_path} was not loaded from {directory}: the demo uses the folder {own} instead"
-            )
-            settings = settings.model_copy(update={"state_path": own})
-    return settings
+    if recorded_files(settings) in (None, digests):
+        return settings
+    own = settings.state_path / f"demo-{digests[X_TRAIN][:8]}"
+    console.print(
+        f"The database in {settings.state_path} was not loaded from {directory}: the demo uses the folder {own} instead"
+    )
+    return settings.model_copy(update={"state_path": own})
 
 
 def _run_weeks(system: LocalSystem, weeks: int, console: Console) -> None:
@@ -141,8 +135,7 @@ def _run_weeks(system: LocalSystem, weeks: int, console: Console) -> None:
                 if _is_done(rows, week):
                     break
                 _raise_if_given_up(rows, settings)
-                system.require_listeners()
-                time.sleep(_POLL_INTERVAL_S)
+                system.pause()
 
 
 def _is_done(rows: list[dict[str, Any]], weeks: int) -> bool:

@@ -1,6 +1,6 @@
 """`rakuten up`: run the whole pipeline on this machine until Ctrl-C."""
 
-import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -10,19 +10,15 @@ from rich.live import Live
 from rich.text import Text
 
 from db import batches
-from db.load.source_record import recorded_source
 from db.source.training_set import X_TRAIN, fingerprints
 from rakuten.console import rakuten_command, shell_path, wide_console
-from rakuten.local_system import LocalSystem, run_locally, where_to_look
+from rakuten.local_system import LocalSystem, recorded_files, run_locally, where_to_look
 from rakuten.progress import Progress
-from rakuten.session import open_session
 from shared.config import Settings, read_settings
 from shared.errors import BadInputError
 from shared.extras import require_extra
 
 EXAMPLES: Final = ("rakuten up", "rakuten up --data ~/rakuten")
-
-_POLL_INTERVAL_S: Final = 0.2
 
 
 def up(
@@ -56,13 +52,10 @@ def _settings_for(settings: Settings, data: Path | None) -> Settings:
     """
     generated = sorted(path.parent for path in settings.state_path.glob(f"generated-*/{X_TRAIN}"))
     folders = [data.expanduser().absolute()] if data else [settings.data_path, *generated]
-    recorded = None
-    if settings.postgres_path.exists():
-        with open_session("up", settings=settings) as session:
-            recorded = recorded_source(session.connection)
+    recorded = recorded_files(settings)
     for folder in folders:
         files = fingerprints(folder)
-        if files == recorded["files"] if recorded else X_TRAIN in files:
+        if files == recorded if recorded else X_TRAIN in files:
             return settings.model_copy(update={"data_path": folder})
     if recorded is None:
         return settings.model_copy(update={"data_path": folders[0]})
@@ -82,13 +75,15 @@ def _show(system: LocalSystem, console: Console) -> None:
     ]
     progress = Progress(console)
     view = Group(progress, Text("\n".join(lines), no_wrap=False))
-    if not console.is_terminal:
+    if console.is_terminal:
+        screen: AbstractContextManager[object] = Live(view, console=console, refresh_per_second=4)
+    else:
+        screen = nullcontext()
         console.print("\n".join(lines), markup=False, soft_wrap=True)
-    with Live(view if console.is_terminal else Text(), console=console, refresh_per_second=4):
+    with screen:
         while True:
             progress.show(batches.pipeline_status(system.session.connection))
-            system.require_listeners()
-            time.sleep(_POLL_INTERVAL_S)
+            system.pause()
 
 
 def _load_command(settings: Settings) -> str:

@@ -168,7 +168,7 @@ class Environment:
 
     @contextmanager
     def read_only_scratch(self) -> Iterator[None]:
-        """The small disk of the temporary files accepts no write."""
+        """The small disk of the temporary files accepts no write: EROFS, as from a disk that the kernel no longer trusts."""
         mount = ["mount", "-o"]
         # The kernel refuses as long as a file is open for writing.
         remounted = lambda: subprocess.run([*mount, "remount,ro", self.scratch], check=False).returncode == 0  # noqa: E731
@@ -180,7 +180,7 @@ class Environment:
 
     @contextmanager
     def broken_files(self) -> Iterator[None]:
-        """The children cannot open temporary files: EIO."""
+        """The children cannot open temporary files: EIO. A disk that breaks cannot be had, so the error comes from Python."""
         marker = broken_files.marker(self.breakpoints)
         marker.touch()
         try:

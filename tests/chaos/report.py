@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 PAGE = """# Reliability
 
-Exactly one finished, recorded run: work may run twice, its result counts once. Each loaded week becomes one dataset and one model,
-whatever fails or is killed meanwhile. The fault suite puts this to the test:
+Each loaded week becomes exactly one dataset and exactly one model, also when a part of the system fails or is killed. Work may be
+done twice, but only one result is recorded and finished. The fault suite tests this:
 
 ```
 make chaos        # about an hour and a half; writes this page

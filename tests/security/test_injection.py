@@ -30,7 +30,7 @@ from db.source.training_set import (
 )
 from listeners.doorbell import Doorbell
 from listeners.listen import Timing, WakeSource, WakeUp, _connect_and_subscribe
-from rakuten.commands.events import _decoded
+from rakuten.commands.events import _as_json, _as_text
 from shared import mlflow_names
 from shared.config import read_settings
 from shared.errors import BadSourceError, DatabaseUnavailableError
@@ -96,7 +96,8 @@ def test_no_notification_controls_the_terminal_of_rakuten_events(protected, monk
     if not protected:
         monkeypatch.setattr("rakuten.commands.events.printable", lambda text: text)
         monkeypatch.setattr("rakuten.commands.events.parse", parse_anything)
-    assert (ESCAPE in _decoded(wake)) is not protected
+    assert (ESCAPE in _as_text(wake)) is not protected
+    assert ESCAPE not in _as_json(wake)  # JSON has no such characters
 
 
 # ---- source files

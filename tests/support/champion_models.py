@@ -23,6 +23,7 @@ from shared.mlflow_names import (
     REGISTERED_MODEL,
     Artifact,
     Tag,
+    dataset_name,
     model_run_name,
 )
 
@@ -86,14 +87,20 @@ class Models:
 
     def run(self, week, predictions, source="source", ahead="0 s"):
         """The finished run of a week's model."""
-        tags = {**self.complete(week, ahead=ahead).mlflow_tags, Tag.SOURCE_SHA256: source}
+        tags = {
+            **self.complete(week, ahead=ahead).mlflow_tags,
+            Tag.SOURCE_SHA256: source,
+            Tag.DATASET_NAME: dataset_name(f"week_{week}"),
+        }
         experiment = self.tracking.experiment_id(MODEL_EXPERIMENT)
         run = self.client.create_run(experiment, run_name=model_run_name(f"week_{week}"), tags=tags)
         columns = {"productid": np.arange(ROWS), "prdtypecode": TRUTH, "prediction": predictions}
         path = self.scratch / Artifact.HOLDOUT_PREDICTIONS
         pd.DataFrame(columns).to_parquet(path)
         self.client.log_artifact(run.info.run_id, str(path))
-        self.client.log_metric(run.info.run_id, "f1_score", f1_score(TRUTH, predictions, average="weighted"))
+        score = f1_score(TRUTH, predictions, average="weighted")
+        for metric in ("f1_score", "f1_score_ci_low", "f1_score_ci_high"):
+            self.client.log_metric(run.info.run_id, metric, score)
         logged = self.client.create_logged_model(experiment, name="model", source_run_id=run.info.run_id)
         self.client.set_tag(run.info.run_id, Tag.MODEL_URI, f"models:/{logged.model_id}")
         self.client.set_terminated(run.info.run_id, "FINISHED")

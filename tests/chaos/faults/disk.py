@@ -1,7 +1,8 @@
 """The disk of the temporary files full, read-only or broken while a stage works, and for a while after."""
 
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,33 +16,22 @@ from shared.events import Stage
 DEADLINE_S = 30
 
 
-def mount_it_read_only(run: Run, *, stage: Stage, seconds: float):
-    """As the kernel does with a disk that it no longer trusts: every write to the temporary files fails with EROFS."""
-    environment = run.environment
+def make_it_unusable(
+    run: Run,
+    *,
+    stage: Stage,
+    how: Callable[[Environment], AbstractContextManager],
+    error: str,
+    seconds: float,
+):
+    """The stage cannot use the disk of its temporary files while it builds, and for a while after."""
     with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
         batch_id = run.load()
         held = breakpoint_.wait()
-        with environment.read_only_scratch():
+        with how(run.environment):
             held.release()
-            complained = wait_until(lambda: _says(run, batch_id, stage, "Read-only"), deadline_s=DEADLINE_S)
-            run.require(complained, "the read-only disk was not noticed")
-            time.sleep(seconds)
-    run.ended()
-    yield
-    run.require_no_failure(stage)
-
-
-def fail_to_read_and_write(run: Run, *, stage: Stage, seconds: float):
-    """EIO for every temporary file that the child opens: a disk that breaks cannot be had, so the error comes from Python."""
-    with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
-        batch_id = run.load()
-        held = breakpoint_.wait()
-        with run.environment.broken_files():
-            held.release()
-            complained = wait_until(
-                lambda: _says(run, batch_id, stage, "Input/output error"), deadline_s=DEADLINE_S
-            )
-            run.require(complained, "the broken disk was not noticed")
+            complained = wait_until(lambda: _says(run, batch_id, stage, error), deadline_s=DEADLINE_S)
+            run.require(complained, f"no attempt ended with {error}")
             time.sleep(seconds)
     run.ended()
     yield
@@ -103,7 +93,9 @@ FAULTS = [
         Fault(
             "disk read-only",
             f"{stage} at work, 5 s",
-            partial(mount_it_read_only, stage=stage, seconds=5),
+            partial(
+                make_it_unusable, stage=stage, how=Environment.read_only_scratch, error="Read-only", seconds=5
+            ),
             runs=2,
             short=stage == Stage.SNAPSHOT,
             measures="done",
@@ -115,7 +107,13 @@ FAULTS = [
         Fault(
             "disk broken",
             f"{stage} at work, 5 s",
-            partial(fail_to_read_and_write, stage=stage, seconds=5),
+            partial(
+                make_it_unusable,
+                stage=stage,
+                how=Environment.broken_files,
+                error="Input/output error",
+                seconds=5,
+            ),
             runs=2,
             measures="done",
         )

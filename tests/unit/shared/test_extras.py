@@ -9,7 +9,7 @@ import tomllib
 import pytest
 from repository import ROOT
 
-from shared.extras import PACKAGES, missing_extra, require_extra
+from shared.extras import PACKAGES, MissingExtraError, missing_extra, require_extra
 
 OURS = ("db", "listeners", "rakuten", "shared")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -61,8 +61,11 @@ def test_the_extra_demo_has_all_that_one_machine_needs():
     assert demo == "rakuten-pipeline[ml,mlflow-server,embedded]"
 
 
-def test_an_extra_that_is_installed_is_accepted():
-    for extra in PACKAGES:
+@pytest.mark.parametrize("extra", PACKAGES)
+def test_an_extra_is_required_by_the_packages_that_it_installs(extra, monkeypatch):
+    require_extra(extra)
+    monkeypatch.setitem(sys.modules, PACKAGES[extra][0], None)  # as if it were not installed
+    with pytest.raises(MissingExtraError, match=re.escape(f"[{extra}]")):
         require_extra(extra)
 
 
