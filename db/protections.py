@@ -104,7 +104,10 @@ def _scripts_record() -> str:
 def read_schema(connection: psycopg.Connection[Any], names: list[str] | None = None) -> Definitions:
     """Return the definition of each object of the schema. Of functions and views, return the SHA-256 of the definition."""
     rows = connection.execute(sql.query("schema/state"), {"names": names}).fetchall()
-    definitions = {(kind, name): " ".join(text.replace("public.", "").split()) for kind, name, text in rows}
+    definitions = {
+        (kind, name): " ".join(text.replace("public.", "").replace("internal.", "").split())
+        for kind, name, text in rows
+    }
     return {
         key: hashlib.sha256(text.encode()).hexdigest() if key[0] in _DIGEST_ONLY else text
         for key, text in definitions.items()
@@ -119,7 +122,11 @@ def expected_schema() -> Definitions:
 
 
 def _names(definitions: Definitions) -> list[str]:
-    return [name.split("(")[0] for kind, name in definitions if kind in {"table", "function"}]
+    return [
+        name.split("(")[0].removeprefix("internal.")
+        for kind, name in definitions
+        if kind in {"table", "function"}
+    ]
 
 
 def _deviation(kind: str, name: str, found: str | None, expected: str | None) -> Deviation:

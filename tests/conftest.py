@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+import search_path
 import structlog
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
@@ -158,7 +159,9 @@ def as_role(database: Database):
 @pytest.fixture
 def as_superuser(database: Database, server: EmbeddedPostgres):
     def open_as(**options):
-        return psycopg.connect(server.conninfo(database.settings.postgres_db), **options)
+        return psycopg.connect(
+            server.conninfo(database.settings.postgres_db), options=search_path.OPTION, **options
+        )
 
     return open_as
 

@@ -35,7 +35,7 @@ _PRODUCT_COLUMNS = (
 _LABEL_COLUMNS = ("productid", "prdtypecode")
 _COLUMNS = (*_PRODUCT_COLUMNS, "prdtypecode")
 _UNAUDITED = "alter table products disable trigger user; alter table labels disable trigger user"
-_WITHOUT_STATISTICS = "create or replace function analyze_tables() returns void language sql as ''"
+_WITHOUT_STATISTICS = "create or replace function internal.analyze_tables() returns void language sql as ''"
 _BARE = """
     create unlogged table bare (
         productid bigint, designation text, description text, imageid bigint, image_path text,

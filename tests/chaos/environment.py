@@ -19,6 +19,7 @@ from typing import Any
 import broken_files
 import fake_clock
 import psycopg
+import search_path
 from fleet import Fleet
 from listener_processes import LOGIN, Listeners
 from mlflow_server import MlflowServer
@@ -100,6 +101,7 @@ class Environment:
                 autocommit=True,
                 row_factory=dict_row,
                 application_name="chaos observer",
+                options=search_path.OPTION,
             )
         cursor = self._observer.execute(statement, parameters or None)
         return cursor.fetchall() if cursor.description else []

@@ -44,7 +44,7 @@ def empty(as_superuser) -> Iterator[Callable[[], object]]:
     """Empty the tables: one database serves all inputs of a test, so what keeps the history from being rewritten is off."""
     with as_superuser(autocommit=True) as superuser:
         keepers = superuser.execute(
-            "select tgrelid::regclass, tgname from pg_trigger where tgfoid = 'refuse_rewriting_history'::regproc"
+            "select tgrelid::regclass, tgname from pg_trigger where tgfoid = 'internal.refuse_rewriting_history'::regproc"
         )
         for table, trigger in keepers.fetchall():
             superuser.execute(f"alter table {table} disable trigger {trigger}")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+import search_path
 from attacks import STRANGER, Target
 from psycopg import sql
 
@@ -78,7 +79,7 @@ def copy_of(server, template: str):
 def seeded(server):
     """The name of a database with rows, and with a batch in each state."""
     with copy_of(server, "template_rakuten") as name:
-        with psycopg.connect(server.conninfo(name)) as connection:
+        with psycopg.connect(server.conninfo(name), options=search_path.OPTION) as connection:
             connection.execute(_SEED)
         yield name
 
@@ -87,10 +88,10 @@ def seeded(server):
 def target_in(server, seeded, stranger):
     with copy_of(server, seeded) as name:
         database = Database(read_settings(postgres_db=name, _env_file=None), server)
-        with psycopg.connect(database.conninfo(Role.OWNER)) as owner:
+        with psycopg.connect(database.conninfo(Role.OWNER), options=search_path.OPTION) as owner:
             # privileges on a database are not copied with it
             owner.execute(dict(schema_scripts())["100_roles_and_grants.sql"])
-        with psycopg.connect(server.conninfo(name), autocommit=True) as superuser:
+        with psycopg.connect(server.conninfo(name), autocommit=True, options=search_path.OPTION) as superuser:
             yield Target(database, superuser, stranger)
 
 

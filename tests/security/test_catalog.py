@@ -27,7 +27,7 @@ RULES = [
         "no function is open to everybody",
         """
         select proname from pg_proc
-        where pronamespace = 'public'::regnamespace
+        where pronamespace in ('public'::regnamespace, 'internal'::regnamespace)
             and exists (select from aclexplode(coalesce(proacl, acldefault('f', proowner))) where grantee = 0)
         """,
         "grant execute on function begin_batch(bigint) to public",
@@ -45,7 +45,7 @@ RULES = [
         "the schema is open to nobody without a role",
         """
         select nspname from pg_namespace
-        where nspname = 'public'
+        where nspname in ('public', 'internal')
             and exists (select from aclexplode(coalesce(nspacl, acldefault('n', nspowner))) where grantee = 0)
         """,
         "grant usage on schema public to public",
@@ -62,7 +62,7 @@ RULES = [
         "every function with the owner's rights fixes its search_path",
         """
         select proname from pg_proc
-        where pronamespace = 'public'::regnamespace and prosecdef
+        where pronamespace in ('public'::regnamespace, 'internal'::regnamespace) and prosecdef
             and not coalesce(proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']
         """,
         "alter function begin_batch(bigint) reset search_path",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+import search_path
 from expected_schema import PATH, as_text
 
 from db.database import Role
@@ -28,7 +29,7 @@ def tables(kind: str = "table") -> list[str]:
 @pytest.fixture(scope="module")
 def superuser(guarded):
     """A connection whose transactions are rolled back."""
-    with psycopg.connect(guarded.conninfo(), autocommit=True) as connection:
+    with psycopg.connect(guarded.conninfo(), autocommit=True, options=search_path.OPTION) as connection:
         yield connection
 
 
@@ -117,7 +118,9 @@ def functions():
                 pg_get_functiondef('{function}'::regprocedure), 'AS $function$', 'AS $function$ /* changed */ '
             );
         end $do$"""
-        is_query = name.startswith(("stage_lock_class", "ready_at", "seconds_between"))
+        is_query = name.startswith(
+            ("internal.stage_lock_class", "internal.ready_at", "internal.seconds_between")
+        )
         yield f"function {name}", f"alter function {function} set search_path = ''"
         yield f"function {name}", f"alter function {function} set work_mem = '1MB'"
         yield f"function {name}", f"alter function {function} strict"
@@ -125,7 +128,7 @@ def functions():
         yield f"function {name}", f"alter function {function} volatile" if is_query else source
         yield (
             f"owner function {name}",
-            f"grant create on schema public to {Role.READER}",
+            f"grant create on schema public, internal to {Role.READER}",
             f"alter function {function} owner to {Role.READER}",
         )
         yield f"right function {name}: public", f"grant execute on function {function} to public"
@@ -156,7 +159,7 @@ def relations():
         yield f"constraint {table}.more", f"alter table {table} add constraint more check (true)"
         yield (
             f"owner table {table}",
-            f"grant create on schema public to {Role.READER}",
+            f"grant create on schema public, internal to {Role.READER}",
             f"alter table {table} owner to {Role.READER}",
         )
 
@@ -205,6 +208,7 @@ def rights():
             )
     for role in STEPS:
         yield f"right schema public: {role}", f"grant create on schema public to {role}"
+        yield f"right schema internal: {role}", f"grant create on schema internal to {role}"
         for power in ("superuser", "createrole", "createdb", "replication", "bypassrls"):
             yield f"role {role}", f"alter role {role} {power}"
         for other in ("pg_read_all_data", "pg_write_all_data"):
@@ -268,6 +272,23 @@ def test_an_upgrade_puts_the_protections_back(target):
     assert target.deviations() == []
 
 
+def test_an_upgrade_puts_the_internal_functions_back(target):
+    target.run(["drop schema internal cascade"])
+    missing = {found.subject for found in target.deviations()}
+    assert {"function internal.seal_batch()", "trigger products._100_audit_update"} <= missing
+    target.upgrade()
+    assert target.deviations() == []
+
+
+def test_a_function_that_hides_an_internal_one_is_noticed(target):
+    target.run(["create function public.begin_batch(batch_id bigint) returns void language sql as ''"])
+    [found] = [found for found in target.deviations() if found.kind == "function"]
+    assert (found.subject, found.remedy) == (
+        "function begin_batch(batch_id bigint)",
+        "as the owner, in psql: drop function begin_batch(batch_id bigint)",
+    )
+
+
 @pytest.mark.parametrize(
     "statements",
     [
@@ -281,7 +302,7 @@ def test_an_upgrade_puts_the_protections_back(target):
         ["create policy none_ on products using (false)"],
         [
             f"set role {Role.OWNER}",
-            "create function require_role(step varchar) returns void language sql as ''",
+            "create function internal.require_role(step varchar) returns void language sql as ''",
             "reset role",
         ],
         ["alter table products drop constraint products_text_length"],

@@ -51,7 +51,7 @@ def forgery(name: str, value: str, evidence: str, unprotect: str) -> Attack:
 
 def current_batch_id(body: str) -> str:
     return f"""
-        create or replace function current_batch_id() returns bigint
+        create or replace function internal.current_batch_id() returns bigint
         language plpgsql security definer set search_path = pg_catalog, pg_temp
         as $$ declare setting text := nullif(current_setting('rakuten.batch_id', true), ''); batch_id bigint;
         begin {body} return batch_id; end $$

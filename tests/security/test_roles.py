@@ -8,7 +8,7 @@ from db.database import Role
 STEPS = (Role.LOADER, Role.SNAPSHOT, Role.TRAINING, Role.READER)
 STAGE_OF = {Role.SNAPSHOT: "snapshot", Role.TRAINING: "training"}
 NOBODY_IS_ASKED = (
-    "create or replace function require_role(step text) returns void language plpgsql as 'begin end'"
+    "create or replace function internal.require_role(step text) returns void language plpgsql as 'begin end'"
 )
 
 # ---- tables
@@ -71,7 +71,7 @@ READ_ATTACKS = [
         statements=(f"select * from {relation}",),
         unprotect=(
             f"grant select on all tables in schema public to {Role.TRAINING}",
-            f"grant execute on all functions in schema public to {Role.TRAINING}",
+            f"grant execute on all functions in schema public, internal to {Role.TRAINING}",
         ),
         message="permission denied",
     )
@@ -126,7 +126,7 @@ STEP_ATTACKS = [
         name=f"{name} of {whose.removeprefix('rakuten_')}",
         who=role,
         statements=(f"select {call}",),
-        unprotect=(f"grant execute on all functions in schema public to {role}", NOBODY_IS_ASKED),
+        unprotect=(f"grant execute on all functions in schema public, internal to {role}", NOBODY_IS_ASKED),
         # both stages share their functions, which ask whose stage it is
         message="is not a member of the role"
         if {role, whose} == set(STAGE_OF)
@@ -145,7 +145,7 @@ INTERNAL_ATTACKS = [
         name=f"call {call.split('(', maxsplit=1)[0]}",
         who=role,
         statements=(f"select {call}",),
-        unprotect=(f"grant execute on all functions in schema public to {role}", NOBODY_IS_ASKED),
+        unprotect=(f"grant execute on all functions in schema public, internal to {role}", NOBODY_IS_ASKED),
         message="permission denied for function",
         evidence=evidence,
     )
@@ -226,9 +226,9 @@ STRANGER_ATTACKS = [
         who=STRANGER,
         statements=(statement,),
         unprotect=(
-            f"grant usage on schema public to {STRANGER}",
+            f"grant usage on schema public, internal to {STRANGER}",
             f"grant all on all tables in schema public to {STRANGER}",
-            f"grant execute on all functions in schema public to {STRANGER}",
+            f"grant execute on all functions in schema public, internal to {STRANGER}",
             NOBODY_IS_ASKED,
             here(f"grant temporary on database %I to {STRANGER}"),
         ),
@@ -239,8 +239,8 @@ STRANGER_ATTACKS = [
         "select * from public.pipeline_status",
         "select * from public.pipeline_doctor()",
         "insert into public.products (productid) values (66)",
-        "select public.complete_batch(11)",
-        "select public.claim_stage(5, 'snapshot', 'w', 'start', '0')",
+        "select internal.complete_batch(11)",
+        "select internal.claim_stage(5, 'snapshot', 'w', 'start', '0')",
         "create temporary table x ()",
     )
 ]
@@ -278,7 +278,7 @@ def test_every_step_that_a_role_may_take_is_tried_by_the_others(guarded):
         name
         for (name,) in guarded.rows(
             "select distinct proname from pg_proc, aclexplode(proacl) as entry"
-            " where pronamespace = 'public'::regnamespace and provolatile = 'v' and grantee <> proowner"
+            " where pronamespace = 'internal'::regnamespace and provolatile = 'v' and grantee <> proowner"
         )
     }
     assert granted == {name for calls in CALLS.values() for name in calls}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
+import search_path
 from psycopg import errors
 
 from db.database import Database, Role
@@ -71,7 +72,9 @@ class Target:
 
     def attempt(self, attack: Attack) -> None:
         """Make the attack; raises what PostgreSQL answers."""
-        with psycopg.connect(self._login(attack.who), options="-c statement_timeout=20s") as connection:
+        with psycopg.connect(
+            self._login(attack.who), options=f"-c statement_timeout=20s {search_path.OPTION}"
+        ) as connection:
             for statement in attack.statements:
                 connection.execute(statement)
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import psycopg
+import search_path
 from sklearn.metrics import f1_score
 
 from db.batches import read_batch
@@ -55,7 +56,7 @@ class Models:
 
     def complete(self, week, *, ahead="0 s"):
         """The completed batch of a week; a clock that is ahead stamps it."""
-        with psycopg.connect(self.superuser, autocommit=True) as connection:
+        with psycopg.connect(self.superuser, autocommit=True, options=search_path.OPTION) as connection:
             connection.execute(
                 "insert into data_loads (batch_name, percentage, status) values (%s, 40, 'completed')"
                 " on conflict do nothing",

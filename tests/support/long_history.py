@@ -68,7 +68,7 @@ def write_history(loader: psycopg.Connection, superuser: psycopg.Connection, ent
     The only ANALYZE is the one after a hundredth of the arrivals, so the statistics are stale. The batch week_4 is running.
     """
     # A batch leaves statistics behind. Here it must not.
-    superuser.execute("create or replace function analyze_tables() returns void language sql as ''")
+    superuser.execute("create or replace function internal.analyze_tables() returns void language sql as ''")
     products = entries * 2 // 5
     first = products // 100 + 1
     write_batch(loader, "week_1", [(PRODUCTS, [1, first - 1]), (LABELS, [1])])

@@ -4,6 +4,6 @@
 -- While a worker of the stage `snapshot` or `training` works on a batch, it holds an advisory lock with two keys. Return the
 -- first key, which stands for the stage: the ASCII bytes of 'snap' or 'trai', read as an integer. The second key is
 -- the batch's id.
-create or replace function stage_lock_class(stage text) returns integer
+create or replace function internal.stage_lock_class(stage text) returns integer
 language sql immutable
 return case stage when 'snapshot' then 1936613744 when 'training' then 1953653097 end;

@@ -42,7 +42,7 @@ from public.data_loads;
 
 -- Return the number of the newest week whose rows were in `products` when the given batch was completed. For the batch week_7
 -- this is 7. For a correction it is the last week that was completed before the correction.
-create or replace function week_of_batch(batch_id bigint) returns integer
+create or replace function internal.week_of_batch(batch_id bigint) returns integer
 language sql stable
 as $$
     select max(week.kind_number)

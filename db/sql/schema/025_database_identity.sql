@@ -3,7 +3,7 @@
 -- restored, a database that was created from this one as its template, and a schema that was created anew under the same name.
 -- MLflow's experiments and registered model carry the identity as a tag (listeners/tracking/ownership.py). So two databases that
 -- share one MLflow never write to the same names.
-create or replace function database_identity() returns text
+create or replace function internal.database_identity() returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$

@@ -11,7 +11,7 @@
 -- Return the id of the batch that this transaction works for, or null if it works for no batch. The loader writes the id into the
 -- setting rakuten.batch_id of its transaction. Any role may set this setting to any value, so this function rejects a value
 -- that is not the id of a running batch.
-create or replace function current_batch_id() returns bigint
+create or replace function internal.current_batch_id() returns bigint
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -28,14 +28,16 @@ begin
     end if;
     raise exception 'the setting rakuten.batch_id names no running batch: %', quote_literal(left(setting, 40))
         using errcode = 'invalid_parameter_value',
-              hint = 'Claim a batch with claim_batch() and start it with begin_batch(); outside a batch leave the setting unset.';
+              hint = 'Claim a batch with internal.claim_batch() and start it with internal.begin_batch(). '
+                  'Outside a batch leave the setting unset.';
 end;
 $$;
 
 -- Notify the channel products_audited that a statement has changed rows of products or labels. The audit triggers call this
 -- function once per statement, never once per row, because many notifications would delay other sessions: while a COMMIT writes
 -- its notifications, it holds a lock of the whole cluster, and no other session that sends notifications can commit.
-create or replace function notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint) returns void
+create or replace function internal.notify_audited(batch_id bigint, table_name text, operation text, changed_rows bigint)
+returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -53,7 +55,7 @@ $$;
 -- ids, for example after `truncate ... restart identity`. The audit functions call this function for the entries that they find.
 -- They look for entries only if an inserted id is not greater than all ids of the history: a comparison of two numbers, which the
 -- indexes know. (Ids may arrive in another order than that of the sequence, if several sessions insert at the same time.)
-create or replace function refuse_known_id(table_name text, id bigint) returns void
+create or replace function internal.refuse_known_id(table_name text, id bigint) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -68,12 +70,12 @@ $$;
 -- leaves a row as it was, write no entry for the row. The transition table `changed` holds the inserted rows, the deleted rows
 -- or the new version of the updated rows. The function is SECURITY DEFINER, so that a role that changes products needs no right
 -- on products_history. The column `changed_by` still gets the role that logged in (session_user).
-create or replace function audit_products() returns trigger
+create or replace function internal.audit_products() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    batch_id     bigint := public.current_batch_id();
+    batch_id     bigint := internal.current_batch_id();
     moment       timestamptz := clock_timestamp();
     changed_rows bigint;
 begin
@@ -93,7 +95,7 @@ begin
         if tg_op = 'INSERT'
             and (select min(id) from changed) <= (select max(product_id) from public.products_history)
         then
-            perform public.refuse_known_id(tg_table_name, product_id)
+            perform internal.refuse_known_id(tg_table_name, product_id)
             from public.products_history
             where product_id in (select id from changed);
         end if;
@@ -108,19 +110,19 @@ begin
         order by id;
     end if;
     get diagnostics changed_rows = row_count;
-    perform public.notify_audited(batch_id, tg_table_name, tg_op, changed_rows);
+    perform internal.notify_audited(batch_id, tg_table_name, tg_op, changed_rows);
     return null;
 end;
 $$;
 
 -- Write to labels_history one entry for each row of `labels` that a statement has inserted, deleted or changed. The function is
 -- SECURITY DEFINER, so that a role that changes labels needs no right on labels_history.
-create or replace function audit_labels() returns trigger
+create or replace function internal.audit_labels() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    batch_id     bigint := public.current_batch_id();
+    batch_id     bigint := internal.current_batch_id();
     moment       timestamptz := clock_timestamp();
     changed_rows bigint;
 begin
@@ -135,7 +137,7 @@ begin
         order by id;
     else
         if tg_op = 'INSERT' and (select min(id) from changed) <= (select max(label_id) from public.labels_history) then
-            perform public.refuse_known_id(tg_table_name, label_id)
+            perform internal.refuse_known_id(tg_table_name, label_id)
             from public.labels_history
             where label_id in (select id from changed);
         end if;
@@ -147,14 +149,14 @@ begin
         order by id;
     end if;
     get diagnostics changed_rows = row_count;
-    perform public.notify_audited(batch_id, tg_table_name, tg_op, changed_rows);
+    perform internal.notify_audited(batch_id, tg_table_name, tg_op, changed_rows);
     return null;
 end;
 $$;
 
 -- Reject a statement that updates the column `id` of products or labels. The audit of an UPDATE joins the old and the new
 -- version of each row on `id`, so it would miss a row whose id changed.
-create or replace function refuse_new_id() returns trigger
+create or replace function internal.refuse_new_id() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -166,7 +168,7 @@ $$;
 
 -- Before a TRUNCATE, delete all rows of the table with DELETE, so that the audit trigger for DELETE records every deleted row.
 -- A TRUNCATE alone fires no DELETE trigger and has no transition table.
-create or replace function audit_truncate() returns trigger
+create or replace function internal.audit_truncate() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -185,15 +187,16 @@ begin
     foreach audited in array array['products', 'labels'] loop
         execute replace($triggers$
             create or replace trigger _000_keep_id before update of id on {table}
-                for each statement execute function refuse_new_id();
+                for each statement execute function internal.refuse_new_id();
             create or replace trigger _100_audit_insert after insert on {table}
-                referencing new table as changed for each statement execute function audit_{table}();
+                referencing new table as changed for each statement execute function internal.audit_{table}();
             create or replace trigger _100_audit_update after update on {table}
-                referencing old table as before_change new table as changed for each statement execute function audit_{table}();
+                referencing old table as before_change new table as changed
+                for each statement execute function internal.audit_{table}();
             create or replace trigger _100_audit_delete after delete on {table}
-                referencing old table as changed for each statement execute function audit_{table}();
+                referencing old table as changed for each statement execute function internal.audit_{table}();
             create or replace trigger _100_audit_truncate before truncate on {table}
-                for each statement execute function audit_truncate();
+                for each statement execute function internal.audit_truncate();
             alter table {table}
                 enable always trigger _000_keep_id,
                 enable always trigger _100_audit_insert,
@@ -207,7 +210,7 @@ $$;
 
 -- Reject every update, delete and truncate of products_history and labels_history. Only the owner of these tables may rewrite
 -- them. A superuser is rejected too, unless he becomes the owner with `set role`.
-create or replace function refuse_rewriting_history() returns trigger
+create or replace function internal.refuse_rewriting_history() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -222,9 +225,9 @@ end;
 $$;
 
 create or replace trigger _000_append_only before update or delete or truncate on products_history
-    for each statement execute function refuse_rewriting_history();
+    for each statement execute function internal.refuse_rewriting_history();
 create or replace trigger _000_append_only before update or delete or truncate on labels_history
-    for each statement execute function refuse_rewriting_history();
+    for each statement execute function internal.refuse_rewriting_history();
 
 alter table products_history enable always trigger _000_append_only;
 alter table labels_history enable always trigger _000_append_only;

@@ -7,7 +7,7 @@
 -- of one entry is the SHA-256 of the JSON array of its columns. The returned digest is the SHA-256 of all these digests in
 -- sorted order, so it does not depend on the order in which PostgreSQL reads the rows. Times are written as seconds since 1970,
 -- which do not depend on the time zone or the date style.
-create or replace function products_history_digest(after bigint, up_to bigint) returns text
+create or replace function internal.products_history_digest(after bigint, up_to bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -26,7 +26,7 @@ $$;
 -- Return the digest of the entries of labels_history whose history_id is greater than `after` and at most `up_to`. The
 -- digest of one entry is the SHA-256 of the JSON array of its columns. The returned digest is the SHA-256 of all these digests
 -- in sorted order.
-create or replace function labels_history_digest(after bigint, up_to bigint) returns text
+create or replace function internal.labels_history_digest(after bigint, up_to bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -44,7 +44,7 @@ $$;
 -- Compute the digests of a completed batch's history entries, and the batch's seal. The digests are computed from the history
 -- as it is now. The record that was stored at the batch's completion is in data_loads, in metadata -> 'audit'; verify_seals
 -- compares the two.
-create or replace function audit_of(batch data_loads) returns jsonb
+create or replace function internal.audit_of(batch data_loads) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -57,8 +57,8 @@ declare
     labels_after    bigint := coalesce(before.labels_up_to, 0);
     products_up_to  bigint := (batch.metadata #>> '{audit,products_history_id}')::bigint;
     labels_up_to    bigint := (batch.metadata #>> '{audit,labels_history_id}')::bigint;
-    products_digest text := public.products_history_digest(products_after, products_up_to);
-    labels_digest   text := public.labels_history_digest(labels_after, labels_up_to);
+    products_digest text := internal.products_history_digest(products_after, products_up_to);
+    labels_digest   text := internal.labels_history_digest(labels_after, labels_up_to);
 begin
     return jsonb_build_object(
         'number', number,
@@ -80,14 +80,14 @@ $$;
 -- Return every batch that was completed, oldest first. `problem` says what is wrong with the batch's seal, or is null if the seal
 -- is correct. The check computes the seal of a batch from the stored seal of the batch before. If it also computed the seal of
 -- the batch before anew, a single change would be reported for all later batches, too.
-create or replace function verify_seals() returns table (batch_id bigint, batch_name text, seal text, problem text)
+create or replace function internal.verify_seals() returns table (batch_id bigint, batch_name text, seal text, problem text)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with audits as materialized (  -- so that PostgreSQL computes each batch once
         select
             id, batches.batch_name, status,
-            metadata -> 'audit' as recorded, public.audit_of(batches) as computed
+            metadata -> 'audit' as recorded, internal.audit_of(batches) as computed
         from public.data_loads as batches
         where status = 'completed' or metadata ? 'audit'
     )
@@ -109,7 +109,7 @@ $$;
 -- Return what differs between the tables products and labels and their newest history entries: one row for each product and each
 -- label that was changed without a history entry, or whose entry has no row. The columns that identify it: `table_name`, and
 -- the `id` and the `productid` of the row.
-create or replace function unrecorded_changes() returns table (table_name text, id bigint, productid bigint)
+create or replace function internal.unrecorded_changes() returns table (table_name text, id bigint, productid bigint)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -146,7 +146,7 @@ as $$
 $$;
 
 -- Return the record of a stage with its own digest, under the key `sha256`.
-create or replace function with_digest(record jsonb) returns jsonb
+create or replace function internal.with_digest(record jsonb) returns jsonb
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$

@@ -2,7 +2,7 @@
 -- to write to the table data_loads, which holds one row for each batch.
 
 -- Reject a login that is not a member of the role rakuten_<step>, for example rakuten_loader if the step is 'loader'.
-create or replace function require_role(step text) returns void
+create or replace function internal.require_role(step text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -17,14 +17,14 @@ end;
 $$;
 
 -- Claim a batch for a load, and return its id. The batch is new or failed, or it is 'running' but its loader was killed.
-create or replace function claim_batch(name text, percentage numeric, source jsonb) returns bigint
+create or replace function internal.claim_batch(name text, percentage numeric, source jsonb) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     batch_id bigint;
 begin
-    perform public.require_role('loader');
+    perform internal.require_role('loader');
     -- If another session is loading this batch, it holds this row lock, which begin_batch took. In this case, fail at once
     -- (`nowait`). If this session waited until the other session has loaded the batch, it would load the batch a second time.
     perform from public.data_loads where batch_name = claim_batch.name for no key update nowait;
@@ -47,12 +47,12 @@ $$;
 -- Start working for a batch in this transaction: the audit triggers record every change of the transaction as a change by this
 -- batch. The row lock on the batch shows that the loader is alive. PostgreSQL releases the lock when the loader is killed, and
 -- then the batch can be claimed again.
-create or replace function begin_batch(batch_id bigint) returns void
+create or replace function internal.begin_batch(batch_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform public.require_role('loader');
+    perform internal.require_role('loader');
     perform from public.data_loads where id = batch_id and status = 'running' for no key update nowait;
     if not found then
         raise exception 'batch % is not running: claim it first', batch_id using errcode = 'object_not_in_prerequisite_state';
@@ -64,7 +64,7 @@ $$;
 -- Raise an error if the metadata of a batch makes the views pipeline_status and stage_ledger fail, for example because it has a
 -- text where the views expect a number. Once committed, such metadata would break the views for everybody. The function is
 -- volatile, so that it sees what its caller has just written.
-create or replace function require_readable(batch_id bigint) returns void
+create or replace function internal.require_readable(batch_id bigint) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -75,26 +75,26 @@ end;
 $$;
 
 -- Record the result of a load in the row of its batch, under metadata -> load.
-create or replace function record_load(batch_id bigint, load jsonb) returns void
+create or replace function internal.record_load(batch_id bigint, load jsonb) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform public.require_role('loader');
+    perform internal.require_role('loader');
     update public.data_loads
     set metadata = jsonb_set(metadata, '{load}', coalesce(metadata -> 'load', '{}') || load)
     where id = batch_id and status = 'running';
-    perform public.require_readable(batch_id);
+    perform internal.require_readable(batch_id);
 end;
 $$;
 
 -- Mark a running batch as failed, and record the reason in its row, under metadata -> load -> error.
-create or replace function fail_batch(batch_id bigint, reason text) returns void
+create or replace function internal.fail_batch(batch_id bigint, reason text) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform public.require_role('loader');
+    perform internal.require_role('loader');
     update public.data_loads
     set status = 'failed',
         metadata = jsonb_set(metadata, '{load}', coalesce(metadata -> 'load', '{}') || jsonb_build_object('error', reason))
@@ -103,12 +103,12 @@ end;
 $$;
 
 -- Complete a running batch. Do nothing if the batch is complete already, so that a loader may repeat the call.
-create or replace function complete_batch(batch_id bigint) returns void
+create or replace function internal.complete_batch(batch_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform public.require_role('loader');
+    perform internal.require_role('loader');
     update public.data_loads set status = 'completed' where id = batch_id and status = 'running';
     if not found and not exists (select from public.data_loads where id = batch_id and status = 'completed') then
         raise exception 'batch % is not running: cannot complete it', batch_id using errcode = 'object_not_in_prerequisite_state';
@@ -125,7 +125,7 @@ $$;
 -- Another session may hold a lock on one of the tables, for example for VACUUM. The batch then gets no new statistics. It does
 -- not fail, because the queries of the pipeline have a usable plan without them. The lock timeout is longer than
 -- deadlock_timeout (1 s by default), after which PostgreSQL cancels an autovacuum that blocks another session.
-create or replace function analyze_tables() returns void
+create or replace function internal.analyze_tables() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set default_statistics_target = 10
@@ -148,7 +148,7 @@ $$;
 -- history entry below a watermark can appear later.
 -- If another transaction holds its lock for more than 30 s, lock_timeout makes the completion fail. The caller can then repeat
 -- the completion.
-create or replace function seal_batch() returns trigger
+create or replace function internal.seal_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '30s'
@@ -159,7 +159,7 @@ begin
             using errcode = 'invalid_transaction_state';
     end if;
     lock table public.products, public.labels in share row exclusive mode;
-    perform public.analyze_tables();
+    perform internal.analyze_tables();
     new.completed_at := clock_timestamp();
     new.total_rows := (select count(*) from public.products);
     new.metadata := new.metadata || jsonb_build_object('audit', jsonb_build_object(
@@ -167,14 +167,14 @@ begin
         'products_history_id', (select coalesce(max(history_id), 0) from public.products_history),
         'labels_history_id', (select coalesce(max(history_id), 0) from public.labels_history)
     ));
-    new.metadata := jsonb_set(new.metadata, '{audit}', public.audit_of(new));
+    new.metadata := jsonb_set(new.metadata, '{audit}', internal.audit_of(new));
     return new;
 end;
 $$;
 
 -- Reject a change of a completed batch. The trigger _200_unchanged below calls this function and lists the columns that must
 -- not change.
-create or replace function refuse_changing_batch() returns trigger
+create or replace function internal.refuse_changing_batch() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -188,9 +188,9 @@ $$;
 -- function call. PostgreSQL tests the conditions also when a stage (snapshot or training) claims a batch, because the claim
 -- updates `metadata`. The stage starts its work only after this update, so the update must be fast.
 create or replace trigger _100_seal_insert before insert on data_loads
-    for each row when (new.status = 'completed') execute function seal_batch();
+    for each row when (new.status = 'completed') execute function internal.seal_batch();
 create or replace trigger _100_seal_update before update on data_loads
-    for each row when (new.status = 'completed' and old.status <> 'completed') execute function seal_batch();
+    for each row when (new.status = 'completed' and old.status <> 'completed') execute function internal.seal_batch();
 create or replace trigger _200_unchanged before update on data_loads
     for each row when (
         old.status = 'completed'
@@ -201,10 +201,10 @@ create or replace trigger _200_unchanged before update on data_loads
             old.id, old.batch_name, old.percentage, old.total_rows, old.started_at, old.completed_at, old.status,
             old.metadata -> 'source', old.metadata -> 'load', old.metadata -> 'audit'
         )
-    ) execute function refuse_changing_batch();
+    ) execute function internal.refuse_changing_batch();
 
 create or replace trigger _000_append_only before delete or truncate on data_loads
-    for each statement execute function refuse_rewriting_history();
+    for each statement execute function internal.refuse_rewriting_history();
 
 alter table data_loads
     enable always trigger _000_append_only,

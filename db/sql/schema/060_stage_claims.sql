@@ -18,7 +18,7 @@
 
 -- Raise an error if `stage` is not snapshot or training, or if this session's login is not a member of the stage's role
 -- (rakuten_snapshot or rakuten_training).
-create or replace function require_stage(stage text) returns void
+create or replace function internal.require_stage(stage text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -26,7 +26,7 @@ begin
     if stage is null or stage not in ('snapshot', 'training') then
         raise exception 'unknown stage: %', quote_nullable(stage) using errcode = 'invalid_parameter_value';
     end if;
-    perform public.require_role(stage);
+    perform internal.require_role(stage);
 end;
 $$;
 
@@ -34,7 +34,7 @@ $$;
 -- `seen_at` is the current time. The result is the recorded `retry_at`, or the completion of the batch if there is no
 -- `retry_at`. If the time of the recorded failure or outage is later than `seen_at`, the clock has been set back since then.
 -- The batch is then ready at once, because a clock that is set back must not delay any batch.
-create or replace function ready_at(record jsonb, completed_at timestamptz, seen_at timestamptz) returns timestamptz
+create or replace function internal.ready_at(record jsonb, completed_at timestamptz, seen_at timestamptz) returns timestamptz
 language sql stable
 return case
     when (record ->> 'retry_at')::timestamptz is null then least(completed_at, seen_at)
@@ -46,7 +46,7 @@ end;
 -- after a failure or an outage. The query has one branch for each stage. So PostgreSQL reads only the partial index of this
 -- stage, and the cost does not grow with the number of finished batches. The function has no SET clause, because PostgreSQL's
 -- planner does not inline functions that have a SET clause.
-create or replace function pending_batches(stage text)
+create or replace function internal.pending_batches(stage text)
 returns table (batch_id bigint, batch_name text, state text, attempt integer, failures integer, ready_at timestamptz)
 language sql stable
 as $$
@@ -56,7 +56,7 @@ as $$
         coalesce(record ->> 'state', 'waiting'),
         coalesce((record ->> 'attempt')::integer, 0),
         coalesce((record ->> 'failures')::integer, 0),
-        public.ready_at(record, completed_at, now())
+        internal.ready_at(record, completed_at, now())
     from (
         select
             id, data_loads.batch_name, completed_at, metadata #>> '{audit,number}' as number, metadata -> 'snapshot' as record
@@ -81,7 +81,8 @@ $$;
 -- the batch is not ready for the stage (for example already finished, or waiting for its `retry_at`). `wake` says what woke the
 -- worker. `waited` is the time that has passed since this wake-up. It is a duration, not a clock time, so that all recorded
 -- times come from the server's clock.
-create or replace function claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval) returns integer
+create or replace function internal.claim_stage(batch_id bigint, stage text, worker text, wake text, waited interval)
+returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -89,8 +90,8 @@ declare
     next_attempt integer;
     moment       timestamptz;
 begin
-    perform public.require_stage(stage);
-    if not pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer) then
+    perform internal.require_stage(stage);
+    if not pg_try_advisory_lock(internal.stage_lock_class(stage), batch_id::integer) then
         return null;
     end if;
     -- An earlier worker on this batch records its outcome (finished, failed, postponed), then releases the advisory lock, then
@@ -110,10 +111,10 @@ begin
         and status = 'completed'
         and coalesce(metadata #>> array[stage, 'state'], 'waiting') in ('waiting', 'running')
         and (stage = 'snapshot' or metadata #>> '{snapshot,state}' = 'finished')
-        and public.ready_at(metadata -> stage, completed_at, moment) <= moment
+        and internal.ready_at(metadata -> stage, completed_at, moment) <= moment
     returning (metadata #>> array[stage, 'attempt'])::integer into next_attempt;
     if next_attempt is null then
-        perform pg_advisory_unlock(public.stage_lock_class(stage), batch_id::integer);
+        perform pg_advisory_unlock(internal.stage_lock_class(stage), batch_id::integer);
     end if;
     return next_attempt;
 end;
@@ -131,8 +132,8 @@ $$;
 -- * A sequential scan reads the whole table. The planner would choose it, because it expects nearly every batch to be pending.
 -- * A bitmap scan also reads dead index entries, which belong to batches that are no longer pending, until the next vacuum.
 -- * An index scan marks dead entries, so that later scans skip them.
-drop function if exists claim_next(text, text, text, interval, jsonb);  -- an earlier version returned fewer columns
-create or replace function claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
+drop function if exists internal.claim_next(text, text, text, interval, jsonb);  -- an earlier version returned fewer columns
+create or replace function internal.claim_next(stage text, worker text, wake text, waited interval, notified jsonb)
 returns table (
     attempt integer, failures integer, wake_source text,
     id bigint, name text, status text, started_at timestamptz, completed_at timestamptz, total_rows bigint,
@@ -149,18 +150,18 @@ declare
     notified_s double precision;
 begin
     for pending in
-        select * from public.pending_batches(stage) as waiting where waiting.ready_at <= clock_timestamp()
+        select * from internal.pending_batches(stage) as waiting where waiting.ready_at <= clock_timestamp()
     loop
         notified_s := notified ->> pending.batch_id::text;
         wake_source := case when notified_s is null then wake else 'notify' end;
-        attempt := public.claim_stage(
+        attempt := internal.claim_stage(
             pending.batch_id, stage, worker, wake_source, coalesce(make_interval(secs => notified_s), waited)
         );
         if attempt is not null then
             select
                 coalesce((batch.metadata #>> array[stage, 'failures'])::integer, 0),
                 batch.id, batch.batch_name, batch.status, batch.started_at, batch.completed_at, batch.total_rows,
-                public.week_of_batch(batch.id), batch.chain_number, batch.seal, batch.first_source, batch.metadata
+                internal.week_of_batch(batch.id), batch.chain_number, batch.seal, batch.first_source, batch.metadata
             into failures, id, name, status, started_at, completed_at, total_rows, week, chain_number, seal,
                 source, metadata
             from public.batches as batch
@@ -174,7 +175,7 @@ $$;
 
 -- Tell whether this attempt is still the stage's newest attempt on the batch and is not finished. A worker calls this function
 -- before it publishes anything.
-create or replace function holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
+create or replace function internal.holds_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -189,28 +190,28 @@ $$;
 -- Return true if a worker may go on with the batch that it claimed. If the worker has lost its connection and opened a new one,
 -- PostgreSQL has released the worker's lock on the batch, so this function takes the lock again. Return false if the
 -- attempt is finished, if a newer attempt has replaced it, or if another session has taken the lock.
-create or replace function hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
+create or replace function internal.hold_stage(batch_id bigint, stage text, attempt integer) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform public.require_stage(stage);
-    if not public.holds_stage(batch_id, stage, attempt) then
+    perform internal.require_stage(stage);
+    if not internal.holds_stage(batch_id, stage, attempt) then
         return false;
     end if;
-    return public.holds_stage_lock(batch_id, stage)
-        or pg_try_advisory_lock(public.stage_lock_class(stage), batch_id::integer);
+    return internal.holds_stage_lock(batch_id, stage)
+        or pg_try_advisory_lock(internal.stage_lock_class(stage), batch_id::integer);
 end;
 $$;
 
 -- Tell whether this session holds the advisory lock whose two keys are this stage and this batch.
-create or replace function holds_stage_lock(batch_id bigint, stage text) returns boolean
+create or replace function internal.holds_stage_lock(batch_id bigint, stage text) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from pg_catalog.pg_locks
         where locktype = 'advisory' and pid = pg_backend_pid() and granted
-            and classid::bigint = public.stage_lock_class(stage) and objid::bigint = batch_id
+            and classid::bigint = internal.stage_lock_class(stage) and objid::bigint = batch_id
     )
 $$;

@@ -23,7 +23,7 @@
 -- The planner inlines products_at, products_as_of and products_as_of_batch into the calling query, because they have no
 -- SET clause, no SECURITY DEFINER and no sub-select in an argument. So PostgreSQL reads only the columns that the query asks
 -- for. It also drops a condition that cannot matter, such as the one on the watermark if `batch_id` is null.
-create or replace function products_at(batch_id bigint, moment timestamptz)
+create or replace function internal.products_at(batch_id bigint, moment timestamptz)
 returns table (
     id bigint, productid bigint, designation text, description text, imageid bigint, image_path text,
     sample_rank bigint, split text, prdtypecode integer
@@ -79,7 +79,7 @@ returns table (
 )
 language sql stable
 as $$
-    select * from public.products_at(coalesce(batch_id, 0), 'infinity')
+    select * from internal.products_at(coalesce(batch_id, 0), 'infinity')
 $$;
 
 -- Return the products at a point in time. A history entry has the time when its statement ran, not the time when its
@@ -92,7 +92,7 @@ returns table (
 )
 language sql stable
 as $$
-    select * from public.products_at(null, moment)
+    select * from internal.products_at(null, moment)
 $$;
 
 -- Return what differs between two completed batches: one row for each product that is not the same in both. `change` is

@@ -2,7 +2,7 @@
 -- `pipeline_status` has one row for each batch.
 
 -- Return the seconds between two times. The later time is text, because the JSON of `metadata` holds times as text.
-create or replace function seconds_between(earlier timestamptz, later text) returns double precision
+create or replace function internal.seconds_between(earlier timestamptz, later text) returns double precision
 language sql stable
 return extract(epoch from later::timestamptz - earlier)::double precision;
 
@@ -26,9 +26,9 @@ select
     (record ->> 'finished_at')::timestamptz as finished_at,
     (record ->> 'retry_at')::timestamptz as retry_at,
     (record ->> 'outage_since')::timestamptz as outage_since,
-    seconds_between(ready_at, record ->> 'woken_at') as ready_to_wake_s,
-    seconds_between((record ->> 'woken_at')::timestamptz, record ->> 'claimed_at') as wake_to_claim_s,
-    seconds_between((record ->> 'claimed_at')::timestamptz, record ->> 'finished_at') as claim_to_done_s,
+    internal.seconds_between(ready_at, record ->> 'woken_at') as ready_to_wake_s,
+    internal.seconds_between((record ->> 'woken_at')::timestamptz, record ->> 'claimed_at') as wake_to_claim_s,
+    internal.seconds_between((record ->> 'claimed_at')::timestamptz, record ->> 'finished_at') as claim_to_done_s,
     record ->> 'worker' as worker,
     record #>> '{result,run_id}' as run_id,
     record ->> 'error' as error,
@@ -37,7 +37,7 @@ select
         where locktype = 'advisory'
             and granted
             and database = (select oid from pg_catalog.pg_database where datname = current_database())
-            and classid::bigint = stage_lock_class(stages.stage)
+            and classid::bigint = internal.stage_lock_class(stages.stage)
             and objid::bigint = batches.id
     ) as held
 from batches
@@ -66,8 +66,8 @@ select
     snapshot ->> 'wake' as snapshot_wake,
     (dataset ->> 'total_rows')::bigint as snapshot_rows,
     dataset_run_id,
-    seconds_between(completed_at, snapshot ->> 'woken_at') as commit_to_wake_s,
-    seconds_between(completed_at, snapshot ->> 'finished_at') as commit_to_dataset_s,
+    internal.seconds_between(completed_at, snapshot ->> 'woken_at') as commit_to_wake_s,
+    internal.seconds_between(completed_at, snapshot ->> 'finished_at') as commit_to_dataset_s,
     snapshot ->> 'error' as snapshot_error,
     training_state,
     (training ->> 'attempt')::integer as training_attempts,
@@ -79,18 +79,18 @@ select
     (model ->> 'f1_score_ci_low')::double precision as f1_score_ci_low,
     (model ->> 'f1_score_ci_high')::double precision as f1_score_ci_high,
     (model ->> 'accuracy')::double precision as accuracy,
-    seconds_between((snapshot ->> 'finished_at')::timestamptz, training ->> 'woken_at') as dataset_to_wake_s,
-    seconds_between(completed_at, training ->> 'finished_at') as commit_to_model_s,
+    internal.seconds_between((snapshot ->> 'finished_at')::timestamptz, training ->> 'woken_at') as dataset_to_wake_s,
+    internal.seconds_between(completed_at, training ->> 'finished_at') as commit_to_model_s,
     training ->> 'error' as training_error,
-    seconds_between((snapshot ->> 'woken_at')::timestamptz, snapshot ->> 'claimed_at')
+    internal.seconds_between((snapshot ->> 'woken_at')::timestamptz, snapshot ->> 'claimed_at')
         as snapshot_wake_to_claim_s,
-    seconds_between((snapshot ->> 'claimed_at')::timestamptz, snapshot ->> 'finished_at')
+    internal.seconds_between((snapshot ->> 'claimed_at')::timestamptz, snapshot ->> 'finished_at')
         as snapshot_claim_to_done_s,
     (snapshot ->> 'failures')::integer as snapshot_failures,
     (snapshot ->> 'outages')::integer as snapshot_outages,
-    seconds_between((training ->> 'woken_at')::timestamptz, training ->> 'claimed_at')
+    internal.seconds_between((training ->> 'woken_at')::timestamptz, training ->> 'claimed_at')
         as training_wake_to_claim_s,
-    seconds_between((training ->> 'claimed_at')::timestamptz, training ->> 'finished_at')
+    internal.seconds_between((training ->> 'claimed_at')::timestamptz, training ->> 'finished_at')
         as training_claim_to_done_s,
     (training ->> 'failures')::integer as training_failures,
     (training ->> 'outages')::integer as training_outages

@@ -5,7 +5,7 @@
 -- PostgreSQL shows this time for another role's connection only to members of pg_read_all_stats. The owner of this function is
 -- a member, and the function runs with its owner's rights, so every role that calls the function sees the time. No other role
 -- of the pipeline is a member, because a member can also read all statements of the whole cluster.
-create or replace function listener_sessions() returns table (stage text, pid integer, last_sign_of_life timestamptz)
+create or replace function internal.listener_sessions() returns table (stage text, pid integer, last_sign_of_life timestamptz)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -19,7 +19,7 @@ $$;
 --
 -- The worker renews the claim in the session that holds the claim's lock, and every statement changes the session's state. As in
 -- listener_sessions(), the function runs with its owner's rights, because PostgreSQL shows this time only to some roles.
-create or replace function claim_renewed_at(batch_id bigint, stage text) returns timestamptz
+create or replace function internal.claim_renewed_at(batch_id bigint, stage text) returns timestamptz
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -29,7 +29,7 @@ as $$
     where locks.locktype = 'advisory'
         and locks.granted
         and locks.database = (select oid from pg_catalog.pg_database where datname = current_database())
-        and locks.classid::bigint = public.stage_lock_class(stage)
+        and locks.classid::bigint = internal.stage_lock_class(stage)
         and locks.objid::bigint = batch_id
 $$;
 
@@ -53,7 +53,7 @@ as $$
             count(pid) filter (where last_sign_of_life < clock_timestamp() - unresponsive_after) as unresponsive,
             min(last_sign_of_life) as last_sign_of_life
         from stages
-        left join public.listener_sessions() as sessions using (stage)
+        left join internal.listener_sessions() as sessions using (stage)
         group by stages.stage
     ),
     progress as (
@@ -99,7 +99,7 @@ as $$
         format('worker %s has shown no progress since %s', worker, date_trunc('second', renewed_at)),
         'the listener ends the work after STALL_TIMEOUT_S (ten times that if it only waits) and tries again; if it does not, restart it'
     from progress
-    cross join lateral public.claim_renewed_at(batch_id, stage) as renewed_at
+    cross join lateral internal.claim_renewed_at(batch_id, stage) as renewed_at
     where state = 'running' and held and renewed_at < clock_timestamp() - unresponsive_after
 
     union all
@@ -171,7 +171,7 @@ as $$
         'error', 'history does not match the ' || table_name, format('%s %s', count(*), table_name),
         format('the lowest productid is %s', min(productid)),
         'somebody bypassed the audit triggers: restore a backup, or record the difference by correcting the products'
-    from public.unrecorded_changes()
+    from internal.unrecorded_changes()
     group by table_name
 
     union all

@@ -42,11 +42,13 @@ begin
         union all
         select distinct 'schema', nspname, grantee
         from pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
-        where nspname = 'public' and grantee not in (nspowner, current_user::regrole)
+        where nspname in ('public', 'internal') and grantee not in (nspowner, current_user::regrole)
         union all
         select distinct 'routine', oid::regprocedure::text, grantee
         from pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
-        where pronamespace = 'public'::regnamespace and proowner = current_user::regrole and grantee <> proowner
+        where pronamespace in ('public'::regnamespace, to_regnamespace('internal'))
+            and proowner = current_user::regrole
+            and grantee <> proowner
     loop
         execute format(
             'revoke all on %s %s from %s cascade',
@@ -60,54 +62,54 @@ $$;
 -- right to use the schema public. If it does not own the schema, it had only the right of PUBLIC, which the block above has taken
 -- back.
 grant usage on schema public to current_user;
-grant usage on schema public to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
+grant usage on schema public, internal to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
 
 -- Every role but rakuten_training may read all tables. rakuten_training may not read the tables `products` and `labels` or
 -- their two history tables: it does not need them, because the training stage reads its dataset from MLflow.
 grant select on all tables in schema public to rakuten_reader, rakuten_loader, rakuten_snapshot;
 grant select on data_loads, batches, pipeline_status, stage_ledger to rakuten_training;
 grant execute on function
-    products_at(bigint, timestamptz),
+    internal.products_at(bigint, timestamptz),
     products_as_of_batch(bigint),
     products_as_of(timestamptz),
     products_diff(bigint, bigint),
     pipeline_doctor(interval, interval),
-    listener_sessions(),
-    claim_renewed_at(bigint, text),
-    verify_seals(),
-    unrecorded_changes(),
-    with_digest(jsonb),
-    audit_of(data_loads),
-    products_history_digest(bigint, bigint),
-    labels_history_digest(bigint, bigint)
+    internal.listener_sessions(),
+    internal.claim_renewed_at(bigint, text),
+    internal.verify_seals(),
+    internal.unrecorded_changes(),
+    internal.with_digest(jsonb),
+    internal.audit_of(data_loads),
+    internal.products_history_digest(bigint, bigint),
+    internal.labels_history_digest(bigint, bigint)
 to rakuten_reader, rakuten_loader, rakuten_snapshot;
 grant execute on function
-    pending_batches(text),
-    ready_at(jsonb, timestamptz, timestamptz),
-    stage_lock_class(text),
-    seconds_between(timestamptz, text),
-    week_of_batch(bigint),
-    database_identity()
+    internal.pending_batches(text),
+    internal.ready_at(jsonb, timestamptz, timestamptz),
+    internal.stage_lock_class(text),
+    internal.seconds_between(timestamptz, text),
+    internal.week_of_batch(bigint),
+    internal.database_identity()
 to rakuten_reader, rakuten_loader, rakuten_snapshot, rakuten_training;
 
 grant insert, update, delete on products, labels to rakuten_loader;
 grant execute on function
-    claim_batch(text, numeric, jsonb),
-    begin_batch(bigint),
-    record_load(bigint, jsonb),
-    fail_batch(bigint, text),
-    complete_batch(bigint)
+    internal.claim_batch(text, numeric, jsonb),
+    internal.begin_batch(bigint),
+    internal.record_load(bigint, jsonb),
+    internal.fail_batch(bigint, text),
+    internal.complete_batch(bigint)
 to rakuten_loader;
 
 grant execute on function
-    claim_stage(bigint, text, text, text, interval),
-    claim_next(text, text, text, interval, jsonb),
-    hold_stage(bigint, text, integer),
-    holds_stage(bigint, text, integer),
-    finish_stage(bigint, text, integer, jsonb),
-    fail_stage(bigint, text, integer, text, interval),
-    postpone_stage(bigint, text, integer, text, interval, interval),
-    reopen_stage(bigint, text, text, text),
-    release_stage(bigint, text, integer),
-    retry_stage(bigint, text)
+    internal.claim_stage(bigint, text, text, text, interval),
+    internal.claim_next(text, text, text, interval, jsonb),
+    internal.hold_stage(bigint, text, integer),
+    internal.holds_stage(bigint, text, integer),
+    internal.finish_stage(bigint, text, integer, jsonb),
+    internal.fail_stage(bigint, text, integer, text, interval),
+    internal.postpone_stage(bigint, text, integer, text, interval, interval),
+    internal.reopen_stage(bigint, text, text, text),
+    internal.release_stage(bigint, text, integer),
+    internal.retry_stage(bigint, text)
 to rakuten_snapshot, rakuten_training;

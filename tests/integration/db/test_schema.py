@@ -12,11 +12,13 @@ from psycopg import sql
 
 from db import schema
 from db.database import Database, Role
+from db.protections import deviations
 from db.sql import schema_scripts
 from shared.config import read_settings
 from shared.errors import DatabaseUnavailableError, PipelineError
 
 TABLES = {"products", "labels", "data_loads", "products_history", "labels_history"}
+PUBLIC_FUNCTIONS = ["pipeline_doctor", "products_as_of", "products_as_of_batch", "products_diff"]
 
 
 @contextmanager
@@ -89,6 +91,44 @@ def test_scripts_that_run_again_leave_the_data_untouched(server):
         database.upgrade()
         with psycopg.connect(database.conninfo(Role.OWNER)) as connection:
             assert connection.execute(contents).fetchone() == before
+
+
+def test_the_functions_of_an_earlier_version_move_to_the_schema_internal(database, as_superuser, load_weeks):
+    load_weeks(1)
+    with as_superuser() as connection:
+        connection.execute(f"set role {Role.OWNER}")
+        connection.execute("""
+            do $$
+            declare
+                moved regprocedure;
+            begin
+                for moved in select oid from pg_proc where pronamespace = 'internal'::regnamespace loop
+                    execute format('alter function %s set schema public', moved);
+                end loop;
+            end;
+            $$
+        """)
+        connection.execute("drop schema internal")
+        connection.execute("create function of_another() returns int language sql return 1")
+        connection.execute("update alembic_version set version_num = '0001'")
+        connection.execute("comment on table alembic_version is 'the scripts of an earlier version'")
+    database.upgrade()
+    with database.connect(Role.READER, "test") as connection:
+        assert deviations(connection) == []
+    load_weeks(1)
+    with as_superuser() as connection:
+        rows = connection.execute(
+            "select proname from pg_proc where pronamespace = 'public'::regnamespace order by 1"
+        )
+        assert [name for (name,) in rows] == ["of_another", *PUBLIC_FUNCTIONS]
+
+
+def test_psql_lists_only_the_functions_for_people(server, database):
+    command = [server.program("psql"), "--no-psqlrc", "--tuples-only", "--no-align", "--command", r"\df"]
+    listed = subprocess.run(
+        [*command, database.conninfo(Role.READER)], capture_output=True, text=True, check=True
+    ).stdout
+    assert [line.split("|")[1] for line in listed.splitlines()] == PUBLIC_FUNCTIONS
 
 
 def test_a_schema_of_another_version_is_refused_by_name(server):

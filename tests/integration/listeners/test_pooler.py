@@ -33,7 +33,7 @@ def test_a_session_pool_serves_the_whole_chain_with_a_connection_for_each_sessio
     with pooled(conninfo, "session", tmp_path / "pool", pool_size=2) as address:
         asyncio.run(work_off(database, settings, address))
         with connect(address, "test") as connection:
-            assert connection.execute("show search_path").fetchone() == ("public, pg_temp",)
+            assert connection.execute("show search_path").fetchone() == ("public, internal, pg_temp",)
 
 
 def test_a_shared_pool_is_refused_by_every_way_to_connect(shared_pool):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import psycopg
 import pyarrow.csv
 import pytest
+import search_path
 from load_steps import finish, load_next, plan_of
 from table_rows import batches, history, rows_of
 
@@ -102,11 +103,15 @@ def kill(as_superuser):
     return kill_backend
 
 
+def open_again(loader):
+    return psycopg.connect(loader.info.dsn, password=loader.info.password, options=search_path.OPTION)
+
+
 def test_a_load_whose_backend_dies_during_the_copy_leaves_no_rows_and_can_be_repeated(
     loader, as_role, settings, training_set, monkeypatch, kill, undisturbed_history
 ):
     write_csv, chunks = pyarrow.csv.write_csv, []
-    with closing(psycopg.connect(loader.info.dsn, password=loader.info.password)) as doomed:
+    with closing(open_again(loader)) as doomed:
 
         def write_and_kill(*arguments) -> None:
             write_csv(*arguments)
@@ -126,7 +131,7 @@ def test_a_load_whose_backend_dies_during_the_copy_leaves_no_rows_and_can_be_rep
 
 
 def test_a_lost_connection_is_a_load_error_before_the_load(loader, settings, training_set, kill):
-    with closing(psycopg.connect(loader.info.dsn, password=loader.info.password)) as doomed:
+    with closing(open_again(loader)) as doomed:
         kill(doomed.info.backend_pid)
         with pytest.raises(LoadError):
             plan_of(doomed, settings, training_set)
@@ -134,7 +139,7 @@ def test_a_lost_connection_is_a_load_error_before_the_load(loader, settings, tra
 
 @pytest.mark.parametrize("step", [steps.validate_data_load, steps.complete_batch])
 def test_a_lost_connection_is_a_load_error_after_the_load(loader, settings, training_set, kill, step):
-    with closing(psycopg.connect(loader.info.dsn, password=loader.info.password)) as doomed:
+    with closing(open_again(loader)) as doomed:
         batch_id = load_next(doomed, settings, training_set)
         kill(doomed.info.backend_pid)
         with pytest.raises(LoadError):

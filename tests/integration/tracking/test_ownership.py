@@ -5,6 +5,7 @@ import threading
 
 import psycopg
 import pytest
+import search_path
 from jobs import claim_job, finish
 from psycopg import sql
 
@@ -115,7 +116,8 @@ def test_a_copy_of_a_database_is_another_database(database, server, as_superuser
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         connection.execute(sql.SQL("create database {} template {}").format(copy, sql.Identifier(name)))
     try:
-        with psycopg.connect(server.conninfo(copy.as_string().strip('"'))) as connection:
+        copy_conninfo = server.conninfo(copy.as_string().strip('"'))
+        with psycopg.connect(copy_conninfo, options=search_path.OPTION) as connection:
             assert identity_of(connection) != original
     finally:
         with psycopg.connect(server.conninfo(), autocommit=True) as connection:

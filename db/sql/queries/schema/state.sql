@@ -1,7 +1,7 @@
 -- Return the state of everything in the database that protects the data or that the pipeline relies on: one row for each table,
 -- column, constraint, index, trigger, rule, policy, view, function, sequence and right, and for each power of a role.
 -- `definition` depends neither on the version of PostgreSQL nor on the name of the owner. %(names)s lists the tables, views,
--- sequences and functions to look at; null for all of the schema public. Objects of an extension are left out.
+-- sequences and functions to look at; null for all of the schemas public and internal. Objects of an extension are left out.
 with relations as (
     select pg_class.*
     from pg_catalog.pg_class
@@ -13,9 +13,10 @@ with relations as (
 functions as (
     select
         pg_proc.*,
-        proname || '(' || replace(pg_get_function_identity_arguments(pg_proc.oid), 'public.', '') || ')' as signature
+        case when pronamespace = to_regnamespace('internal') then 'internal.' else '' end
+            || proname || '(' || replace(pg_get_function_identity_arguments(pg_proc.oid), 'public.', '') || ')' as signature
     from pg_catalog.pg_proc
-    where pronamespace = 'public'::regnamespace
+    where pronamespace in ('public'::regnamespace, to_regnamespace('internal'))
         and (%(names)s::text[] is null or proname = any(%(names)s))
         and not exists (select from pg_catalog.pg_depend where objid = pg_proc.oid and deptype = 'e')
 ),
@@ -45,7 +46,7 @@ rights as (
     union all
     select 'schema ' || nspname, grantee, privilege_type, is_grantable
     from pg_catalog.pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
-    where nspname = 'public' and grantee not in (nspowner, (select oid from schema_owner))
+    where nspname in ('public', 'internal') and grantee not in (nspowner, (select oid from schema_owner))
     union all
     select 'database', grantee, privilege_type, is_grantable
     from pg_catalog.pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))

@@ -6,7 +6,7 @@
 select pg_catalog.pg_backend_pid(), pg_catalog.count(pg_catalog.set_config(name, value, false))
 from (
     values
-        ('search_path', 'public, pg_temp'),
+        ('search_path', 'public, internal, pg_temp'),
         ('role', 'none'),
         ('row_security', 'off'),  -- a row-level policy then raises an error instead of hiding rows
         ('default_transaction_isolation', 'read committed'),
