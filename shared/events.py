@@ -76,7 +76,7 @@ class StageFailed(Event):
     attempt: PositiveBigint
 
 
-_EVENT_OF: dict[Channel, type[Event]] = {
+EVENT_OF: dict[Channel, type[Event]] = {
     Channel.PRODUCTS_AUDITED: ProductsAudited,
     Channel.BATCH_COMPLETED: BatchCompleted,
     Channel.DATASET_READY: DatasetReady,
@@ -96,7 +96,7 @@ def parse(channel: str, payload: str) -> Event:
         InvalidPayloadError: the channel is unknown, or the payload is not JSON with exactly the fields of this channel's event.
     """
     try:
-        return _EVENT_OF[Channel(channel)].model_validate_json(payload)
+        return EVENT_OF[Channel(channel)].model_validate_json(payload)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "payload"

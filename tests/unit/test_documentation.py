@@ -1,0 +1,58 @@
+"""The reference of the documentation names everything that a user can call, set or read."""
+
+import re
+from importlib.resources import files
+
+import pytest
+from reference import pages
+from repository_pages import with_site_links
+
+from rakuten.cli import COMMANDS, load_command
+from shared.config import Settings
+from shared.events import Channel
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return pages()
+
+
+def test_every_command_and_subcommand_is_in_the_reference(reference):
+    for name in COMMANDS:
+        assert f"### rakuten {name}\n" in reference["commands"]
+        for subcommand in getattr(load_command(name), "commands", {}):
+            assert f"### rakuten {name} {subcommand}\n" in reference["commands"]
+
+
+def test_every_setting_has_a_description(reference):
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert f"| `{name.upper()}` | {field.description}" in reference["settings"]
+
+
+def test_every_function_and_every_column_of_a_table_is_in_the_reference(reference):
+    schema = files("db").joinpath("sql/expected_schema.tsv").read_text(encoding="utf-8").splitlines()
+    for kind, name, *_ in (line.split("\t") for line in schema):
+        if kind == "function":
+            assert f"| `{name}` | " in reference["database"]
+        elif kind == "column" and not name.startswith("alembic_version."):  # a table of Alembic's own
+            table, column = name.split(".")
+            description = reference["database"].split(f"\n### {table}\n")[1].split("\n### ")[0]
+            assert f"| `{column}` | `" in description
+
+
+def test_every_channel_is_in_the_reference(reference):
+    assert all(f"## {channel}\n" in reference["channels"] for channel in Channel)
+
+
+def test_each_row_of_a_table_has_as_many_cells_as_its_head(reference):
+    for page in reference.values():
+        for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+            cells = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+            assert len(cells) == 1, table
+
+
+def test_links_to_the_folder_docs_lead_to_the_pages_of_the_site():
+    assert with_site_links("[speed](docs/performance.md), [rules](SECURITY.md)") == (
+        "[speed](performance.md), [rules](SECURITY.md)"
+    )
