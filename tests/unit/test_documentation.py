@@ -1,7 +1,9 @@
 """The reference of the documentation names everything that a user can call, set or read."""
 
 import re
+import shlex
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from reference import pages
@@ -10,6 +12,32 @@ from repository_pages import with_site_links
 from rakuten.cli import COMMANDS, load_command
 from shared.config import Settings
 from shared.events import Channel
+
+DOCS = Path(__file__).parents[2] / "docs"
+# A command in a block of code or between backquotes, also inside a container.
+_COMMAND = re.compile(
+    r"^ *(?:docker compose exec \S+ )?rakuten ([^\n]+)|`(?:docker compose exec \S+ )?rakuten ([^`\n]+)`",
+    re.MULTILINE,
+)
+
+
+def commands_of_the_pages():
+    for page in sorted(DOCS.rglob("*.md")):
+        for found in _COMMAND.finditer(page.read_text(encoding="utf-8")):
+            yield pytest.param(found[1] or found[2], id=f"{page.stem}: {found[1] or found[2]}")
+
+
+@pytest.mark.parametrize("line", sorted(set(commands_of_the_pages()), key=lambda line: line.id))
+def test_each_command_in_the_pages_exists_with_its_options(line):
+    name, *arguments = shlex.split(line, comments=True)
+    command = load_command(name)
+    while arguments and arguments[0] in getattr(command, "commands", {}):
+        command = command.commands[arguments.pop(0)]
+    options = {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    assert {argument for argument in arguments if argument.startswith("--")} <= options
+    assert not hasattr(command, "commands"), f"{line}: the subcommand is missing"
 
 
 @pytest.fixture(scope="module")
