@@ -13,7 +13,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo up test test-compose test-wheel chaos fuzz check docs schema format bench growth audit sbom dist constraints clean
+.PHONY: help env demo up test test-compose test-wheel chaos fuzz check docs tutorial schema format bench growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ BUILD_SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo 
 
 docs: $(VENV)/.dev ## Build the documentation as a site in build/site, with the reference generated from the code
 	$(BUILD_SITE)
+
+tutorial: $(VENV)/.dev ## Run the commands of the tutorial, and write their output into docs/tutorial.md
+	PYTHONPATH=tests/support $(BIN)/python tests/support/tutorial.py
 
 schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema or shared/categories.py
 	cd tests/support && ../../$(BIN)/python categories_script.py && ../../$(BIN)/python expected_schema.py
