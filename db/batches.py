@@ -1,18 +1,12 @@
-"""Read from PostgreSQL the state of the batches, the batches that wait for a stage, and the problems of the pipeline.
-
-SQLAlchemy Core builds the SELECT statements. psycopg runs them on the connection that the caller passes in.
-"""
+"""Read from PostgreSQL the state of the batches, the batches that wait for a stage, and the problems of the pipeline."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
-import sqlalchemy
 from psycopg.rows import class_row, dict_row
-from sqlalchemy import column, func, select, table
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from db.sql import query
 from shared.batch import Batch
@@ -21,7 +15,6 @@ from shared.errors import BadInputError
 Connection = psycopg.Connection[Any]
 
 _NAMES_SHOWN: Final = 12
-_BATCHES: Final = table("batches", column("id"), column("batch_name"), column("status"))
 
 
 def read_batch(connection: Connection, batch_id: int) -> Batch:
@@ -50,7 +43,7 @@ def find_batch(connection: Connection, name: str) -> Batch:
         batch_name = f"week_{int(batch_name)}"
     status_of = {
         row["batch_name"]: (row["id"], row["status"])
-        for row in _select(connection, select(_BATCHES).order_by(_BATCHES.c.id))
+        for row in rows(connection, "select id, batch_name, status from batches order by id")
     }
     batch_id, status = status_of.get(batch_name, (None, None))
     if batch_id is not None and status == "completed":
@@ -71,25 +64,16 @@ def _join_names(names: list[str]) -> str:
 
 def pipeline_status(connection: Connection) -> list[dict[str, Any]]:
     """Return the rows of the view `pipeline_status`: one row per batch, oldest batch first."""
-    return _select_all(connection, table("pipeline_status"))
+    return rows(connection, "select * from pipeline_status")
 
 
 def stage_ledger(connection: Connection) -> list[dict[str, Any]]:
     """Return the rows of the view `stage_ledger`: one row for each stage of each completed batch, oldest batch first."""
-    return _select_all(connection, table("stage_ledger"))
-
-
-def _select_all(connection: Connection, relation: sqlalchemy.FromClause) -> list[dict[str, Any]]:
-    return _select(connection, select(sqlalchemy.literal_column("*")).select_from(relation))
-
-
-def _select(connection: Connection, statement: sqlalchemy.Select[Any]) -> list[dict[str, Any]]:
-    compiled = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
-    return rows(connection, str(compiled), compiled.params)
+    return rows(connection, "select * from stage_ledger")
 
 
 def rows(
-    connection: Connection, statement: str, parameters: Mapping[str, Any] | None = None
+    connection: Connection, statement: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
 ) -> list[dict[str, Any]]:
     """Run an SQL statement and return its rows, each as a dictionary from column name to value."""
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -98,7 +82,7 @@ def rows(
 
 def pending_batches(connection: Connection, stage: str) -> list[str]:
     """Return the names of the batches that wait for a stage (snapshot or training), oldest batch first."""
-    return [row["batch_name"] for row in _select_all(connection, func.pending_batches(stage))]
+    return [row["batch_name"] for row in rows(connection, "select * from pending_batches(%s)", [stage])]
 
 
 def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
@@ -113,7 +97,7 @@ def failed_stages(connection: Connection) -> list[tuple[int, str, str]]:
 
 def listening_stages(connection: Connection) -> set[str]:
     """Return the stages (snapshot, training) whose listener is connected to PostgreSQL now."""
-    return {row["stage"] for row in _select_all(connection, func.listener_sessions())}
+    return {row["stage"] for row in rows(connection, "select * from listener_sessions()")}
 
 
 def listening_application(stage: str) -> str:
@@ -134,7 +118,7 @@ def pipeline_doctor(
         patience: how long a batch may wait for a stage, or a load may run, before this is reported as a problem.
         unresponsive_after: how long the connection of a listener may be inactive before this is reported as a problem.
     """
-    return _select_all(connection, func.pipeline_doctor(patience, unresponsive_after))
+    return rows(connection, "select * from pipeline_doctor(%s, %s)", [patience, unresponsive_after])
 
 
 def retry_stage(connection: Connection, batch_id: int, stage: str) -> bool:

@@ -1,4 +1,4 @@
-"""Connect to PostgreSQL: connection strings, psycopg and ADBC connections, SQLAlchemy engines and readable errors.
+"""Connect to PostgreSQL: connection strings, psycopg and ADBC connections, and readable errors.
 
 Each connection sets, right after it is made, every setting that the pipeline depends on (queries/session/pin_settings.sql). The
 settings are not sent as start-up parameters, because PgBouncer rejects the parameter `options`.
@@ -8,11 +8,9 @@ import asyncio
 import select
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from tenacity import wait_random_exponential
@@ -248,12 +246,3 @@ def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
         censor(f"PostgreSQL does not answer at {where}: {error}".strip()),
         remedy="check the variables POSTGRES_* (environment or .env), or unset POSTGRES_HOST to use the embedded PostgreSQL",
     )
-
-
-def engine(conninfo: str, application: str) -> sqlalchemy.Engine:
-    """Return a SQLAlchemy engine without a connection pool.
-
-    A `rakuten` command ends too soon to profit from a pool, and after a network fault the pool would hold broken connections.
-    """
-    creator = partial(open_connection, conninfo, application)
-    return sqlalchemy.create_engine("postgresql+psycopg://", creator=creator, poolclass=sqlalchemy.NullPool)

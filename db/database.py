@@ -11,7 +11,6 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
-from db import schema
 from db.connect import connect
 from db.embedded import EmbeddedPostgres
 from db.locks import Lock, advisory_lock
@@ -72,6 +71,8 @@ class Database:
 
         Return (revision before, revision after). A revision is None if the database has no schema.
         """
+        from db import schema  # noqa: PLC0415  Alembic and SQLAlchemy take 0.3 s to import
+
         versions = schema.upgrade(self.conninfo(Role.OWNER))
         if self.embedded is not None:
             _grant_logins(self.embedded, self.settings.postgres_db)

@@ -7,6 +7,7 @@ lacks something that the scripts create, all scripts run after the revisions.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import resources
 
 import psycopg
@@ -17,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from db import protections, sql
-from db.connect import engine
+from db.connect import open_connection
 from db.locks import Lock, lock_until_commit
 from shared.errors import PipelineError
 
@@ -40,7 +41,9 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
         config.set_main_option("script_location", str(location).replace("%", "%%"))
         revisions = ScriptDirectory.from_config(config)
         with _as_psycopg_errors(), engine(conninfo, "rakuten upgrade").connect() as connection:
-            encoding = connection.execute(sqlalchemy.text("show server_encoding")).scalar_one()
+            encoding = connection.execute(
+                sqlalchemy.select(sqlalchemy.func.current_setting("server_encoding"))
+            ).scalar_one()
             if encoding != "UTF8":
                 raise PipelineError(
                     f"the database has the encoding {encoding}, which cannot hold every text of the products",
@@ -60,6 +63,15 @@ def upgrade(conninfo: str) -> tuple[str | None, str | None]:
             _run_scripts(driver_connection)
             connection.commit()
     return before, revisions.get_current_head()
+
+
+def engine(conninfo: str, application: str) -> sqlalchemy.Engine:
+    """Return a SQLAlchemy engine without a connection pool.
+
+    A `rakuten` command ends too soon to profit from a pool, and after a network fault the pool would hold broken connections.
+    """
+    creator = partial(open_connection, conninfo, application)
+    return sqlalchemy.create_engine("postgresql+psycopg://", creator=creator, poolclass=sqlalchemy.NullPool)
 
 
 @contextmanager

@@ -39,12 +39,10 @@ from shared.logs import censor, configure_logs
 logger = structlog.get_logger()
 
 RECONCILE = "listeners.reconcile"
-# The module listeners.outages imports MLflow. The listener does not need MLflow and starts faster without it. So this file has
-# no import statement for listeners.outages: the fork server and its children import the module by this name.
+# These modules import MLflow. The listener does not need MLflow and starts faster without it. So this file has no import statement
+# for them: the fork server and its children import them by these names.
 _OUTAGES = "listeners.outages"
-# Matplotlib and MLflow import these modules only when they first need them. The fork server imports them when it starts, so
-# that no child has to.
-_LAZY_MODULES = ("matplotlib.backends.backend_agg", "mlflow.pyfunc", "skops.io")
+_PRELOAD = "listeners.preload"
 # Exit codes (of sysexits.h) with which a child ends itself: its parent has died, or a thread has run out of memory.
 _ORPHANED, _OUT_OF_MEMORY = os.EX_SOFTWARE, os.EX_OSERR
 # Deadlines in seconds: for the fork server to import the heavy libraries, to fork a child, and to report that a child has ended;
@@ -61,7 +59,7 @@ async def warm_up(handler: str) -> None:
     If this fails, only log the error: the start of the first child process tries again.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_OUTAGES, RECONCILE, handler, *_LAZY_MODULES])
+    context.set_forkserver_preload([_OUTAGES, RECONCILE, handler, _PRELOAD])
     first = context.Process(target=int, daemon=True)
     try:
         await fork_server.start(first, _IMPORT_S)

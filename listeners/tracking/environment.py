@@ -87,12 +87,12 @@ def _code(built_from: str | None) -> dict[str, Any]:
 
     `built_from` is the commit that a container image was built from. It is used if there is no git checkout.
     """
-    commit = _checkout() or {"git_commit": built_from, "git_dirty": None, "git_diff_sha256": None}
+    commit = checkout() or {"git_commit": built_from, "git_dirty": None, "git_diff_sha256": None}
     return {"version": importlib.metadata.version("rakuten-pipeline"), **commit}
 
 
 @cache
-def _checkout() -> dict[str, Any] | None:
+def checkout() -> dict[str, Any] | None:
     """Return the commit and a digest of the uncommitted changes of this code's git checkout, or None without a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
@@ -120,10 +120,3 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout
-
-
-# `packages` and `_checkout` cache their results. The fork server imports this module, so these calls fill both caches before it
-# starts a child process. Then no child process reads hundreds of files while a batch waits. And a run records the code that was
-# imported, even if somebody changes the checkout later.
-packages()
-_checkout()

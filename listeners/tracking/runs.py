@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlflow
 import structlog
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -30,6 +29,11 @@ from shared.config import Settings
 from shared.errors import FencedError, OutageError, StageError
 from shared.file_lock import file_lock
 from shared.mlflow_names import REGISTERED_MODEL, Artifact, Tag
+
+if TYPE_CHECKING:
+    from matplotlib.figure import (
+        Figure,
+    )  # for type checkers only: commands that draw nothing start faster without Matplotlib
 
 logger = structlog.get_logger()
 
@@ -281,7 +285,7 @@ class Publication:
     def json(self, name: str, content: object) -> None:
         self.text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
-    def figure(self, name: str, figure: Figure) -> None:
+    def figure(self, name: str, figure: "Figure") -> None:
         path = self.scratch / name
         figure.savefig(path, dpi=_FIGURE_DPI)
         self.file(path)

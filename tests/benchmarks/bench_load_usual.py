@@ -13,7 +13,7 @@ import sqlalchemy
 from bench_ground import Ground, Weeks
 from bench_measure import Sample, timed
 
-from db.connect import engine
+from db.schema import engine
 from db.source.training_set import X_TRAIN, Y_TRAIN
 from shared.config import Settings, target_rows
 

@@ -29,8 +29,9 @@ from bench_measure import (
 )
 from imblearn.over_sampling import RandomOverSampler
 
-from db.connect import ArrowConnection, connect, connect_arrow, engine
+from db.connect import ArrowConnection, connect, connect_arrow
 from db.database import Role
+from db.schema import engine
 from db.sql import query
 from listeners.snapshot import parquet
 from listeners.snapshot.balance import multiplicities

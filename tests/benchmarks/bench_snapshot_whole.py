@@ -20,8 +20,9 @@ from bench_measure import Report, Sample, Task, alternate, backend_pid, in_child
 from bench_snapshot import SEED, STAGE, add_memory, build_usual, read_sql
 from psycopg.types.json import Jsonb
 
-from db.connect import ArrowConnection, connect, connect_arrow, engine
+from db.connect import ArrowConnection, connect, connect_arrow
 from db.database import Role
+from db.schema import engine
 from listeners.snapshot.earlier import find_earlier_dataset
 from listeners.snapshot.handle import build
 from shared.hashing import sha256_of

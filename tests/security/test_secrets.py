@@ -14,10 +14,11 @@ from jobs import made_up_job
 
 import rakuten.cli
 import shared.logs
-from db.connect import conninfo_for, engine, unavailable
+from db.connect import conninfo_for, unavailable
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.embedded.cluster import Cluster
+from db.schema import engine
 from listeners import child
 from listeners.listen import _connect
 from shared.config import Settings, read_settings
@@ -103,7 +104,7 @@ def test_a_url_in_the_place_of_a_host_is_not_repeated():
 
 def test_the_command_line_shows_no_password(protected, monkeypatch, capsys):
     if not protected:
-        monkeypatch.setattr(rakuten.cli, "censor", uncensored)
+        monkeypatch.setattr("shared.logs.censor", uncensored)  # imported when it is needed
 
     def lost():
         raise psycopg.OperationalError(f"connection to {URL} failed")

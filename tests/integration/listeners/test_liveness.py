@@ -185,7 +185,7 @@ def test_a_fork_server_that_is_frozen_or_out_of_reach_is_replaced_and_no_attempt
 ):
     monkeypatch.setattr(listeners.child, "_REPORT_S", 2.0)
     monkeypatch.setattr(listeners.child, "RECONCILE", "listeners.job")  # the new server imports what it must
-    monkeypatch.setattr(listeners.child, "_LAZY_MODULES", ())
+    monkeypatch.setattr(listeners.child, "_PRELOAD", "listeners.job")
     batches = load_weeks(3)
     script("hang")
 

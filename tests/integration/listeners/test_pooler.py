@@ -6,8 +6,9 @@ import pytest
 from listener_work import work_off
 from pgbouncer import PROGRAM, pooled
 
-from db.connect import connect, engine
+from db.connect import connect
 from db.database import Role
+from db.schema import engine
 from listeners.claims import StageClaims
 from listeners.doorbell import Doorbell
 from listeners.listen import WakeSource, WakeUp
