@@ -13,22 +13,25 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo up test test-compose test-wheel chaos fuzz check docs tutorial schema format bench growth audit sbom dist constraints clean
+.PHONY: help env demo up test test-compose test-wheel chaos fuzz check docs pages schema format bench growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(BIN)/uv:
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed: make PYTHON=python3.13 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed: make PYTHON=python3.13 ...")'
+	@echo 'creating the Python environment $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/uv
-	$(INSTALL) --editable '.[demo]'
+	@echo 'installing the pipeline and its libraries into $(VENV): about 1 GB, several minutes the first time'
+	@$(INSTALL) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
-	$(INSTALL) --editable '.[demo,airflow]' --group dev
+	@echo 'installing the pipeline, Airflow and the tools for tests into $(VENV): several minutes the first time'
+	@$(INSTALL) --editable '.[demo,airflow]' --group dev
 	@touch $@ $(VENV)/.demo
 
 env: ## Add missing secrets to .env, for docker compose; of the existing values only GIT_COMMIT changes
@@ -36,10 +39,10 @@ env: ## Add missing secrets to .env, for docker compose; of the existing values 
 	@mkdir -p data/raw
 
 demo: $(VENV)/.demo ## Load three weeks into an embedded PostgreSQL, and build datasets and models (DATA=dir WEEKS=n ROWS=n)
-	$(BIN)/rakuten demo $(if $(DATA),--data "$(DATA)") $(if $(WEEKS),--weeks $(WEEKS)) $(if $(ROWS),--rows $(ROWS))
+	@$(BIN)/rakuten demo $(if $(DATA),--data "$(DATA)") $(if $(WEEKS),--weeks $(WEEKS)) $(if $(ROWS),--rows $(ROWS))
 
 up: $(VENV)/.demo ## Run the whole pipeline on this machine until Ctrl-C, with MLflow's pages
-	$(BIN)/rakuten up
+	@$(BIN)/rakuten up
 
 test: $(VENV)/.dev ## Run all tests on an embedded PostgreSQL (TESTS=tests/unit for a part of them)
 	$(BIN)/pytest $(TESTS)
@@ -80,8 +83,9 @@ BUILD_SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo 'documen
 docs: $(VENV)/.dev ## Build the documentation as a site in build/site, with the reference generated from the code
 	$(BUILD_SITE)
 
-tutorial: $(VENV)/.dev ## Run the commands of the tutorial, and write their output into docs/tutorial.md
-	PYTHONPATH=tests/support $(BIN)/python tests/support/tutorial.py
+pages: $(VENV)/.dev ## Run the commands of the pages, and write their outputs and pictures into the pages and README.md
+	$(BIN)/python tests/support/run_pages.py
+	$(BIN)/python tests/support/draw_pictures.py
 
 schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema or shared/categories.py
 	cd tests/support && ../../$(BIN)/python categories_script.py && ../../$(BIN)/python expected_schema.py

@@ -11,6 +11,7 @@ from shlex import quote
 from typing import Any, Final, Literal, NamedTuple
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -18,25 +19,32 @@ from shared.config import Settings
 
 _UNLIMITED: Final = 1000  # columns of a console that is not a terminal
 _SHORT_ID: Final = 8
+_WRAPPED_WIDTH: Final = 20  # columns that a text gets at least, if it is longer and may be wrapped
 _WIDE_HINT: Final = "--wide, or a wider terminal, also shows"
 
 
 class Column(NamedTuple):
     """A column of a table. `rank` 0 is always shown; of the others, the highest rank is left out first.
 
-    `cell` returns the text of a row in this column, in rich's markup.
+    `cell` returns the text of a row in this column, in rich's markup. A text of a column that `wraps` may take several lines.
     """
 
     heading: str
     cell: Callable[[Any], str]
     rank: int = 0
     justify: Literal["left", "right"] = "right"
+    wraps: bool = False
 
 
 def wide_console() -> Console:
     """Return a console for the terminal, or one that never cuts a line if the output is not a terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_UNLIMITED)
+
+
+def working(step: str) -> Status:
+    """Show a step on the terminal of standard error until the end of the `with` block. Elsewhere, show nothing."""
+    return Console(stderr=True).status(step)
 
 
 def fitting_table(
@@ -54,6 +62,7 @@ def fitting_table(
         column: max(Text.from_markup(text).cell_len for text in (column.heading, *cells[column]))
         for column in columns
     }
+    widths |= {column: min(widths[column], _WRAPPED_WIDTH) for column in columns if column.wraps}
     shown = list(columns)
     while sum(widths[column] + 3 for column in shown) + 1 > width and any(column.rank for column in shown):
         shown.remove(max(shown, key=lambda column: column.rank))
@@ -61,7 +70,7 @@ def fitting_table(
         caption += f"\n{hint}: {', '.join(hidden)}"
     table = Table(title=title, caption=caption.strip() or None)
     for column in shown:
-        table.add_column(column.heading, justify=column.justify, no_wrap=True)
+        table.add_column(column.heading, justify=column.justify, no_wrap=not column.wraps)
     for row in zip(*(cells[column] for column in shown), strict=True):
         table.add_row(*row)
     return table

@@ -112,7 +112,7 @@ def where_to_look(settings: Settings, *, is_running: bool, mlflow_url: str | Non
     """Return the lines that name the places where a user sees what the pipeline has done."""
     rakuten = rakuten_command(settings)
     psql = "psql" if shutil.which("psql") else shell_path(Path(embedded_server(settings).program("psql")))
-    mlflow = mlflow_url or (
+    mlflow = (mlflow_url and f"{mlflow_url} (choose Model training at the top left)") or (
         f"{shell_path(Path(sys.executable).with_name('mlflow'))} ui --backend-store-uri {quote(settings.tracking_uri)}"
     )
     return [

@@ -11,6 +11,7 @@ from db.database import Role
 from db.load.correction import CorrectionResult
 from db.load.correction import correct as apply
 from db.load.openlineage_events import emit_load_events
+from rakuten.console import working
 from rakuten.session import open_session, warn_if_nobody_listens
 from shared.errors import BadCorrectionError
 from shared.openlineage.emitter import Emitter
@@ -52,6 +53,7 @@ def correct(
         open_session("correct", Role.LOADER, autocommit=False) as session,
         Emitter(session.settings) as emitter,
         emit_load_events(session.connection, emitter) as run,
+        working("checking the corrections" if check else "applying the corrections"),
     ):
         try:
             result = apply(session.connection, session.settings, file, reason=reason, check=check)

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from db.batches import find_batch
-from rakuten.console import wide_console
+from rakuten.console import wide_console, working
 from rakuten.provenance.diff import ASPECTS, ClassDiff, ProductDiff, diff_by_class, diff_of_products
 from rakuten.session import open_session
 from shared.categories import category_name
@@ -28,7 +28,7 @@ def diff(
     listed: bool = typer.Option(False, "--list", help="also list the added, changed and removed products"),
 ) -> None:
     """Count, for each product class, the products that were added, changed and removed between two batches."""
-    with open_session("diff") as session:
+    with open_session("diff") as session, working("comparing the two batches"):
         batches = find_batch(session.connection, earlier), find_batch(session.connection, later)
         classes = diff_by_class(session.connection, *batches)
         products = diff_of_products(session.connection, *batches) if listed else None

@@ -11,6 +11,7 @@ import typer
 from db import batches
 from db.protections import deviations
 from listeners.run import MISSED_PINGS
+from rakuten.console import working
 from rakuten.session import Session, open_session
 from shared.events import Stage
 
@@ -26,7 +27,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="print the problem
     the exit code is 1. That no listener runs is no problem of the embedded PostgreSQL on your own machine, but an error on a
     server (POSTGRES_HOST).
     """
-    with open_session("doctor") as session:
+    with open_session("doctor") as session, working("looking for problems"):
         findings = _in_schema(session) + _in_postgresql(session)
         rests = session.database.embedded is not None and not batches.listening_stages(session.connection)
         if rests:

@@ -5,7 +5,7 @@ from typing import Final
 
 import typer
 
-from rakuten.console import wide_console
+from rakuten.console import wide_console, working
 from rakuten.provenance.lineage import lineage as lineage_of
 from rakuten.provenance.lineage_tree import tree_of
 from rakuten.provenance.references import resolve
@@ -26,7 +26,7 @@ def lineage(
 
     If X is a number, it means the week with this number or, if no such week is loaded, the product with this productid.
     """
-    with open_session("lineage") as session:
+    with open_session("lineage") as session, working("following the lineage"):
         reference = resolve(name, session.connection, session.tracking)
         document = lineage_of(reference, session.connection, session.tracking)
     if as_json:

@@ -9,6 +9,7 @@ from db.database import Role
 from db.load.openlineage_events import emit_load_events
 from db.load.steps import load_week
 from db.source.training_set import read_training_set
+from rakuten.console import working
 from rakuten.session import open_session, warn_if_nobody_listens
 from shared.config import read_settings
 from shared.errors import BadInputError
@@ -40,11 +41,12 @@ def load(
         Emitter(settings) as emitter,
     ):
         connection = session.connection
-        training_set = read_training_set(
-            settings.data_path, settings.random_seed, settings.holdout_percentage
-        )
+        with working("reading the files"):
+            training_set = read_training_set(
+                settings.data_path, settings.random_seed, settings.holdout_percentage
+            )
         while week is not None or not loaded:
-            with emit_load_events(connection, emitter) as run:
+            with working("loading the next week"), emit_load_events(connection, emitter) as run:
                 report = load_week(connection, settings, training_set, up_to=week, on_claim=run.started)
             if report is None:
                 break

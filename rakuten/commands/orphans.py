@@ -7,6 +7,7 @@ from typing import Final
 import typer
 
 from db.database import Role
+from rakuten.console import working
 from rakuten.provenance.orphans import find_orphans, supersede_orphans
 from rakuten.session import open_session
 
@@ -26,7 +27,7 @@ def orphans(
     if somebody deleted a batch. With --supersede, PostgreSQL is right: nothing uses these runs any more, and the next load
     makes the batch again. Do not use --supersede if the runs belong to another database that shares this MLflow.
     """
-    with open_session("orphans", Role.TRAINING) as session:
+    with open_session("orphans", Role.TRAINING) as session, working("comparing MLflow with PostgreSQL"):
         found = find_orphans(session.tracking, session.connection)
         notes = (
             supersede_orphans(

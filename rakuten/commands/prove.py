@@ -17,6 +17,7 @@ from db.batches import find_batch
 from db.sql import query
 from listeners.snapshot.dataset_digest import Proof
 from listeners.snapshot.dataset_digest import prove as prove_in
+from rakuten.console import working
 from rakuten.session import Session, open_session
 from shared.batch import Batch
 from shared.categories import category_name
@@ -71,7 +72,7 @@ def prove(
             "give --product and --dataset to make a proof, or --check to verify one; only --check accepts --digest",
             remedy="rakuten prove --product P --dataset week_7, or rakuten prove --check PROOF.json [--digest HEX]",
         )
-    with open_session("prove") as session:
+    with open_session("prove") as session, working("reading the dataset"):
         proof, run_id = _prove(session, product, dataset)
     if as_json:
         typer.echo(proof.to_json())

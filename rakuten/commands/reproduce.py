@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from db.database import Role
+from rakuten.console import working
 from rakuten.provenance.references import resolve
 from rakuten.provenance.reproduce import reproduce as verdicts
 from rakuten.session import open_session
@@ -31,7 +32,7 @@ def reproduce(
     The rows come from the audit trail. The rebuilt files go to a temporary directory. The exit code is 1 if the rebuilt
     dataset or model differs from the original.
     """
-    console, progress = Console(highlight=False), Console(stderr=True)
+    console = Console(highlight=False)
     with open_session("reproduce") as session:
         tracking = session.tracking
         found = resolve(name, session.connection, tracking)
@@ -46,7 +47,7 @@ def reproduce(
         results = []
         batch = found.batch_id, found.batch_name
         conninfo = session.database.conninfo(Role.READER)
-        with progress.status(f"reproducing {found.batch_name}"):
+        with working(f"reproducing {found.batch_name}"):
             for verdict in verdicts(conninfo, tracking, session.settings, batch, runs):
                 results.append(verdict)
                 if not as_json:

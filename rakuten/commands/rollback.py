@@ -8,6 +8,7 @@ import typer
 
 from db.database import Role
 from listeners.promotion.rollback import roll_back
+from rakuten.console import working
 from rakuten.session import open_session
 
 EXAMPLES: Final = ("rakuten rollback --reason 'worse on books'",)
@@ -27,7 +28,7 @@ def rollback(reason: Reason, to: Version = None, as_json: AsJson = False) -> Non
     promoted again, and neither are the other models of its batch or of an earlier batch. Models of later batches are compared
     with the restored champion.
     """
-    with open_session("rollback", Role.TRAINING) as session:
+    with open_session("rollback", Role.TRAINING) as session, working("moving the alias"):
         conninfo = session.database.conninfo(Role.TRAINING)
         move = roll_back(session.tracking, conninfo, to, reason=reason, by=_user())
     if as_json:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import typer
 
 from db.source.csv_problems import clip
-from rakuten.console import Column, print_table, short_id
+from rakuten.console import Column, print_table, short_id, working
 from rakuten.provenance import taint as lookup
 from rakuten.session import open_session
 
@@ -22,7 +22,7 @@ def taint(
     full: bool = typer.Option(False, "--full", help="print whole run ids"),
 ) -> None:
     """List every dataset that contained a product, every model trained on it, and every change of the product."""
-    with open_session("taint") as session:
+    with open_session("taint") as session, working("reading the history"):
         found = lookup.taint(session.connection, session.settings, productid)
     if as_json:
         typer.echo(json.dumps(asdict(found), default=lambda moment: moment.isoformat(), indent=2))

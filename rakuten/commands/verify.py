@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Final
 
 import typer
-from rich.console import Console
 
+from rakuten.console import working
 from rakuten.provenance.checks import Cause, Check
 from rakuten.provenance.verify import verify as run_checks
 from rakuten.session import open_session
@@ -23,7 +23,7 @@ def verify(as_json: bool = typer.Option(False, "--json", help="print all checks 
     anything was changed. A run in MLflow whose batch PostgreSQL does not have is listed, and is no change.
     """
     checks: list[Check] = []
-    with open_session("verify") as session, Console(stderr=True).status("checking the seals") as status:
+    with open_session("verify") as session, working("checking the seals") as status:
         for check in run_checks(session.connection, session.tracking, session.settings.snapshots_path):
             status.update(f"{check.batch_name} {check.subject}")
             checks.append(check)
