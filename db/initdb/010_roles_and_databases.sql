@@ -3,7 +3,7 @@
 -- Airflow. A login can connect to only one of these databases.
 --
 -- The PostgreSQL image runs this script once, as the superuser, when the data directory is new. Passwords come from environment
--- variables. To change a password, run the script again (see README.md).
+-- variables. To change a password, run the script again (docs/how-to/compose.md says how).
 
 \set ON_ERROR_STOP on
 -- do not write a failed statement of this script to the server's log: the statement may contain a password

@@ -9,7 +9,8 @@ from shared.batch import Batch
 from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, MODEL_EXPERIMENT, TEST_SET, Tag
 
 # The tag with which MLflow's pages choose between the view for model training and the view for generative AI, and its value for
-# model training (the values are in MLflow's JavaScript).
+# model training (the values are in MLflow's JavaScript). The pages of MLflow 3.17 ignore the tag: the reader chooses the view with a
+# switch at the top left, which `rakuten up` names.
 _KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
 
 EXPERIMENT_TAGS: Final = {

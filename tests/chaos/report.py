@@ -1,4 +1,4 @@
-"""Write docs/reliability.md from a run of the fault suite."""
+"""Write docs/reliability.md and its picture from a run of the fault suite."""
 
 import math
 import os
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from environment import Environment
+from matplotlib.figure import Figure
 from runs import BOUND_S
 from scoreboard import Line, Scoreboard, p99
 
@@ -16,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 PAGE = """# Reliability
 
-Each loaded week becomes exactly one dataset and exactly one model, also when a part of the system fails or is killed. Work may be
-done twice, but only one result is recorded and finished. The fault suite tests this:
+Each loaded week gets exactly one finished, recorded run of each stage, and so one dataset and one model, also when a part of the system
+fails or is killed: work may run twice, its result counts once. The fault suite tests this:
 
 ```
 make chaos        # about an hour and a half; writes this page
@@ -29,6 +30,8 @@ weeks once more.
 
 **{total} faulted runs: {lost} lost, {doubled} doubled.** After the end of a fault, work went on again after {p50} s (median of the
 {recovered} runs whose bound is {bound:g} s), after {p99} s in 99 of 100 runs, and after {longest} s at most.
+
+![Seconds until the pipeline worked again after each kind of fault](images/reliability.png)
 
 Measured on {day} at commit `{commit}`, on {machine}. Other machines have other times; lost and doubled must be 0 everywhere.
 
@@ -50,7 +53,7 @@ open, and the dataset has the bytes of an undisturbed build.
 
 
 def write(board: Scoreboard, environment: Environment, path: Path) -> None:
-    """Write the page of a complete suite."""
+    """Write the page of a complete suite, and its picture into the folder images beside it."""
     recovery = [
         result.recovery_s
         for line in board.lines.values()
@@ -77,6 +80,32 @@ def write(board: Scoreboard, environment: Environment, path: Path) -> None:
             not_run=f"\nNot run here: {'; '.join(missing)}.\n" if missing else "",
         )
     )
+    picture = path.parent / "images" / "reliability.png"
+    picture.parent.mkdir(exist_ok=True)
+    _draw(
+        lines,
+        f"{len(board.results)} faulted runs: {sum(line.lost for line in lines)} lost, "
+        f"{sum(line.doubled for line in lines)} doubled",
+    ).savefig(picture, dpi=120)
+
+
+def _draw(lines: list[Line], title: str) -> Figure:
+    """Draw the median and the longest time of each kind of fault, quickest first."""
+    lines = sorted(lines, key=lambda line: statistics.median(result.recovery_s for result in line.results))
+    figure = Figure(figsize=(9, 0.2 * len(lines) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for row, line in enumerate(lines):
+        times = [max(result.recovery_s, 0.01) for result in line.results]
+        axes.plot([statistics.median(times), max(times)], [row, row], color="tab:blue", linewidth=1)
+        axes.plot(statistics.median(times), row, "o", color="tab:blue", markersize=4)
+        axes.plot(max(times), row, "|", color="tab:blue", markersize=8)
+    axes.set_yticks(range(len(lines)), [f"{line.kind} ({len(line.results)})" for line in lines], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds from the end of the fault: median (dot) and longest (bar); in brackets: runs")
+    axes.set_title(title)
+    axes.grid(axis="x", linewidth=0.4)
+    return figure
 
 
 def _row(line: Line) -> str:

@@ -1,4 +1,7 @@
-"""Run the commands of docs/tutorial.md as they are written there. As a program, write their output into the page."""
+"""Run the commands of pages as they are written there. As a program, write their outputs into the pages and into README.md.
+
+The pages are run one after the other in one folder, beside `rakuten up`, as a reader would. README.md shows some of their commands.
+"""
 
 import re
 import subprocess
@@ -11,7 +14,9 @@ from waiting import eventually
 
 from shared.config import environment_for, read_settings
 
-PAGE = Path(__file__).parents[2] / "docs/tutorial.md"
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "docs/tutorial.md", ROOT / "docs/how-to/trace.md")
+README = ROOT / "README.md"
 DEADLINE_S = 400
 # A block of commands, its output if the page has it, and the text up to the next block.
 _BLOCK = re.compile(r"^```sh\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
@@ -21,34 +26,24 @@ _AWAITED = re.compile(r"`(\w+: the model has F1)`")
 class Block(NamedTuple):
     commands: str
     output: str
-    exit_code: int
+    exit_code: int = 0
 
 
-def run_tutorial(folder: Path) -> list[Block]:
-    """Run each block of commands of the page in an empty folder, beside `rakuten up`, and return what they print.
+def run_pages(folder: Path) -> list[Block]:
+    """Run each block of commands of the pages in an empty folder, and return what they print.
 
-    Where the page says which line of `rakuten up` to wait for, this function waits for it.
+    Where a page says which line of `rakuten up` to wait for, this function waits for it.
     """
-    page = PAGE.read_text(encoding="utf-8")
-    elsewhere = {"postgres_host": None, "mlflow_tracking_uri": None}
-    environment = environment_for(read_settings(_env_file=None, **elsewhere))
-    for name in ("DATA_PATH", "STATE_PATH"):  # a reader has not set them
-        environment.pop(name, None)
-    environment |= {
-        "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
-        "COLUMNS": "100",
-        "NO_COLOR": "1",
-    }
+    environment = reader_environment() | {"COLUMNS": "100", "NO_COLOR": "1"}
     said = folder / "up.log"
     blocks = []
     with said.open("w") as log:
         up = subprocess.Popen(["rakuten", "up"], cwd=folder, env=environment, stdout=log, stderr=log)  # noqa: S607
     try:
         eventually(lambda: "next week" in said.read_text(), DEADLINE_S, report=said.read_text)
-        found = list(_BLOCK.finditer(page))
-        for block, end in zip(found, [*(later.start() for later in found[1:]), len(page)], strict=True):
+        for commands, awaited in _steps():
             done = subprocess.run(
-                ["/bin/sh", "-e", "-c", block[1]],
+                ["/bin/sh", "-e", "-c", commands],
                 cwd=folder,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -57,8 +52,8 @@ def run_tutorial(folder: Path) -> list[Block]:
                 timeout=DEADLINE_S,
                 check=False,
             )
-            blocks.append(Block(block[1], done.stdout, done.returncode))
-            for line in _AWAITED.findall(page[block.end() : end]):
+            blocks.append(Block(commands, done.stdout, done.returncode))
+            for line in awaited:
                 eventually(lambda line=line: line in said.read_text(), DEADLINE_S, report=said.read_text)
     finally:
         up.terminate()
@@ -66,12 +61,39 @@ def run_tutorial(folder: Path) -> list[Block]:
     return blocks
 
 
-def with_outputs(page: str, blocks: list[Block]) -> str:
-    """Return the page with the output of each block of commands below it."""
-    outputs = iter(blocks)
+def reader_environment() -> dict[str, str]:
+    """Return the environment of a reader who has set nothing and who has the commands on the PATH."""
+    elsewhere = {"postgres_host": None, "mlflow_tracking_uri": None}
+    environment = environment_for(read_settings(_env_file=None, **elsewhere))
+    for name in ("DATA_PATH", "STATE_PATH"):
+        environment.pop(name, None)
+    return {**environment, "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
+
+
+def _steps() -> list[tuple[str, list[str]]]:
+    """Return the commands of each block, and the lines of `rakuten up` that the text below it says to wait for."""
+    steps = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        found = list(_BLOCK.finditer(text))
+        ends = [*(later.start() for later in found[1:]), len(text)]
+        steps += [
+            (block[1], _AWAITED.findall(text[block.end() : end]))
+            for block, end in zip(found, ends, strict=True)
+        ]
+    return steps
+
+
+def shown_blocks(page: str) -> list[Block]:
+    """Return the blocks of a page as it shows them. The output is "" if it shows none."""
+    return [Block(commands, output or "") for commands, output in _BLOCK.findall(page)]
+
+
+def with_outputs(page: str, outputs: dict[str, str]) -> str:
+    """Return the page with the output of each block of commands below it. `outputs` has it for each block."""
 
     def shown(block: re.Match[str]) -> str:
-        output = "\n".join(line.rstrip() for line in next(outputs).output.splitlines()).strip("\n")
+        output = "\n".join(line.rstrip() for line in outputs[block[1]].splitlines()).strip("\n")
         commands = f"```sh\n{block[1]}```\n"
         return f"{commands}\n```text\n{output}\n```\n" if output else commands
 
@@ -79,9 +101,10 @@ def with_outputs(page: str, blocks: list[Block]) -> str:
 
 
 if __name__ == "__main__":
-    with TemporaryDirectory(prefix="tutorial-") as scratch:
-        results = run_tutorial(Path(scratch))
-    for result in results:
-        if result.exit_code:
-            sys.exit(f"{result.commands}{result.output}")
-    PAGE.write_text(with_outputs(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    with TemporaryDirectory(prefix="pages-") as scratch:
+        results = run_pages(Path(scratch))
+    if failures := "".join(f"{result.commands}{result.output}" for result in results if result.exit_code):
+        sys.exit(failures)
+    printed = {result.commands: result.output for result in results}
+    for path in (*PAGES, README):
+        path.write_text(with_outputs(path.read_text(encoding="utf-8"), printed), encoding="utf-8")

@@ -40,6 +40,18 @@ def test_each_command_in_the_pages_exists_with_its_options(line):
     assert not hasattr(command, "commands"), f"{line}: the subcommand is missing"
 
 
+def test_the_readme_can_be_read_in_some_minutes():
+    assert len((DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_make_target_that_is_named_exists():
+    makefile = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
+    pages = [DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    for page in (*pages, *DOCS.rglob("*.md")):
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page}: make {target}"
+
+
 @pytest.fixture(scope="module")
 def reference():
     return pages()

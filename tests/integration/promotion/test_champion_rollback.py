@@ -1,18 +1,13 @@
 """Who comes back when a champion is rolled back, by a call and by the commands, and what later models are compared with."""
 
 import json
-import re
-import shlex
 
 import pytest
 from champion_models import wrong
-from repository import ROOT
 
 from listeners.promotion.champion_history import MoveKind, champion_history
 from shared.errors import BadInputError, PipelineError
 from shared.mlflow_names import REGISTERED_MODEL
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_rollback_goes_to_the_champion_before_and_keeps_who_and_why(models, three_champions):
@@ -139,13 +134,6 @@ def test_the_commands_roll_back_and_show_the_history(models, three_champions, ra
     assert (moved["from_version"], moved["to_version"], moved["reason"]) == (2, 3, "it was right")
     models.move_by_hand(1)
     assert "version 1, moved by hand since" in rakuten("champion").output
-
-
-def test_the_readme_s_examples_work(models, three_champions, rakuten):
-    lines = re.findall(r"^rakuten ((?:champion|rollback).*)$", README, re.MULTILINE)
-    done = [rakuten(*shlex.split(line)) for line in lines]
-    assert [result.exit_code for result in done] == [0, 0, 0]
-    assert models.moves[-2:] == [("rollback", 3, 2), ("rollback", 2, 3)]
 
 
 def test_the_commands_say_what_is_wrong(models, rakuten):

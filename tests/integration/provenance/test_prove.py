@@ -1,14 +1,11 @@
 """A product's proof, from the audit trail's dataset in MLflow to a check that needs neither."""
 
 import json
-import re
-import shlex
 from hashlib import sha256
 
 import pyarrow.parquet as pq
 import pytest
 from jobs import claim_job, finish
-from repository import ROOT
 
 from db.database import Role
 from listeners.snapshot import handle as snapshot
@@ -17,8 +14,6 @@ from listeners.tracking.runs import Tracking
 from shared.errors import BadInputError, PipelineError, VerificationError
 from shared.events import Stage
 from shared.mlflow_names import Tag
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -107,16 +102,11 @@ def test_a_product_is_proved_and_the_proof_checked_without_database_or_mlflow(
     assert rakuten("prove", "--check", path).exit_code == 1
 
 
-def test_the_readme_s_examples_work(datasets, rakuten, rows, tmp_path):
-    lines = re.findall(r"^rakuten (prove .+)$", README, re.MULTILINE)
-    assert len(lines) == 3
-    for line in lines:
-        command, _, file = line.partition(" > ")
-        productid = str(rows(1)[0]["productid"])  # the test's data have fewer products than the demo's
-        done = rakuten(*shlex.split(re.sub("(?<=--product )[0-9]+", productid, command)))
-        assert done.exit_code == 0, (line, done.output, done.exception)
-        if file:
-            (tmp_path / file).write_text(done.output)  # and the next line finds it: the test runs in tmp_path
+def test_a_batch_names_its_dataset_and_a_printed_proof_is_checked(datasets, rakuten, rows, tmp_path):
+    question = ("prove", "--product", rows(1)[0]["productid"], "--dataset", "week_1")
+    assert rakuten(*question).exit_code == 0
+    (tmp_path / "proof.json").write_text(rakuten(*question, "--json").output)
+    assert rakuten("prove", "--check", tmp_path / "proof.json").exit_code == 0
 
 
 def test_postgresql_computes_the_same_hash_of_a_row(datasets, rakuten, rows, as_superuser):

@@ -1,21 +1,14 @@
-"""`rakuten correct`, `diff` and `taint`, as a person or a program calls them, and as the README shows them."""
+"""`rakuten correct`, `diff` and `taint`, as a person or a program calls them."""
 
 import json
-import re
-import shlex
-import subprocess
 
 import pyarrow.compute as pc
 import pytest
 from psycopg.types.json import Jsonb
-from repository import ROOT
 
 from db.database import Role
-from db.source.synthetic import generate
-from db.source.training_set import read_test_set, read_training_set
+from db.source.training_set import read_test_set
 from shared.errors import BadCorrectionError, BadInputError
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -46,46 +39,6 @@ def correct(rakuten, tmp_path):
 def some(connection, condition: str, count: int = 1) -> list[int]:
     statement = f"select productid from products where {condition} order by sample_rank limit %s"
     return [productid for (productid,) in connection.execute(statement, [count])]
-
-
-# ---- README
-
-
-@pytest.fixture(scope="module")
-def demo_data(tmp_path_factory):
-    """The products of the demo; without their images, which change no text."""
-    directory = tmp_path_factory.mktemp("demo") / "raw"
-    generate(directory, 10_000)
-    return directory
-
-
-def test_the_commands_of_the_readme_work(
-    rakuten, settings, demo_data, load_weeks_into, database, monkeypatch, tmp_path
-):
-    settings = settings.model_copy(update={"data_path": demo_data})
-    training_set = read_training_set(demo_data, settings.random_seed, settings.holdout_percentage)
-    load_weeks_into(database, settings, training_set, 3)
-    monkeypatch.setenv("DATA_PATH", str(demo_data))
-    section = README.partition("## Go back in time\n")[2].partition("\n## ")[0]
-    [block] = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-    outputs = []
-    for line in block.splitlines():
-        if line.startswith("printf"):
-            subprocess.run(["/bin/sh", "-c", line], check=True, cwd=tmp_path)
-        else:
-            name, *arguments = shlex.split(line, comments=True)
-            assert name == "rakuten"
-            outputs.append(rakuten(*arguments))
-    assert [output.exit_code for output in outputs] == [0] * 5, outputs
-    week_1_to_3, checked, corrected, week_3_to_correction, tainted = (output.stdout for output in outputs)
-    assert re.search(r"all +│ +600 │ +0 │ +0 │", week_1_to_3)
-    assert checked.startswith(
-        "correction_1 would be: 0 products updated, 0 inserted, 0 deleted, 1 labels written"
-    )
-    assert corrected.startswith("correction_1: 0 products updated, 0 inserted, 0 deleted, 1 labels written")
-    assert week_3_to_correction.endswith("~ 2925916501: prdtypecode 1560 -> 2060\n")
-    batches = re.findall(r"^│ (\w+) ", tainted, re.MULTILINE)
-    assert batches == ["week_1", "week_2", "week_3", "correction_1"]
 
 
 # ---- correct

@@ -1,4 +1,4 @@
-"""What the README tells people to type works."""
+"""The queries of docs/how-to/psql.md work as they are written there."""
 
 import re
 from contextlib import ExitStack
@@ -10,18 +10,18 @@ from db.connect import connect
 from db.database import Role
 from shared.events import Stage
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-QUERIES = re.findall(r"^```sql\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGE = (ROOT / "docs/how-to/psql.md").read_text(encoding="utf-8")
+QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=[query.splitlines()[0].strip("- ") for query in QUERIES])
-def test_a_query_of_the_cookbook_returns_rows_after_the_first_week(query, load_weeks, as_role):
+def test_a_query_returns_rows_after_the_first_week(query, load_weeks, as_role):
     load_weeks(1)
     with as_role(Role.READER) as connection:
         assert connection.execute(query).fetchall()
 
 
-def test_the_cookbook_says_that_nothing_is_wrong(load_weeks, database):
+def test_the_page_says_that_nothing_is_wrong(load_weeks, database):
     load_weeks(1)
     [query] = [query for query in QUERIES if "pipeline_doctor" in query]
     with ExitStack() as listeners:
@@ -32,11 +32,5 @@ def test_the_cookbook_says_that_nothing_is_wrong(load_weeks, database):
         assert [row[0] for row in reader.execute(query)] == ["nothing is wrong"]
 
 
-def test_the_cookbook_holds_twelve_queries():
+def test_the_page_has_twelve_queries():
     assert len(QUERIES) == 12
-
-
-def test_every_make_target_that_is_named_exists():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

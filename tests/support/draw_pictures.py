@@ -1,0 +1,52 @@
+"""Draw the pictures of README.md from a run of the demo: `rakuten status` in a terminal, and the classes of its newest dataset."""
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.text import Text
+from run_pages import ROOT, reader_environment
+
+from shared.mlflow_names import Artifact
+
+IMAGES = ROOT / "docs/images"
+WIDTH = 110  # columns: enough for all columns of the table
+
+
+def terminal_picture(command: str, printed: str, width: int) -> str:
+    """Return an SVG picture of a terminal in which a command was typed. `printed` is its output, with ANSI colours."""
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(f"$ {command}", highlight=False)
+    console.print(Text.from_ansi(printed), highlight=False)
+    return console.export_svg(title="rakuten-pipeline", unique_id="terminal")
+
+
+def draw(folder: Path) -> None:
+    """Run the demo in an empty folder, and draw the pictures."""
+    environment = reader_environment() | {"COLUMNS": str(WIDTH)}
+    subprocess.run(["rakuten", "demo"], cwd=folder, env=environment, check=True)  # noqa: S607
+    subprocess.run(["rakuten", "db", "start"], cwd=folder, env=environment, check=True)  # noqa: S607
+    try:
+        status = subprocess.run(
+            ["rakuten", "status"],  # noqa: S607
+            cwd=folder,
+            env={**environment, "FORCE_COLOR": "1"},
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+    finally:
+        subprocess.run(["rakuten", "db", "stop"], cwd=folder, env=environment, check=True)  # noqa: S607
+    (IMAGES / "status.svg").write_text(
+        terminal_picture("rakuten status", status.stdout, WIDTH), encoding="utf-8"
+    )
+    newest = max(folder.rglob(Artifact.CLASS_DISTRIBUTION), key=lambda path: path.stat().st_mtime)
+    shutil.copyfile(newest, IMAGES / "class_distribution.png")
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory(prefix="pictures-") as scratch:
+        draw(Path(scratch))
