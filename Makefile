@@ -59,12 +59,14 @@ chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, wi
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load and the payloads with more than 100,000 random inputs; about 20 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz
 
-check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contracts, container files, GitHub workflows and documentation
+check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contracts, imports of tests, container files, GitHub workflows and documentation
+	@mkdir -p build
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/mypy dags/weekly_ml_pipeline_dag.py
 	$(BIN)/lint-imports
+	@$(BIN)/pytest --collect-only --quiet >build/collected.txt 2>&1 || { cat build/collected.txt; exit 1; }; tail -1 build/collected.txt
 	$(BIN)/sqlfluff lint db/migrations db/sql
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint */Dockerfile && echo 'hadolint: no problems'; \
 	else echo 'hadolint: skipped, it has no wheel for this platform'; fi

@@ -13,10 +13,11 @@ import pytest
 from certificates import Authority
 from listener_processes import Listeners
 
-from db.connect import connect, connect_arrow, conninfo_for, engine
+from db.connect import connect, connect_arrow, conninfo_for
 from db.database import Database, Role, prepare_embedded
 from db.embedded import EmbeddedPostgres
 from db.embedded.waiting import poll
+from db.schema import engine
 from db.source.training_set import read_training_set
 from listeners.listen import _connect
 from shared.config import read_settings
