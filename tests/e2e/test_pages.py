@@ -26,6 +26,13 @@ def test_the_correction_changes_one_label_and_gets_a_model_of_its_own(blocks):
 
 
 @pytest.mark.timeout(1800)
+def test_every_dataset_and_model_is_built_again(blocks):
+    outputs = [block.output for block in blocks if "rakuten reproduce" in block.commands]
+    assert [output.count("same ") for output in outputs] == [5, 5]
+    assert all("nothing was changed" in output and "different" not in output for output in outputs)
+
+
+@pytest.mark.timeout(1800)
 def test_the_pages_show_an_output_of_each_command_that_prints_something(blocks):
     shown = [block for page in PAGES for block in shown_blocks(page.read_text(encoding="utf-8"))]
     assert [bool(block.output) for block in shown] == [bool(block.output.strip()) for block in blocks]
