@@ -23,11 +23,12 @@ from shared.mlflow_names import DATASET_EXPERIMENT, Tag, parquet_name
 class TrainingData:
     """The distinct products of a dataset, sorted by productid, and how many copies of each product the dataset holds.
 
-    `products` has the columns designation and description. `labels` has the class of each product, and `multiplicities` the
-    number of its copies; both are int64 of shape (n_products,).
+    `products` has the columns designation and description. `productids` has the productid of each product, `labels` its class, and
+    `multiplicities` the number of its copies; all are int64 of shape (n_products,).
     """
 
     products: pd.DataFrame
+    productids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     multiplicities: npt.NDArray[np.int64]
 
@@ -72,6 +73,7 @@ def read_training_data(path: Path) -> TrainingData:
     rows, copies = distinct_products(dataset)
     return TrainingData(
         products=pd.DataFrame({name: rows[name].cast(pa.string()).to_pandas() for name in texts}),
+        productids=rows["productid"].to_numpy(),
         labels=rows["prdtypecode"].to_numpy().astype(np.int64),
         multiplicities=copies.astype(np.int64),
     )

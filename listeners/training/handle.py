@@ -4,7 +4,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 from sklearn.pipeline import Pipeline
@@ -18,9 +17,12 @@ from listeners.tracking.ownership import own_names
 from listeners.tracking.runs import Publication, Tracking
 from listeners.training import model
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
-from listeners.training.evaluate import evaluate, report
-from listeners.training.plots import confusion_figure
+from listeners.training.evaluate import report
+from listeners.training.holdout_scores import HoldoutScores, score_holdout
+from listeners.training.model import Trained
+from listeners.training.plots import confusion_figure, reliability_figure, risk_coverage_figure
 from listeners.training.serialise import log_model
+from listeners.training.suspects import suspects_frame
 from shared.mlflow_names import (
     HOLDOUT_SET,
     MODEL_EXPERIMENT,
@@ -90,19 +92,23 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
             read_frame(fetch(tracking, find_dataset(tracking, name, **batch.source_tags), directory))
             for name in (HOLDOUT_SET, TEST_SET)
         )
-        classifier = _fit(run, job, dataset, data)
-        metrics = _evaluate(run, job, classifier, holdout)
-        run.describe(descriptions.model_run(batch, dataset, metrics))
-        _predict_test(run, classifier, test)
-        model_uri = log_model(run.run_id, classifier)
-        run.values(tags={Tag.MODEL_URI: model_uri, Tag.MODEL_SHA256: model.parameters_sha256(classifier)})
+        trained = _fit(run, job, dataset, data)
+        scores = score_holdout(trained, data.labels, holdout, seed=job.settings.random_seed)
+        _log_scores(run, job, scores, holdout)
+        run.describe(descriptions.model_run(batch, dataset, scores.metrics))
+        suspects = suspects_frame(data, trained.out_of_fold, trained.pipeline[-1].classes_)
+        run.text(Artifact.LABEL_SUSPECTS, suspects.to_csv(index=False))
+        _predict_test(run, trained.pipeline, test)
+        model_uri = log_model(run.run_id, trained.pipeline)
+        digest = model.parameters_sha256(trained.pipeline)
+        run.values(tags={Tag.MODEL_URI: model_uri, Tag.MODEL_SHA256: digest})
         run.logged_model(model_uri)
     return tracking.client.get_run(run.run_id)
 
 
-def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeline:
+def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Trained:
     seed = job.settings.random_seed
-    classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+    trained = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
     run.values(
         params={
             **model.DEFAULTS.as_params(),
@@ -119,25 +125,24 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
         "training",
         {"num_rows": int(data.multiplicities.sum())},
     )
-    return classifier
+    return trained
 
 
-def _evaluate(run: Publication, job: Job, classifier: Pipeline, holdout: pd.DataFrame) -> dict[str, float]:
-    """Log the model's scores on the holdout, and its prediction for each holdout row. Return the scores.
+def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.DataFrame) -> None:
+    """Log the model's scores on the holdout, and what it says about each holdout row.
 
     The promotion later compares two models row by row, so it needs the predictions.
     """
-    truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
-    prediction = classifier.predict(holdout)
-    metrics = evaluate(truth, prediction, seed=job.settings.random_seed)
-    run.values(metrics=metrics, step=job.batch.week)
-    run.text(Artifact.CLASSIFICATION_REPORT, report(truth, prediction))
-    run.figure(Artifact.CONFUSION_MATRIX, confusion_figure(truth, prediction))
+    run.values(metrics=scores.metrics, step=job.batch.week)
+    run.text(Artifact.CLASSIFICATION_REPORT, report(scores.truth, scores.prediction))
+    run.figure(Artifact.CONFUSION_MATRIX, confusion_figure(scores.truth, scores.prediction))
+    run.json(Artifact.COVERAGE, scores.coverage)
+    correct = scores.prediction == scores.truth
+    run.figure(Artifact.RISK_COVERAGE, risk_coverage_figure(scores.confidence, correct, scores.coverage))
+    run.figure(Artifact.RELIABILITY, reliability_figure(scores.confidence, correct))
     path = run.scratch / Artifact.HOLDOUT_PREDICTIONS
-    predictions = {"productid": holdout["productid"], "prdtypecode": truth, "prediction": prediction}
-    pd.DataFrame(predictions).to_parquet(path)
+    scores.frame(holdout["productid"]).to_parquet(path)
     run.file(path)
-    return metrics
 
 
 def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) -> None:

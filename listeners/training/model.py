@@ -8,16 +8,19 @@ choice of blocks, classifier and hyperparameters is in `tests/benchmarks/model_c
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
+from db.source.text_group import text_groups
+from listeners.training import calibration
 from listeners.training.features import (
     MergedFeatures,
     TfidfBlock,
@@ -55,6 +58,19 @@ class Hyperparameters:
 DEFAULTS: Final = Hyperparameters()
 
 
+class Trained(NamedTuple):
+    """A fitted model, and what models say that have not seen a training product.
+
+    Attributes:
+        pipeline: from a frame with the text columns to class codes (`predict`) and to probabilities (`predict_proba`).
+        out_of_fold: the probabilities of each training product, shape (n, n_classes), by a model that was fitted without the
+            product and without all products of nearly the same text.
+    """
+
+    pipeline: Pipeline
+    out_of_fold: npt.NDArray[np.float64]
+
+
 def fit(
     products: pd.DataFrame,
     labels: npt.NDArray[np.int64],
@@ -62,7 +78,7 @@ def fit(
     *,
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
-) -> Pipeline:
+) -> Trained:
     """Fit a model on distinct products, with the same features and objective as if all copies of the products were given.
 
     k copies of a row add k times the loss of one row to the objective, so one row with a sample weight of k replaces them.
@@ -76,7 +92,8 @@ def fit(
         hyperparameters: see `Hyperparameters`.
 
     Returns:
-        A fitted pipeline. Its `predict` takes a DataFrame like `products` and returns prdtypecode, shape (n,), int64.
+        The fitted pipeline, with the out-of-fold probabilities of `products`. Its `predict` takes a DataFrame like `products` and
+        returns prdtypecode, shape (n,), int64.
 
     Raises:
         ValueError: the arrays differ in length, there are fewer than two classes, or no term is frequent enough.
@@ -90,7 +107,24 @@ def fit(
     # `features` takes as much memory as all other data of the fit. It is no longer needed: `merged.matrix` replaces it.
     del features
     classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
-    return assemble(union, classifier)
+    scores = calibration.out_of_fold_scores(
+        merged,
+        block_sizes(union),
+        _folds(products, seed),
+        labels,
+        multiplicities,
+        fit=lambda rows: linear_svc(seed, hyperparameters).fit(
+            merged.matrix[rows], labels[rows], sample_weight=multiplicities[rows]
+        ),
+        min_df=hyperparameters.min_df,
+    )
+    calibrated = calibration.calibrate(classifier, scores, labels)
+    return Trained(assemble(union, calibrated), calibration.probabilities(calibrated, scores))
+
+
+def _folds(products: pd.DataFrame, seed: int) -> npt.NDArray[np.int64]:
+    texts = ([text if isinstance(text, str) else None for text in products[name]] for name in TEXT_COLUMNS)
+    return calibration.assign_folds(text_groups(*texts), seed=seed)
 
 
 def vectorise(
@@ -138,20 +172,26 @@ def linear_svc(seed: int, hyperparameters: Hyperparameters = DEFAULTS) -> Linear
     )
 
 
-def assemble(union: FeatureUnion, classifier: LinearSVC) -> Pipeline:
+def block_sizes(union: FeatureUnion) -> list[int]:
+    """Return the number of features of each block of a fitted transformer."""
+    return [len(reader.named_steps["tfidf"].idf_) for _name, reader in union.transformer_list]
+
+
+def assemble(union: FeatureUnion, classifier: LinearSVC | CalibratedClassifierCV) -> Pipeline:
     """Join the text cleaner, the fitted feature transformer and the fitted classifier into one scikit-learn pipeline."""
     return Pipeline([("clean", text_cleaner()), ("features", union), ("classifier", classifier)])
 
 
 def parameters_sha256(classifier: Pipeline) -> str:
-    """Return the SHA-256 of what a model has learned: terms, idf weights, class codes, coefficients and intercepts."""
+    """Return the SHA-256 of what a model has learned: terms, idf weights, class codes, coefficients, intercepts and temperature."""
     digest = hashlib.sha256()
     for _name, reader in classifier.named_steps["features"].transformer_list:
         vectorizer = reader.named_steps["tfidf"]
         digest.update(json.dumps(vectorizer.vocabulary.tolist()).encode())
         digest.update(np.ascontiguousarray(vectorizer.idf_).tobytes())
-    machine = classifier.named_steps["classifier"]
-    for parameter in (machine.classes_, machine.coef_, machine.intercept_):
+    calibrated = classifier.named_steps["classifier"]
+    machine, inverse_temperature = calibration.parts(calibrated)
+    for parameter in (machine.classes_, machine.coef_, machine.intercept_, np.array(inverse_temperature)):
         digest.update(np.ascontiguousarray(parameter).tobytes())
     return digest.hexdigest()
 

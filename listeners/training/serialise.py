@@ -28,6 +28,8 @@ SKOPS_TRUSTED_TYPES: Final = (
     "operator.itemgetter",
     "pandas.DataFrame",
     "re.sub",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
     "sklearn.feature_extraction.text.strip_accents_unicode",
 )
 

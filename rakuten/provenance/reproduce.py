@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import numpy as np
 from mlflow.entities import Run
 
 from db.connect import connect, connect_arrow
@@ -22,7 +21,7 @@ from listeners.tracking.environment import differences, environment
 from listeners.tracking.runs import Tracking
 from listeners.training import model
 from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data
-from listeners.training.evaluate import evaluate
+from listeners.training.holdout_scores import score_holdout
 from rakuten.provenance.verify_database import verify_batches
 from shared.config import Settings
 from shared.errors import StageError
@@ -94,18 +93,19 @@ class Reproduction:
         """Train a model from the rebuilt dataset. Compare its metrics and parameters with those that `run` recorded."""
         seed = self._seed(run)
         data = read_training_data(self._rebuilt)
-        classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+        trained = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
         try:
             holdout = read_frame(self._holdout(dataset, run))
         except StageError as error:
             yield _unreadable("metrics", error)
         else:
-            truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
-            metrics = evaluate(truth, classifier.predict(holdout), seed=seed)
+            metrics = score_holdout(trained, data.labels, holdout, seed=seed).metrics
             what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
             yield self._compared("metrics", run, dict(run.data.metrics), metrics, what)
-        now = model.parameters_sha256(classifier)
-        yield self._check_tag("parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients")
+        now = model.parameters_sha256(trained.pipeline)
+        yield self._check_tag(
+            "parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients, temperature"
+        )
 
     def _seals(self) -> Verdict:
         """Check the seals of this batch and of all earlier batches, because a dataset has rows of all of them.
