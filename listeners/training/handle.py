@@ -18,9 +18,9 @@ from listeners.tracking.runs import Publication, Tracking
 from listeners.training import model
 from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
 from listeners.training.evaluate import report
-from listeners.training.holdout_scores import HoldoutScores, score_holdout
 from listeners.training.model import Trained
 from listeners.training.plots import confusion_figure, reliability_figure, risk_coverage_figure
+from listeners.training.scores import HoldoutScores, score_holdout, score_test_set
 from listeners.training.serialise import log_model
 from listeners.training.suspects import suspects_frame
 from shared.mlflow_names import (
@@ -98,7 +98,7 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
         run.describe(descriptions.model_run(batch, dataset, scores.metrics))
         suspects = suspects_frame(data, trained.out_of_fold, trained.pipeline[-1].classes_)
         run.text(Artifact.LABEL_SUSPECTS, suspects.to_csv(index=False))
-        _predict_test(run, trained.pipeline, test)
+        _log_test_set(run, job, trained.pipeline, test)
         model_uri = log_model(run.run_id, trained.pipeline)
         digest = model.parameters_sha256(trained.pipeline)
         run.values(tags={Tag.MODEL_URI: model_uri, Tag.MODEL_SHA256: digest})
@@ -145,12 +145,12 @@ def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.D
     run.file(path)
 
 
-def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) -> None:
-    """Log the model's predictions of the test set as a CSV file that can be submitted to the Rakuten challenge.
+def _log_test_set(run: Publication, job: Job, classifier: Pipeline, test: pd.DataFrame) -> None:
+    """Log the predictions of the test set as a CSV file that can be submitted to the challenge, and their metrics if it has labels.
 
     The file has an index column without a name and the column prdtypecode.
     """
-    submission = pd.Series(
-        classifier.predict(test), index=test["source_index"].to_numpy(), name="prdtypecode"
-    )
+    prediction, metrics = score_test_set(classifier, test)
+    run.values(metrics=metrics, step=job.batch.week)
+    submission = pd.Series(prediction, index=test["source_index"].to_numpy(), name="prdtypecode")
     run.text(Artifact.SUBMISSION, submission.to_csv())

@@ -21,12 +21,12 @@ from listeners.tracking.environment import differences, environment
 from listeners.tracking.runs import Tracking
 from listeners.training import model
 from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data
-from listeners.training.holdout_scores import score_holdout
+from listeners.training.scores import score_holdout, score_test_set
 from rakuten.provenance.verify_database import verify_batches
 from shared.config import Settings
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import HOLDOUT_SET, Artifact, Tag, dataset_name, parquet_name
+from shared.mlflow_names import HOLDOUT_SET, TEST_SET, Artifact, Tag, dataset_name, parquet_name
 
 _CHANGED: Final = "data: changed in MLflow; rakuten verify lists the changes"
 _APPLICATION: Final = "rakuten reproduce"
@@ -95,11 +95,14 @@ class Reproduction:
         data = read_training_data(self._rebuilt)
         trained = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
         try:
-            holdout = read_frame(self._holdout(dataset, run))
+            holdout, test = (
+                read_frame(self._fixed_set(name, dataset, run)) for name in (HOLDOUT_SET, TEST_SET)
+            )
         except StageError as error:
             yield _unreadable("metrics", error)
         else:
             metrics = score_holdout(trained, data.labels, holdout, seed=seed).metrics
+            metrics |= score_test_set(trained.pipeline, test)[1]
             what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
             yield self._compared("metrics", run, dict(run.data.metrics), metrics, what)
         now = model.parameters_sha256(trained.pipeline)
@@ -133,14 +136,14 @@ class Reproduction:
             return Verdict(step, False, f"SHA-256 was {expected}, is {found}", _CHANGED)
         return Verdict(step, True, name)
 
-    def _holdout(self, dataset: Run, run: Run) -> Path:
+    def _fixed_set(self, name: str, dataset: Run, run: Run) -> Path:
         source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
         if source is None:
             raise StageError(
-                f"the batch's MLflow runs have no tag {Tag.SOURCE_SHA256}, so their holdout set is unknown"
+                f"the batch's MLflow runs have no tag {Tag.SOURCE_SHA256}, so their {name} is unknown"
             )
-        held_out = find_dataset(self._tracking, HOLDOUT_SET, **{Tag.SOURCE_SHA256: source})
-        return fetch(self._tracking, held_out, self._scratch("holdout"))
+        found = find_dataset(self._tracking, name, **{Tag.SOURCE_SHA256: source})
+        return fetch(self._tracking, found, self._scratch(name))
 
     def _seed(self, run: Run) -> int:
         """Return the seed in the run's params. If somebody removed or damaged that param, return the seed in the settings."""

@@ -34,7 +34,7 @@ def _training(job: Job) -> float:
     from listeners.training import model  # noqa: PLC0415
     from listeners.training.dataset import read_frame, read_training_data  # noqa: PLC0415
     from listeners.training.evaluate import report  # noqa: PLC0415
-    from listeners.training.holdout_scores import score_holdout  # noqa: PLC0415
+    from listeners.training.scores import score_holdout  # noqa: PLC0415
 
     seed = job.settings.random_seed
     datasets = job.settings.state_path / "mlflow" / "artifacts"

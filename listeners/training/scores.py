@@ -1,4 +1,4 @@
-"""Score a model on the holdout: its predictions, its probabilities, and which of them can be trusted."""
+"""Score a model on the fixed sets: its predictions, its probabilities, and which of them can be trusted."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from listeners.training.confidence import ACCURACY_TARGETS, confidence_metrics, coverage, ranked, threshold
-from listeners.training.evaluate import Codes, evaluate
+from listeners.training.evaluate import Codes, evaluate, overall_scores
 from listeners.training.model import Trained
 
 
@@ -81,3 +82,15 @@ def score_holdout(trained: Trained, labels: Codes, holdout: pd.DataFrame, *, see
         **{f"coverage_at_{entry['target']:.0%}".rstrip("%"): entry["coverage"] for entry in accepted},
     }
     return HoldoutScores(truth, likeliest, values, metrics, accepted)
+
+
+def score_test_set(pipeline: Pipeline, test: pd.DataFrame) -> tuple[Codes, dict[str, float]]:
+    """Predict the test set. Return the predictions, shape (n,), int64, and their metrics, whose names begin with `test_`.
+
+    The challenge publishes no labels of its test set. Without labels, there are no metrics. No decision uses these metrics.
+    """
+    prediction: Codes = pipeline.predict(test)
+    if "prdtypecode" not in test:
+        return prediction, {}
+    scores = overall_scores(test["prdtypecode"].to_numpy().astype(np.int64), prediction)
+    return prediction, {f"test_{name}": value for name, value in scores.items()}
