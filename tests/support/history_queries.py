@@ -167,6 +167,9 @@ def _snapshot_queries(connection: psycopg.Connection, batches: dict[str, int]) -
 
 def _provenance_queries(connection: psycopg.Connection, batches: dict[str, int]) -> dict[str, Case]:
     [productid] = connection.execute("select min(productid) from products").fetchone()
+    [productids] = connection.execute(
+        "select array_agg(productid) from products where id % 400 = 1"
+    ).fetchone()
     of_product = {"productid": productid}
     two_batches = {"earlier": batches["correction_1"], "later": batches["week_3"]}
     return {
@@ -177,5 +180,6 @@ def _provenance_queries(connection: psycopg.Connection, batches: dict[str, int])
         "provenance/diff_of_products": Case(parameters=two_batches),
         "provenance/history_of_product": Case(parameters=of_product),
         "provenance/holdout_of_product": Case(parameters=of_product),
+        "provenance/labels_of_products": Case(parameters={"productids": productids}),
         "provenance/product_in_batch": Case(parameters={"batch_id": batches["week_3"], **of_product}),
     }

@@ -1,0 +1,81 @@
+"""`rakuten suspects`: from the list that a model's run has logged to a correction."""
+
+import csv
+import json
+
+import pandas as pd
+import pytest
+
+from db.database import Role
+from listeners.tracking.runs import Tracking
+from shared.errors import BadInputError
+from shared.mlflow_names import MODEL_EXPERIMENT, Artifact
+
+
+@pytest.fixture
+def rakuten(server, settings, rakuten_as):
+    return rakuten_as(server.conninfo(settings.postgres_db), settings)
+
+
+@pytest.fixture
+def reader(as_role):
+    with as_role(Role.READER) as connection:
+        yield connection
+
+
+@pytest.fixture
+def suspected(load_weeks, settings, reader, as_superuser, tmp_path):
+    """Week 1 has a model, which suspects the labels of three products; returns their productids."""
+    [batch_id] = load_weeks(1)
+    products = reader.execute(
+        "select productid, designation, prdtypecode from training_products order by sample_rank limit 3"
+    ).fetchall()
+    entries = [
+        {
+            "productid": productid,
+            "designation": title,
+            "prdtypecode": code,
+            "category": "one",
+            "probability": 0.01,
+            "suggested_prdtypecode": 10 if code != 10 else 40,
+            "suggested_category": "another",
+            "suggested_probability": 0.9,
+        }
+        for productid, title, code in products
+    ]
+    tracking = Tracking(settings)
+    run = tracking.client.create_run(tracking.experiment_id(MODEL_EXPERIMENT), run_name="model_week_1")
+    path = tmp_path / Artifact.LABEL_SUSPECTS
+    pd.DataFrame(entries).to_csv(path, index=False)
+    tracking.client.log_artifact(run.info.run_id, str(path))
+    record = {"state": "finished", "result": {"run_id": run.info.run_id}}
+    as_superuser.execute(
+        "update data_loads set metadata = jsonb_set(metadata, '{stages,training}', %s) where id = %s",
+        [json.dumps(record), batch_id],
+    )
+    return [entry["productid"] for entry in entries]
+
+
+def test_the_file_becomes_a_correction_of_the_labels_alone(suspected, rakuten, tmp_path):
+    path = tmp_path / "suspects.csv"
+    done = rakuten("suspects", "--top", "2", "--out", path)
+    assert done.exit_code == 0, done
+    with path.open(encoding="utf-8", newline="") as file:
+        assert [int(row["productid"]) for row in csv.DictReader(file)] == suspected[:2]
+    checked = rakuten("correct", path, "--check")
+    assert "0 products updated" in checked.output
+    assert "2 labels written" in checked.output
+
+
+def test_a_product_whose_label_was_corrected_is_not_listed_again(suspected, rakuten, tmp_path):
+    path = tmp_path / "suspects.csv"
+    rakuten("suspects", "--top", "1", "--out", path)
+    assert rakuten("correct", path).exit_code == 0
+    found = json.loads(rakuten("suspects", "--json").output)
+    assert [suspect["productid"] for suspect in found] == suspected[1:]
+
+
+def test_what_cannot_be_listed_is_said(suspected, rakuten, tmp_path):
+    assert isinstance(rakuten("suspects", "--batch", "week_9").exception, BadInputError)
+    (tmp_path / "there.csv").touch()
+    assert isinstance(rakuten("suspects", "--out", tmp_path / "there.csv").exception, BadInputError)
