@@ -7,7 +7,7 @@ products are divided into folds, and each fold gets its scores from a classifier
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -52,7 +52,7 @@ def out_of_fold_scores(
     labels: _Ints,
     multiplicities: _Ints,
     *,
-    fit: Callable[[npt.NDArray[np.bool_]], LinearSVC],
+    classifiers: Mapping[int, LinearSVC],
     min_df: int,
 ) -> _Floats:
     """Return the scores of each product by a classifier that was fitted without the product's fold.
@@ -68,7 +68,7 @@ def out_of_fold_scores(
         folds: the fold of each product, shape (n,).
         labels: prdtypecode of each product, shape (n,), int64.
         multiplicities: number of copies of each product, shape (n,), int64.
-        fit: fits a classifier on the products that a mask of shape (n,) selects.
+        classifiers: for each fold, the classifier that was fitted without it; none if fewer than two classes are left without it.
         min_df: number of copies that must contain a term.
 
     Returns:
@@ -78,15 +78,14 @@ def out_of_fold_scores(
     shares = _block_shares(features, block_sizes)
     lengths = np.diff(features.matrix.indptr)
     scores = np.full((len(labels), len(classes)), _SCORE_OF_UNKNOWN_CLASS)
-    for fold in np.unique(folds):
-        in_fold = folds == fold
-        known = np.unique(labels[~in_fold])
-        if len(known) < 2:  # noqa: PLR2004  no classifier can be fitted: all classes are equally likely
+    for fold in np.unique(folds).tolist():
+        if fold not in classifiers:  # all classes are equally likely
             continue
+        in_fold = folds == fold
         copies = np.repeat(np.where(in_fold, 0, multiplicities), lengths)
         kept = np.bincount(features.matrix.indices, copies, features.matrix.shape[1]) >= min_df
-        found = _scores(fit(~in_fold), features.matrix[in_fold], shares * kept)
-        scores[np.ix_(in_fold, np.searchsorted(classes, known))] = found
+        found = _scores(classifiers[fold], features.matrix[in_fold], shares * kept)
+        scores[np.ix_(in_fold, np.searchsorted(classes, classifiers[fold].classes_))] = found
     return scores
 
 

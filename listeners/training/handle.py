@@ -108,7 +108,9 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
 
 def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Trained:
     seed = job.settings.random_seed
-    trained = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+    trained = model.fit(
+        data.products, data.labels, data.multiplicities, seed=seed, processes=job.settings.training_processes
+    )
     run.values(
         params={
             **model.DEFAULTS.as_params(),

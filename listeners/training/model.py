@@ -21,6 +21,7 @@ from sklearn.svm import LinearSVC
 
 from db.source.text_group import text_groups
 from listeners.training import calibration
+from listeners.training.class_fits import EVERYTHING, Problem, fit_classes, suitable_processes
 from listeners.training.features import (
     MergedFeatures,
     TfidfBlock,
@@ -78,6 +79,7 @@ def fit(
     *,
     seed: int,
     hyperparameters: Hyperparameters = DEFAULTS,
+    processes: int | None = None,
 ) -> Trained:
     """Fit a model on distinct products, with the same features and objective as if all copies of the products were given.
 
@@ -90,6 +92,7 @@ def fit(
         multiplicities: number of copies of each row, shape (n,), int64, at least 1.
         seed: seed of the order in which liblinear visits the rows.
         hyperparameters: see `Hyperparameters`.
+        processes: number of processes that fit the classifier; None for as many as cores and memory allow. It changes no result.
 
     Returns:
         The fitted pipeline, with the out-of-fold probabilities of `products`. Its `predict` takes a DataFrame like `products` and
@@ -102,23 +105,26 @@ def fit(
         raise ValueError(
             f"{len(products)} products need as many labels (got {len(labels)}) and multiplicities (got {len(multiplicities)})"
         )
+    if len(np.unique(labels)) < 2:  # noqa: PLR2004
+        raise ValueError("the products have fewer than two classes")
     union, features = vectorise(products, multiplicities, hyperparameters=hyperparameters)
     merged = merge_equal_columns(features)
     # `features` takes as much memory as all other data of the fit. It is no longer needed: `merged.matrix` replaces it.
     del features
-    classifier = fit_classifier(merged, labels, multiplicities, seed=seed, hyperparameters=hyperparameters)
+    folds = _folds(products, seed)
+    options = linear_svc(seed, hyperparameters).get_params()
+    problem = Problem(merged.matrix, labels, multiplicities, folds, options)
+    classifiers = fit_classes(problem, processes=processes or suitable_processes(merged.matrix))
     scores = calibration.out_of_fold_scores(
         merged,
         block_sizes(union),
-        _folds(products, seed),
+        folds,
         labels,
         multiplicities,
-        fit=lambda rows: linear_svc(seed, hyperparameters).fit(
-            merged.matrix[rows], labels[rows], sample_weight=multiplicities[rows]
-        ),
+        classifiers=classifiers,
         min_df=hyperparameters.min_df,
     )
-    calibrated = calibration.calibrate(classifier, scores, labels)
+    calibrated = calibration.calibrate(unmerged(classifiers[EVERYTHING], merged), scores, labels)
     return Trained(assemble(union, calibrated), calibration.probabilities(calibrated, scores))
 
 
@@ -141,21 +147,8 @@ def vectorise(
     return fit_features(text_cleaner().transform(products), multiplicities, _blocks(hyperparameters))
 
 
-def fit_classifier(
-    features: MergedFeatures,
-    labels: npt.NDArray[np.int64],
-    multiplicities: npt.NDArray[np.int64],
-    *,
-    seed: int,
-    hyperparameters: Hyperparameters = DEFAULTS,
-) -> LinearSVC:
-    """Fit the classifier to features whose equal columns are merged. For the other arguments, see `fit`.
-
-    Returns:
-        A classifier whose coefficients belong to the original columns, so that predictions need not merge columns.
-    """
-    classifier = linear_svc(seed, hyperparameters)
-    classifier.fit(features.matrix, labels, sample_weight=multiplicities)
+def unmerged(classifier: LinearSVC, features: MergedFeatures) -> LinearSVC:
+    """Return a classifier on merged columns as one on the original columns, so that predictions need not merge columns."""
     classifier.coef_ = np.ascontiguousarray(classifier.coef_[:, features.column] * features.scale)
     classifier.n_features_in_ = len(features.column)
     return classifier

@@ -92,14 +92,15 @@ def test_scores_are_those_of_the_features_without_the_terms_of_the_fold(rng):
     labels, copies, folds = rng.choice(CLASSES, 80), rng.integers(1, 4, 80), rng.integers(0, FOLDS, 80)
     merged = merge_equal_columns(features)
 
-    def fit(rows):
-        return LinearSVC(C=0.2, random_state=0).fit(
-            merged.matrix[rows], labels[rows], sample_weight=copies[rows]
+    classifiers = {
+        fold: LinearSVC(C=0.2, random_state=0).fit(
+            merged.matrix[folds != fold], labels[folds != fold], sample_weight=copies[folds != fold]
         )
-
-    scores = out_of_fold_scores(merged, sizes, folds, labels, copies, fit=fit, min_df=2)
+        for fold in range(FOLDS)
+    }
+    scores = out_of_fold_scores(merged, sizes, folds, labels, copies, classifiers=classifiers, min_df=2)
     for fold in range(FOLDS):
-        inside, classifier = folds == fold, fit(folds != fold)
+        inside, classifier = folds == fold, classifiers[fold]
         kept = (features[~inside].toarray() > 0).T @ copies[~inside] >= 2
         rows = features[inside].toarray() * kept
         blocks = np.hstack([normalize(block) for block in np.split(rows, np.cumsum(sizes)[:-1], axis=1)])
