@@ -64,6 +64,7 @@ class Settings(BaseSettings):
         "random_oversampling", description="how the classes of a dataset become equally large"
     )
 
+    trainer: str = Field("linear_svm", description="name of the trainer, which fits the model of each batch")
     training_processes: int | None = Field(
         None,
         ge=1,

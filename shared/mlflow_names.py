@@ -30,6 +30,13 @@ class Artifact:
     ENVIRONMENT: Final = "environment.json"
 
 
+class Param:
+    """The names of the params that the code itself reads."""
+
+    RANDOM_SEED: Final = "random_seed"
+    TRAINER: Final = "trainer"
+
+
 class Tag:
     """The names of the tags that runs and model versions have in MLflow."""
 

@@ -12,13 +12,16 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.svm import LinearSVC
 
+from db.source.text_group import text_groups
 from listeners.training.features import MergedFeatures
+from listeners.training.text import TEXT_COLUMNS
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -43,6 +46,12 @@ def assign_folds(groups: Sequence[str], *, seed: int) -> _Ints:
         for group in set(groups)
     }
     return np.array([fold_of[group] for group in groups], np.int64)
+
+
+def text_folds(products: pd.DataFrame, *, seed: int) -> _Ints:
+    """Return the fold of each product, so that products of nearly the same text are in the same fold, shape (n,), int64."""
+    texts = ([text if isinstance(text, str) else None for text in products[name]] for name in TEXT_COLUMNS)
+    return assign_folds(text_groups(*texts), seed=seed)
 
 
 def out_of_fold_scores(

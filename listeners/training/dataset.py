@@ -1,5 +1,6 @@
 """Download the datasets that training needs from MLflow, check their SHA-256, and count the copies of each product."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pyarrow.parquet as pq
 from mlflow.entities import Run
 
 from listeners.tracking.runs import Tracking
+from listeners.training.calibration import text_folds
 from listeners.training.features import distinct_products
 from listeners.training.text import TEXT_COLUMNS
+from listeners.training.trainers import TrainingInput
 from shared.errors import StageError, VerificationError
 from shared.hashing import require_sha256
 from shared.mlflow_names import DATASET_EXPERIMENT, Tag, parquet_name
@@ -83,3 +86,18 @@ def read_frame(path: Path) -> pd.DataFrame:
     """Read the parquet file of the holdout or of the test set, with all its rows and columns."""
     frame: Any = pq.read_table(path).to_pandas()
     return pd.DataFrame(frame)
+
+
+def training_input(
+    data: TrainingData,
+    *,
+    seed: int,
+    processes: int | None,
+    scratch: Path,
+    progress: Callable[[str], None] = lambda _step: None,
+) -> TrainingInput:
+    """Return what a trainer gets; see `trainers.TrainingInput`."""
+    folds = text_folds(data.products, seed=seed)
+    return TrainingInput(
+        data.products, data.labels, data.multiplicities, folds, seed, processes, scratch, progress
+    )

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 from mlflow.entities import Run
-from sklearn.pipeline import Pipeline
 
 from db.connect import connect
 from listeners.job import Job
@@ -15,19 +14,25 @@ from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
 from listeners.tracking import descriptions, registry
 from listeners.tracking.ownership import own_names
 from listeners.tracking.runs import Publication, Tracking
-from listeners.training import model
-from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
+from listeners.training.dataset import (
+    TrainingData,
+    fetch,
+    find_dataset,
+    read_frame,
+    read_training_data,
+    training_input,
+)
 from listeners.training.evaluate import report
-from listeners.training.model import Trained
 from listeners.training.plots import confusion_figure, reliability_figure, risk_coverage_figure
 from listeners.training.scores import HoldoutScores, score_holdout, score_test_set
-from listeners.training.serialise import log_model
 from listeners.training.suspects import suspects_frame
+from listeners.training.trainers import FittedModel, load_trainer
 from shared.mlflow_names import (
     HOLDOUT_SET,
     MODEL_EXPERIMENT,
     TEST_SET,
     Artifact,
+    Param,
     Tag,
     dataset_name,
     model_run_name,
@@ -92,29 +97,34 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
             read_frame(fetch(tracking, find_dataset(tracking, name, **batch.source_tags), directory))
             for name in (HOLDOUT_SET, TEST_SET)
         )
-        trained = _fit(run, job, dataset, data)
-        scores = score_holdout(trained, data.labels, holdout, seed=job.settings.random_seed)
+        model = _fit(run, job, dataset, data)
+        scores = score_holdout(model, data.labels, holdout, seed=job.settings.random_seed)
         _log_scores(run, job, scores, holdout)
         run.describe(descriptions.model_run(batch, dataset, scores.metrics))
-        suspects = suspects_frame(data, trained.out_of_fold, trained.pipeline[-1].classes_)
-        run.text(Artifact.LABEL_SUSPECTS, suspects.to_csv(index=False))
-        _log_test_set(run, job, trained.pipeline, test)
-        model_uri = log_model(run.run_id, trained.pipeline)
-        digest = model.parameters_sha256(trained.pipeline)
-        run.values(tags={Tag.MODEL_URI: model_uri, Tag.MODEL_SHA256: digest})
+        if model.out_of_fold is not None:
+            suspects = suspects_frame(data, model.out_of_fold, model.classes)
+            run.text(Artifact.LABEL_SUSPECTS, suspects.to_csv(index=False))
+        _log_test_set(run, job, model, test)
+        model_uri = model.log(run.run_id)
+        run.values(tags={Tag.MODEL_URI: model_uri})
+        if model.digest is not None:
+            run.values(tags={Tag.MODEL_SHA256: model.digest})
         run.logged_model(model_uri)
     return tracking.client.get_run(run.run_id)
 
 
-def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Trained:
-    seed = job.settings.random_seed
-    trained = model.fit(
-        data.products, data.labels, data.multiplicities, seed=seed, processes=job.settings.training_processes
-    )
+def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> FittedModel:
+    settings = job.settings
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        given = training_input(
+            data, seed=settings.random_seed, processes=settings.training_processes, scratch=Path(scratch)
+        )
+        model = load_trainer(settings.trainer).fit(given)
     run.values(
         params={
-            **model.DEFAULTS.as_params(),
-            "random_seed": seed,
+            Param.TRAINER: settings.trainer,
+            **model.hyperparameters,
+            "random_seed": settings.random_seed,
             "week_number": job.batch.week,
             "dataset_rows": int(data.multiplicities.sum()),
             "distinct_products": len(data.labels),
@@ -127,7 +137,7 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Traine
         "training",
         {"num_rows": int(data.multiplicities.sum())},
     )
-    return trained
+    return model
 
 
 def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.DataFrame) -> None:
@@ -138,21 +148,22 @@ def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.D
     run.values(metrics=scores.metrics, step=job.batch.week)
     run.text(Artifact.CLASSIFICATION_REPORT, report(scores.truth, scores.prediction))
     run.figure(Artifact.CONFUSION_MATRIX, confusion_figure(scores.truth, scores.prediction))
-    run.json(Artifact.COVERAGE, scores.coverage)
-    correct = scores.prediction == scores.truth
-    run.figure(Artifact.RISK_COVERAGE, risk_coverage_figure(scores.confidence, correct, scores.coverage))
-    run.figure(Artifact.RELIABILITY, reliability_figure(scores.confidence, correct))
+    if scores.confidence is not None:
+        correct = scores.prediction == scores.truth
+        run.figure(Artifact.RELIABILITY, reliability_figure(scores.confidence, correct))
+        run.figure(Artifact.RISK_COVERAGE, risk_coverage_figure(scores.confidence, correct, scores.coverage))
+        run.json(Artifact.COVERAGE, scores.coverage)
     path = run.scratch / Artifact.HOLDOUT_PREDICTIONS
     scores.frame(holdout["productid"]).to_parquet(path)
     run.file(path)
 
 
-def _log_test_set(run: Publication, job: Job, classifier: Pipeline, test: pd.DataFrame) -> None:
+def _log_test_set(run: Publication, job: Job, model: FittedModel, test: pd.DataFrame) -> None:
     """Log the predictions of the test set as a CSV file that can be submitted to the challenge, and their metrics if it has labels.
 
     The file has an index column without a name and the column prdtypecode.
     """
-    prediction, metrics = score_test_set(classifier, test)
+    prediction, metrics = score_test_set(model, test)
     run.values(metrics=metrics, step=job.batch.week)
     submission = pd.Series(prediction, index=test["source_index"].to_numpy(), name="prdtypecode")
     run.text(Artifact.SUBMISSION, submission.to_csv())

@@ -19,7 +19,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
-from db.source.text_group import text_groups
 from listeners.training import calibration
 from listeners.training.class_fits import EVERYTHING, Problem, fit_classes, suitable_processes
 from listeners.training.features import (
@@ -78,6 +77,7 @@ def fit(
     multiplicities: npt.NDArray[np.int64],
     *,
     seed: int,
+    folds: npt.NDArray[np.int64] | None = None,
     hyperparameters: Hyperparameters = DEFAULTS,
     processes: int | None = None,
 ) -> Trained:
@@ -91,6 +91,7 @@ def fit(
         labels: prdtypecode of each row, shape (n,), int64, at least two classes.
         multiplicities: number of copies of each row, shape (n,), int64, at least 1.
         seed: seed of the order in which liblinear visits the rows.
+        folds: fold of each row, shape (n,), int64; None for the folds of `calibration.text_folds`.
         hyperparameters: see `Hyperparameters`.
         processes: number of processes that fit the classifier; None for as many as cores and memory allow. It changes no result.
 
@@ -111,7 +112,7 @@ def fit(
     merged = merge_equal_columns(features)
     # `features` takes as much memory as all other data of the fit. It is no longer needed: `merged.matrix` replaces it.
     del features
-    folds = _folds(products, seed)
+    folds = calibration.text_folds(products, seed=seed) if folds is None else folds
     options = linear_svc(seed, hyperparameters).get_params()
     problem = Problem(merged.matrix, labels, multiplicities, folds, options)
     classifiers = fit_classes(problem, processes=processes or suitable_processes(merged.matrix))
@@ -126,11 +127,6 @@ def fit(
     )
     calibrated = calibration.calibrate(unmerged(classifiers[EVERYTHING], merged), scores, labels)
     return Trained(assemble(union, calibrated), calibration.probabilities(calibrated, scores))
-
-
-def _folds(products: pd.DataFrame, seed: int) -> npt.NDArray[np.int64]:
-    texts = ([text if isinstance(text, str) else None for text in products[name]] for name in TEXT_COLUMNS)
-    return calibration.assign_folds(text_groups(*texts), seed=seed)
 
 
 def vectorise(

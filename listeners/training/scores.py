@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from listeners.training.confidence import ACCURACY_TARGETS, confidence_metrics, coverage, ranked, threshold
 from listeners.training.evaluate import Codes, evaluate, overall_scores
-from listeners.training.model import Trained
+from listeners.training.trainers import FittedModel
 
 
 @dataclass(frozen=True)
@@ -19,77 +18,81 @@ class HoldoutScores:
 
     Attributes:
         truth: prdtypecode of each row, shape (n,), int64.
-        likeliest: the three likeliest classes of each row, likeliest first, shape (n, 3), int64. The first is the prediction.
-        probabilities: the probabilities of these classes, shape (n, 3), float64.
+        prediction: predicted prdtypecode of each row, shape (n,), int64.
+        ranks: the three likeliest classes of each row and their probabilities, likeliest first, each of shape (n, 3). None if the
+            model has no probabilities.
         metrics: for MLflow.
-        coverage: for each accuracy target, its threshold and what it accepts; see `confidence.coverage`.
+        coverage: for each accuracy target, its threshold and what it accepts; see `confidence.coverage`. Empty without out-of-fold
+            probabilities.
     """
 
     truth: Codes
-    likeliest: Codes
-    probabilities: npt.NDArray[np.float64]
+    prediction: Codes
+    ranks: tuple[Codes, npt.NDArray[np.float64]] | None
     metrics: dict[str, float]
     coverage: list[dict[str, Any]]
 
     @property
-    def prediction(self) -> Codes:
-        return self.likeliest[:, 0]
-
-    @property
-    def confidence(self) -> npt.NDArray[np.float64]:
-        return self.probabilities[:, 0]
+    def confidence(self) -> npt.NDArray[np.float64] | None:
+        return None if self.ranks is None else self.ranks[1][:, 0]
 
     def frame(self, productids: "pd.Series[int]") -> pd.DataFrame:
-        """Return one row per holdout row: product, true class, prediction, probability, margin, and the next two classes.
+        """Return one row per holdout row: product, true class, prediction and, if there are probabilities, what they say.
 
         The margin is the difference between the probabilities of the two likeliest classes.
         """
-        columns = {
-            "productid": productids,
-            "prdtypecode": self.truth,
-            "prediction": self.prediction,
-            "probability": self.confidence,
-            "margin": self.confidence - self.probabilities[:, 1],
-        }
-        for place in range(1, self.likeliest.shape[1]):
-            columns[f"prediction_{place + 1}"] = self.likeliest[:, place]
-            columns[f"probability_{place + 1}"] = self.probabilities[:, place]
-        return pd.DataFrame(columns)
+        frame = pd.DataFrame(
+            {"productid": productids, "prdtypecode": self.truth, "prediction": self.prediction}
+        )
+        if self.ranks is not None:
+            codes, probabilities = self.ranks
+            frame["probability"] = probabilities[:, 0]
+            frame["margin"] = probabilities[:, 0] - probabilities[:, 1]
+            for place in range(1, codes.shape[1]):
+                frame[f"prediction_{place + 1}"] = codes[:, place]
+                frame[f"probability_{place + 1}"] = probabilities[:, place]
+        return frame
 
 
-def score_holdout(trained: Trained, labels: Codes, holdout: pd.DataFrame, *, seed: int) -> HoldoutScores:
+def score_holdout(model: FittedModel, labels: Codes, holdout: pd.DataFrame, *, seed: int) -> HoldoutScores:
     """Predict the holdout, and measure the predictions and their probabilities.
 
     The thresholds come from the out-of-fold probabilities of the training products alone, so the holdout says how good they are.
 
     Args:
-        trained: the model.
+        model: the fitted model.
         labels: prdtypecode of each training product, shape (n_products,), int64.
         holdout: the holdout set, with the text columns and prdtypecode.
         seed: seed of the bootstrap of the intervals.
     """
     truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
-    classes = trained.pipeline[-1].classes_
-    probabilities = trained.pipeline.predict_proba(holdout)
-    likeliest, values = ranked(probabilities, classes)
-    guesses, confidence = ranked(trained.out_of_fold, classes, 1)
+    probabilities = model.predict_proba(holdout)
+    if probabilities is None:
+        prediction = model.predict(holdout)
+        return HoldoutScores(truth, prediction, None, evaluate(truth, prediction, seed=seed), [])
+    ranks = ranked(probabilities, model.classes)
+    prediction = ranks[0][:, 0]
+    metrics = evaluate(truth, prediction, seed=seed) | confidence_metrics(truth, probabilities, model.classes)
+    accepted = coverage(_thresholds(model, labels), truth, prediction, ranks[1][:, 0])
+    metrics |= {f"coverage_at_{100 * entry['target']:.0f}": entry["coverage"] for entry in accepted}
+    return HoldoutScores(truth, prediction, ranks, metrics, accepted)
+
+
+def _thresholds(model: FittedModel, labels: Codes) -> dict[float, float | None]:
+    """Return the threshold of each accuracy target, or nothing if the model has no out-of-fold probabilities."""
+    if model.out_of_fold is None:
+        return {}
+    guesses, confidence = ranked(model.out_of_fold, model.classes, 1)
     is_right = guesses[:, 0] == labels
-    limits = {target: threshold(confidence[:, 0], is_right, target) for target in ACCURACY_TARGETS}
-    accepted = coverage(limits, truth, likeliest[:, 0], values[:, 0])
-    metrics = {
-        **evaluate(truth, likeliest[:, 0], seed=seed),
-        **confidence_metrics(truth, probabilities, classes),
-        **{f"coverage_at_{entry['target']:.0%}".rstrip("%"): entry["coverage"] for entry in accepted},
-    }
-    return HoldoutScores(truth, likeliest, values, metrics, accepted)
+    return {target: threshold(confidence[:, 0], is_right, target) for target in ACCURACY_TARGETS}
 
 
-def score_test_set(pipeline: Pipeline, test: pd.DataFrame) -> tuple[Codes, dict[str, float]]:
+def score_test_set(model: FittedModel, test: pd.DataFrame) -> tuple[Codes, dict[str, float]]:
     """Predict the test set. Return the predictions, shape (n,), int64, and their metrics, whose names begin with `test_`.
 
     The challenge publishes no labels of its test set. Without labels, there are no metrics. No decision uses these metrics.
     """
-    prediction: Codes = pipeline.predict(test)
+    prediction = model.predict(test)
     if "prdtypecode" not in test:
         return prediction, {}
     scores = overall_scores(test["prdtypecode"].to_numpy().astype(np.int64), prediction)

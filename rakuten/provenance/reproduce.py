@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 from mlflow.entities import Run
 
@@ -19,14 +19,14 @@ from listeners.outages import outage_of
 from listeners.snapshot.handle import build
 from listeners.tracking.environment import differences, environment
 from listeners.tracking.runs import Tracking
-from listeners.training import model
-from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data
+from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data, training_input
 from listeners.training.scores import score_holdout, score_test_set
+from listeners.training.trainers import load_trainer
 from rakuten.provenance.verify_database import verify_batches
 from shared.config import Settings
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import HOLDOUT_SET, TEST_SET, Artifact, Tag, dataset_name, parquet_name
+from shared.mlflow_names import HOLDOUT_SET, TEST_SET, Artifact, Param, Tag, dataset_name, parquet_name
 
 _CHANGED: Final = "data: changed in MLflow; rakuten verify lists the changes"
 _APPLICATION: Final = "rakuten reproduce"
@@ -93,7 +93,13 @@ class Reproduction:
         """Train a model from the rebuilt dataset. Compare its metrics and parameters with those that `run` recorded."""
         seed = self._seed(run)
         data = read_training_data(self._rebuilt)
-        trained = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+        given = training_input(
+            data,
+            seed=seed,
+            processes=self._settings.training_processes,
+            scratch=self._scratch("training"),
+        )
+        model = load_trainer(run.data.params.get(Param.TRAINER, self._settings.trainer)).fit(given)
         try:
             holdout, test = (
                 read_frame(self._fixed_set(name, dataset, run)) for name in (HOLDOUT_SET, TEST_SET)
@@ -101,14 +107,15 @@ class Reproduction:
         except StageError as error:
             yield _unreadable("metrics", error)
         else:
-            metrics = score_holdout(trained, data.labels, holdout, seed=seed).metrics
-            metrics |= score_test_set(trained.pipeline, test)[1]
+            metrics = score_holdout(model, data.labels, holdout, seed=seed).metrics
+            metrics |= score_test_set(model, test)[1]
             what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
-            yield self._compared("metrics", run, dict(run.data.metrics), metrics, what)
-        now = model.parameters_sha256(trained.pipeline)
-        yield self._check_tag(
-            "parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients, temperature"
-        )
+            yield self._compared("metrics", run, metrics, model.tolerance, what)
+        if model.digest is None:
+            what = f"no two trainings are equal bit for bit; metrics may differ by {model.tolerance:g}"
+            yield Verdict("parameters", True, what)
+        else:
+            yield self._check_tag("parameters", run, Tag.MODEL_SHA256, model.digest, "all that was learned")
 
     def _seals(self) -> Verdict:
         """Check the seals of this batch and of all earlier batches, because a dataset has rows of all of them.
@@ -155,10 +162,18 @@ class Reproduction:
         """Compare `now`, the SHA-256 of the rebuilt dataset or model, with the SHA-256 in the tag `tag` of `run`."""
         if (then := run.data.tags.get(tag)) is None:
             return Verdict(step, False, f"its run has no tag {tag} to compare with", _CHANGED)
-        return self._compared(step, run, {"SHA-256": then}, {"SHA-256": now}, what)
+        if then == now:
+            return Verdict(step, True, what)
+        return Verdict(step, False, f"SHA-256 was {then}, is {now}", self._cause(run))
 
-    def _compared(self, step: str, run: Run, then: dict[str, Any], now: dict[str, Any], what: str) -> Verdict:
-        differing = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    def _compared(self, step: str, run: Run, now: dict[str, float], tolerance: float, what: str) -> Verdict:
+        """Compare the metrics of a rebuilt model with those of the run. They may differ by `tolerance`."""
+        then = run.data.metrics
+        differing = sorted(
+            name
+            for name in then.keys() | now.keys()
+            if name not in then or name not in now or abs(then[name] - now[name]) > tolerance
+        )
         if not differing:
             return Verdict(step, True, what)
         shown = ", ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in differing[:3])

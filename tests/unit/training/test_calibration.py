@@ -75,7 +75,9 @@ def test_a_product_of_the_same_text_is_not_seen(rng, grouped, monkeypatch):
         }
     )
     if not grouped:
-        monkeypatch.setattr(model, "text_groups", lambda *texts: [str(row) for row in range(len(texts[0]))])
+        monkeypatch.setattr(
+            calibration, "text_groups", lambda *texts: [str(row) for row in range(len(texts[0]))]
+        )
     trained = model.fit(frame, labels, np.ones(400, np.int64), seed=0)
     accuracy = (CLASSES[trained.out_of_fold.argmax(axis=1)] == labels).mean()
     assert bool(accuracy < 0.5) is grouped
