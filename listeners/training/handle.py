@@ -100,7 +100,8 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
         model = _fit(run, job, dataset, data)
         scores = score_holdout(model, data.labels, holdout, seed=job.settings.random_seed)
         _log_scores(run, job, scores, holdout)
-        run.describe(descriptions.model_run(batch, dataset, scores.metrics))
+        run.values(metrics=dict(model.metrics), step=batch.week)
+        run.describe(descriptions.model_run(batch, dataset, {**scores.metrics, **model.metrics}))
         if model.out_of_fold is not None:
             suspects = suspects_frame(data, model.out_of_fold, model.classes)
             run.text(Artifact.LABEL_SUSPECTS, suspects.to_csv(index=False))

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from listeners.training import model
+from listeners.training.calibration import parts
 from listeners.training.model import Trained
 from listeners.training.serialise import log_model
 from listeners.training.trainers import TrainingInput
@@ -52,6 +53,13 @@ class LinearSvm:
     @property
     def digest(self) -> str:
         return model.parameters_sha256(self.trained.pipeline)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Return the most iterations that liblinear needed for a class, and whether it needed fewer than `svm_max_iter`."""
+        classifier, _ = parts(self.trained.pipeline[-1])
+        converged = classifier.n_iter_ < classifier.max_iter
+        return {"svm_iterations": float(classifier.n_iter_), "converged": float(converged)}
 
     def predict(self, products: pd.DataFrame) -> npt.NDArray[np.int64]:
         codes: npt.NDArray[np.int64] = self.trained.pipeline.predict(products)

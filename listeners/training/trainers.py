@@ -54,6 +54,7 @@ class FittedModel(Protocol):
             fold. Thresholds and suspects come from them. None if the trainer has none: then the run has neither.
         digest: SHA-256 of everything that the model has learned, equal for equal input; None if two trainings may differ.
         tolerance: how much a metric may differ between two trainings on the same input; 0 if the digest is not None.
+        metrics: of the training itself, for MLflow. `converged` is 1 or 0: with 0, the run's description has a warning.
     """
 
     @property
@@ -70,6 +71,9 @@ class FittedModel(Protocol):
 
     @property
     def tolerance(self) -> float: ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
 
     def predict(self, products: pd.DataFrame) -> npt.NDArray[np.int64]:
         """Return the class of each product, shape (n,), int64."""

@@ -108,7 +108,7 @@ class Reproduction:
             yield _unreadable("metrics", error)
         else:
             metrics = score_holdout(model, data.labels, holdout, seed=seed).metrics
-            metrics |= score_test_set(model, test)[1]
+            metrics |= score_test_set(model, test)[1] | dict(model.metrics)
             what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
             yield self._compared("metrics", run, metrics, model.tolerance, what)
         if model.digest is None:
