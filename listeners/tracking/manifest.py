@@ -1,11 +1,15 @@
-"""List the files of a run in manifest.json, with the SHA-256 and the size of each file."""
+"""List the files of a run in manifest.json, with the SHA-256 and the size of each file, and compute the digest of its record."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
 from shared.hashing import sha256_of
-from shared.mlflow_names import Artifact
+from shared.mlflow_names import Artifact, Tag
 
 
 class Manifest:
@@ -39,3 +43,14 @@ def manifest_record(path: Path) -> dict[str, Any]:
         top = name.partition("/")[0]  # the model's folder holds many files
         totals[top] = totals.get(top, 0) + size
     return {"manifest_sha256": sha256_of(path), **({"artifact_bytes": totals} if totals else {})}
+
+
+def record_sha256(run: Run) -> str:
+    """Return the SHA-256 of a run's name, params, metrics, inputs and tags, without the two tags that may change later."""
+    tags = {
+        name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
+    }
+    used = run.inputs.dataset_inputs if run.inputs else []
+    inputs = sorted(json.dumps(entry.to_dictionary(), sort_keys=True) for entry in used)
+    record = [run.info.run_name, run.data.params, run.data.metrics, tags, inputs]
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

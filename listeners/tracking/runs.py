@@ -5,7 +5,6 @@ crashes in between, the next attempt uses the finished run and makes no second o
 crashed attempt left RUNNING. A worker may finish a run only while the worker holds the claim on the run's batch.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,16 +23,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from listeners.tracking.environment import environment, source_tags
 from listeners.tracking.experiments import active_experiment
-from listeners.tracking.manifest import Manifest, manifest_record
+from listeners.tracking.manifest import Manifest, manifest_record, record_sha256
 from shared.config import Settings
 from shared.errors import FencedError, OutageError, StageError
 from shared.file_lock import file_lock
 from shared.mlflow_names import REGISTERED_MODEL, Artifact, Tag
 
-if TYPE_CHECKING:
-    from matplotlib.figure import (
-        Figure,
-    )  # for type checkers only: commands that draw nothing start faster without Matplotlib
+if TYPE_CHECKING:  # commands that draw nothing start faster without Matplotlib
+    from matplotlib.figure import Figure
 
 logger = structlog.get_logger()
 
@@ -222,17 +219,6 @@ def if_known(request: Callable[[], _T]) -> _T | None:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
         raise
-
-
-def record_sha256(run: Run) -> str:
-    """Return the SHA-256 of a run's name, params, metrics, inputs and tags, without the two tags that may change later."""
-    tags = {
-        name: value for name, value in run.data.tags.items() if name not in {Tag.SUPERSEDED, MLFLOW_RUN_NOTE}
-    }
-    used = run.inputs.dataset_inputs if run.inputs else []
-    inputs = sorted(json.dumps(entry.to_dictionary(), sort_keys=True) for entry in used)
-    record = [run.info.run_name, run.data.params, run.data.metrics, tags, inputs]
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 class Publication:

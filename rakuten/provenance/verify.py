@@ -20,7 +20,8 @@ from psycopg.rows import TupleRow
 from db.batches import rows
 from db.sql import query
 from listeners.outages import outage_of
-from listeners.tracking.runs import Tracking, if_known, record_sha256
+from listeners.tracking.manifest import record_sha256
+from listeners.tracking.runs import Tracking, if_known
 from rakuten.provenance.checks import Cause, Check, differs
 from rakuten.provenance.orphans import chain_numbers
 from rakuten.provenance.verify_database import verify_database
