@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import pandas as pd
 from listeners.training import model
 from listeners.training.calibration import parts
 from listeners.training.model import Trained
-from listeners.training.serialise import log_model
+from listeners.training.serialise import log_model, save_model
 from listeners.training.trainers import TrainingInput
 
 
@@ -71,3 +72,7 @@ class LinearSvm:
 
     def log(self, run_id: str) -> str:
         return log_model(run_id, self.trained.pipeline)
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a new folder, from which `mlflow.sklearn.load_model` loads it."""
+        save_model(folder, self.trained.pipeline)

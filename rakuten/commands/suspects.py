@@ -9,13 +9,19 @@ from typing import Final
 import typer
 from rich.markup import escape
 
+from db.database import Role
 from rakuten.console import Column, print_table, working
-from rakuten.provenance.suspects import Suspect, suspects_of
+from rakuten.provenance import suspects as provenance
+from rakuten.provenance.suspects import Suspect
 from rakuten.session import open_session
 from shared.errors import BadInputError
 from shared.logs import printable
 
-EXAMPLES: Final = ("rakuten suspects --top 20", "rakuten suspects --batch week_7 --out suspects.csv")
+EXAMPLES: Final = (
+    "rakuten suspects --top 20",
+    "rakuten suspects --batch week_7 --out suspects.csv",
+    "rakuten suspects --confirm right.csv",
+)
 
 
 def suspects(
@@ -26,18 +32,32 @@ def suspects(
     out: Path | None = typer.Option(
         None, metavar="FILE.csv", help="write the suggested labels there, in the format of `rakuten correct`"
     ),
+    confirm: Path | None = typer.Option(
+        None,
+        metavar="FILE.csv",
+        help="remember that the present labels of these products are right, and list none; the column productid names them",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+    ),
     as_json: bool = typer.Option(False, "--json", help="print the products as a JSON list"),
     wide: bool = typer.Option(False, "--wide", help="show all columns, even if the terminal is too narrow"),
 ) -> None:
     """List training products whose label is probably wrong, the most suspicious first.
 
     Models that have not seen a product give its label a low probability, and another class a high one. A person must decide: read
-    the file that --out writes, delete the lines that are wrong, and apply it with `rakuten correct`. Nothing is changed by itself.
+    the file that --out writes, and move the lines whose label is right after all into another file. Apply the first file with
+    `rakuten correct`, and confirm the second with --confirm: its labels are not suspected again. Nothing is changed by itself.
     """
+    if confirm is not None:
+        with open_session("suspects", Role.LOADER) as session:
+            count = provenance.confirm(session.connection, confirm)
+        typer.echo(json.dumps({"confirmed": count}) if as_json else f"labels confirmed: {count:,}")
+        return
     if out is not None and out.exists():
         raise BadInputError(f"{out} exists already", remedy="delete it, or choose another name for --out")
     with open_session("suspects") as session, working("reading the suspects"):
-        name, found = suspects_of(session.connection, session.tracking, batch)
+        name, found = provenance.suspects_of(session.connection, session.tracking, batch)
     shown = found[:top]
     if out is not None:
         _write(out, shown)
@@ -52,7 +72,7 @@ def suspects(
     )
     if out is not None:
         typer.echo(
-            f"written to {out}: read it, delete the lines that are wrong, then: rakuten correct {out} --check"
+            f"written to {out}: read it, delete the lines whose label is right, then: rakuten correct {out} --check"
         )
 
 

@@ -63,8 +63,8 @@ def test_the_file_becomes_a_correction_of_the_labels_alone(suspected, rakuten, t
     with path.open(encoding="utf-8", newline="") as file:
         assert [int(row["productid"]) for row in csv.DictReader(file)] == suspected[:2]
     checked = rakuten("correct", path, "--check")
-    assert "0 products updated" in checked.output
-    assert "2 labels written" in checked.output
+    assert "products updated: 0" in checked.output
+    assert "labels written: 2" in checked.output
 
 
 def test_a_product_whose_label_was_corrected_is_not_listed_again(suspected, rakuten, tmp_path):
@@ -79,3 +79,34 @@ def test_what_cannot_be_listed_is_said(suspected, rakuten, tmp_path):
     assert isinstance(rakuten("suspects", "--batch", "week_9").exception, BadInputError)
     (tmp_path / "there.csv").touch()
     assert isinstance(rakuten("suspects", "--out", tmp_path / "there.csv").exception, BadInputError)
+
+
+def test_a_confirmed_label_is_not_suspected_again(suspected, rakuten, tmp_path, reader):
+    path = tmp_path / "right.csv"
+    rakuten("suspects", "--top", "2", "--out", path)
+    for _ in range(2):  # the second time changes nothing
+        assert rakuten("suspects", "--confirm", path).output == "labels confirmed: 2\n"
+    found = json.loads(rakuten("suspects", "--json").output)
+    assert [suspect["productid"] for suspect in found] == suspected[2:]
+    [(count, by)] = reader.execute("select count(*), min(confirmed_by) from confirmed_labels").fetchall()
+    assert (count, by) == (2, "rakuten_loader")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("productid\n{known}\n77\n", "line 3: no product has the productid 77"),
+        ("productid\n{known}\n12a\n", "line 3: '12a' is not a productid"),
+        ("product\n{known}\n", "line 1: there is no column productid"),
+        ("productid\n", "there is no product in the file"),
+    ],
+)
+def test_a_file_that_cannot_be_confirmed_confirms_nothing(
+    suspected, rakuten, tmp_path, reader, content, message
+):
+    path = tmp_path / "right.csv"
+    path.write_text(content.format(known=suspected[0]))
+    error = rakuten("suspects", "--confirm", path).exception
+    assert isinstance(error, BadInputError)
+    assert message in str(error)
+    assert reader.execute("select count(*) from confirmed_labels").fetchall() == [(0,)]
