@@ -26,7 +26,7 @@ from shared.mlflow_names import DATASET_EXPERIMENT, Tag, parquet_name
 class TrainingData:
     """The distinct products of a dataset, sorted by productid, and how many copies of each product the dataset holds.
 
-    `products` has the columns designation and description. `productids` has the productid of each product, `labels` its class, and
+    `products` has the columns designation, description and image_path. `productids` has the productid of each product, `labels` its class, and
     `multiplicities` the number of its copies; all are int64 of shape (n_products,).
     """
 
@@ -70,7 +70,7 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
 
 def read_training_data(path: Path) -> TrainingData:
     """Read the parquet file of a balanced dataset, and return each product once with its number of copies."""
-    texts = list(TEXT_COLUMNS)
+    texts = [*TEXT_COLUMNS, "image_path"]
     # With read_dictionary, memory holds each distinct text once for each row group, not once for each copy of a product.
     dataset = pq.read_table(path, columns=["productid", *texts, "prdtypecode"], read_dictionary=texts)
     rows, copies = distinct_products(dataset)

@@ -24,7 +24,8 @@ class TrainingInput:
     """What a trainer gets: each product of a balanced dataset once.
 
     Attributes:
-        products: shape (n, any), with the text columns designation and description, which may be None.
+        products: shape (n, any), with the text columns designation and description, which may be None, and image_path, the path of
+            the image below DATA_PATH.
         labels: prdtypecode of each product, shape (n,), int64, at least two classes.
         multiplicities: how many copies of each product the dataset has, shape (n,), int64, at least 1.
         folds: a fold for each product, shape (n,), int64, from 0. Products of nearly the same text are in the same fold.
