@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
+from db import protections
 from db.connect import connect
 from db.embedded import EmbeddedPostgres
 from db.locks import Lock, advisory_lock
@@ -113,8 +114,12 @@ def embedded_server(settings: Settings) -> EmbeddedPostgres:
 def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
     """Create the owner role and the database in the embedded server if they are missing. Then upgrade the schema.
 
-    If several processes call this function at once, they run one after the other.
+    If several processes call this function at once, they run one after the other. A server that was already running and that this
+    version of the code has prepared is used as it is: then a command starts faster, and `rakuten doctor` sees what was changed.
     """
+    database = Database(settings, server)
+    if not server.owned and _is_prepared(server, settings.postgres_db):
+        return database
     with (
         psycopg.connect(server.conninfo(), autocommit=True) as connection,
         advisory_lock(connection, Lock.PREPARE),
@@ -133,23 +138,26 @@ def prepare_embedded(settings: Settings, server: EmbeddedPostgres) -> Database:
                     sql.Identifier(settings.postgres_db), sql.Identifier(Role.OWNER)
                 )
             )
-        database = Database(settings, server)
         database.upgrade()
     return database
+
+
+def _is_prepared(server: EmbeddedPostgres, dbname: str) -> bool:
+    """Tell whether this version of the code has created the schema, and then let each role log in, which is the last step."""
+    with (
+        suppress(psycopg.OperationalError),
+        psycopg.connect(server.conninfo(dbname), autocommit=True) as connection,
+    ):
+        [(logins,)] = connection.execute(
+            "select count(*) from pg_roles where rolname = any(%s) and rolcanlogin", [list(Role)]
+        ).fetchall()
+        return logins == len(Role) and protections.is_of_this_version(connection)
+    return False  # there is no such database yet
 
 
 def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
     """Let all roles log in with the superuser's password, because one person uses this server, on one machine."""
     with psycopg.connect(server.conninfo(dbname), autocommit=True) as connection:
-        rows = connection.execute(
-            "select rolname from pg_roles where rolname = any(%s) and not rolcanlogin", [list(Role)]
-        )
-        for (name,) in rows.fetchall():
-            connection.execute(
-                sql.SQL("alter role {} login password {}").format(
-                    sql.Identifier(name), sql.Literal(_scram(connection, name, server.password))
-                )
-            )
         # The SQL function listener_sessions() runs as the owner role and needs this right. Only a superuser can grant it. The
         # right is granted only once, so that a read-only server can start, too.
         [(is_granted,)] = connection.execute(
@@ -159,6 +167,15 @@ def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
             connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.OWNER)))
         # The upgrade ran this script as the owner role, which may not describe itself.
         connection.execute(dict(schema_scripts())["140_describe_roles.sql"].encode())
+        rows = connection.execute(
+            "select rolname from pg_roles where rolname = any(%s) and not rolcanlogin", [list(Role)]
+        )
+        for (name,) in rows.fetchall():
+            connection.execute(
+                sql.SQL("alter role {} login password {}").format(
+                    sql.Identifier(name), sql.Literal(_scram(connection, name, server.password))
+                )
+            )
 
 
 def _scram(connection: psycopg.Connection[tuple[object, ...]], user: str, password: str) -> str:

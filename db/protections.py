@@ -67,7 +67,7 @@ def deviations(connection: psycopg.Connection[Any]) -> list[Deviation]:
     The objects that other people have added to the schema `public` are ignored, unless they change how ours work. If the
     scripts of another version of the code ran last, return only this.
     """
-    if _recorded_scripts(connection) != _scripts_record():
+    if not is_of_this_version(connection):
         return [
             Deviation("schema", "public", "was created by another version of rakuten", "rakuten db upgrade")
         ]
@@ -85,8 +85,13 @@ def deviations(connection: psycopg.Connection[Any]) -> list[Deviation]:
     return result
 
 
+def is_of_this_version(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether the migrations and schema scripts that ran last are those of this version of the code."""
+    return _recorded_scripts(connection) == _scripts_record()
+
+
 def record_scripts(connection: psycopg.Connection[Any]) -> None:
-    """Record that the schema scripts of this version ran: write their digest into the comment on the table `alembic_version`."""
+    """Record that the migrations and schema scripts of this version ran: write their digest into the comment on the table `alembic_version`."""
     connection.execute(SQL("comment on table alembic_version is {}").format(Literal(_scripts_record())))
 
 
@@ -97,8 +102,9 @@ def _recorded_scripts(connection: psycopg.Connection[Any]) -> str | None:
 
 
 def _scripts_record() -> str:
-    digest = hashlib.sha256("\0".join(script for _name, script in sql.schema_scripts()).encode()).hexdigest()
-    return f"The revision of the tables. The schema scripts that ran last have the SHA-256 {digest}."
+    scripts = (text for _name, text in (*sql.migrations(), *sql.schema_scripts()))
+    digest = hashlib.sha256("\0".join(scripts).encode()).hexdigest()
+    return f"The revision of the tables. The migrations and schema scripts that ran last have the SHA-256 {digest}."
 
 
 def read_schema(connection: psycopg.Connection[Any], names: list[str] | None = None) -> Definitions:

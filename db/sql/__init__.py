@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 
 @cache
@@ -18,7 +19,15 @@ def schema_scripts() -> Iterator[tuple[str, str]]:
     view or the signature of a function. To change these, the script or an Alembic revision must first drop the
     view or function.
     """
-    scripts = resources.files(__name__).joinpath("schema").iterdir()
-    for script in sorted(scripts, key=lambda script: script.name):
+    yield from _scripts(resources.files(__name__).joinpath("schema"))
+
+
+def migrations() -> Iterator[tuple[str, str]]:
+    """Return the file name and the text of the SQL of each migration in db/migrations/versions, in their order."""
+    yield from _scripts(resources.files("db").joinpath("migrations", "versions"))
+
+
+def _scripts(folder: Traversable) -> Iterator[tuple[str, str]]:
+    for script in sorted(folder.iterdir(), key=lambda script: script.name):
         if script.name.endswith(".sql"):
             yield script.name, script.read_text(encoding="utf-8")

@@ -73,9 +73,9 @@ def correct(
 
 def _sentence(result: CorrectionResult) -> str:
     done = (
-        f"{result.updated:,} products updated, {result.inserted:,} inserted, {result.deleted:,} deleted, "
-        f"{result.labels:,} labels written, {result.held_out:,} held out from now on"
+        f"products updated: {result.updated:,}, inserted: {result.inserted:,}, deleted: {result.deleted:,}, "
+        f"held out from now on: {result.held_out:,}; labels written: {result.labels:,}"
     )
     if result.batch_id is None:
         return f"{result.batch_name} would be: {done}; nothing was changed"
-    return f"{result.batch_name}: {done}; {result.total_rows:,} products in all, batch {result.batch_id} completed"
+    return f"{result.batch_name}: {done}; products in all: {result.total_rows:,}; batch {result.batch_id} completed"

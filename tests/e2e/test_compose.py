@@ -5,7 +5,9 @@
 
 import json
 import os
+import re
 import shutil
+import textwrap
 import time
 
 import pytest
@@ -228,6 +230,27 @@ def test_replicas_can_be_raised(stack):
     stack.compose(
         "up", "--detach", "--no-recreate", "--wait", "--scale", "training-listener=1", "training-listener"
     )
+
+
+@pytest.mark.parametrize("page", ["compose", "backup"])
+def test_each_command_of_a_page_works(stack, page, tmp_path_factory):
+    """All but `make env`: the fixture has done what it does, and it would write into the developer's own .env."""
+    before, folder = stack.status().keys(), tmp_path_factory.mktemp(page)
+    text = (ROOT / f"docs/how-to/{page}.md").read_text(encoding="utf-8")
+    blocks = [
+        textwrap.dedent(block)
+        for _, block in re.findall(r"^( *)```sh\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    ]
+    assert len(blocks) >= 3
+    for block in blocks:
+        if "make env" not in block:
+            stack.shell(block, folder)
+    stack.up()
+    assert stack.status().keys() == before
+    found = json.loads(
+        stack.compose("exec", "-T", "training-listener", "rakuten", "doctor", "--json", check=False)
+    )
+    assert [finding for finding in found if finding["severity"] == "error"] == []
 
 
 def test_the_uis_open_in_a_browser(stack):

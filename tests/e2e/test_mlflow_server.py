@@ -5,11 +5,16 @@ import re
 import mlflow
 import pandas as pd
 import pytest
+import requests
 from listener_processes import Listeners
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow_server import MlflowServer
 
+from db.batches import pipeline_doctor
+from db.connect import connect
+from db.database import Role
 from listeners.tracking.runs import Tracking
+from shared.events import Stage
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT
 
 
@@ -66,3 +71,44 @@ def assert_that_the_pages_explain_themselves(tracking, run):
     assert (version.tags["f1_score"], version.tags["dataset_name"]) == (f"{f1:.4f}", "train_week_1")
     assert f"F1 {f1:.4f} on the holdout" in version.description
     assert "champion" in tracking.client.get_registered_model("rakuten_classifier").description
+
+
+USER, PASSWORD, ROTATED = "admin", "first password 1234", "second password 1234"
+
+
+def test_a_rotated_password_is_waited_out_and_counts_no_failure(
+    database, settings, load_weeks, tmp_path, monkeypatch
+):
+    secret = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "only for this test", "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD}
+    with MlflowServer(tmp_path / "server", "--app-name", "basic-auth", **secret) as server:
+        settings = settings.model_copy(update={"mlflow_tracking_uri": server.url})
+        listeners = Listeners(database, settings)
+        try:
+            for name, value in {"USERNAME": USER, "PASSWORD": PASSWORD}.items():
+                monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+            listeners.start(Stage.SNAPSHOT)
+            rotate(server.url, PASSWORD, ROTATED)
+            load_weeks(1)
+            listeners.wait(lambda: "outage" in findings(database))
+            assert "MLflow rejects the login" in findings(database)["outage"]
+            rotate(server.url, ROTATED, PASSWORD)
+            listeners.wait(lambda: listeners.status()[0]["snapshot_state"] == "finished")
+            assert listeners.stop() == [0]
+        finally:
+            listeners.kill()
+        assert listeners.status()[0]["snapshot_failures"] in {None, 0}
+
+
+def rotate(url: str, old: str, new: str) -> None:
+    done = requests.patch(
+        f"{url}/api/2.0/mlflow/users/update-password",
+        json={"username": USER, "password": new, "current_password": old},
+        auth=(USER, old),
+        timeout=30,
+    )
+    assert done.status_code == 200, done.text
+
+
+def findings(database) -> dict[str, str]:
+    with connect(database.conninfo(Role.READER), "test") as connection:
+        return {row["finding"]: str(row) for row in pipeline_doctor(connection)}

@@ -74,6 +74,25 @@ class Stack:
         assert not (check and done.returncode), f"{arguments}: {done.stderr[-3000:]}\n{self.tails()}"
         return done.stdout
 
+    def shell(self, commands: str, directory: Path) -> str:
+        """Run commands as a page of the documentation has them, in another folder than the repository's."""
+        environment = self._environment | {
+            "COMPOSE_FILE": str(ROOT / "docker-compose.yml"),
+            "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_ENV_FILES": str(self._env_file),
+        }
+        done = subprocess.run(
+            ["sh", "-e", "-c", commands],  # noqa: S607
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert not done.returncode, f"{commands}{done.stdout}{done.stderr[-3000:]}\n{self.tails()}"
+        return done.stdout
+
     def docker(self, *arguments) -> str:
         return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout  # noqa: S607
 

@@ -17,8 +17,8 @@ START_S = 120
 class MlflowServer:
     """Use as a context manager. It keeps its port and its data when it is killed and started again."""
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, *options: str, **environment: str):
+        self._directory, self._options, self._environment = directory, options, environment
         self._process: subprocess.Popen | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -47,11 +47,15 @@ class MlflowServer:
         log_path = self._directory / "server.log"
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *store, *artifacts],
+                [*command, *store, *artifacts, *self._options],
                 stdout=log,
                 stderr=log,
                 cwd=self._directory,
-                env={"PATH": str(mlflow.parent), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env={
+                    "PATH": str(mlflow.parent),
+                    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                    **self._environment,
+                },
                 start_new_session=True,  # its workers are killed with it
             )
         try:

@@ -15,7 +15,10 @@ from waiting import eventually
 from shared.config import environment_for, read_settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "docs/tutorial.md", ROOT / "docs/how-to/trace.md")
+PAGES = tuple(
+    ROOT / "docs" / page
+    for page in ("tutorial.md", "how-to/trace.md", "how-to/failures.md", "how-to/own-data.md")
+)
 README = ROOT / "README.md"
 DEADLINE_S = 400
 # A block of commands, its output if the page has it, and the text up to the next block.
@@ -52,7 +55,7 @@ def run_pages(folder: Path) -> list[Block]:
                 timeout=DEADLINE_S,
                 check=False,
             )
-            blocks.append(Block(commands, done.stdout, done.returncode))
+            blocks.append(Block(commands, done.stdout.replace(str(folder), "~"), done.returncode))
             for line in awaited:
                 eventually(lambda line=line: line in said.read_text(), DEADLINE_S, report=said.read_text)
     finally:

@@ -44,6 +44,15 @@ def test_the_readme_can_be_read_in_some_minutes():
     assert len((DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
+def test_the_readme_has_the_figures_of_the_fault_suite():
+    page = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    [headline] = re.findall(r"\*\*([\d,]+ faulted runs: \d+ lost, \d+ doubled)\.\*\*", page)
+    assert f"**{headline}**" in readme
+    for figure in re.findall(r"after ([\d.]+) s (?:\(median|in 99)", page):
+        assert f"{figure} s" in readme
+
+
 def test_every_make_target_that_is_named_exists():
     makefile = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
     pages = [DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]

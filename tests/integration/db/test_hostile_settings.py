@@ -10,7 +10,7 @@ from psycopg import sql
 
 from db.batches import pipeline_doctor, pipeline_status
 from db.connect import connect, connect_arrow, open_async_connection
-from db.database import Role
+from db.database import Database, Role
 from db.load.correction import correct
 from db.sql import query
 from listeners.child import warm_up
@@ -54,7 +54,7 @@ def inherit(database, server):
             superuser.execute(
                 sql.SQL("alter database {} set {} = {}").format(
                     sql.Identifier(database.settings.postgres_db),
-                    sql.SQL(".").join([sql.Identifier(name)]),
+                    sql.SQL(".").join(map(sql.Identifier, name.split("."))),
                     sql.Literal(value) if name != "search_path" else sql.SQL(value),
                 )
             )
@@ -153,4 +153,52 @@ def test_variables_of_the_shell_change_nothing(
         "PGAPPNAME": "somebody",
     }.items():
         monkeypatch.setenv(name, value)
+    assert pipe(database, settings, load_weeks, tmp_path) == expected
+
+
+COLLATIONS = {
+    "ICU, French": "locale_provider icu icu_locale 'fr-FR' locale 'C'",
+    "libc, bytes": "locale_provider libc locale 'C'",
+}
+
+
+@pytest.fixture(params=COLLATIONS.values(), ids=COLLATIONS)
+def sorted_otherwise(request, server, database):
+    """A database whose texts sort in another order."""
+    name = f"{database.settings.postgres_db}_sorted"
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        try:
+            connection.execute(
+                sql.SQL("create database {} owner {} template template0 encoding 'UTF8' {}").format(
+                    sql.Identifier(name), sql.Identifier(Role.OWNER), sql.SQL(request.param)
+                )
+            )
+        except psycopg.errors.FeatureNotSupported:
+            pytest.skip("this PostgreSQL was built without ICU")
+        try:
+            yield Database(database.settings.model_copy(update={"postgres_db": name}), server)
+        finally:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def test_a_database_that_sorts_otherwise_gives_the_same_rows(
+    sorted_otherwise, settings, training_set, load_weeks_into, tmp_path, expected
+):
+    def load(count):
+        load_weeks_into(sorted_otherwise, settings, training_set, count)
+
+    assert pipe(sorted_otherwise, settings, load, tmp_path) == expected
+
+
+def test_a_library_that_every_session_loads_changes_nothing(
+    database, settings, load_weeks, tmp_path, expected, inherit, server
+):
+    try:
+        with psycopg.connect(server.conninfo()) as connection:
+            connection.execute("load 'auto_explain'")
+    except psycopg.errors.UndefinedFile:
+        pytest.skip("this PostgreSQL has no auto_explain")
+    inherit("session_preload_libraries", "auto_explain")
+    for name, value in {"log_min_duration": "0", "log_analyze": "on", "log_level": "notice"}.items():
+        inherit(f"auto_explain.{name}", value)
     assert pipe(database, settings, load_weeks, tmp_path) == expected

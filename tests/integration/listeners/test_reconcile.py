@@ -2,7 +2,9 @@
 
 import psycopg
 import pytest
+from click.testing import CliRunner as MlflowRunner
 from jobs import claim_job
+from mlflow.cli import cli as mlflow_commands
 from typer.testing import CliRunner
 
 from db.connect import connect
@@ -110,14 +112,18 @@ def test_nothing_is_found_where_the_two_agree(load_weeks, claim, publish, record
     assert found() == []
 
 
+@pytest.mark.parametrize("collected", [False, True], ids=["deleted", "deleted, then mlflow gc"])
 def test_a_batch_whose_run_was_deleted_is_worked_on_again(
-    load_weeks, claim, publish, record, found, mend, state, tracking
+    load_weeks, claim, publish, record, found, mend, state, tracking, collected
 ):
     [batch_id] = load_weeks(1)
     job = claim(batch_id)
     run_id = publish(job)
     record(job, run_id)
     tracking.client.delete_run(run_id)
+    if collected:
+        done = MlflowRunner().invoke(mlflow_commands, ["gc", "--backend-store-uri", tracking.uri])
+        assert done.exit_code == 0, done.output
     assert found() == [(Mismatch.MISSING, run_id)]
     mend()
     assert (found(), state(batch_id)) == ([], "waiting")
