@@ -117,7 +117,8 @@ def where_to_look(settings: Settings, *, is_running: bool, mlflow_url: str | Non
     )
     return [
         f'  psql      {"" if is_running else f"{rakuten} db start && "}{psql} "$({rakuten} db url)"',
-        "              select * from pipeline_status;   select * from products_as_of_batch(1) limit 5;",
+        "              select * from pipeline_status;",
+        "              select * from products_as_of_batch(1) limit 5;",
         f"  MLflow    {mlflow}",
         f"  datasets  {shell_path(settings.snapshots_path)}",
         f"  logs      {shell_path(settings.logs_path)}",

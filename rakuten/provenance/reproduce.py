@@ -129,7 +129,7 @@ class Reproduction:
         broken = next((check for check in checks if check.problem is not None), None)
         self._sealed = broken is None
         if broken is None:
-            return Verdict("audit trail", True, f"{len(checks)} seals up to {self._batch_name}")
+            return Verdict("audit trail", True, f"every seal up to {self._batch_name}")
         return Verdict("audit trail", False, f"{broken.batch_name}: {broken.problem}", "data")
 
     def _logged_file(self, run: Run, expected: str) -> Verdict:

@@ -9,6 +9,7 @@ import re
 import shutil
 import textwrap
 import time
+from urllib.parse import quote
 
 import pytest
 from compose import ROOT, Stack, why_not
@@ -271,11 +272,28 @@ def test_the_uis_open_in_a_browser(stack):
         page.goto(f"{stack.airflow}/dags/{DAG}")
         page.get_by_text("Complete the batch").first.wait_for()
         page.screenshot(path=SCREENSHOTS / "airflow_grid.png")
-        run_id = stack.status()["week_3"]["model_run_id"]
-        experiment = MlflowClient(stack.mlflow).get_run(run_id).info.experiment_id
-        page.goto(f"{stack.mlflow}/#/experiments/{experiment}/runs/{run_id}")
-        page.get_by_text(REGISTERED_MODEL).first.wait_for()
-        page.screenshot(path=SCREENSHOTS / "mlflow_run.png")
+        # what a reader chooses once, at the top left: model training, and no assistant
+        page.add_init_script(
+            "localStorage.setItem('mlflow.workflowType_v1', '\"machine_learning\"');"
+            "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
+        )
+        first, newest = (stack.status()[week]["model_run_id"] for week in ("week_1", "week_3"))
+        experiment = MlflowClient(stack.mlflow).get_run(newest).info.experiment_id
+        compared = quote(json.dumps([first, newest]))
+        for name, address, text in (
+            ("run", f"experiments/{experiment}/runs/{newest}", REGISTERED_MODEL),
+            ("runs", f"experiments/{experiment}/runs", "model_week_3"),
+            ("model", f"models/{REGISTERED_MODEL}", "champion"),
+            (
+                "compared",
+                f"compare-runs?runs={compared}&experiments={quote(json.dumps([experiment]))}",
+                "model_week_1",
+            ),
+        ):
+            page.goto("about:blank")  # another fragment alone would not load the page again
+            page.goto(f"{stack.mlflow}/#/{address}")
+            page.get_by_text(text).first.wait_for()
+            page.screenshot(path=SCREENSHOTS / f"mlflow_{name}.png")
         browser.close()
 
 
