@@ -47,6 +47,7 @@ class Problem:
         weights: weight of each row, shape (n,), int64.
         folds: fold of each row, shape (n,), int64, at least 0.
         options: the arguments of LinearSVC; `random_state` is the seed.
+        fold_tol: `tol` of the fits of the folds. They may be less exact, because no prediction comes from them.
     """
 
     matrix: sparse.csr_array
@@ -54,6 +55,7 @@ class Problem:
     weights: _Ints
     folds: _Ints
     options: Mapping[str, Any]
+    fold_tol: float
 
     def fits(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
         """Yield each fold, EVERYTHING first, and the rows of its fit."""
@@ -129,6 +131,8 @@ def _fit_share(
         for position in range(share, len(fitted), processes):
             code = int(fitted[position])
             options = {**problem.options, "random_state": _seed(int(problem.options["random_state"]), code)}
+            if fold != EVERYTHING:
+                options["tol"] = problem.fold_tol
             classifier = LinearSVC(**options).fit(matrix, labels == code, sample_weight=weights)
             found[fold, code] = np.concatenate(
                 [classifier.coef_[0], classifier.intercept_, [classifier.n_iter_]]
@@ -171,7 +175,8 @@ def _write(problem: Problem, folder: Path) -> None:
     )
     for name, array in zip(_ARRAYS, values, strict=True):
         np.save(folder / f"{name}.npy", array)
-    (folder / "options.json").write_text(json.dumps(dict(problem.options)), encoding="utf-8")
+    options = {"options": dict(problem.options), "fold_tol": problem.fold_tol}
+    (folder / "options.json").write_text(json.dumps(options), encoding="utf-8")
 
 
 def _read(folder: Path) -> Problem:
@@ -179,7 +184,7 @@ def _read(folder: Path) -> Problem:
     options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
     shape = tuple(arrays["shape"].tolist())
     matrix = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
-    return Problem(matrix, arrays["labels"], arrays["weights"], arrays["folds"], options)
+    return Problem(matrix, arrays["labels"], arrays["weights"], arrays["folds"], **options)
 
 
 def _result(folder: Path, share: int) -> Path:

@@ -79,9 +79,7 @@ def _report_images(directory: Path) -> None:
     with Progress(transient=True, console=Console(stderr=True)) as progress:
         task = progress.add_task("reading images", total=None)
         folders = list(
-            check_images(
-                directory, lambda done, total: progress.update(task, completed=done, total=total)
-            )
+            check_images(directory, lambda done, total: progress.update(task, completed=done, total=total))
         )
     for found in folders:
         unreadable = (

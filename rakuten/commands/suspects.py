@@ -25,6 +25,7 @@ EXAMPLES: Final = (
 
 
 def suspects(
+    *,
     batch: str | None = typer.Option(
         None, metavar="NAME", help="use the model of this batch; default: the newest model"
     ),

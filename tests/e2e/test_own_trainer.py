@@ -30,7 +30,15 @@ def packages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages")
     command = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline"]
     subprocess.run(
-        [Path(sys.executable).with_name("uv"), *command, "--python", sys.executable, "--target", folder, EXAMPLE],
+        [
+            Path(sys.executable).with_name("uv"),
+            *command,
+            "--python",
+            sys.executable,
+            "--target",
+            folder,
+            EXAMPLE,
+        ],
         check=True,
         timeout=120,
     )
@@ -42,7 +50,11 @@ def encoder(tmp_path_factory):
     """A folder with a tiny encoder: each word has a random vector."""
     folder = tmp_path_factory.mktemp("encoders") / "tiny"
     folder.mkdir()
-    words = {"[PAD]": 0, "[UNK]": 1, **{word: rank for rank, word in enumerate(("livre", "piscine", "jeu"), 2)}}
+    words = {
+        "[PAD]": 0,
+        "[UNK]": 1,
+        **{word: rank for rank, word in enumerate(("livre", "piscine", "jeu"), 2)},
+    }
     tokenizer = Tokenizer(models.WordLevel(words, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -50,7 +62,9 @@ def encoder(tmp_path_factory):
     given = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["rows", "tokens"])
     tokens = helper.make_tensor_value_info("tokens", TensorProto.FLOAT, ["rows", "tokens", DIMENSIONS])
     lookup = helper.make_node("Gather", ["vectors", "input_ids"], ["tokens"])
-    graph = helper.make_graph([lookup], "tiny", [given], [tokens], [numpy_helper.from_array(vectors, "vectors")])
+    graph = helper.make_graph(
+        [lookup], "tiny", [given], [tokens], [numpy_helper.from_array(vectors, "vectors")]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     onnx.save(model, folder / "model.onnx")
     return folder

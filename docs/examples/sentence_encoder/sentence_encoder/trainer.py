@@ -72,7 +72,11 @@ class SentenceEncoderModel:
         mlflow.set_experiment(experiment_id=mlflow.get_run(run_id).info.experiment_id)
         packages = [f"{name}=={version(name)}" for name in ("onnxruntime", "tokenizers")]
         with TemporaryDirectory() as scratch:
-            artifacts = {"encoder": str(self.folder), "base": f"{scratch}/base", "classifier": f"{scratch}/classifier"}
+            artifacts = {
+                "encoder": str(self.folder),
+                "base": f"{scratch}/base",
+                "classifier": f"{scratch}/classifier",
+            }
             self.base.save(Path(artifacts["base"]))
             mlflow.sklearn.save_model(self.classifier, artifacts["classifier"], serialization_format="skops")
             info = mlflow.pyfunc.log_model(
