@@ -249,7 +249,7 @@ def test_each_command_of_a_page_works(stack, page, tmp_path_factory):
     stack.up()
     assert stack.status().keys() == before
     found = json.loads(
-        stack.compose("exec", "-T", "training-listener", "rakuten", "doctor", "--json", check=False)
+        stack.compose("exec", "-T", "snapshot-listener", "rakuten", "doctor", "--json", check=False)
     )
     assert [finding for finding in found if finding["severity"] == "error"] == []
 
