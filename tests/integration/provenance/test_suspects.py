@@ -49,10 +49,11 @@ def suspected(load_weeks, settings, reader, as_superuser, tmp_path):
     pd.DataFrame(entries).to_csv(path, index=False)
     tracking.client.log_artifact(run.info.run_id, str(path))
     record = {"state": "finished", "result": {"run_id": run.info.run_id}}
-    as_superuser.execute(
-        "update data_loads set metadata = jsonb_set(metadata, '{stages,training}', %s) where id = %s",
-        [json.dumps(record), batch_id],
-    )
+    with as_superuser() as connection:
+        connection.execute(
+            "update data_loads set metadata = jsonb_set(metadata, '{training}', %s) where id = %s",
+            [json.dumps(record), batch_id],
+        )
     return [entry["productid"] for entry in entries]
 
 
@@ -88,8 +89,7 @@ def test_a_confirmed_label_is_not_suspected_again(suspected, rakuten, tmp_path, 
         assert rakuten("suspects", "--confirm", path).output == "labels confirmed: 2\n"
     found = json.loads(rakuten("suspects", "--json").output)
     assert [suspect["productid"] for suspect in found] == suspected[2:]
-    [(count, by)] = reader.execute("select count(*), min(confirmed_by) from confirmed_labels").fetchall()
-    assert (count, by) == (2, "rakuten_loader")
+    assert reader.execute("select count(*) from confirmed_labels").fetchall() == [(2,)]
 
 
 @pytest.mark.parametrize(
