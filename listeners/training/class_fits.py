@@ -130,10 +130,10 @@ def _fit_share(
         labels, weights = problem.labels[rows], problem.weights[rows]
         for position in range(share, len(fitted), processes):
             code = int(fitted[position])
-            options = {**problem.options, "random_state": _seed(int(problem.options["random_state"]), code)}
+            arguments = {**problem.options, "random_state": _seed(int(problem.options["random_state"]), code)}
             if fold != EVERYTHING:
-                options["tol"] = problem.fold_tol
-            classifier = LinearSVC(**options).fit(matrix, labels == code, sample_weight=weights)
+                arguments["tol"] = problem.fold_tol
+            classifier = LinearSVC(**arguments).fit(matrix, labels == code, sample_weight=weights)
             found[fold, code] = np.concatenate(
                 [classifier.coef_[0], classifier.intercept_, [classifier.n_iter_]]
             )
@@ -175,16 +175,16 @@ def _write(problem: Problem, folder: Path) -> None:
     )
     for name, array in zip(_ARRAYS, values, strict=True):
         np.save(folder / f"{name}.npy", array)
-    options = {"options": dict(problem.options), "fold_tol": problem.fold_tol}
-    (folder / "options.json").write_text(json.dumps(options), encoding="utf-8")
+    arguments = {"options": dict(problem.options), "fold_tol": problem.fold_tol}
+    (folder / "options.json").write_text(json.dumps(arguments), encoding="utf-8")
 
 
 def _read(folder: Path) -> Problem:
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+    arguments = json.loads((folder / "options.json").read_text(encoding="utf-8"))
     shape = tuple(arrays["shape"].tolist())
     matrix = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
-    return Problem(matrix, arrays["labels"], arrays["weights"], arrays["folds"], **options)
+    return Problem(matrix, arrays["labels"], arrays["weights"], arrays["folds"], **arguments)
 
 
 def _result(folder: Path, share: int) -> Path:

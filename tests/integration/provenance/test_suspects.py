@@ -76,10 +76,20 @@ def test_a_product_whose_label_was_corrected_is_not_listed_again(suspected, raku
     assert [suspect["productid"] for suspect in found] == suspected[1:]
 
 
-def test_what_cannot_be_listed_is_said(suspected, rakuten, tmp_path):
+def test_what_cannot_be_listed_is_said_and_works_after_its_remedy(suspected, rakuten, tmp_path):
     assert isinstance(rakuten("suspects", "--batch", "week_9").exception, BadInputError)
-    (tmp_path / "there.csv").touch()
-    assert isinstance(rakuten("suspects", "--out", tmp_path / "there.csv").exception, BadInputError)
+    assert json.loads(rakuten("status", "--json").output)[0]["batch_name"] == "week_1"
+    path = tmp_path / "there.csv"
+    path.touch()
+    assert isinstance(rakuten("suspects", "--out", path).exception, BadInputError)
+    path.unlink()
+    assert rakuten("suspects", "--batch", "week_1", "--out", path).exit_code == 0
+
+
+def test_a_batch_without_a_model_has_no_suspects_yet(load_weeks, rakuten):
+    load_weeks(1)
+    assert isinstance(rakuten("suspects", "--batch", "week_1").exception, BadInputError)
+    assert json.loads(rakuten("status", "--json").output)[0]["batch_name"] == "week_1"
 
 
 def test_a_confirmed_label_is_not_suspected_again(suspected, rakuten, tmp_path, reader):
@@ -99,14 +109,17 @@ def test_a_confirmed_label_is_not_suspected_again(suspected, rakuten, tmp_path, 
         ("productid\n{known}\n12a\n", "line 3: '12a' is not a productid"),
         ("product\n{known}\n", "line 1: there is no column productid"),
         ("productid\n", "there is no product in the file"),
+        ("productid\n{known}\n\xff", "not a CSV file in UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_confirmed_confirms_nothing(
     suspected, rakuten, tmp_path, reader, content, message
 ):
     path = tmp_path / "right.csv"
-    path.write_text(content.format(known=suspected[0]))
+    path.write_bytes(content.format(known=suspected[0]).encode("latin1"))
     error = rakuten("suspects", "--confirm", path).exception
     assert isinstance(error, BadInputError)
     assert message in str(error)
     assert reader.execute("select count(*) from confirmed_labels").fetchall() == [(0,)]
+    path.write_text(f"productid\n{suspected[0]}\n")  # what each remedy asks for
+    assert rakuten("suspects", "--confirm", path).output == "labels confirmed: 1\n"

@@ -51,6 +51,7 @@ def test_an_unknown_trainer_is_an_outage_and_the_remedy_names_the_known_ones():
     with pytest.raises(OutageError) as raised:
         load_trainer("frobnicate")
     assert "linear_svm" in raised.value.remedy
+    assert load_trainer("linear_svm")
 
 
 @pytest.mark.parametrize("loaded", [ImportError("no torch"), int])
