@@ -74,7 +74,7 @@ def encoder(tmp_path_factory):
 def shell(tmp_path_factory, packages, encoder):
     """One week with the default trainer, and one with the example's."""
     directory = tmp_path_factory.mktemp("own_trainer")
-    generate(directory / "data", 1000)
+    generate(directory / "data", 2000)
     running = Shell(directory / "state", directory / "data")
     demo = ("demo", "--data", running.data, "--keep", "--weeks")
     first = running(*demo, "1")

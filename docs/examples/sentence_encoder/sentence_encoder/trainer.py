@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.models import Model
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
@@ -26,7 +27,7 @@ class SentenceEncoderTrainer:
         data.progress("encoding the texts")
         folder = Path(os.environ["SENTENCE_ENCODER"])
         features = blend.features(base.out_of_fold, blend.Encoder(folder).encode(data.products))
-        classifier = LogisticRegression(C=10.0, max_iter=1000)
+        classifier = LogisticRegression(C=0.01, max_iter=1000)
         weights = {"sample_weight": data.multiplicities}
         folds = PredefinedSplit(data.folds)
         out_of_fold = cross_val_predict(
@@ -79,8 +80,10 @@ class SentenceEncoderModel:
             }
             self.base.save(Path(artifacts["base"]))
             mlflow.sklearn.save_model(self.classifier, artifacts["classifier"], serialization_format="skops")
-            info = mlflow.pyfunc.log_model(
+            info = Model.log(  # mlflow.pyfunc.log_model knows only the active run
+                artifact_path=None,
                 name="model",
+                flavor=mlflow.pyfunc,
                 run_id=run_id,
                 python_model=blend.__file__,
                 artifacts=artifacts,
