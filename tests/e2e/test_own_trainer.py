@@ -106,7 +106,7 @@ def test_its_model_is_compared_with_one_of_another_trainer_and_promoted(shell, r
         "select became_champion, model_version from pipeline_status where batch_name = 'week_2'"
     )
     assert (champion, version) == (True, 2)
-    assert {"ece", "f1_score"} <= run.data.metrics.keys()
+    assert {"expected_calibration_error", "f1_score"} <= run.data.metrics.keys()
 
 
 def test_it_is_reproduced_within_its_tolerance(shell):
