@@ -182,3 +182,9 @@ def test_the_champion_loads_where_this_package_is_not_installed(champion_store, 
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split() == [str(code) for code in pipeline.predict(holdout)]
+
+
+def test_a_row_weighs_less_only_beyond_the_size_of_the_challenge():
+    defaults = Hyperparameters()
+    assert defaults.c_for(1) == defaults.c_for(300_000) == defaults.svm_c
+    assert defaults.c_for(1_200_000) == pytest.approx(defaults.svm_c / 4)
