@@ -4,6 +4,7 @@ import csv
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,6 +111,12 @@ def fresh_database(server: EmbeddedPostgres, state: Path) -> Iterator[Database]:
             )
         finally:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def pytest_sessionstart() -> None:
+    """Let the processes that the tests start end on Ctrl-C. A shell that starts pytest with & makes it, and so them, ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
