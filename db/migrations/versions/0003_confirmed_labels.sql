@@ -1,5 +1,5 @@
--- Revision 0003: the labels that a person has confirmed after a model had suspected them. No dataset and no model reads this table,
--- so it needs no audit trail.
+-- Revision 0003: the labels that a person has confirmed after a model had suspected them. No dataset and no model reads this
+-- table, so it needs no audit trail.
 create table confirmed_labels (
     productid    bigint not null,
     -- the label that was confirmed: if the product gets another one, a model may suspect that
