@@ -77,7 +77,7 @@ def risk_coverage_figure(
     axes.set(
         xlabel="share of the holdout with the highest confidence",
         ylabel="accuracy",
-        title=f"Accuracy against coverage, {len(order):,} rows; points: thresholds from the training products",
+        title=f"Accuracy against coverage, {len(order):,} rows\npoints: thresholds from the training products",
     )
     axes.grid(linewidth=0.4)
     return figure
