@@ -14,6 +14,7 @@ from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
 from listeners.tracking import descriptions, registry
 from listeners.tracking.ownership import own_names
 from listeners.tracking.runs import Publication, Tracking
+from listeners.training import linear_svm  # noqa: F401  the fork server imports the default trainer once, for all children
 from listeners.training.dataset import (
     TrainingData,
     fetch,
