@@ -42,9 +42,21 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_UNLIMITED)
 
 
+def live_console() -> Console:
+    """Return a console like `wide_console`, for a display that is drawn again and again. FORCE_COLOR does not make a file such a display."""
+    if sys.stdout.isatty():
+        return wide_console()
+    return Console(highlight=False, width=_UNLIMITED, force_terminal=False)
+
+
+def error_console() -> Console:
+    """Return a console for the terminal of standard error. If standard error is no terminal, the console shows nothing."""
+    return Console(stderr=True, quiet=not sys.stderr.isatty())
+
+
 def working(step: str) -> Status:
     """Show a step on the terminal of standard error until the end of the `with` block. Elsewhere, show nothing."""
-    return Console(stderr=True).status(step)
+    return error_console().status(step)
 
 
 def fitting_table(

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from rakuten.console import error_console
 from shared.config import Settings, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError, Problem, describe_problems
 
@@ -30,7 +31,7 @@ def generate(
     """Write a synthetic data set: the CSV files X_train, Y_train, X_test and Y_test in the format of the Rakuten challenge."""
     from db.source.synthetic import generate as generate_data  # noqa: PLC0415
 
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, console=error_console()) as progress:
         task = progress.add_task("generating", total=None)
         test_rows = generate_data(
             out.expanduser(),

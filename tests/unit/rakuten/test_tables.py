@@ -1,11 +1,13 @@
 """Tables fit the terminal with their important columns whole; what is piped is never cut."""
 
 import io
+import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from rakuten import console as module
 from rakuten.commands.champion import _COLUMNS as _CHAMPION_COLUMNS
@@ -120,3 +122,15 @@ def test_a_run_id_is_short_unless_it_is_asked_for():
         "01234567",
         "0123456789abcdef",
     )
+
+
+def test_forced_colours_do_not_animate_a_file(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with module.working("reading"):
+        time.sleep(0.3)
+    console = module.live_console()
+    with Live("a week", console=console, refresh_per_second=20):
+        time.sleep(0.3)
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out == "a week"
