@@ -300,4 +300,7 @@ def test_everything_ends_with_0_within_its_grace_period(stack):
 
 
 def wait_for_model(stack: Stack, week: int) -> None:
-    stack.wait(lambda: stack.status().get(f"week_{week}", {}).get("training_state") == "finished")
+    # Airflow notices only after 300 s that a task's scheduler was killed, and then tries the task again.
+    stack.wait(
+        lambda: stack.status().get(f"week_{week}", {}).get("training_state") == "finished", deadline_s=600
+    )
