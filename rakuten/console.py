@@ -36,17 +36,14 @@ class Column(NamedTuple):
     wraps: bool = False
 
 
-def wide_console() -> Console:
-    """Return a console for the terminal, or one that never cuts a line if the output is not a terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_UNLIMITED)
+def wide_console(*, live: bool = False) -> Console:
+    """Return a console for the terminal, or one that never cuts a line if the output is not a terminal.
 
-
-def live_console() -> Console:
-    """Return a console like `wide_console`, for a display that is drawn again and again. FORCE_COLOR does not make a file such a display."""
+    FORCE_COLOR brings colours into a file, too. If the output is drawn again and again (`live`), it is drawn only once in a file.
+    """
     if sys.stdout.isatty():
-        return wide_console()
-    return Console(highlight=False, width=_UNLIMITED, force_terminal=False)
+        return Console(highlight=False)
+    return Console(highlight=False, width=_UNLIMITED, force_terminal=False if live else None)
 
 
 def error_console() -> Console:

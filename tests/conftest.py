@@ -15,8 +15,8 @@ import psycopg
 import pytest
 import search_path
 import structlog
+from listener_processes import login_variables
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
 from db.connect import connect
@@ -201,11 +201,8 @@ def rakuten_as(monkeypatch):
     """Makes `rakuten`, which runs a command in this process, with a login and settings: `rakuten("taint", 7).output`."""
 
     def logged_in(conninfo: str, settings: Settings):
-        login = conninfo_to_dict(conninfo)
-        for name, value in environment_for(settings).items():
+        for name, value in (environment_for(settings) | login_variables(conninfo)).items():
             monkeypatch.setenv(name, value)
-        for name, key in {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}.items():
-            monkeypatch.setenv(f"POSTGRES_{name}", str(login[key]))
         return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
     return logged_in

@@ -18,9 +18,9 @@ import structlog
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from listeners.tracking import artifacts
 from listeners.tracking.environment import environment, source_tags
 from listeners.tracking.experiments import active_experiment
 from listeners.tracking.manifest import Manifest, manifest_record, record_sha256
@@ -126,9 +126,7 @@ class Tracking:
         """
         try:
             # Use the artifact URI. With the run id, MLflow would first send further requests for the run and its models.
-            artifacts = get_artifact_repository(run.info.artifact_uri, self.uri)
-            directory.mkdir(parents=True, exist_ok=True)
-            return Path(artifacts.download_artifacts(artifact, str(directory)))  # type: ignore[no-untyped-call]
+            return artifacts.download(run.info.artifact_uri, artifact, directory, self.uri)
         except (MlflowException, OSError) as error:
             raise StageError(
                 f"artifact {artifact} of run {run.info.run_id} cannot be read: {error}"
@@ -257,9 +255,7 @@ class Publication:
 
     def logged_model(self, uri: str) -> None:
         """Download a logged model and add its files to `manifest`: MLflow's `log_model` does not say which files it wrote."""
-        directory = Path(
-            mlflow.artifacts.download_artifacts(uri, dst_path=str(self.scratch / Artifact.MODEL))
-        )
+        directory = artifacts.download(uri, "", self.scratch / Artifact.MODEL, self._client.tracking_uri)
         for path in sorted(path for path in directory.rglob("*") if path.is_file()):
             self.manifest.add(f"{Artifact.MODEL}/{path.relative_to(directory)}", path)
 

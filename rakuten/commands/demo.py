@@ -13,7 +13,7 @@ from db.load import steps
 from db.load.openlineage_events import emit_load_events
 from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
 from rakuten.commands.status import status_table
-from rakuten.console import live_console, rakuten_command
+from rakuten.console import rakuten_command, wide_console
 from rakuten.local_system import LocalSystem, recorded_files, run_locally, where_to_look
 from rakuten.progress import Progress
 from rakuten.session import open_session
@@ -44,7 +44,7 @@ def demo(
 ) -> None:
     """Load weeks of products into an embedded PostgreSQL, and watch how each week gets a balanced dataset and a model."""
     require_extra("ml")  # its listeners need it
-    console = live_console()
+    console = wide_console(live=True)
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data, rows, console)
     if weeks > settings.last_week:
         raise BadInputError(

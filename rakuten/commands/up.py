@@ -11,7 +11,7 @@ from rich.text import Text
 
 from db import batches
 from db.source.training_set import X_TRAIN, fingerprints
-from rakuten.console import live_console, rakuten_command, shell_path
+from rakuten.console import rakuten_command, shell_path, wide_console
 from rakuten.local_system import LocalSystem, recorded_files, run_locally, where_to_look
 from rakuten.progress import Progress
 from shared.config import Settings, read_settings
@@ -36,7 +36,7 @@ def up(
     require_extra("ml")  # its listeners need it
     if mlflow:
         require_extra("mlflow-server")
-    console = live_console()
+    console = wide_console(live=True)
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data)
     try:
         with run_locally("up", settings, console, mlflow_pages=mlflow) as system:

@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import mlflow.artifacts
 import psycopg
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -20,6 +19,7 @@ from psycopg.rows import TupleRow
 from db.batches import rows
 from db.sql import query
 from listeners.outages import outage_of
+from listeners.tracking import artifacts
 from listeners.tracking.manifest import record_sha256
 from listeners.tracking.runs import Tracking, if_known
 from rakuten.provenance.checks import Cause, Check, differs
@@ -191,7 +191,7 @@ def _file(tracking: Tracking, run: Run, path: str, directory: Path) -> Path:
         return tracking.download(run, path, directory)
     model = directory / Artifact.MODEL
     if not model.exists():
-        mlflow.artifacts.download_artifacts(run.data.tags[Tag.MODEL_URI], dst_path=str(model))
+        artifacts.download(run.data.tags[Tag.MODEL_URI], "", model, tracking.uri)
     return model / inside
 
 

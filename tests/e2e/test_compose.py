@@ -5,15 +5,14 @@
 
 import json
 import os
-import re
 import shutil
-import textwrap
 import time
 from urllib.parse import quote
 
 import pytest
 from compose import ROOT, Stack, why_not
 from mlflow import MlflowClient
+from run_pages import command_blocks
 
 from db.source.synthetic import generate
 from shared.events import Stage
@@ -237,11 +236,7 @@ def test_replicas_can_be_raised(stack):
 def test_each_command_of_a_page_works(stack, page, tmp_path_factory):
     """All but `make env`: the fixture has done what it does, and it would write into the developer's own .env."""
     before, folder = stack.status().keys(), tmp_path_factory.mktemp(page)
-    text = (ROOT / f"docs/how-to/{page}.md").read_text(encoding="utf-8")
-    blocks = [
-        textwrap.dedent(block)
-        for _, block in re.findall(r"^( *)```sh\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
-    ]
+    blocks = command_blocks(ROOT / f"docs/how-to/{page}.md")
     assert len(blocks) >= 3
     for block in blocks:
         if "make env" not in block:
@@ -305,4 +300,7 @@ def test_everything_ends_with_0_within_its_grace_period(stack):
 
 
 def wait_for_model(stack: Stack, week: int) -> None:
-    stack.wait(lambda: stack.status().get(f"week_{week}", {}).get("training_state") == "finished")
+    # Airflow notices only after 300 s that a task's scheduler was killed, and then tries the task again.
+    stack.wait(
+        lambda: stack.status().get(f"week_{week}", {}).get("training_state") == "finished", deadline_s=600
+    )

@@ -1,17 +1,17 @@
 """docs/how-to/own-postgresql.md, word by word: a database, a schema, a login for each step, two listeners and a load."""
 
-import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import psycopg
 import pytest
+from listener_processes import login_variables
 from mlflow_server import MlflowServer
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import make_conninfo
 from repository import ROOT
+from run_pages import command_blocks
 from waiting import eventually
 
 from db.batches import listening_stages, pipeline_status
@@ -23,15 +23,9 @@ DEADLINE_S = 240
 NAME = "of_their_own"
 
 
-def commands() -> list[str]:
-    page = (ROOT / "docs/how-to/own-postgresql.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^( *)```sh\n(.*?)^\1```", page, re.MULTILINE | re.DOTALL)
-    return [line for _, block in blocks for line in textwrap.dedent(block).splitlines()]
-
-
 @pytest.fixture
 def administrator(server):
-    """A login that owns an empty database and may create roles; returns its password."""
+    """A login that owns an empty database and may create roles. Its password is the superuser's, as everybody's here."""
     with psycopg.connect(server.conninfo(), autocommit=True) as superuser:
         superuser.execute(
             sql.SQL("create role {} login createrole password {}").format(
@@ -48,17 +42,13 @@ def administrator(server):
 @pytest.fixture
 def run_as(server, administrator, settings, tmp_path):
     """Start a command of the page as a login would, with MLflow on a server of its own."""
-    where = conninfo_to_dict(server.conninfo(NAME))
     started = []
     with MlflowServer(tmp_path / "mlflow") as mlflow:
 
         def run(login: str, command: str) -> subprocess.Popen:
-            environment = environment_for(settings) | {
-                "POSTGRES_HOST": str(where["host"]),
-                "POSTGRES_PORT": str(where.get("port", 5432)),
-                "POSTGRES_DB": NAME,
-                "POSTGRES_USER": login,
-                "POSTGRES_PASSWORD": server.password,
+            environment = {
+                **environment_for(settings),
+                **login_variables(make_conninfo(server.conninfo(NAME), user=login)),
                 "MLFLOW_TRACKING_URI": mlflow.url,
                 "PATH": str(Path(sys.executable).parent),
             }
@@ -75,7 +65,8 @@ def run_as(server, administrator, settings, tmp_path):
 
 
 def test_each_command_of_the_page(run_as, server, tmp_path):
-    upgrade, *listen, load = commands()
+    blocks = command_blocks(ROOT / "docs/how-to/own-postgresql.md")
+    upgrade, *listen, load = [command for block in blocks for command in block.splitlines()]
     assert run_as(NAME, upgrade).wait(DEADLINE_S) == 0, (tmp_path / "0.log").read_text()
     listeners = [
         run_as(role, command) for role, command in zip((Role.SNAPSHOT, Role.TRAINING), listen, strict=True)

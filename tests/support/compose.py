@@ -62,17 +62,7 @@ class Stack:
             self.project,
             *arguments,
         ]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert not (check and done.returncode), f"{arguments}: {done.stderr[-3000:]}\n{self.tails()}"
-        return done.stdout
+        return self._run(command, ROOT, self._environment, timeout_s=timeout_s, check=check)
 
     def shell(self, commands: str, directory: Path) -> str:
         """Run commands as a page of the documentation has them, in another folder than the repository's."""
@@ -81,16 +71,19 @@ class Stack:
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_ENV_FILES": str(self._env_file),
         }
+        return self._run(["sh", "-e", "-c", commands], directory, environment)
+
+    def _run(self, command, directory: Path, environment, *, timeout_s=DEADLINE_S, check=True) -> str:
         done = subprocess.run(
-            ["sh", "-e", "-c", commands],  # noqa: S607
+            command,
             cwd=directory,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=DEADLINE_S,
+            timeout=timeout_s,
             check=False,
         )
-        assert not done.returncode, f"{commands}{done.stdout}{done.stderr[-3000:]}\n{self.tails()}"
+        assert not (check and done.returncode), f"{command}: {done.stderr[-3000:]}\n{self.tails()}"
         return done.stdout
 
     def docker(self, *arguments) -> str:

@@ -20,6 +20,12 @@ LOGIN = {"HOST": "host", "PORT": "port", "DB": "dbname", "USER": "user", "PASSWO
 RAKUTEN = Path(sys.executable).with_name("rakuten")
 
 
+def login_variables(conninfo: str) -> dict[str, str]:
+    """The environment variables with which a command logs in as a connection string does."""
+    parts = psycopg.conninfo.conninfo_to_dict(conninfo)
+    return {f"POSTGRES_{name}": str(parts[key]) for name, key in LOGIN.items()}
+
+
 class Listeners:
     def __init__(self, database, settings):
         self.database, self.settings = database, settings
@@ -34,8 +40,7 @@ class Listeners:
 
     def run(self, stage: Stage, command, **variables: str) -> subprocess.Popen:
         """A process with the settings and the login of a stage's listener, and its log."""
-        parts = psycopg.conninfo.conninfo_to_dict(self.database.conninfo(Role[stage.upper()]))
-        login = {f"POSTGRES_{name}": str(parts[key]) for name, key in LOGIN.items()}
+        login = login_variables(self.database.conninfo(Role[stage.upper()]))
         with self.logs[stage].open("ab") as log:
             return subprocess.Popen(
                 list(map(str, command)),

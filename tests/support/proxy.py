@@ -7,6 +7,7 @@ reading. It needs Linux: a socket filter that lets nothing pass (socket(7), SO_A
 
 import asyncio
 import ctypes
+import itertools
 import socket
 import struct
 import threading
@@ -107,6 +108,22 @@ class Proxy:
         with self._under(Impairment(answer=answer)):
             yield
 
+    @contextmanager
+    def half_dead(self) -> Iterator[None]:
+        """Every second new connection is reset, and what was open: one of the two servers behind this address is dead."""
+        alive = self._upstream
+        turns = itertools.cycle([alive, _dead])
+
+        def next_of_two() -> tuple[str, int]:
+            return next(turns)()
+
+        self._upstream = next_of_two
+        self._call(self._reset_all())
+        try:
+            yield
+        finally:
+            self._upstream = alive
+
     # ---- on the loop
 
     def _call(self, work: Awaitable[None]) -> None:
@@ -128,6 +145,9 @@ class Proxy:
 
     async def _refuse(self) -> None:
         self._listening.close()
+        await self._reset_all()
+
+    async def _reset_all(self) -> None:
         for connection in list(self._open):
             connection.reset()
 
@@ -154,6 +174,7 @@ class Proxy:
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._upstream())
         except OSError:
+            self.broken += 1
             _reset(writer)
             return
         connection = _Connection(self, writer, server_writer)
@@ -177,6 +198,10 @@ class Proxy:
                 return False
         self.forwarded_bytes += len(chunk)
         return True
+
+
+def _dead() -> tuple[str, int]:
+    raise ConnectionRefusedError
 
 
 class _Connection:

@@ -6,6 +6,7 @@ The pages are run one after the other in one folder, beside `rakuten up`, as a r
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -85,6 +86,14 @@ def _steps() -> list[tuple[str, list[str]]]:
             for block, end in zip(found, ends, strict=True)
         ]
     return steps
+
+
+def command_blocks(page: Path) -> list[str]:
+    """Return each block of commands of a page, also one that is indented in a list."""
+    blocks = re.findall(
+        r"^( *)```sh\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    return [textwrap.dedent(block) for _, block in blocks]
 
 
 def shown_blocks(page: str) -> list[Block]:

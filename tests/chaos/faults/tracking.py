@@ -83,6 +83,7 @@ OUTAGES = {
     "down, 10 s": (lambda environment: environment.mlflow.refusing(), 10, 2),
     "down, 2 min": (lambda environment: environment.mlflow.refusing(), 120, 1),
     "answers 500, 10 s": (lambda environment: environment.mlflow.answering(), 10, 3),
+    "one of two servers dead, 20 s": (lambda environment: environment.mlflow.half_dead(), 20, 2),
     "cut mid-upload": (lambda environment: environment.mlflow.cutting(3_000), 0, 4),
     "black hole, 15 s": (lambda environment: environment.mlflow.black_hole(), 15, 1),
 }

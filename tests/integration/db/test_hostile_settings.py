@@ -1,16 +1,18 @@
 """Settings of a database, a login or a shell that a session inherits: the pipeline works the same with each of them."""
 
 import asyncio
+from contextlib import ExitStack
 
 import psycopg
 import pytest
 import scripted_handler
+from empty_database import empty_database
 from listener_work import work_off
 from psycopg import sql
 
 from db.batches import pipeline_doctor, pipeline_status
 from db.connect import connect, connect_arrow, open_async_connection
-from db.database import Database, Role
+from db.database import Role
 from db.load.correction import correct
 from db.sql import query
 from listeners.child import warm_up
@@ -163,22 +165,21 @@ COLLATIONS = {
 
 
 @pytest.fixture(params=COLLATIONS.values(), ids=COLLATIONS)
-def sorted_otherwise(request, server, database):
+def sorted_otherwise(request, server, tmp_path):
     """A database whose texts sort in another order."""
-    name = f"{database.settings.postgres_db}_sorted"
-    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+    with ExitStack() as stack:
         try:
-            connection.execute(
-                sql.SQL("create database {} owner {} template template0 encoding 'UTF8' {}").format(
-                    sql.Identifier(name), sql.Identifier(Role.OWNER), sql.SQL(request.param)
+            found = stack.enter_context(
+                empty_database(
+                    server,
+                    "sorted_otherwise",
+                    f"encoding 'UTF8' {request.param}",
+                    state_path=tmp_path / "sorted",
                 )
             )
         except psycopg.errors.FeatureNotSupported:
             pytest.skip("this PostgreSQL was built without ICU")
-        try:
-            yield Database(database.settings.model_copy(update={"postgres_db": name}), server)
-        finally:
-            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        yield found
 
 
 def test_a_database_that_sorts_otherwise_gives_the_same_rows(

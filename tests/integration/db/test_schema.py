@@ -4,10 +4,10 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import psycopg
 import pytest
+from empty_database import empty_database
 from psycopg import sql
 
 from db import schema
@@ -19,22 +19,6 @@ from shared.errors import DatabaseUnavailableError, PipelineError
 
 TABLES = {"products", "labels", "data_loads", "products_history", "labels_history", "confirmed_labels"}
 PUBLIC_FUNCTIONS = ["pipeline_doctor", "products_as_of", "products_as_of_batch", "products_diff"]
-
-
-@contextmanager
-def empty_database(server, name):
-    """A database without the schema, in the cluster where the roles exist already."""
-    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-        identifier = sql.Identifier(name)
-        connection.execute(
-            sql.SQL("create database {} owner {} template template0").format(
-                identifier, sql.Identifier(Role.OWNER)
-            )
-        )
-        try:
-            yield Database(read_settings(postgres_db=name), server)
-        finally:
-            connection.execute(sql.SQL("drop database {} with (force)").format(identifier))
 
 
 @pytest.fixture(scope="module")

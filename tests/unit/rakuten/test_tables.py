@@ -1,7 +1,6 @@
 """Tables fit the terminal with their important columns whole; what is piped is never cut."""
 
 import io
-import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -126,11 +125,20 @@ def test_a_run_id_is_short_unless_it_is_asked_for():
 
 def test_forced_colours_do_not_animate_a_file(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with module.working("reading"):
-        time.sleep(0.3)
-    console = module.live_console()
-    with Live("a week", console=console, refresh_per_second=20):
-        time.sleep(0.3)
+    with module.working("reading") as status:
+        status.update("reading on")
+    with Live("a week", console=module.wide_console(live=True), auto_refresh=False) as live:
+        live.refresh()
+        live.refresh()
     shown = capsys.readouterr()
     assert shown.err == ""
     assert shown.out == "a week"
+
+
+def test_forced_colours_do_not_cut_what_is_piped(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    module.wide_console().print(status_table([STATUS], module.wide_console().width))
+    shown = capsys.readouterr().out
+    assert "model s" in shown
+    assert "\x1b[" in shown
