@@ -15,12 +15,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from sklearn.svm import LinearSVC
 _Ints = npt.NDArray[np.int64]
 
 EVERYTHING: Final = -1  # as a fold: the fit on all rows
+ALL: Final = -1  # as the code of a class: all classes
 _ARRAYS: Final = ("data", "indices", "indptr", "shape", "labels", "weights", "folds")
 _ORPHANED: Final = os.EX_SOFTWARE
 _BYTES_PER_VALUE: Final = 28
@@ -47,7 +48,6 @@ class Problem:
         weights: weight of each row, shape (n,), int64.
         folds: fold of each row, shape (n,), int64, at least 0.
         options: the arguments of LinearSVC; `random_state` is the seed.
-        fold_tol: `tol` of the fits of the folds. They may be less exact, because no prediction comes from them.
     """
 
     matrix: sparse.csr_array
@@ -55,13 +55,22 @@ class Problem:
     weights: _Ints
     folds: _Ints
     options: Mapping[str, Any]
-    fold_tol: float
 
-    def fits(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-        """Yield each fold, EVERYTHING first, and the rows of its fit."""
-        yield EVERYTHING, np.ones(len(self.labels), np.bool_)
-        for fold in np.unique(self.folds).tolist():
-            yield fold, self.folds != fold
+    def rows(self, fold: int) -> npt.NDArray[np.bool_]:
+        """Return which rows the fit of a fold gets, shape (n,)."""
+        rows: npt.NDArray[np.bool_] = self.folds != fold  # EVERYTHING is no row's fold
+        return rows
+
+    def known(self, fold: int) -> _Ints:
+        """Return the classes of these rows."""
+        return np.unique(self.labels[self.rows(fold)])
+
+
+class _Task(NamedTuple):
+    """One call of liblinear: a class against all others, or all classes, each against all others (code ALL)."""
+
+    fold: int
+    code: int
 
 
 def suitable_processes(matrix: sparse.csr_array) -> int:
@@ -103,51 +112,65 @@ def fit_classes(problem: Problem, *, processes: int) -> dict[int, LinearSVC]:
                 )
                 for share in range(1, processes)
             ]
-        found = _fit_share(problem, 0, processes)
+        found = _fit(problem, _share(problem, 0, processes))
         for share, helper in enumerate(helpers, start=1):
             if helper.wait():
                 raise MemoryError(f"a process that fits classes ended with exit code {helper.returncode}")
             with np.load(_result(folder, share)) as stored:
-                found |= {_key(name): stored[name] for name in stored}
+                found |= {_Task(*map(int, name.split())): stored[name] for name in stored}
     return {
-        fold: classifier
-        for fold, rows in problem.fits()
-        if (classifier := _assemble(problem, found, fold, np.unique(problem.labels[rows]))) is not None
+        fold: _assemble(problem, found, fold) for fold in dict.fromkeys(task.fold for task in _tasks(problem))
     }
 
 
-def _fit_share(
-    problem: Problem, share: int, processes: int
-) -> dict[tuple[int, int], npt.NDArray[np.float64]]:
-    """Return the coefficients, the intercept and the number of iterations of each fit of every class of this share."""
+def _tasks(problem: Problem) -> list[_Task]:
+    """Return what is to be fitted.
+
+    The fit on all rows is divided into its classes. The fit of a fold is not: each call of liblinear copies all rows, which takes
+    a fifth of the time of a class.
+    """
+    everything = problem.known(EVERYTHING)
+    codes = everything[1:] if len(everything) == 2 else everything  # noqa: PLR2004  two classes need one fit
+    folds = [fold for fold in np.unique(problem.folds).tolist() if len(problem.known(fold)) > 1]
+    return [_Task(EVERYTHING, code) for code in codes.tolist()] + [_Task(fold, ALL) for fold in folds]
+
+
+def _share(problem: Problem, share: int, processes: int) -> list[_Task]:
+    """Return the tasks of one process: the longest task goes to the process that has least to do, then the next longest."""
+    cost = {
+        task: int(problem.rows(task.fold).sum()) * (1 if task.code != ALL else len(problem.known(task.fold)))
+        for task in _tasks(problem)
+    }
+    loads = [0] * processes
+    mine = []
+    for task in sorted(cost, key=lambda task: -cost[task]):
+        least = loads.index(min(loads))
+        loads[least] += cost[task]
+        if least == share:
+            mine.append(task)
+    return mine
+
+
+def _fit(problem: Problem, tasks: Sequence[_Task]) -> dict[_Task, npt.NDArray[np.float64]]:
+    """Return the coefficients, the intercept and the number of iterations of each task, shape (n_fits, m + 2)."""
     found = {}
-    for fold, rows in problem.fits():
-        known = np.unique(problem.labels[rows])
-        if len(known) < 2:  # noqa: PLR2004  there is nothing to tell apart
-            continue
-        fitted = known[1:] if len(known) == 2 else known  # noqa: PLR2004  two classes need one fit
+    for task in tasks:
+        rows = problem.rows(task.fold)
         matrix = problem.matrix if rows.all() else problem.matrix[rows]
-        labels, weights = problem.labels[rows], problem.weights[rows]
-        for position in range(share, len(fitted), processes):
-            code = int(fitted[position])
-            arguments = {**problem.options, "random_state": _seed(int(problem.options["random_state"]), code)}
-            if fold != EVERYTHING:
-                arguments["tol"] = problem.fold_tol
-            classifier = LinearSVC(**arguments).fit(matrix, labels == code, sample_weight=weights)
-            found[fold, code] = np.concatenate(
-                [classifier.coef_[0], classifier.intercept_, [classifier.n_iter_]]
-            )
+        labels, options = problem.labels[rows], dict(problem.options)
+        if task.code != ALL:
+            labels = labels == task.code
+            options["random_state"] = _seed(int(options["random_state"]), task.code)
+        fitted = LinearSVC(**options).fit(matrix, labels, sample_weight=problem.weights[rows])
+        iterations = np.full(len(fitted.coef_), fitted.n_iter_)
+        found[task] = np.column_stack([fitted.coef_, fitted.intercept_, iterations])
     return found
 
 
-def _assemble(
-    problem: Problem, found: Mapping[tuple[int, int], npt.NDArray[np.float64]], fold: int, known: _Ints
-) -> LinearSVC | None:
-    if len(known) < 2:  # noqa: PLR2004
-        return None
-    values = np.array([found[fold, code] for code in known.tolist() if (fold, code) in found])
+def _assemble(problem: Problem, found: Mapping[_Task, npt.NDArray[np.float64]], fold: int) -> LinearSVC:
+    values = np.vstack([found[task] for task in _tasks(problem) if task.fold == fold])
     classifier = LinearSVC(**problem.options)
-    classifier.classes_ = known
+    classifier.classes_ = problem.known(fold)
     classifier.coef_, classifier.intercept_ = np.ascontiguousarray(values[:, :-2]), values[:, -2].copy()
     classifier.n_iter_ = int(values[:, -1].max())
     classifier.n_features_in_ = classifier.coef_.shape[1]
@@ -175,25 +198,19 @@ def _write(problem: Problem, folder: Path) -> None:
     )
     for name, array in zip(_ARRAYS, values, strict=True):
         np.save(folder / f"{name}.npy", array)
-    arguments = {"options": dict(problem.options), "fold_tol": problem.fold_tol}
-    (folder / "options.json").write_text(json.dumps(arguments), encoding="utf-8")
+    (folder / "options.json").write_text(json.dumps(dict(problem.options)), encoding="utf-8")
 
 
 def _read(folder: Path) -> Problem:
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    arguments = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+    options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
     shape = tuple(arrays["shape"].tolist())
     matrix = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
-    return Problem(matrix, arrays["labels"], arrays["weights"], arrays["folds"], **arguments)
+    return Problem(matrix, arrays["labels"], arrays["weights"], arrays["folds"], options)
 
 
 def _result(folder: Path, share: int) -> Path:
     return folder / f"share_{share}.npz"
-
-
-def _key(name: str) -> tuple[int, int]:
-    fold, _, code = name.partition(" ")
-    return int(fold), int(code)
 
 
 def _end_with_parent() -> None:
@@ -205,8 +222,9 @@ def main() -> None:
     """Fit one share of the classes of the problem in a folder, and write the result there."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder, share, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    found = _fit_share(_read(folder), share, processes)
-    arrays: dict[str, Any] = {f"{fold} {code}": values for (fold, code), values in found.items()}
+    problem = _read(folder)
+    found = _fit(problem, _share(problem, share, processes))
+    arrays: dict[str, Any] = {f"{task.fold} {task.code}": values for task, values in found.items()}
     np.savez(_result(folder, share), **arrays)
 
 

@@ -39,24 +39,28 @@ class Hyperparameters:
     problem does not become harder with more rows. On 1,043,145 generated rows, the fit of a class took 24 passes with 0.05 (weighted
     F1 0.805) and 39 with 0.1 (0.801).
 
-    `svm_tol` is 0.01: on a dataset of all products, a lower value gives no higher score. The fits without a fold of the products
-    stop at `svm_fold_tol`, after half as many passes, with 99.98 % equal predictions.
+    `svm_tol` is 0.1: with 0.01, the fits take twice as many passes over the rows, and 99.98 % of the predictions are equal.
+
+    Words are in lower case. The character n-grams keep the case: on 4,000 real products (10 grouped folds), this raises weighted F1 by
+    0.008, standard error 0.002. Characters of descriptions change it by 0.001 there, and raise macro F1 by 0.003. Among 38,000
+    products of another shop they gained 0.004. Shorter and more lengths of n-grams are no better there, and take twice the time.
 
     `max_features` is the maximum number of terms in each TF-IDF block. It limits the size of the model, because each term takes
-    216 bytes for its 27 coefficients (one for each class), and 4 bytes for each of its characters.
+    216 bytes for its 27 coefficients (one for each class), and 4 bytes for each character of the longest term in its block.
     """
 
     svm_c: float = 0.2
     svm_c_rows: int = 300_000
     svm_loss: str = "squared_hinge"
-    svm_tol: float = 0.01
-    svm_fold_tol: float = 0.1
+    svm_tol: float = 0.1
     svm_max_iter: int = 1000
     min_df: int = 2
-    max_features: int = 50_000
+    max_features: int = 80_000
     sublinear_tf: bool = True
     title_char_ngram_min: int = 2
-    title_char_ngram_max: int = 5
+    title_char_ngram_max: int = 4
+    description_char_ngram_min: int = 4
+    description_char_ngram_max: int = 4
 
     def c_for(self, rows: int) -> float:
         """Return the weight of the loss of one row in a dataset with this many rows."""
@@ -126,7 +130,7 @@ def fit(
     del features
     folds = calibration.text_folds(products, seed=seed) if folds is None else folds
     options = linear_svc(seed, hyperparameters, rows=int(multiplicities.sum())).get_params()
-    problem = Problem(merged.matrix, labels, multiplicities, folds, options, hyperparameters.svm_fold_tol)
+    problem = Problem(merged.matrix, labels, multiplicities, folds, options)
     classifiers = fit_classes(problem, processes=processes or suitable_processes(merged.matrix))
     scores = calibration.out_of_fold_scores(
         merged,
@@ -152,7 +156,7 @@ def vectorise(
     Returns:
         (the fitted transformer from clean texts to features, the features, shape (n, n_features), float64).
     """
-    return fit_features(text_cleaner().transform(products), multiplicities, _blocks(hyperparameters))
+    return fit_features(text_cleaner().transform(products), multiplicities, tfidf_blocks(hyperparameters))
 
 
 def unmerged(classifier: LinearSVC, features: MergedFeatures) -> LinearSVC:
@@ -197,16 +201,32 @@ def parameters_sha256(classifier: Pipeline) -> str:
     return digest.hexdigest()
 
 
-def _blocks(hyperparameters: Hyperparameters) -> list[TfidfBlock]:
+def tfidf_blocks(chosen: Hyperparameters = DEFAULTS) -> list[TfidfBlock]:
+    """Return the groups of features of a model, not fitted yet: words and characters of titles and of descriptions."""
     common = {
-        "min_df": hyperparameters.min_df,
-        "max_features": hyperparameters.max_features,
-        "sublinear_tf": hyperparameters.sublinear_tf,
+        "min_df": chosen.min_df,
+        "max_features": chosen.max_features,
+        "sublinear_tf": chosen.sublinear_tf,
     }
-    lengths = hyperparameters.title_char_ngram_min, hyperparameters.title_char_ngram_max
+
+    def words(name: str, column: str) -> TfidfBlock:
+        return TfidfBlock(name, column, TfidfVectorizer(ngram_range=(1, 2), **common))
+
+    def characters(name: str, column: str, shortest: int, longest: int) -> TfidfBlock:
+        vectorizer = TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(shortest, longest), lowercase=False, **common
+        )
+        return TfidfBlock(name, column, vectorizer)
+
     title, description = TEXT_COLUMNS
     return [
-        TfidfBlock("title_words", title, TfidfVectorizer(ngram_range=(1, 2), **common)),
-        TfidfBlock("title_chars", title, TfidfVectorizer(analyzer="char_wb", ngram_range=lengths, **common)),
-        TfidfBlock("description_words", description, TfidfVectorizer(ngram_range=(1, 2), **common)),
+        words("title_words", title),
+        characters("title_chars", title, chosen.title_char_ngram_min, chosen.title_char_ngram_max),
+        words("description_words", description),
+        characters(
+            "description_chars",
+            description,
+            chosen.description_char_ngram_min,
+            chosen.description_char_ngram_max,
+        ),
     ]

@@ -151,7 +151,7 @@ def _ours(dataset: Path, processes: int) -> Trained:
             del features
             options = model.linear_svc(SEED, rows=int(data.multiplicities.sum())).get_params()
             one_fold = np.zeros_like(data.labels)  # nothing is outside of it, so there is no further fit
-            problem = Problem(merged.matrix, data.labels, data.multiplicities, one_fold, options, 0.1)
+            problem = Problem(merged.matrix, data.labels, data.multiplicities, one_fold, options)
             classifier = fit_classes(problem, processes=processes)[EVERYTHING]
     trained.pipeline = model.assemble(union, model.unmerged(classifier, merged))
     return trained
@@ -190,7 +190,7 @@ def _features() -> FeatureUnion:
                     ]
                 ),
             )
-            for block in model._blocks(model.DEFAULTS)
+            for block in model.tfidf_blocks()
         ]
     )
 

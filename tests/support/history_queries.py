@@ -133,6 +133,7 @@ def _correction_queries(begin: str) -> dict[str, Case]:
         "corrections/write_products": Case(before=marked),
         "corrections/write_labels": Case(before=marked),
         "corrections/unfinished_batch": Case(),
+        "corrections/confirm_labels": Case(parameters={"productids": [1, 2]}),
     }
 
 

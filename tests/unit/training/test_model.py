@@ -105,9 +105,12 @@ def test_the_weighted_fit_is_the_fit_on_the_copies(train, holdout):
     columns = {
         "designation": [
             TfidfVectorizer(ngram_range=(1, 2), **common),
-            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **common),
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), **common),
         ],
-        "description": [TfidfVectorizer(ngram_range=(1, 2), **common)],
+        "description": [
+            TfidfVectorizer(ngram_range=(1, 2), **common),
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 4), **common),
+        ],
     }
     blocks = [(column, vectorizer) for column, vectorizers in columns.items() for vectorizer in vectorizers]
     features = np.hstack([vectorizer.fit_transform(texts[column]).toarray() for column, vectorizer in blocks])
