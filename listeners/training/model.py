@@ -161,7 +161,9 @@ def vectorise(
 
 def unmerged(classifier: LinearSVC, features: MergedFeatures) -> LinearSVC:
     """Return a classifier on merged columns as one on the original columns, so that predictions need not merge columns."""
-    classifier.coef_ = np.ascontiguousarray(classifier.coef_[:, features.column] * features.scale)
+    # In Fortran order, because a prediction multiplies the features by the transposed coefficients, and scipy copies what is not in C
+    # order: 22 of 35 ms for one product.
+    classifier.coef_ = np.asfortranarray(classifier.coef_[:, features.column] * features.scale)
     classifier.n_features_in_ = len(features.column)
     return classifier
 

@@ -1,9 +1,12 @@
 """How many of the products that a model suspects have a wrong label, where the wrong labels are known: they are put there."""
 
+from unittest.mock import patch
+
 import numpy as np
-from bench_ground import Ground
+from bench_ground import Ground, prepared_ground
 from bench_measure import Report
 
+from db.source.synthetic.texts import TextWriter
 from listeners.snapshot.balance import multiplicities
 from listeners.training import model
 from listeners.training.suspects import find_suspects
@@ -14,8 +17,19 @@ WRONG = 0.05  # share of the labels that are replaced by another class, drawn at
 TOP = 50
 
 
-def run(ground: Ground) -> Report:
-    """Replace some labels, train a model on all products, and look at its first suspects."""
+def run(rows: int) -> Report:
+    """Replace some labels, train a model on all products, and look at its first suspects.
+
+    Generated data have wrong labels of their own: some texts describe another class. Here each text describes the product's class.
+    """
+    with (
+        patch.object(TextWriter, "_topics", lambda _self, classes: classes),
+        prepared_ground(rows) as ground,
+    ):
+        return _measure(ground)
+
+
+def _measure(ground: Ground) -> Report:
     rows = ground.training_rows()
     right = rows["prdtypecode"].to_numpy().astype(np.int64)
     random = np.random.default_rng(SEED)

@@ -170,6 +170,13 @@ def test_the_registered_champion_predicts_the_holdout_as_the_pipeline_does(champ
     np.testing.assert_array_equal(champion.predict(titles_only), pipeline.predict(titles_only))
 
 
+def test_a_prediction_of_one_product_does_not_copy_the_coefficients(champion_store):
+    """scipy copies the second factor of a product unless it is in C order: the transposed coefficients, here."""
+    mlflow.set_tracking_uri(champion_store)
+    loaded = mlflow.sklearn.load_model("models:/rakuten_classifier@champion")
+    assert parts(loaded[-1])[0].coef_.T.flags.c_contiguous
+
+
 def test_the_champion_loads_where_this_package_is_not_installed(champion_store, pipeline, holdout, tmp_path):
     holdout.to_parquet(tmp_path / "holdout.parquet")
     script = textwrap.dedent(f"""
