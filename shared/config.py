@@ -64,6 +64,13 @@ class Settings(BaseSettings):
         "random_oversampling", description="how the classes of a dataset become equally large"
     )
 
+    trainer: str = Field("linear_svm", description="name of the trainer, which fits the model of each batch")
+    training_processes: int | None = Field(
+        None,
+        ge=1,
+        description="number of processes that fit a model, without influence on the model; if it is not set, as many as cores and memory allow",
+    )
+
     data_path: Path = Field(Path("data/raw"), description="folder of the CSV files")
     state_path: Path = Field(Path("data"), description="folder for everything that the pipeline writes")
 

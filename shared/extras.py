@@ -11,6 +11,7 @@ from shared.errors import PipelineError
 # The packages that only an extra installs, and that our code imports. MLflow itself imports flask, for its pages.
 PACKAGES: Final = {
     "ml": (
+        "PIL",
         "adbc_driver_manager",
         "adbc_driver_postgresql",
         "imblearn",

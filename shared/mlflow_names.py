@@ -20,10 +20,21 @@ class Artifact:
     MODEL: Final = "model"
     CONFUSION_MATRIX: Final = "confusion_matrix.png"
     CLASSIFICATION_REPORT: Final = "classification_report.txt"
+    COVERAGE: Final = "coverage.json"  # for each accuracy target, the threshold and the share of the holdout that reaches it
+    RISK_COVERAGE: Final = "risk_coverage.png"
+    RELIABILITY: Final = "reliability.png"
     HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
+    LABEL_SUSPECTS: Final = "label_suspects.csv"  # training products whose label is probably wrong
     SUBMISSION: Final = "test_predictions.csv"  # the predictions of the test set, for the Rakuten challenge
     MANIFEST: Final = "manifest.json"  # SHA-256 and size of every other artifact of the run, by path
     ENVIRONMENT: Final = "environment.json"
+
+
+class Param:
+    """The names of the params that the code itself reads."""
+
+    RANDOM_SEED: Final = "random_seed"
+    TRAINER: Final = "trainer"
 
 
 class Tag:

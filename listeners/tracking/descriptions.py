@@ -52,8 +52,9 @@ def model_run(batch: Batch, dataset: Run, metrics: dict[str, float]) -> str:
     """Describe the run of a batch's model: what it was trained on, and how well it predicts the holdout."""
     experiment, run_id = dataset.info.experiment_id, dataset.info.run_id
     link = f"[{dataset.info.run_name}](#/experiments/{experiment}/runs/{run_id})"
+    warning = "" if metrics.get("converged", 1) else "**The training stopped before it had converged.**\n\n"
     return (
-        f"**F1 {metrics['f1_score']:.4f}** on the holdout, weighted by class size (95 % interval {metrics['f1_score_ci_low']:.4f} "
+        f"{warning}**F1 {metrics['f1_score']:.4f}** on the holdout, weighted by class size (95 % interval {metrics['f1_score_ci_low']:.4f} "
         f"to {metrics['f1_score_ci_high']:.4f}); mean of the classes {metrics['f1_macro']:.4f}; accuracy {metrics['accuracy']:.4f}."
         f"\n\nTrained on {link}, {int(dataset.data.params['total_rows']):,} rows.\n\n{_origin(batch)}\n\n{_commands(batch)}"
     )

@@ -1,5 +1,6 @@
 """Download the datasets that training needs from MLflow, check their SHA-256, and count the copies of each product."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pyarrow.parquet as pq
 from mlflow.entities import Run
 
 from listeners.tracking.runs import Tracking
+from listeners.training.calibration import text_folds
 from listeners.training.features import distinct_products
 from listeners.training.text import TEXT_COLUMNS
+from listeners.training.trainers import TrainingInput
 from shared.errors import StageError, VerificationError
 from shared.hashing import require_sha256
 from shared.mlflow_names import DATASET_EXPERIMENT, Tag, parquet_name
@@ -23,11 +26,12 @@ from shared.mlflow_names import DATASET_EXPERIMENT, Tag, parquet_name
 class TrainingData:
     """The distinct products of a dataset, sorted by productid, and how many copies of each product the dataset holds.
 
-    `products` has the columns designation and description. `labels` has the class of each product, and `multiplicities` the
-    number of its copies; both are int64 of shape (n_products,).
+    `products` has the columns designation, description and image_path. `productids` has the productid of each product, `labels` its class, and
+    `multiplicities` the number of its copies; all are int64 of shape (n_products,).
     """
 
     products: pd.DataFrame
+    productids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     multiplicities: npt.NDArray[np.int64]
 
@@ -66,12 +70,13 @@ def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
 
 def read_training_data(path: Path) -> TrainingData:
     """Read the parquet file of a balanced dataset, and return each product once with its number of copies."""
-    texts = list(TEXT_COLUMNS)
+    texts = [*TEXT_COLUMNS, "image_path"]
     # With read_dictionary, memory holds each distinct text once for each row group, not once for each copy of a product.
     dataset = pq.read_table(path, columns=["productid", *texts, "prdtypecode"], read_dictionary=texts)
     rows, copies = distinct_products(dataset)
     return TrainingData(
         products=pd.DataFrame({name: rows[name].cast(pa.string()).to_pandas() for name in texts}),
+        productids=rows["productid"].to_numpy(),
         labels=rows["prdtypecode"].to_numpy().astype(np.int64),
         multiplicities=copies.astype(np.int64),
     )
@@ -81,3 +86,18 @@ def read_frame(path: Path) -> pd.DataFrame:
     """Read the parquet file of the holdout or of the test set, with all its rows and columns."""
     frame: Any = pq.read_table(path).to_pandas()
     return pd.DataFrame(frame)
+
+
+def training_input(
+    data: TrainingData,
+    *,
+    seed: int,
+    processes: int | None,
+    scratch: Path,
+    progress: Callable[[str], None] = lambda _step: None,
+) -> TrainingInput:
+    """Return what a trainer gets; see `trainers.TrainingInput`."""
+    folds = text_folds(data.products, seed=seed)
+    return TrainingInput(
+        data.products, data.labels, data.multiplicities, folds, seed, processes, scratch, progress
+    )

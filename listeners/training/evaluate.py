@@ -36,7 +36,7 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
     """
     codes = np.union1d(y_true, y_pred)
     confusion = confusion_counts(y_true, y_pred, codes).astype(np.float64)
-    metrics = _scores(y_true, y_pred)
+    metrics = overall_scores(y_true, y_pred)
     low, high = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     for name, values in _overall(_resample(confusion, seed, n_resamples)).items():
         metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = np.quantile(values, [low, high]).tolist()
@@ -48,7 +48,7 @@ def evaluate(y_true: Codes, y_pred: Codes, *, seed: int, n_resamples: int = 1000
     )
 
 
-def _scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
+def overall_scores(y_true: Codes, y_pred: Codes) -> dict[str, float]:
     """Return accuracy, f1_score, precision, recall and f1_macro, from scikit-learn, so that anybody can reproduce them."""
     weighted = {"average": "weighted", "zero_division": 0.0}
     return {

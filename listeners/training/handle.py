@@ -4,10 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.entities import Run
-from sklearn.pipeline import Pipeline
 
 from db.connect import connect
 from listeners.job import Job
@@ -16,16 +14,26 @@ from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
 from listeners.tracking import descriptions, registry
 from listeners.tracking.ownership import own_names
 from listeners.tracking.runs import Publication, Tracking
-from listeners.training import model
-from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame, read_training_data
-from listeners.training.evaluate import evaluate, report
-from listeners.training.plots import confusion_figure
-from listeners.training.serialise import log_model
+from listeners.training import linear_svm  # noqa: F401  the fork server imports the default trainer once, for all children
+from listeners.training.dataset import (
+    TrainingData,
+    fetch,
+    find_dataset,
+    read_frame,
+    read_training_data,
+    training_input,
+)
+from listeners.training.evaluate import report
+from listeners.training.plots import confusion_figure, reliability_figure, risk_coverage_figure
+from listeners.training.scores import HoldoutScores, score_holdout, score_test_set
+from listeners.training.suspects import suspects_frame
+from listeners.training.trainers import FittedModel, load_trainer
 from shared.mlflow_names import (
     HOLDOUT_SET,
     MODEL_EXPERIMENT,
     TEST_SET,
     Artifact,
+    Param,
     Tag,
     dataset_name,
     model_run_name,
@@ -90,23 +98,35 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
             read_frame(fetch(tracking, find_dataset(tracking, name, **batch.source_tags), directory))
             for name in (HOLDOUT_SET, TEST_SET)
         )
-        classifier = _fit(run, job, dataset, data)
-        metrics = _evaluate(run, job, classifier, holdout)
-        run.describe(descriptions.model_run(batch, dataset, metrics))
-        _predict_test(run, classifier, test)
-        model_uri = log_model(run.run_id, classifier)
-        run.values(tags={Tag.MODEL_URI: model_uri, Tag.MODEL_SHA256: model.parameters_sha256(classifier)})
+        model = _fit(run, job, dataset, data)
+        scores = score_holdout(model, data.labels, holdout, seed=job.settings.random_seed)
+        _log_scores(run, job, scores, holdout)
+        run.values(metrics=dict(model.metrics), step=batch.week)
+        run.describe(descriptions.model_run(batch, dataset, {**scores.metrics, **model.metrics}))
+        if model.out_of_fold is not None:
+            suspects = suspects_frame(data, model.out_of_fold, model.classes)
+            run.text(Artifact.LABEL_SUSPECTS, suspects.to_csv(index=False))
+        _log_test_set(run, job, model, test)
+        model_uri = model.log(run.run_id)
+        run.values(tags={Tag.MODEL_URI: model_uri})
+        if model.digest is not None:
+            run.values(tags={Tag.MODEL_SHA256: model.digest})
         run.logged_model(model_uri)
     return tracking.client.get_run(run.run_id)
 
 
-def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeline:
-    seed = job.settings.random_seed
-    classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> FittedModel:
+    settings = job.settings
+    with TemporaryDirectory(prefix="rakuten-") as scratch:
+        given = training_input(
+            data, seed=settings.random_seed, processes=settings.training_processes, scratch=Path(scratch)
+        )
+        model = load_trainer(settings.trainer).fit(given)
     run.values(
         params={
-            **model.DEFAULTS.as_params(),
-            "random_seed": seed,
+            Param.TRAINER: settings.trainer,
+            **model.hyperparameters,
+            "random_seed": settings.random_seed,
             "week_number": job.batch.week,
             "dataset_rows": int(data.multiplicities.sum()),
             "distinct_products": len(data.labels),
@@ -119,33 +139,33 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Pipeli
         "training",
         {"num_rows": int(data.multiplicities.sum())},
     )
-    return classifier
+    return model
 
 
-def _evaluate(run: Publication, job: Job, classifier: Pipeline, holdout: pd.DataFrame) -> dict[str, float]:
-    """Log the model's scores on the holdout, and its prediction for each holdout row. Return the scores.
+def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.DataFrame) -> None:
+    """Log the model's scores on the holdout, and what it says about each holdout row.
 
     The promotion later compares two models row by row, so it needs the predictions.
     """
-    truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
-    prediction = classifier.predict(holdout)
-    metrics = evaluate(truth, prediction, seed=job.settings.random_seed)
-    run.values(metrics=metrics, step=job.batch.week)
-    run.text(Artifact.CLASSIFICATION_REPORT, report(truth, prediction))
-    run.figure(Artifact.CONFUSION_MATRIX, confusion_figure(truth, prediction))
+    run.values(metrics=scores.metrics, step=job.batch.week)
+    run.text(Artifact.CLASSIFICATION_REPORT, report(scores.truth, scores.prediction))
+    run.figure(Artifact.CONFUSION_MATRIX, confusion_figure(scores.truth, scores.prediction))
+    if scores.confidence is not None:
+        correct = scores.prediction == scores.truth
+        run.figure(Artifact.RELIABILITY, reliability_figure(scores.confidence, correct))
+        run.figure(Artifact.RISK_COVERAGE, risk_coverage_figure(scores.confidence, correct, scores.coverage))
+        run.json(Artifact.COVERAGE, scores.coverage)
     path = run.scratch / Artifact.HOLDOUT_PREDICTIONS
-    predictions = {"productid": holdout["productid"], "prdtypecode": truth, "prediction": prediction}
-    pd.DataFrame(predictions).to_parquet(path)
+    scores.frame(holdout["productid"]).to_parquet(path)
     run.file(path)
-    return metrics
 
 
-def _predict_test(run: Publication, classifier: Pipeline, test: pd.DataFrame) -> None:
-    """Log the model's predictions of the test set as a CSV file that can be submitted to the Rakuten challenge.
+def _log_test_set(run: Publication, job: Job, model: FittedModel, test: pd.DataFrame) -> None:
+    """Log the predictions of the test set as a CSV file that can be submitted to the challenge, and their metrics if it has labels.
 
     The file has an index column without a name and the column prdtypecode.
     """
-    submission = pd.Series(
-        classifier.predict(test), index=test["source_index"].to_numpy(), name="prdtypecode"
-    )
+    prediction, metrics = score_test_set(model, test)
+    run.values(metrics=metrics, step=job.batch.week)
+    submission = pd.Series(prediction, index=test["source_index"].to_numpy(), name="prdtypecode")
     run.text(Artifact.SUBMISSION, submission.to_csv())

@@ -1,11 +1,13 @@
 """Draw figures for MLflow. The module uses no matplotlib.pyplot, which keeps global state and may need a display."""
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from listeners.training.confidence import confidence_bins
 from listeners.training.evaluate import confusion_counts
 from shared.categories import category_name
 
@@ -45,4 +47,59 @@ def confusion_figure(y_true: npt.NDArray[np.int64], y_pred: npt.NDArray[np.int64
         value = percent[row, column]
         colour = "white" if value > _MIN_WHITE_TEXT_PERCENT else "black"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    return figure
+
+
+def risk_coverage_figure(
+    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], coverage: Sequence[Mapping[str, Any]]
+) -> Figure:
+    """Draw the accuracy of the predictions with the highest confidence against their share of the holdout.
+
+    Args:
+        confidence: of each prediction, shape (n,), n > 0.
+        correct: whether each prediction is right, shape (n,).
+        coverage: what each threshold accepts; see `confidence.coverage`. Each is a point with its interval.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    counts = np.arange(1, len(order) + 1)
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(counts / len(order), np.cumsum(correct[order]) / counts, color="tab:blue")
+    for entry in coverage:
+        if entry["accuracy"] is not None:
+            ends = [entry["accuracy_ci_low"], entry["accuracy_ci_high"]]
+            axes.plot([entry["coverage"]] * 2, ends, color="black", linewidth=1)
+            axes.plot(entry["coverage"], entry["accuracy"], "o", color="black")
+            label = f"target {entry['target']:.0%}"
+            axes.annotate(
+                label, (entry["coverage"], ends[0]), xytext=(4, -10), textcoords="offset points", fontsize=8
+            )
+    axes.set(
+        xlabel="share of the holdout with the highest confidence",
+        ylabel="accuracy",
+        title=f"Accuracy against coverage, {len(order):,} rows\npoints: thresholds from the training products",
+    )
+    axes.grid(linewidth=0.4)
+    return figure
+
+
+def reliability_figure(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]) -> Figure:
+    """Draw the accuracy of the predictions in each tenth of the confidence, above the number of these predictions.
+
+    Args:
+        confidence: of each prediction, shape (n,), n > 0.
+        correct: whether each prediction is right, shape (n,).
+    """
+    figure = Figure(figsize=(6, 6.5), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    for part in confidence_bins(confidence):
+        centre = confidence[part].mean()
+        upper.plot([centre] * 2, [centre, correct[part].mean()], color="tab:red", linewidth=1)
+        upper.plot(centre, correct[part].mean(), "o", color="tab:blue")
+    upper.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+    upper.set(
+        ylabel="accuracy", title=f"Reliability of the probabilities, {len(confidence):,} rows", ylim=(0, 1)
+    )
+    lower.hist(confidence, bins=10, range=(0, 1), color="tab:blue")
+    lower.set(xlabel="confidence", ylabel="rows", xlim=(0, 1))
     return figure

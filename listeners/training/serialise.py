@@ -4,7 +4,8 @@ A pickle file can contain code, which runs when somebody loads the file. A skops
 """
 
 import importlib.metadata
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import mlflow.sklearn
 import numpy as np
@@ -28,6 +29,8 @@ SKOPS_TRUSTED_TYPES: Final = (
     "operator.itemgetter",
     "pandas.DataFrame",
     "re.sub",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
     "sklearn.feature_extraction.text.strip_accents_unicode",
 )
 
@@ -49,16 +52,24 @@ def log_model(run_id: str, classifier: Pipeline) -> str:
     # model in its default experiment, in the folder ./mlruns.
     mlflow.set_experiment(experiment_id=mlflow.get_run(run_id).info.experiment_id)
     info = mlflow.sklearn.log_model(
-        without_caches(classifier),
-        name=Artifact.MODEL,
-        run_id=run_id,
-        serialization_format="skops",
-        skops_trusted_types=list(SKOPS_TRUSTED_TYPES),
-        signature=signature(),
-        input_example=input_example(),
-        pip_requirements=list(PIP_REQUIREMENTS),
+        without_caches(classifier), name=Artifact.MODEL, run_id=run_id, **_how_to_save()
     )
     return str(info.model_uri)
+
+
+def save_model(folder: Path, classifier: Pipeline) -> None:
+    """Write the fitted model `classifier` into a new folder, as `log_model` would log it: for a trainer that builds on this model."""
+    mlflow.sklearn.save_model(without_caches(classifier), folder, **_how_to_save())
+
+
+def _how_to_save() -> dict[str, Any]:
+    return {
+        "serialization_format": "skops",
+        "skops_trusted_types": list(SKOPS_TRUSTED_TYPES),
+        "signature": signature(),
+        "input_example": input_example(),
+        "pip_requirements": list(PIP_REQUIREMENTS),
+    }
 
 
 def without_caches(classifier: Pipeline) -> Pipeline:

@@ -7,6 +7,7 @@ from shlex import quote
 from typing import Final
 
 import typer
+from rich.console import Console
 from rich.progress import Progress
 
 from rakuten.console import error_console
@@ -14,6 +15,7 @@ from shared.config import Settings, read_settings
 from shared.errors import BadInputError, BadSourceError, PipelineError, Problem, describe_problems
 
 EXAMPLES: Final = ("rakuten data check --data ~/rakuten", "rakuten data generate --rows 10000 --out data/raw")
+INSTALL_PILLOW: Final = "pip install 'rakuten-pipeline[ml]'"
 
 app = typer.Typer(help="Generate a synthetic data set, or check a data set.", no_args_is_help=True)
 
@@ -49,7 +51,6 @@ def check(
 
     If the database has weeks already, also report what the load of the next week would refuse, such as a file that has changed.
     """
-    from db.source.images import missing_images  # noqa: PLC0415
     from db.source.training_set import check_source  # noqa: PLC0415
 
     settings = read_settings()
@@ -68,9 +69,33 @@ def check(
         typer.echo(f"{directory}: {summary}")
     if problems:
         raise typer.Exit(2)
-    for found in [] if as_json else missing_images(directory):
-        first = f", the first is {found.first}" if found.first else ""
-        typer.echo(f"{found.folder}: {found.missing:,} of {found.images:,} images are missing{first}")
+    if not as_json:
+        _report_images(directory)
+
+
+def _report_images(directory: Path) -> None:
+    """Print what is wrong with the images. They are no reason to refuse a load, which stores only their paths."""
+    from db.source.images import check_images  # noqa: PLC0415
+
+    with Progress(transient=True, console=Console(stderr=True)) as progress:
+        task = progress.add_task("reading images", total=None)
+        folders = list(
+            check_images(directory, lambda done, total: progress.update(task, completed=done, total=total))
+        )
+    for found in folders:
+        unreadable = (
+            f"not checked whether they can be read ({INSTALL_PILLOW})"
+            if found.unreadable is None
+            else f"{_counted(found.unreadable)} cannot be read"
+        )
+        typer.echo(
+            f"{found.folder}: of {found.images:,} images {_counted(found.missing)} are missing, {unreadable}, "
+            f"{found.repeated:,} repeat the image of another product"
+        )
+
+
+def _counted(names: list[str]) -> str:
+    return f"{len(names):,} (the first is {names[0]})" if names else "0"
 
 
 def _refusals(settings: Settings) -> list[Problem]:

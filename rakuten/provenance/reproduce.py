@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from mlflow.entities import Run
 
 from db.connect import connect, connect_arrow
@@ -20,14 +19,14 @@ from listeners.outages import outage_of
 from listeners.snapshot.handle import build
 from listeners.tracking.environment import differences, environment
 from listeners.tracking.runs import Tracking
-from listeners.training import model
-from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data
-from listeners.training.evaluate import evaluate
+from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data, training_input
+from listeners.training.scores import score_holdout, score_test_set
+from listeners.training.trainers import load_trainer
 from rakuten.provenance.verify_database import verify_batches
 from shared.config import Settings
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import HOLDOUT_SET, Artifact, Tag, dataset_name, parquet_name
+from shared.mlflow_names import HOLDOUT_SET, TEST_SET, Artifact, Param, Tag, dataset_name, parquet_name
 
 _CHANGED: Final = "data: changed in MLflow; rakuten verify lists the changes"
 _APPLICATION: Final = "rakuten reproduce"
@@ -94,18 +93,29 @@ class Reproduction:
         """Train a model from the rebuilt dataset. Compare its metrics and parameters with those that `run` recorded."""
         seed = self._seed(run)
         data = read_training_data(self._rebuilt)
-        classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+        given = training_input(
+            data,
+            seed=seed,
+            processes=self._settings.training_processes,
+            scratch=self._scratch("training"),
+        )
+        model = load_trainer(run.data.params.get(Param.TRAINER, self._settings.trainer)).fit(given)
         try:
-            holdout = read_frame(self._holdout(dataset, run))
+            holdout, test = (
+                read_frame(self._fixed_set(name, dataset, run)) for name in (HOLDOUT_SET, TEST_SET)
+            )
         except StageError as error:
             yield _unreadable("metrics", error)
         else:
-            truth = holdout["prdtypecode"].to_numpy().astype(np.int64)
-            metrics = evaluate(truth, classifier.predict(holdout), seed=seed)
+            metrics = score_holdout(model, data.labels, holdout, seed=seed).metrics
+            metrics |= score_test_set(model, test)[1] | dict(model.metrics)
             what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
-            yield self._compared("metrics", run, dict(run.data.metrics), metrics, what)
-        now = model.parameters_sha256(classifier)
-        yield self._check_tag("parameters", run, Tag.MODEL_SHA256, now, "terms, weights, coefficients")
+            yield self._compared("metrics", run, metrics, model.tolerance, what)
+        if model.digest is None:
+            what = f"no two trainings are equal bit for bit; metrics may differ by {model.tolerance:g}"
+            yield Verdict("parameters", True, what)
+        else:
+            yield self._check_tag("parameters", run, Tag.MODEL_SHA256, model.digest, "all that was learned")
 
     def _seals(self) -> Verdict:
         """Check the seals of this batch and of all earlier batches, because a dataset has rows of all of them.
@@ -133,14 +143,14 @@ class Reproduction:
             return Verdict(step, False, f"SHA-256 was {expected}, is {found}", _CHANGED)
         return Verdict(step, True, name)
 
-    def _holdout(self, dataset: Run, run: Run) -> Path:
+    def _fixed_set(self, name: str, dataset: Run, run: Run) -> Path:
         source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
         if source is None:
             raise StageError(
-                f"the batch's MLflow runs have no tag {Tag.SOURCE_SHA256}, so their holdout set is unknown"
+                f"the batch's MLflow runs have no tag {Tag.SOURCE_SHA256}, so their {name} is unknown"
             )
-        held_out = find_dataset(self._tracking, HOLDOUT_SET, **{Tag.SOURCE_SHA256: source})
-        return fetch(self._tracking, held_out, self._scratch("holdout"))
+        found = find_dataset(self._tracking, name, **{Tag.SOURCE_SHA256: source})
+        return fetch(self._tracking, found, self._scratch(name))
 
     def _seed(self, run: Run) -> int:
         """Return the seed in the run's params. If somebody removed or damaged that param, return the seed in the settings."""
@@ -152,10 +162,18 @@ class Reproduction:
         """Compare `now`, the SHA-256 of the rebuilt dataset or model, with the SHA-256 in the tag `tag` of `run`."""
         if (then := run.data.tags.get(tag)) is None:
             return Verdict(step, False, f"its run has no tag {tag} to compare with", _CHANGED)
-        return self._compared(step, run, {"SHA-256": then}, {"SHA-256": now}, what)
+        if then == now:
+            return Verdict(step, True, what)
+        return Verdict(step, False, f"SHA-256 was {then}, is {now}", self._cause(run))
 
-    def _compared(self, step: str, run: Run, then: dict[str, Any], now: dict[str, Any], what: str) -> Verdict:
-        differing = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    def _compared(self, step: str, run: Run, now: dict[str, float], tolerance: float, what: str) -> Verdict:
+        """Compare the metrics of a rebuilt model with those of the run. They may differ by `tolerance`."""
+        then = run.data.metrics
+        differing = sorted(
+            name
+            for name in then.keys() | now.keys()
+            if name not in then or name not in now or abs(then[name] - now[name]) > tolerance
+        )
         if not differing:
             return Verdict(step, True, what)
         shown = ", ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in differing[:3])

@@ -33,7 +33,8 @@ def _snapshot(job: Job) -> float:
 def _training(job: Job) -> float:
     from listeners.training import model  # noqa: PLC0415
     from listeners.training.dataset import read_frame, read_training_data  # noqa: PLC0415
-    from listeners.training.evaluate import evaluate, report  # noqa: PLC0415
+    from listeners.training.evaluate import report  # noqa: PLC0415
+    from listeners.training.scores import score_holdout  # noqa: PLC0415
 
     seed = job.settings.random_seed
     datasets = job.settings.state_path / "mlflow" / "artifacts"
@@ -43,9 +44,8 @@ def _training(job: Job) -> float:
     ]
     started = time.perf_counter()
     data, holdout, test = read_training_data(paths[0]), read_frame(paths[1]), read_frame(paths[2])
-    classifier = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
-    truth, prediction = holdout["prdtypecode"].to_numpy(), classifier.predict(holdout)
-    evaluate(truth, prediction, seed=seed)
-    report(truth, prediction)
-    classifier.predict(test)
+    trained = model.fit(data.products, data.labels, data.multiplicities, seed=seed)
+    scores = score_holdout(trained, data.labels, holdout, seed=seed)
+    report(scores.truth, scores.prediction)
+    trained.pipeline.predict(test)
     return time.perf_counter() - started

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -26,7 +25,7 @@ from sklearn.svm import LinearSVC
 
 from db.source.file_names import find_source_file
 from listeners.training.features import TfidfBlock, fit_features
-from listeners.training.model import DEFAULTS, Hyperparameters
+from listeners.training.model import DEFAULTS, Hyperparameters, tfidf_blocks
 from listeners.training.text import text_cleaner
 
 SEED = 42
@@ -38,7 +37,7 @@ class Candidate:
 
     name: str
     hyperparameters: Hyperparameters = DEFAULTS
-    blocks: tuple[str, ...] = ("title_words", "title_chars", "description_words")
+    blocks: tuple[str, ...] = ("title_words", "title_chars", "description_words", "description_chars")
     words: tuple[int, int] = (1, 2)
     classifier: Callable[[], object] | None = None
     weighted: bool = True
@@ -49,18 +48,21 @@ def candidates() -> Iterator[Candidate]:
     yield Candidate("title words only", blocks=("title_words",))
     yield Candidate("words, no characters", blocks=("title_words", "description_words"))
     yield Candidate("title only", blocks=("title_words", "title_chars"))
-    yield Candidate("and characters of descriptions", blocks=(*Candidate.blocks, "description_chars"))
+    yield Candidate("no characters of descriptions", blocks=Candidate.blocks[:3])
     yield Candidate("single words", words=(1, 1))
-    yield Candidate("characters 3-5", replace(DEFAULTS, title_char_ngram_min=3))
-    yield Candidate("characters 2-6", replace(DEFAULTS, title_char_ngram_max=6))
+    yield Candidate("characters of titles 3-5", replace(DEFAULTS, title_char_ngram_min=3))
+    yield Candidate("characters of titles 2-6", replace(DEFAULTS, title_char_ngram_max=6))
+    for shortest, longest in ((2, 5), (3, 5), (4, 5), (4, 4), (5, 5)):
+        lengths = {"description_char_ngram_min": shortest, "description_char_ngram_max": longest}
+        yield Candidate(f"characters of descriptions {shortest}-{longest}", replace(DEFAULTS, **lengths))
     for c in (0.05, 0.1, 0.4, 0.8):
         yield Candidate(f"C = {c}", replace(DEFAULTS, svm_c=c))
-    for tol in (1e-1, 1e-4):
+    for tol in (0.3, 0.01, 1e-4):
         yield Candidate(f"tol = {tol}", replace(DEFAULTS, svm_tol=tol, svm_max_iter=10_000))
     yield Candidate("hinge loss", replace(DEFAULTS, svm_loss="hinge", svm_max_iter=10_000))
     yield Candidate("min_df = 1", replace(DEFAULTS, min_df=1))
     yield Candidate("min_df = 5", replace(DEFAULTS, min_df=5))
-    for limit in (10_000, 30_000, 100_000):
+    for limit in (10_000, 50_000, 150_000):
         yield Candidate(f"max_features = {limit}", replace(DEFAULTS, max_features=limit))
     yield Candidate("tf, not 1 + log(tf)", replace(DEFAULTS, sublinear_tf=False))
     yield Candidate("natural priors in training", weighted=False)
@@ -154,24 +156,11 @@ def svm(chosen: Hyperparameters) -> LinearSVC:
 
 
 def blocks(candidate: Candidate) -> list[TfidfBlock]:
-    chosen = candidate.hyperparameters
-    common = {
-        "lowercase": False,
-        "min_df": chosen.min_df,
-        "max_features": chosen.max_features,
-        "sublinear_tf": chosen.sublinear_tf,
-    }
-    characters = {
-        "analyzer": "char_wb",
-        "ngram_range": (chosen.title_char_ngram_min, chosen.title_char_ngram_max),
-    }
-    columns = {"title": "designation", "description": "description"}
-    kinds = {"words": {"ngram_range": candidate.words}, "chars": characters}
-    return [
-        TfidfBlock(name, columns[column], TfidfVectorizer(**kinds[kind], **common))
-        for name in candidate.blocks
-        for column, kind in [name.split("_")]
-    ]
+    chosen = [block for block in tfidf_blocks(candidate.hyperparameters) if block.name in candidate.blocks]
+    for block in chosen:
+        if block.vectorizer.analyzer == "word":
+            block.vectorizer.set_params(ngram_range=candidate.words)
+    return chosen
 
 
 if __name__ == "__main__":

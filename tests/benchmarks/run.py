@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # for the module
 ROWS = 84_916  # of the challenge's training file
 HISTORY_ROWS = 1_000_000  # in which the past is looked up
 EVENTS = 2_000  # of each system whose latency is measured
-STAGES = ("load", "snapshot", "snapshot_whole", "as_of", "plans", "training", "chain", "latency")
+STAGES = ("load", "snapshot", "snapshot_whole", "as_of", "plans", "training", "suspects", "chain", "latency")
 
 # of each stage: its samples, and which of them are the usual way and ours
 _WEEK = (
@@ -85,7 +85,9 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
     from bench_ground import loaded_weeks, prepared_ground  # noqa: PLC0415
 
     chosen = [stage for stage in STAGES if stage in options.only]
-    on_database = [stage for stage in chosen if stage not in {"as_of", "plans", "training", "latency"}]
+    on_database = [
+        stage for stage in chosen if stage not in {"as_of", "plans", "training", "suspects", "latency"}
+    ]
     if on_database:
         with (
             console.status(f"generating {options.rows:,} rows and loading 21 weeks") as status,
@@ -100,10 +102,13 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
             f"writing a history of {options.history_rows:,} entries, then measuring: {stage}"
         ):
             yield importlib.import_module(f"bench_{stage}").run(options.history_rows)
+    rows = min(options.rows, options.training_rows)
     if "training" in chosen:
-        rows = min(options.rows, options.training_rows)
         with console.status(f"measuring: training on {rows:,} rows"), prepared_ground(rows) as ground:
             yield importlib.import_module("bench_training").run(ground)
+    if "suspects" in chosen:
+        with console.status(f"measuring: suspects among {rows:,} rows"):
+            yield importlib.import_module("bench_suspects").run(rows)
     if "latency" in chosen:
         with console.status(f"measuring: latency of {options.events:,} events"):
             yield importlib.import_module("bench_latency").run(options.events)

@@ -20,6 +20,7 @@ _SEED = """
 select claim_batch('week_1', 40, '{}'), begin_batch(1);
 insert into products (productid, designation) values (5, 'a'), (6, 'b');
 insert into labels (productid, prdtypecode) values (5, 10), (6, 40);
+insert into confirmed_labels (productid, prdtypecode) values (5, 10);
 select complete_batch(1);
 select set_config('rakuten.batch_id', '', true);
 do $$

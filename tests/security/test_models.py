@@ -123,7 +123,7 @@ def tracking(tmp_path_factory):
 @pytest.fixture(scope="module")
 def classifier():
     texts = pd.DataFrame({"designation": ["piscine", "roman"] * 3, "description": ["eau", "livre"] * 3})
-    return model.fit(texts, np.array([10, 40] * 3), np.ones(6, np.int64), seed=0)
+    return model.fit(texts, np.array([10, 40] * 3), np.ones(6, np.int64), seed=0).pipeline
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ NOBODY_IS_ASKED = (
 
 THE_LOADERS = {
     (table, operation) for table in ("products", "labels") for operation in ("insert", "update", "delete")
-}
+} | {("confirmed_labels", "insert")}
 NEW_ROWS = {
     "products": "(productid) values (66)",
     "labels": "(productid, prdtypecode) values (66, 1)",
@@ -24,6 +24,7 @@ NEW_ROWS = {
     "labels_history": "(label_id, productid, prdtypecode, operation_type, operation_date)"
     " values (66, 66, 1, 'INSERT', now())",
     "data_loads": "(batch_name, percentage, status) values ('week_66', 66, 'completed')",
+    "confirmed_labels": "(productid, prdtypecode) values (66, 1)",
     "alembic_version": "values ('forged')",
 }
 NEW_VALUES = {
@@ -32,6 +33,7 @@ NEW_VALUES = {
     "products_history": "designation = 'forged'",
     "labels_history": "prdtypecode = 1",
     "data_loads": """metadata = metadata || '{"forged": true}'""",
+    "confirmed_labels": "prdtypecode = 2",
     "alembic_version": "version_num = 'forged'",
 }
 APPEND_ONLY = ("products_history", "labels_history", "data_loads")

@@ -1,4 +1,4 @@
-"""Draw the pictures of README.md from a run of the demo: `rakuten status` in a terminal, and the classes of its newest dataset."""
+"""Draw the pictures of the pages from a run of the demo: `rakuten status` in a terminal, and figures of its newest runs."""
 
 import io
 import shutil
@@ -43,8 +43,13 @@ def draw(folder: Path) -> None:
     (IMAGES / "status.svg").write_text(
         terminal_picture("rakuten status", status.stdout, WIDTH), encoding="utf-8"
     )
-    newest = max(folder.rglob(Artifact.CLASS_DISTRIBUTION), key=lambda path: path.stat().st_mtime)
-    shutil.copyfile(newest, IMAGES / "class_distribution.png")
+    for artifact, picture in {
+        Artifact.CLASS_DISTRIBUTION: "class_distribution.png",
+        Artifact.RELIABILITY: "reliability_diagram.png",
+        Artifact.RISK_COVERAGE: "risk_coverage.png",
+    }.items():
+        newest = max(folder.rglob(artifact), key=lambda path: path.stat().st_mtime)
+        shutil.copyfile(newest, IMAGES / picture)
 
 
 if __name__ == "__main__":

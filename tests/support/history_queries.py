@@ -133,6 +133,7 @@ def _correction_queries(begin: str) -> dict[str, Case]:
         "corrections/write_products": Case(before=marked),
         "corrections/write_labels": Case(before=marked),
         "corrections/unfinished_batch": Case(),
+        "corrections/confirm_labels": Case(parameters={"productids": [1, 2]}),
     }
 
 
@@ -167,6 +168,9 @@ def _snapshot_queries(connection: psycopg.Connection, batches: dict[str, int]) -
 
 def _provenance_queries(connection: psycopg.Connection, batches: dict[str, int]) -> dict[str, Case]:
     [productid] = connection.execute("select min(productid) from products").fetchone()
+    [productids] = connection.execute(
+        "select array_agg(productid) from products where id % 400 = 1"
+    ).fetchone()
     of_product = {"productid": productid}
     two_batches = {"earlier": batches["correction_1"], "later": batches["week_3"]}
     return {
@@ -177,5 +181,6 @@ def _provenance_queries(connection: psycopg.Connection, batches: dict[str, int])
         "provenance/diff_of_products": Case(parameters=two_batches),
         "provenance/history_of_product": Case(parameters=of_product),
         "provenance/holdout_of_product": Case(parameters=of_product),
+        "provenance/labels_of_products": Case(parameters={"productids": productids}),
         "provenance/product_in_batch": Case(parameters={"batch_id": batches["week_3"], **of_product}),
     }

@@ -93,6 +93,7 @@ grant execute on function
 to rakuten_reader, rakuten_loader, rakuten_snapshot, rakuten_training;
 
 grant insert, update, delete on products, labels to rakuten_loader;
+grant insert on confirmed_labels to rakuten_loader;
 grant execute on function
     internal.claim_batch(text, numeric, jsonb),
     internal.begin_batch(bigint),

@@ -20,6 +20,13 @@ comment on column labels.id is 'Our own number of the label, which never changes
 comment on column labels.productid is 'The number of the product that has this label (products.productid).';
 comment on column labels.prdtypecode is 'The code of the class of the product; the view categories has the names.';
 
+comment on table confirmed_labels is
+    'The labels that a person has confirmed after a model had suspected them; rakuten suspects leaves them out.';
+comment on column confirmed_labels.productid is 'The number of the product that has this label (products.productid).';
+comment on column confirmed_labels.prdtypecode is 'The label that was confirmed.';
+comment on column confirmed_labels.confirmed_at is 'The time at which the label was confirmed.';
+comment on column confirmed_labels.confirmed_by is 'The login that confirmed the label.';
+
 comment on table data_loads is
     'The batches, one row for each weekly load and each correction; the view batches shows the metadata as columns.';
 comment on column data_loads.id is 'The number of the batch, in the order in which the batches were first claimed.';

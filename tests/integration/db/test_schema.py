@@ -17,7 +17,7 @@ from db.sql import schema_scripts
 from shared.config import read_settings
 from shared.errors import DatabaseUnavailableError, PipelineError
 
-TABLES = {"products", "labels", "data_loads", "products_history", "labels_history"}
+TABLES = {"products", "labels", "data_loads", "products_history", "labels_history", "confirmed_labels"}
 PUBLIC_FUNCTIONS = ["pipeline_doctor", "products_as_of", "products_as_of_batch", "products_diff"]
 
 
@@ -93,6 +93,7 @@ def test_the_functions_of_an_earlier_version_move_to_the_schema_internal(databas
             $$
         """)
         connection.execute("drop schema internal")
+        connection.execute("drop table confirmed_labels")
         connection.execute("create function of_another() returns int language sql return 1")
         connection.execute("update alembic_version set version_num = '0001'")
         connection.execute("comment on table alembic_version is 'the scripts of an earlier version'")

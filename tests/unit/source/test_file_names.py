@@ -8,7 +8,6 @@ import pytest
 from source_files import X_HEADER, X_ROWS, only_problem
 
 from db.source.file_format import LET_READ
-from db.source.images import missing_images
 from db.source.synthetic import generate
 from db.source.training_set import X_TEST, X_TRAIN, Y_TEST, Y_TRAIN, check_source, fingerprints, read_test_set
 from shared.errors import BadInputError
@@ -120,13 +119,3 @@ def test_a_folder_that_may_not_be_written_is_named_until_it_may(tmp_path):
     tmp_path.chmod(0o777)
     with without_rights_of_root():
         assert generate(tmp_path / "data", 100) == 16
-
-
-def test_missing_images_are_counted_where_the_image_folder_is_there(sources):
-    assert missing_images(sources.directory) == []
-    folder = sources.directory / "images" / "image_train"
-    folder.mkdir(parents=True)
-    (folder / "image_901_product_101.jpg").touch()
-    [found] = missing_images(sources.directory)
-    assert (found.folder, found.images, found.missing) == (folder, 3, 2)
-    assert found.first == "image_900_product_100.jpg"

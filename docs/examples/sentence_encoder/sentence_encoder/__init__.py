@@ -1,0 +1,1 @@
+"""A trainer that reads sentence embeddings beside the default model."""
