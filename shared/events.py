@@ -28,6 +28,7 @@ class Channel(StrEnum):
     BATCH_COMPLETED = "batch_completed"
     DATASET_READY = "dataset_ready"
     MODEL_TRAINED = "model_trained"
+    CHAMPION_MOVED = "champion_moved"
     STAGE_FAILED = "stage_failed"
 
 
@@ -68,6 +69,12 @@ class ModelTrained(Event):
     run_id: RunId
 
 
+class ChampionMoved(Event):
+    """The alias `champion` was moved to another version of the registered model. `version` is None if it was deleted."""
+
+    version: PositiveBigint | None
+
+
 class StageFailed(Event):
     """A stage gave up a batch after too many failures. `rakuten retry` makes the stage try the batch again."""
 
@@ -81,6 +88,7 @@ EVENT_OF: dict[Channel, type[Event]] = {
     Channel.BATCH_COMPLETED: BatchCompleted,
     Channel.DATASET_READY: DatasetReady,
     Channel.MODEL_TRAINED: ModelTrained,
+    Channel.CHAMPION_MOVED: ChampionMoved,
     Channel.STAGE_FAILED: StageFailed,
 }
 

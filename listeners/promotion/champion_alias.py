@@ -9,11 +9,14 @@ the lock, and then go on while another process moves the alias. So a process ask
 exists, and every move has a tag of its own, which no other process overwrites. A pending move whose number is in the history
 already is the move of such a process. The next process that holds the lock undoes this move.
 
+PostgreSQL keeps a copy of the moves and notifies `champion_moved`, so that the model server hears of each. A move that could not be
+copied is copied by the next process that holds the lock.
+
 If the alias is on another version than the last move says, somebody has moved the alias by hand. The next process records
 this move.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -22,6 +25,7 @@ import psycopg
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
 
 from db.connect import connect
 from db.locks import Lock, advisory_lock
@@ -63,6 +67,8 @@ class ChampionAlias:
             self._resolve(move)
         if self._champion_version != self._last_version:
             self._confirm(self._record(MoveKind.BY_HAND, self.champion, _UNRECORDED, "unknown"))
+        # What an earlier process could not record, because it stopped or lost its connection, or an older dump was restored.
+        self._record_in_postgres(self.history)
 
     @property
     def state(self) -> AliasState:
@@ -163,7 +169,13 @@ class ChampionAlias:
         made = pending.model_copy(update={"made": True})
         self.history.append(made)
         self._write(made)
+        self._record_in_postgres([made])
         return made
+
+    def _record_in_postgres(self, moves: Sequence[Move]) -> None:
+        """Record completed moves in PostgreSQL, which then notifies the model server."""
+        records = [{**move.model_dump(mode="json"), "sha256": move.sha256()} for move in moves]
+        self._connection.execute(query("champion/record_moves"), {"moves": Jsonb(records)})
 
     def _write(self, move: Move) -> None:
         client, model = self._tracking.client, self._tracking.registered_model

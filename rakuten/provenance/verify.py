@@ -59,7 +59,8 @@ def verify(connection: psycopg.Connection[TupleRow], tracking: Tracking, snapsho
     yield from _verify_fixed_sets(tracking, stages)
     seals = chain_numbers(connection).keys()
     yield from _verify_unknown_runs(tracking, seals)
-    yield from verify_champions(tracking, stages, seals)
+    copies = rows(connection, query("provenance/recorded_moves"))
+    yield from verify_champions(tracking, stages, seals, copies)
 
 
 def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Path) -> Iterator[Check]:

@@ -20,7 +20,10 @@ SETTLE_ORPHANS: Final = (
 
 
 def verify_champions(
-    tracking: Tracking, stages: Sequence[Mapping[str, Any]], seals: Collection[str]
+    tracking: Tracking,
+    stages: Sequence[Mapping[str, Any]],
+    seals: Collection[str],
+    copies: Sequence[Mapping[str, Any]],
 ) -> Iterator[Check]:
     """Check the alias `champion`, and the history of its moves from one model version to another.
 
@@ -31,6 +34,7 @@ def verify_champions(
         tracking: MLflow, which is only read.
         stages: what each stage has recorded for each batch (provenance/recorded_results).
         seals: the seal of each completed batch.
+        copies: the moves that PostgreSQL has recorded, in order (provenance/recorded_moves).
     """
     subject = f"champions of {tracking.registered_model}"
     try:
@@ -51,7 +55,25 @@ def verify_champions(
             missing = result["model_version"] not in versions
             problem = f"the promotion of version {result['model_version']} is missing" if missing else None
             yield Check(recorded["batch_name"], subject, problem)
+    yield _verify_copies(subject, moves, copies)
     yield _verify_alias(tracking, moves, stages, seals)
+
+
+def _verify_copies(subject: str, moves: Sequence[Move], copies: Sequence[Mapping[str, Any]]) -> Check:
+    """Check that PostgreSQL's copy of each move says the same as MLflow's record, and that the last move is the same."""
+    subject += ", copy in PostgreSQL"
+    recorded = {move.sha256(): dict(move) for move in moves}
+    for copy in copies:
+        original = recorded.get(copy["move_sha256"])
+        if original is not None and any(
+            original[name] != copy[name] for name in copy if name != "move_sha256"
+        ):
+            return Check("", subject, f"move {original['number']} differs from MLflow's record")
+    last = copies[-1]["move_sha256"] if copies else None
+    if last == (moves[-1].sha256() if moves else None):
+        return Check("", subject)
+    problem = "the last move is not the last one in MLflow"
+    return Check("", subject, problem, Cause.UNKNOWN, "the next training or rollback copies what is missing")
 
 
 def _verify_alias(

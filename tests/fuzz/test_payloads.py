@@ -47,6 +47,7 @@ FIELDS = {
     "batch_completed": BATCH,
     "dataset_ready": BATCH | {"run_id": is_run_id},
     "model_trained": BATCH | {"run_id": is_run_id},
+    "champion_moved": {"v": is_one, "version": lambda value: value is None or is_positive(value)},
     "stage_failed": BATCH | {"stage": is_in("snapshot", "training"), "attempt": is_positive},
 }
 GOOD = {

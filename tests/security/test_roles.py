@@ -1,5 +1,7 @@
 """Each role may do its own step and no more: whatever else it tries is refused, and succeeds where the protection is gone."""
 
+import json
+
 import pytest
 from attacks import STRANGER, Attack, content
 
@@ -25,6 +27,8 @@ NEW_ROWS = {
     " values (66, 66, 1, 'INSERT', now())",
     "data_loads": "(batch_name, percentage, status) values ('week_66', 66, 'completed')",
     "confirmed_labels": "(productid, prdtypecode) values (66, 1)",
+    "champion_moves": "(move_sha256, number, kind, to_version, moved_at, moved_by, reason)"
+    " values ('forged', 1, 'rollback', 66, now(), 'somebody', 'forged')",
     "alembic_version": "values ('forged')",
 }
 NEW_VALUES = {
@@ -34,6 +38,7 @@ NEW_VALUES = {
     "labels_history": "prdtypecode = 1",
     "data_loads": """metadata = metadata || '{"forged": true}'""",
     "confirmed_labels": "prdtypecode = 2",
+    "champion_moves": "to_version = 66",
     "alembic_version": "version_num = 'forged'",
 }
 APPEND_ONLY = ("products_history", "labels_history", "data_loads")
@@ -139,6 +144,28 @@ STEP_ATTACKS = [
     for name, call in calls.items()
     for role in STEPS
     if role is not whose
+]
+
+FORGED_MOVE = {
+    "sha256": "forged",
+    "number": 1,
+    "kind": "rollback",
+    "to_version": 66,
+    "at": "2026-01-01",
+    "by": "a",
+    "reason": "b",
+}
+MOVE_ATTACKS = [
+    Attack(
+        name="record_champion_moves",
+        who=role,
+        statements=(f"select record_champion_moves('{json.dumps([FORGED_MOVE])}')",),
+        unprotect=(f"grant execute on all functions in schema public, internal to {role}",),
+        message="permission denied for function",
+        evidence=content("champion_moves"),
+    )
+    for role in STEPS
+    if role is not Role.TRAINING
 ]
 
 # what the steps are made of: nobody calls it directly, not even for a step of its own
@@ -251,6 +278,7 @@ ATTACKS = [
     *TABLE_ATTACKS,
     *READ_ATTACKS,
     *STEP_ATTACKS,
+    *MOVE_ATTACKS,
     *INTERNAL_ATTACKS,
     *OWNER_ATTACKS,
     *TEMPORARY_ATTACKS,
@@ -275,7 +303,7 @@ def test_it_would_succeed_without_the_protection(target, attack):
 
 
 def test_every_step_that_a_role_may_take_is_tried_by_the_others(guarded):
-    """A function that is new, and changes something, belongs into CALLS."""
+    """A function that is new, and changes something, belongs into CALLS; the one of MOVE_ATTACKS is no stage's."""
     granted = {
         name
         for (name,) in guarded.rows(
@@ -283,7 +311,7 @@ def test_every_step_that_a_role_may_take_is_tried_by_the_others(guarded):
             " where pronamespace = 'internal'::regnamespace and provolatile = 'v' and grantee <> proowner"
         )
     }
-    assert granted == {name for calls in CALLS.values() for name in calls}
+    assert granted == {name for calls in CALLS.values() for name in calls} | {"record_champion_moves"}
 
 
 def test_every_table_is_tried(guarded):

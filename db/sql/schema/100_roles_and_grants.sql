@@ -114,3 +114,4 @@ grant execute on function
     internal.release_stage(bigint, text, integer),
     internal.retry_stage(bigint, text)
 to rakuten_snapshot, rakuten_training;
+grant execute on function internal.record_champion_moves(jsonb) to rakuten_training;

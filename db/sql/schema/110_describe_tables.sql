@@ -27,6 +27,19 @@ comment on column confirmed_labels.prdtypecode is 'The label that was confirmed.
 comment on column confirmed_labels.confirmed_at is 'The time at which the label was confirmed.';
 comment on column confirmed_labels.confirmed_by is 'The login that confirmed the label.';
 
+comment on table champion_moves is
+    'The moves of the alias champion in MLflow, in the order in which they were recorded here; rakuten champion shows them.';
+comment on column champion_moves.id is 'The position of the move in this table; the last one is that of the present champion.';
+comment on column champion_moves.move_sha256 is 'The SHA-256 of the move''s record in MLflow.';
+comment on column champion_moves.number is 'The number of the move in the history in MLflow.';
+comment on column champion_moves.kind is 'What moved the alias: promotion, rollback or by hand.';
+comment on column champion_moves.from_version is 'The version that was champion before, or null if there was none.';
+comment on column champion_moves.to_version is 'The version that is champion since, or null if the alias was deleted.';
+comment on column champion_moves.run_id is 'The MLflow run that trained the new champion, or null if it is not known.';
+comment on column champion_moves.moved_at is 'The time at which the alias was moved, by the clock of the process that moved it.';
+comment on column champion_moves.moved_by is 'The run that was promoted, or the person who rolled back.';
+comment on column champion_moves.reason is 'The result of the comparison, or the reason that the person gave.';
+
 comment on table data_loads is
     'The batches, one row for each weekly load and each correction; the view batches shows the metadata as columns.';
 comment on column data_loads.id is 'The number of the batch, in the order in which the batches were first claimed.';

@@ -26,6 +26,19 @@ comment on column class_distribution.products is
     'The number of training products of the class as of the batch, each counted once.';
 comment on column class_distribution.share is 'The share of the class in all training products of the batch, from 0 to 1.';
 
+comment on view champion is
+    'The present champion and what is recorded about its model, one row; no row before the first champion.';
+comment on column champion.version is 'The version of the registered model, or null if the alias was deleted.';
+comment on column champion.run_id is 'The MLflow run that trained the model, or null if it is not known.';
+comment on column champion.batch_id is 'The batch of the model, or null if no batch has recorded this run.';
+comment on column champion.batch_name is 'The name of the batch.';
+comment on column champion.batch_seal is 'The seal of the batch.';
+comment on column champion.manifest_sha256 is 'The SHA-256 of the list of the run''s files, with which the model is checked.';
+comment on column champion.kind is 'What moved the alias: promotion, rollback or by hand.';
+comment on column champion.moved_at is 'The time at which the alias was moved.';
+comment on column champion.moved_by is 'The run that was promoted, or the person who rolled back.';
+comment on column champion.reason is 'The result of the comparison, or the reason that the person gave.';
+
 comment on view storage is
     'The bytes that the data takes, without temporary files and the write-ahead log: one row for each place.';
 comment on column storage.kind is

@@ -51,6 +51,8 @@ comment on function internal.hold_stage is
 comment on function internal.holds_stage is
     'Return true if an attempt is still the newest one of a stage on a batch, and running.';
 comment on function internal.holds_stage_lock is 'Return true if this session holds the lock of a stage on a batch.';
+comment on function internal.record_champion_moves is
+    'Record moves of the alias champion that are not recorded yet, and notify that it has moved.';
 comment on function internal.finish_stage is 'Record the result of a stage for a batch, and notify that it is there.';
 comment on function internal.fail_stage is
     'Record that a stage failed on a batch, and when it tries again, or that it gave the batch up.';

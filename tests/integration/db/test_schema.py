@@ -17,7 +17,15 @@ from db.sql import schema_scripts
 from shared.config import read_settings
 from shared.errors import DatabaseUnavailableError, PipelineError
 
-TABLES = {"products", "labels", "data_loads", "products_history", "labels_history", "confirmed_labels"}
+TABLES = {
+    "products",
+    "labels",
+    "data_loads",
+    "products_history",
+    "labels_history",
+    "confirmed_labels",
+    "champion_moves",
+}
 PUBLIC_FUNCTIONS = ["pipeline_doctor", "products_as_of", "products_as_of_batch", "products_diff"]
 
 
@@ -81,6 +89,7 @@ def test_the_functions_of_an_earlier_version_move_to_the_schema_internal(databas
     load_weeks(1)
     with as_superuser() as connection:
         connection.execute(f"set role {Role.OWNER}")
+        connection.execute("drop function internal.record_champion_moves")
         connection.execute("""
             do $$
             declare
@@ -93,7 +102,8 @@ def test_the_functions_of_an_earlier_version_move_to_the_schema_internal(databas
             $$
         """)
         connection.execute("drop schema internal")
-        connection.execute("drop table confirmed_labels")
+        connection.execute("drop view champion")
+        connection.execute("drop table confirmed_labels, champion_moves")
         connection.execute("create function of_another() returns int language sql return 1")
         connection.execute("update alembic_version set version_num = '0001'")
         connection.execute("comment on table alembic_version is 'the scripts of an earlier version'")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from shared.events import (
     BatchCompleted,
+    ChampionMoved,
     Channel,
     DatasetReady,
     InvalidPayloadError,
@@ -30,6 +31,8 @@ LARGEST_PAYLOAD_BYTES = 7_999
         ("batch_completed", {"v": 1, "batch_id": 7}, BatchCompleted(v=1, batch_id=7)),
         ("dataset_ready", {"v": 1, "batch_id": 7, "run_id": "a"}, DatasetReady(v=1, batch_id=7, run_id="a")),
         ("model_trained", {"v": 1, "batch_id": 7, "run_id": "a"}, ModelTrained(v=1, batch_id=7, run_id="a")),
+        ("champion_moved", {"v": 1, "version": 3}, ChampionMoved(v=1, version=3)),
+        ("champion_moved", {"v": 1, "version": None}, ChampionMoved(v=1, version=None)),
         ("stage_failed", FAILED, StageFailed(v=1, batch_id=7, stage=Stage.TRAINING, attempt=5)),
         (
             "products_audited",
@@ -107,6 +110,8 @@ def test_what_is_no_batch_completed_is_refused(payload):
         ("dataset_ready", {"v": 1, "batch_id": 7, "run_id": "\x1b[2J"}),
         ("model_trained", {"v": 1, "batch_id": 7, "run_id": "a\n"}),
         ("model_trained", {"v": 1, "batch_id": 7, "run_id": None}),
+        ("champion_moved", {"v": 1, "version": 0}),
+        ("champion_moved", {"v": 1}),
         ("stage_failed", FAILED | {"stage": "load"}),
         ("stage_failed", FAILED | {"attempt": 0}),
     ],

@@ -1,0 +1,2 @@
+-- Record moves of the alias champion, and notify the model server of them.
+select internal.record_champion_moves(%(moves)s)
