@@ -18,6 +18,7 @@ SECTIONS: Final = {
         "demo": "Load weeks of products into an embedded PostgreSQL, and watch how each week gets a balanced dataset and a model.",
         "load": "Load the training rows of the next week into PostgreSQL, or of every missing week up to `--week`.",
         "listen": "Run one of the two listeners: snapshot or training.",
+        "serve": "Serve predictions over HTTP, by the champion, until it is stopped.",
     },
     "Look": {
         "status": "Show one line per batch: the rows that were loaded, the dataset and the model.",

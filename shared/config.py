@@ -71,6 +71,15 @@ class Settings(BaseSettings):
         description="number of processes that fit a model, without influence on the model; if it is not set, as many as cores and memory allow",
     )
 
+    serve_host: str = Field("127.0.0.1", description="address on which the model server answers")
+    serve_port: int = Field(
+        8000, ge=1, le=_HIGHEST_PORT, description="port on which the model server answers"
+    )
+    serve_token: SecretStr | None = Field(
+        None,
+        description="bearer token that requests to the model server need; if it is not set, they need none",
+    )
+
     data_path: Path = Field(Path("data/raw"), description="folder of the CSV files")
     state_path: Path = Field(Path("data"), description="folder for everything that the pipeline writes")
 

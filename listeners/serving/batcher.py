@@ -1,0 +1,130 @@
+"""Predict requests that arrive together in one call, because a call for 32 products takes little longer than one for one product.
+
+No request waits for others on purpose: while one call runs in a thread, new requests queue up, and the next call takes them all.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+
+from listeners.serving.model import Guess, ModelInfo, ServedModel
+from listeners.training.text import TEXT_COLUMNS
+
+Texts = tuple[str | None, str | None]
+"""The title and the description of a product."""
+
+_ROWS_TOGETHER: Final = 256  # a call with more rows is not faster for each row, and others would wait longer
+_MOST_WAITING: Final = 4096  # rows; some seconds of work
+
+
+class BusyError(Exception):
+    """So many products wait already that this request would wait for too long."""
+
+
+class NoModelError(Exception):
+    """There is no model yet."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The guesses for each product of one request, all by one model."""
+
+    model: ModelInfo
+    guesses: list[list[Guess]]
+
+
+@dataclass(frozen=True)
+class _Request:
+    texts: Sequence[Texts]
+    answer: "asyncio.Future[Answer]"
+
+
+class Batcher:
+    """A queue of requests, and the task that answers them (`run`).
+
+    Args:
+        model: returns the model to predict with, or None. It is called once for each call of the model, so that all
+            products of a request get their guesses from one model.
+    """
+
+    def __init__(self, model: Callable[[], ServedModel | None]) -> None:
+        self._model = model
+        self._waiting: deque[_Request] = deque()
+        self._rows_waiting = 0
+        self._arrived = asyncio.Event()
+
+    async def predict(self, texts: Sequence[Texts]) -> Answer:
+        """Return the guesses for these products.
+
+        Raises:
+            NoModelError: there is no model yet.
+            BusyError: too many products wait.
+        """
+        if self._model() is None:
+            raise NoModelError
+        if self._rows_waiting and self._rows_waiting + len(texts) > _MOST_WAITING:
+            raise BusyError
+        request = _Request(texts, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._rows_waiting += len(texts)
+        self._arrived.set()
+        return await request.answer
+
+    async def run(self) -> None:
+        """Answer requests until the task is cancelled."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict") as thread:
+            while True:
+                await self._arrived.wait()
+                requests = self._take()
+                model = self._model()
+                if model is None:
+                    self._fail(requests, NoModelError())
+                    continue
+                if not requests:
+                    continue
+                texts = [pair for request in requests for pair in request.texts]
+                try:
+                    guesses = await loop.run_in_executor(thread, _guesses, model, texts)
+                except Exception as error:  # noqa: BLE001  it belongs to the requests, and the next ones may succeed
+                    self._fail(requests, error)
+                else:
+                    self._answer(requests, model.info, guesses)
+
+    def _take(self) -> list[_Request]:
+        """Take the requests for one call, without those whose clients have gone."""
+        taken: list[_Request] = []
+        rows = 0
+        while self._waiting and (not taken or rows + len(self._waiting[0].texts) <= _ROWS_TOGETHER):
+            request = self._waiting.popleft()
+            self._rows_waiting -= len(request.texts)
+            if not request.answer.cancelled():
+                taken.append(request)
+                rows += len(request.texts)
+        if not self._waiting:
+            self._arrived.clear()
+        return taken
+
+    @staticmethod
+    def _answer(requests: Sequence[_Request], model: ModelInfo, guesses: list[list[Guess]]) -> None:
+        first = 0
+        for request in requests:
+            after = first + len(request.texts)
+            if not request.answer.cancelled():
+                request.answer.set_result(Answer(model, guesses[first:after]))
+            first = after
+
+    @staticmethod
+    def _fail(requests: Sequence[_Request], error: Exception) -> None:
+        for request in requests:
+            if not request.answer.cancelled():
+                request.answer.set_exception(error)
+
+
+def _guesses(model: ServedModel, texts: Sequence[Texts]) -> list[list[Guess]]:
+    return model.guesses(pd.DataFrame(texts, columns=list(TEXT_COLUMNS)))
