@@ -32,6 +32,9 @@ _Ints = npt.NDArray[np.int64]
 
 EVERYTHING: Final = -1  # as a fold: the fit on all rows
 ALL: Final = -1  # as the code of a class: all classes
+_CLASS_ALONE: Final = (
+    1.25  # cost of a class with the copying of its rows, as a multiple of its cost among all classes
+)
 _ARRAYS: Final = ("data", "indices", "indptr", "shape", "labels", "weights", "folds")
 _ORPHANED: Final = os.EX_SOFTWARE
 _BYTES_PER_VALUE: Final = 28
@@ -138,10 +141,11 @@ def _tasks(problem: Problem) -> list[_Task]:
 def _share(problem: Problem, share: int, processes: int) -> list[_Task]:
     """Return the tasks of one process: the longest task goes to the process that has least to do, then the next longest."""
     cost = {
-        task: int(problem.rows(task.fold).sum()) * (1 if task.code != ALL else len(problem.known(task.fold)))
+        task: int(problem.rows(task.fold).sum())
+        * (_CLASS_ALONE if task.code != ALL else len(problem.known(task.fold)))
         for task in _tasks(problem)
     }
-    loads = [0] * processes
+    loads = [0.0] * processes
     mine = []
     for task in sorted(cost, key=lambda task: -cost[task]):
         least = loads.index(min(loads))
@@ -157,11 +161,11 @@ def _fit(problem: Problem, tasks: Sequence[_Task]) -> dict[_Task, npt.NDArray[np
     for task in tasks:
         rows = problem.rows(task.fold)
         matrix = problem.matrix if rows.all() else problem.matrix[rows]
-        labels, options = problem.labels[rows], dict(problem.options)
+        labels, arguments = problem.labels[rows], dict(problem.options)
         if task.code != ALL:
             labels = labels == task.code
-            options["random_state"] = _seed(int(options["random_state"]), task.code)
-        fitted = LinearSVC(**options).fit(matrix, labels, sample_weight=problem.weights[rows])
+            arguments["random_state"] = _seed(int(arguments["random_state"]), task.code)
+        fitted = LinearSVC(**arguments).fit(matrix, labels, sample_weight=problem.weights[rows])
         iterations = np.full(len(fitted.coef_), fitted.n_iter_)
         found[task] = np.column_stack([fitted.coef_, fitted.intercept_, iterations])
     return found
