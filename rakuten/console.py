@@ -3,19 +3,24 @@
 On a terminal, a table leaves out its less important columns if it would not fit. Elsewhere, a table is never cut.
 """
 
+import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final, Literal, NamedTuple
 
+import typer
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from shared.config import Settings
+from shared.errors import BadSourceError
 
 _UNLIMITED: Final = 1000  # columns of a console that is not a terminal
 _SHORT_ID: Final = 8
@@ -49,6 +54,19 @@ def wide_console(*, live: bool = False) -> Console:
 def error_console() -> Console:
     """Return a console for the terminal of standard error. If standard error is no terminal, the console shows nothing."""
     return Console(stderr=True, quiet=not sys.stderr.isatty())
+
+
+@contextmanager
+def problems_as_json(as_json: bool) -> Iterator[None]:
+    """If the `with` block rejects a file and the user wants JSON, print the file's problems as JSON instead of the error."""
+    try:
+        yield
+    except BadSourceError as error:
+        if not as_json:
+            raise
+        problems = [asdict(problem) for problem in error.problems]
+        typer.echo(json.dumps({"problems": problems}, ensure_ascii=False, indent=2))
+        raise typer.Exit(error.exit_code) from None
 
 
 def working(step: str) -> Status:

@@ -88,6 +88,13 @@ class BadCorrectionError(BadSourceError):
     COMMAND = "rakuten correct {} --check --json"
 
 
+class BadConfirmationError(BadSourceError):
+    """The CSV file `path` of confirmed labels has problems. Each problem names the file, the line, the value and a remedy."""
+
+    OUTCOME = "in the file; no label was confirmed"
+    COMMAND = "rakuten suspects --confirm {} --json"
+
+
 class SourceChangedError(BadInputError):
     """A source file, or a setting that decides which rows are loaded, has changed since the first load."""
 

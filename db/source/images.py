@@ -90,7 +90,7 @@ def _check_folder(folder: Path, names: list[str], progress: Callable[[int, int],
 
 
 def _decoder() -> Callable[[bytes], bool] | None:
-    """Return a function that tells whether a file can be decoded as an image, or None if Pillow is not installed."""
+    """Return a function that takes the content of a file, and returns whether it is an image. Without Pillow, return None."""
     try:
         from PIL import Image  # noqa: PLC0415
     except ModuleNotFoundError:

@@ -15,7 +15,7 @@ from listeners.job import Job
 from listeners.snapshot.parquet import SCHEMA
 from listeners.tracking.runs import Tracking
 from shared.hashing import sha256_of
-from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TEST_SET, Tag, parquet_name
+from shared.mlflow_names import DATASET_EXPERIMENT, HOLDOUT_SET, TEST_SET, Param, Tag, parquet_name
 
 _NAMES = (TEST_SET, HOLDOUT_SET)
 
@@ -87,7 +87,7 @@ def _publish(tracking: Tracking, job: Job, name: str, table: pa.Table) -> None:
         run.values(
             params={
                 "total_rows": table.num_rows,
-                "random_seed": job.settings.random_seed,
+                Param.RANDOM_SEED: job.settings.random_seed,
                 "holdout_percentage": job.settings.holdout_percentage,
                 "labelled": "prdtypecode" in table.column_names,
             },

@@ -28,7 +28,7 @@ from listeners.tracking.runs import Publication, Tracking
 from shared.categories import category_name
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import DATASET_EXPERIMENT, Artifact, Tag, dataset_name, parquet_name
+from shared.mlflow_names import DATASET_EXPERIMENT, Artifact, Param, Tag, dataset_name, parquet_name
 
 logger = structlog.get_logger()
 
@@ -155,7 +155,7 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
             "week_number": job.batch.week,
             "balancing_strategy": job.settings.balancing_strategy,
             "total_rows": stats["total_rows"],
-            "random_seed": job.settings.random_seed,
+            Param.RANDOM_SEED: job.settings.random_seed,
             "batch_id": job.batch.id,
         },
         metrics={

@@ -31,7 +31,9 @@ def download(uri: str, path: str, directory: Path, tracking_uri: str) -> Path:
     def record_failure(*arguments: Any, **named: Any) -> None:
         try:
             download_file(*arguments, **named)
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # each kind of store raises errors of its own library; all are raised again
             reasons.append(error)
             raise
 

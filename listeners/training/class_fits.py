@@ -1,12 +1,12 @@
-"""Fit a linear SVM class by class, in several processes at once.
+"""Fit a linear SVM on all rows, and one without each fold, in several processes at once.
 
 A linear SVM of K classes consists of K independent fits, each of one class against all others. liblinear draws its random numbers
 from one generator of the process, so two fits in threads would disturb each other, and a result could not be repeated. Two processes
-have a generator each. The seed of a fit depends on the class alone, so the coefficients are the same, bit for bit, for any number
-of processes.
+have a generator each. The work is divided into tasks, each one call of liblinear, whose seed does not depend on the number of
+processes. So the coefficients are the same, bit for bit, for any number.
 
 The other processes read the features from files that they map into memory, so the features are in memory once. As a program, this
-module is such a process: `python -m listeners.training.class_fits FOLDER SHARE`.
+module is such a process: `python -m listeners.training.class_fits FOLDER SHARE PROCESSES`.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _WORTH_A_PROCESS: Final = 2_000_000  # values: the features of some 10,000 produ
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be fitted: one classifier on all rows, and one for each fold on the rows that are not in the fold.
+    """What must be fitted: one classifier on all rows, and one for each fold on the rows that are not in the fold.
 
     Attributes:
         matrix: shape (n, m), float64.
@@ -127,7 +127,7 @@ def fit_classes(problem: Problem, *, processes: int) -> dict[int, LinearSVC]:
 
 
 def _tasks(problem: Problem) -> list[_Task]:
-    """Return what is to be fitted.
+    """Return the tasks of all processes.
 
     The fit on all rows is divided into its classes. The fit of a fold is not: each call of liblinear copies all rows, which takes
     a fifth of the time of a class.

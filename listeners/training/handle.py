@@ -126,7 +126,7 @@ def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> Fitted
         params={
             Param.TRAINER: settings.trainer,
             **model.hyperparameters,
-            "random_seed": settings.random_seed,
+            Param.RANDOM_SEED: settings.random_seed,
             "week_number": job.batch.week,
             "dataset_rows": int(data.multiplicities.sum()),
             "distinct_products": len(data.labels),

@@ -65,15 +65,18 @@ def risk_coverage_figure(
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     axes.plot(counts / len(order), np.cumsum(correct[order]) / counts, color="tab:blue")
+    points: dict[
+        float, list[Mapping[str, Any]]
+    ] = {}  # several targets may have one threshold, and then share a point
     for entry in coverage:
         if entry["accuracy"] is not None:
-            ends = [entry["accuracy_ci_low"], entry["accuracy_ci_high"]]
-            axes.plot([entry["coverage"]] * 2, ends, color="black", linewidth=1)
-            axes.plot(entry["coverage"], entry["accuracy"], "o", color="black")
-            label = f"target {entry['target']:.0%}"
-            axes.annotate(
-                label, (entry["coverage"], ends[0]), xytext=(4, -10), textcoords="offset points", fontsize=8
-            )
+            points.setdefault(entry["coverage"], []).append(entry)
+    for share, entries in points.items():
+        ends = [entries[0]["accuracy_ci_low"], entries[0]["accuracy_ci_high"]]
+        axes.plot([share] * 2, ends, color="black", linewidth=1)
+        axes.plot(share, entries[0]["accuracy"], "o", color="black")
+        label = "target " + ", ".join(f"{entry['target']:.0%}" for entry in entries)
+        axes.annotate(label, (share, ends[0]), xytext=(4, -10), textcoords="offset points", fontsize=8)
     axes.set(
         xlabel="share of the holdout with the highest confidence",
         ylabel="accuracy",

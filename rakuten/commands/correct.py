@@ -11,9 +11,8 @@ from db.database import Role
 from db.load.correction import CorrectionResult
 from db.load.correction import correct as apply
 from db.load.openlineage_events import emit_load_events
-from rakuten.console import working
+from rakuten.console import problems_as_json, working
 from rakuten.session import open_session, warn_if_nobody_listens
-from shared.errors import BadCorrectionError
 from shared.openlineage.emitter import Emitter
 
 EXAMPLES: Final = (
@@ -54,18 +53,12 @@ def correct(
         Emitter(session.settings) as emitter,
         emit_load_events(session.connection, emitter) as run,
         working("checking the corrections" if check else "applying the corrections"),
+        problems_as_json(as_json),
     ):
-        try:
-            result = apply(session.connection, session.settings, file, reason=reason, check=check)
-            if result.batch_id is not None:
-                # One transaction creates and completes the batch, so the event START can only be emitted after the commit.
-                run.started(result.batch_id)
-        except BadCorrectionError as error:
-            if not as_json:
-                raise
-            problems = [asdict(problem) for problem in error.problems]
-            typer.echo(json.dumps({"problems": problems}, ensure_ascii=False, indent=2))
-            raise typer.Exit(error.exit_code) from None
+        result = apply(session.connection, session.settings, file, reason=reason, check=check)
+        if result.batch_id is not None:
+            # One transaction creates and completes the batch, so the event START can only be emitted after the commit.
+            run.started(result.batch_id)
     typer.echo(json.dumps({**asdict(result), "checked_only": check}) if as_json else _sentence(result))
     if result.batch_id is not None:
         warn_if_nobody_listens(session.settings)

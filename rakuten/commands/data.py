@@ -7,7 +7,6 @@ from shlex import quote
 from typing import Final
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from rakuten.console import error_console
@@ -77,7 +76,7 @@ def _report_images(directory: Path) -> None:
     """Print what is wrong with the images. They are no reason to refuse a load, which stores only their paths."""
     from db.source.images import check_images  # noqa: PLC0415
 
-    with Progress(transient=True, console=Console(stderr=True)) as progress:
+    with Progress(transient=True, console=error_console()) as progress:
         task = progress.add_task("reading images", total=None)
         folders = list(
             check_images(directory, lambda done, total: progress.update(task, completed=done, total=total))

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from db.database import Role
-from rakuten.console import Column, print_table, working
+from rakuten.console import Column, print_table, problems_as_json, working
 from rakuten.provenance import suspects as provenance
 from rakuten.provenance.suspects import Suspect
 from rakuten.session import open_session
@@ -51,7 +51,7 @@ def suspects(
     `rakuten correct`, and confirm the second with --confirm: its labels are not suspected again. Nothing is changed by itself.
     """
     if confirm is not None:
-        with open_session("suspects", Role.LOADER) as session:
+        with open_session("suspects", Role.LOADER) as session, problems_as_json(as_json):
             count = provenance.confirm(session.connection, confirm)
         typer.echo(json.dumps({"confirmed": count}) if as_json else f"labels confirmed: {count:,}")
         return

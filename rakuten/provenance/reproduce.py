@@ -155,7 +155,7 @@ class Reproduction:
     def _seed(self, run: Run) -> int:
         """Return the seed in the run's params. If somebody removed or damaged that param, return the seed in the settings."""
         with suppress(KeyError, ValueError):
-            return int(run.data.params["random_seed"])
+            return int(run.data.params[Param.RANDOM_SEED])
         return self._settings.random_seed
 
     def _check_tag(self, step: str, run: Run, tag: str, now: str, what: str) -> Verdict:
@@ -188,7 +188,7 @@ class Reproduction:
             then = json.loads(path.read_text(encoding="utf-8"))
         except (StageError, ValueError):
             return "unknown: the run has no readable record of its environment"
-        param, recorded = run.data.params.get("random_seed"), then.get("settings", {}).get("random_seed")
+        param, recorded = run.data.params.get(Param.RANDOM_SEED), then.get("settings", {}).get("random_seed")
         if recorded is not None and param != str(recorded):
             return f"data: the run's param random_seed is {param}, its {Artifact.ENVIRONMENT} says {recorded}"
         now = json.loads(json.dumps(environment(self._settings)))

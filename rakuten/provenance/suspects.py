@@ -1,20 +1,19 @@
 """Find the training products whose label is probably wrong, from the list that each model's run has logged."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from db.batches import Connection, find_batch, pipeline_status, rows
+from db.source.checked_file import CheckedFile
 from db.sql import query
 from listeners.tracking.runs import Tracking
-from shared.errors import BadInputError
+from shared.errors import BadConfirmationError, BadInputError, BadSourceError
 from shared.mlflow_names import Artifact
-
-_MAX_DIGITS: Final = 18  # a bigint has at least as many
 
 
 @dataclass(frozen=True)
@@ -98,55 +97,31 @@ def confirm(connection: Connection, path: Path) -> int:
         path: a file with the column productid, for example one that `rakuten suspects --out` wrote. Other columns are ignored.
 
     Raises:
-        BadInputError: the file has no such column or no row, or a value is not the productid of a product. Nothing was remembered.
+        BadConfirmationError: the file has problems; the error lists all of them. Nothing was remembered.
     """
-    lines = _productids(path)
-    labels = _labels(connection, list(lines))
-    for productid, line in lines.items():
-        if productid not in labels:
-            raise BadInputError(
-                f"{path}, line {line}: no product has the productid {productid}",
-                remedy="delete the line, and run the command again: nothing was confirmed",
-            )
-    connection.execute(query("corrections/confirm_labels"), {"productids": list(lines)})
-    return len(lines)
+    try:
+        file = CheckedFile(path, ["productid"], fix="correct the value, or remove the row")
+        productids = file.integers(file.csv.whole(), "productid")
+    except BadSourceError as error:
+        raise BadConfirmationError(error.problems, path) from error
+    labels = _labels(connection, productids.drop_null().to_pylist())
+    unknown = [
+        row
+        for row, number in enumerate(productids.to_pylist())
+        if number is not None and number not in labels
+    ]
+    file.report(
+        np.array(unknown, np.int64),
+        "productid",
+        "no product has this productid",
+        "correct the productid, or remove the row",
+    )
+    if file.problems:
+        raise BadConfirmationError(file.problems, path)
+    connection.execute(query("corrections/confirm_labels"), {"productids": list(labels)})
+    return len(labels)
 
 
 def _labels(connection: Connection, productids: list[int]) -> dict[int, dict[str, Any]]:
     found = rows(connection, query("provenance/labels_of_products"), {"productids": productids})
     return {row["productid"]: row for row in found}
-
-
-def _productids(path: Path) -> dict[int, int]:
-    """Return each productid in the file, and the line where its row begins."""
-    found = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if "productid" not in (reader.fieldnames or ()):
-                raise BadInputError(
-                    f"{path}, line 1: there is no column productid",
-                    remedy="use a file that rakuten suspects --out wrote",
-                )
-            line = reader.line_num + 1
-            for row in reader:
-                found[_productid(path, line, row["productid"])] = line
-                line = reader.line_num + 1
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInputError(
-            f"{path}: not a CSV file in UTF-8: {error}", remedy="use a file that rakuten suspects --out wrote"
-        ) from error
-    if not found:
-        raise BadInputError(
-            f"{path}: there is no product in the file", remedy="use a file that rakuten suspects --out wrote"
-        )
-    return found
-
-
-def _productid(path: Path, line: int, value: str | None) -> int:
-    if value is None or not (value.isascii() and value.strip().isdigit() and len(value) <= _MAX_DIGITS):
-        raise BadInputError(
-            f"{path}, line {line}: {value!r} is not a productid",
-            remedy="correct or delete the line, and run the command again: nothing was confirmed",
-        )
-    return int(value)

@@ -105,11 +105,15 @@ def test_a_confirmed_label_is_not_suspected_again(suspected, rakuten, tmp_path, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("productid\n{known}\n77\n", "line 3: no product has the productid 77"),
-        ("productid\n{known}\n12a\n", "line 3: '12a' is not a productid"),
-        ("product\n{known}\n", "line 1: there is no column productid"),
-        ("productid\n", "there is no product in the file"),
-        ("productid\n{known}\n\xff", "not a CSV file in UTF-8"),
+        ("productid\n{known}\n77\n", "right.csv:3: no product has this productid (value: '77')"),
+        (
+            "productid\n{known}\n12a\n",
+            "right.csv:3: productid is not a whole number of at most 18 digits (value: '12a')",
+        ),
+        ("product\n{known}\n", "right.csv:1: "),
+        ("productid\n", "right.csv:1: no rows below the header"),
+        ("productid\n{known}\n\xff", "right.csv:3: "),
+        ("productid\n77\n{known}\nx\n", "2 problems in the file; no label was confirmed"),
     ],
 )
 def test_a_file_that_cannot_be_confirmed_confirms_nothing(
@@ -123,3 +127,14 @@ def test_a_file_that_cannot_be_confirmed_confirms_nothing(
     assert reader.execute("select count(*) from confirmed_labels").fetchall() == [(0,)]
     path.write_text(f"productid\n{suspected[0]}\n")  # what each remedy asks for
     assert rakuten("suspects", "--confirm", path).output == "labels confirmed: 1\n"
+
+
+def test_json_lists_every_problem_of_a_file(suspected, rakuten, tmp_path):
+    path = tmp_path / "right.csv"
+    path.write_text(f"productid\n77\n{suspected[0]}\nx\n")
+    refused = rakuten("suspects", "--confirm", path, "--json")
+    assert refused.exit_code == 2
+    assert [(problem["line"], problem["value"]) for problem in json.loads(refused.output)["problems"]] == [
+        (2, "77"),
+        (4, "x"),
+    ]

@@ -20,7 +20,7 @@ FILES = "/mlflow-artifacts/artifacts/"  # a list of files has another path
 
 @contextmanager
 def relay(upstream: str):
-    """An HTTP server that passes GET requests on. While `broken` is set, it hangs up on whoever asks for a file."""
+    """An HTTP server that passes GET requests on. While `broken` is set, it closes the connection of each request for a file."""
     broken = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):

@@ -66,7 +66,7 @@ def test_the_probabilities_of_new_products_are_as_high_as_they_are_right(rng):
 
 @pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "taken away"])
 def test_a_product_of_the_same_text_is_not_seen(rng, grouped, monkeypatch):
-    """Pairs of one text each, with labels of no meaning: whoever has seen the other product of the pair knows the label."""
+    """The two products of each pair have one text and one random label. So only a model that has seen one knows the other's label."""
     labels = np.repeat(rng.choice(CLASSES, 200), 2)
     frame = pd.DataFrame(
         {
