@@ -100,6 +100,11 @@ def listening_stages(connection: Connection) -> set[str]:
     return {row["stage"] for row in rows(connection, "select * from listener_sessions()")}
 
 
+def champion_version(connection: Connection) -> int | None:
+    """Return the version of the present champion, or None before the first one."""
+    return next((row["version"] for row in rows(connection, "select version from champion")), None)
+
+
 def listening_application(stage: str) -> str:
     """Return the application_name with which a stage's listener connects, for example `rakuten snapshot listen`."""
     return f"rakuten {stage} listen"

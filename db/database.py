@@ -23,6 +23,8 @@ from shared.errors import DatabaseUnavailableError
 class Role(StrEnum):
     """The PostgreSQL roles. For each step (load, snapshot, training) there is a role that may write only what this step writes.
 
+    The model server's role and the reader may write nothing.
+
     The rights are granted in db/sql/schema/100_roles_and_grants.sql.
     """
 
@@ -30,6 +32,7 @@ class Role(StrEnum):
     LOADER = "rakuten_loader"
     SNAPSHOT = "rakuten_snapshot"
     TRAINING = "rakuten_training"
+    SERVER = "rakuten_server"
     READER = "rakuten_reader"
 
 

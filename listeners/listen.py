@@ -93,6 +93,7 @@ async def listen(
     *,
     application: str,
     on_alive: Callable[[], None] = lambda: None,
+    state: Callable[[], str] = lambda: "",
 ) -> None:
     """Call `on_wake_up` whenever the caller should look for waiting batches. Reconnect if needed. End only by cancellation.
 
@@ -103,6 +104,7 @@ async def listen(
         on_wake_up: called on the asyncio event loop, which it blocks, so it must return at once.
         application: the application_name of the connection, which pg_stat_activity shows.
         on_alive: called each time LISTEN or a ping has shown that the connection receives notifications.
+        state: returns a few words that each ping appends to the application_name, so that PostgreSQL shows them.
     """
     channels = sorted(channels)
     source = WakeSource.START
@@ -112,7 +114,9 @@ async def listen(
                 on_alive()
                 logger.info("listening", channels=channels, source=source)
                 on_wake_up(WakeUp(source, time.monotonic()))
-                await _relay(connection, channels, timing, on_wake_up, on_alive)
+                await _relay(
+                    connection, channels, timing, on_wake_up, on_alive, name=lambda: f"{application}{state()}"
+                )
         except _RETRYABLE as error:
             logger.warning("connection lost", error=str(error).strip() or type(error).__name__)
         source = WakeSource.RECONNECT
@@ -210,6 +214,8 @@ async def _relay(
     timing: Timing,
     on_wake_up: Callable[[WakeUp], None],
     on_alive: Callable[[], None],
+    *,
+    name: Callable[[], str],
 ) -> None:
     next_ping = time.monotonic() + timing.ping_interval_s
     notification = asyncio.ensure_future(connection.notifies.get())
@@ -222,7 +228,7 @@ async def _relay(
                     on_wake_up(WakeUp(WakeSource.NOTIFY, now, received.channel, received.payload))
                 notification = asyncio.ensure_future(connection.notifies.get())
             if now >= next_ping:
-                for received in await _ping(connection, channels, timing):
+                for received in await _ping(connection, channels, timing, name()):
                     on_wake_up(
                         WakeUp(WakeSource.NOTIFY, time.monotonic(), received.channel, received.payload)
                     )
@@ -241,10 +247,13 @@ def _queued(notifies: Any) -> Iterator[Any]:
         yield notifies.get_nowait()
 
 
-async def _ping(connection: Any, channels: list[str], timing: Timing) -> list[Any]:
-    """Check that the session still listens on all channels. Return the notifications that came with PostgreSQL's answer."""
+async def _ping(connection: Any, channels: list[str], timing: Timing, name: str) -> list[Any]:
+    """Check that the session still listens on all channels, and set its application_name to `name`.
+
+    Return the notifications that came with PostgreSQL's answer.
+    """
     async with _translate_cancellation(), connection.cursor(timeout=timing.ping_deadline_s) as cursor:
-        await cursor.execute("select pg_listening_channels()")
+        await cursor.execute(query("session/ping"), {"application_name": name})
         listening = {name for (name,) in await cursor.fetchall()}
     if not listening.issuperset(channels):
         raise ConnectionLostError(

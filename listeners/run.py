@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 import threading
 
 import structlog
@@ -14,6 +13,7 @@ from listeners.doorbell import Doorbell
 from listeners.health import Heartbeat
 from listeners.job import handler_module
 from listeners.listen import Timing, listen
+from listeners.parent_end import at_parent_end
 from listeners.worker import StageWorker
 from shared.config import Settings
 from shared.events import Channel, Stage
@@ -55,13 +55,7 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, request_stop, number.name)
     if with_parent:
-        stdin = sys.stdin.fileno()
-
-        def on_parent_end() -> None:
-            loop.remove_reader(stdin)
-            request_stop("parent ended")
-
-        loop.add_reader(stdin, on_parent_end)
+        at_parent_end(lambda: request_stop("parent ended"))
 
     timing = Timing(settings.ping_interval_s, settings.ping_deadline_s)
     logger.info("starting", pid=os.getpid())

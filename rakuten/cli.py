@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 # `rakuten --help` imports none of the commands.
 SECTIONS: Final = {
     "Run": {
-        "up": "Run the whole pipeline on this machine until Ctrl-C: PostgreSQL, both listeners, and MLflow's pages.",
+        "up": "Run the whole pipeline on this machine until Ctrl-C: PostgreSQL, both listeners, the model server, and MLflow's pages.",
         "demo": "Load weeks of products into an embedded PostgreSQL, and watch how each week gets a balanced dataset and a model.",
         "load": "Load the training rows of the next week into PostgreSQL, or of every missing week up to `--week`.",
         "listen": "Run one of the two listeners: snapshot or training.",

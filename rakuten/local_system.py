@@ -1,9 +1,10 @@
-"""Run the whole pipeline on this machine: the embedded PostgreSQL, both listeners, and MLflow's pages.
+"""Run the whole pipeline on this machine: the embedded PostgreSQL, both listeners, the model server, and MLflow's pages.
 
-The listeners and MLflow are separate processes. Each ends when the pipe to its standard input is closed, so
+The listeners, the server and MLflow are separate processes. Each ends when the pipe to its standard input is closed, so
 also when the process that started it is killed.
 """
 
+import json
 import shutil
 import signal
 import socket
@@ -34,38 +35,49 @@ _POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 60.0
 _START_TIMEOUT_S: Final = 300.0  # on a slow machine, importing MLflow and scikit-learn takes minutes
 _MLFLOW_PORT: Final = 5000  # MLflow's own default
+EXAMPLE_PRODUCT: Final = {"designation": "Piscine gonflable ronde 3 m"}
 # MLflow has no option that ends it with its parent. This shell ends it when the pipe from the parent closes.
 _END_WITH_PARENT: Final = '"$@" < /dev/null & cat > /dev/null; kill $!; wait $!'
 
 
 @dataclass(frozen=True)
 class LocalSystem:
-    """The running parts. `mlflow_url` is the address of MLflow's pages, which are ready some seconds after the start."""
+    """The running parts.
+
+    Attributes:
+        session: what a command needs to look at the batches.
+        processes: the listeners and the model server, by the name of the log of each.
+        server_url: the address of the model server, which answers some seconds after the start; None if it does not run.
+        mlflow_url: the address of MLflow's pages, which are ready some seconds after the start; None if they are not served.
+    """
 
     session: Session
-    listeners: dict[Stage, "subprocess.Popen[bytes]"]
+    processes: dict[str, "subprocess.Popen[bytes]"]
+    server_url: str | None
     mlflow_url: str | None
 
-    def require_listeners(self) -> None:
-        """Raise a PipelineError if a listener has ended. A listener never ends by itself, so something is wrong."""
-        for stage, process in self.listeners.items():
+    def require_processes(self) -> None:
+        """Raise a PipelineError if a process has ended. None of them ends by itself, so something is wrong."""
+        for name, process in self.processes.items():
             if process.poll() is not None:
                 raise PipelineError(
-                    f"the {stage} listener ended with exit code {process.returncode}",
-                    remedy=f"see {self.session.settings.logs_path / f'{stage}.log'}",
+                    f"the process {name} ended with exit code {process.returncode}",
+                    remedy=f"see {self.session.settings.logs_path / f'{name}.log'}",
                 )
 
     def pause(self) -> None:
-        """Wait before the next look at the batches. Raise a PipelineError if a listener has ended."""
-        self.require_listeners()
+        """Wait before the next look at the batches. Raise a PipelineError if a process has ended."""
+        self.require_processes()
         time.sleep(_POLL_INTERVAL_S)
 
 
 @contextmanager
 def run_locally(
-    command: str, settings: Settings, console: Console, *, mlflow_pages: bool
+    command: str, settings: Settings, console: Console, *, model_server: bool, mlflow_pages: bool
 ) -> Iterator[LocalSystem]:
-    """Start PostgreSQL, both listeners and, if `mlflow_pages`, MLflow's pages. End them in order after the `with` block.
+    """Start PostgreSQL, both listeners and, if asked for, the model server and MLflow's pages.
+
+    They end in order after the `with` block.
 
     Raises:
         PipelineError: another process runs the pipeline in the same STATE_PATH, or a listener does not start.
@@ -77,17 +89,23 @@ def run_locally(
     ):
         settings.logs_path.mkdir(parents=True, exist_ok=True)
         program = str(Path(sys.executable).with_name("rakuten"))
-        processes: list[subprocess.Popen[bytes]] = []
+        processes: dict[str, subprocess.Popen[bytes]] = {}
+        server_url = mlflow_url = None
         try:
-            processes += [
-                _start(settings, stage, [program, "listen", stage, "--with-parent"]) for stage in Stage
-            ]
-            listeners = dict(zip(Stage, processes, strict=True))
-            port = _free_port(_MLFLOW_PORT)
+            for stage in Stage:
+                processes[stage] = _start(settings, stage, [program, "listen", stage, "--with-parent"])
+            if model_server:
+                local = {"serve_host": "127.0.0.1", "serve_port": _free_port(settings.serve_port)}
+                server_url = f"http://127.0.0.1:{local['serve_port']}"
+                serve = [program, "serve", "--with-parent"]
+                processes["serve"] = _start(settings.model_copy(update=local), "serve", serve)
+            own = dict(processes)
             if mlflow_pages:
+                port = _free_port(_MLFLOW_PORT)
+                mlflow_url = f"http://127.0.0.1:{port}"
                 watched = ["sh", "-c", _END_WITH_PARENT, "sh", *_mlflow(settings, port)]
-                processes.append(_start(settings, "mlflow", watched))
-            system = LocalSystem(session, listeners, f"http://127.0.0.1:{port}" if mlflow_pages else None)
+                processes["mlflow"] = _start(settings, "mlflow", watched)
+            system = LocalSystem(session, own, server_url, mlflow_url)
             with console.status("starting two listeners: importing MLflow and scikit-learn takes a while"):
                 if not poll(lambda: _all_listen(system), timeout_s=_START_TIMEOUT_S):
                     raise PipelineError(
@@ -96,7 +114,7 @@ def run_locally(
                     )
             yield system
         finally:
-            _end(processes)
+            _end(list(processes.values()))
 
 
 def recorded_files(settings: Settings) -> dict[str, str] | None:
@@ -108,7 +126,9 @@ def recorded_files(settings: Settings) -> dict[str, str] | None:
     return recorded["files"] if recorded else None
 
 
-def where_to_look(settings: Settings, *, is_running: bool, mlflow_url: str | None = None) -> list[str]:
+def where_to_look(
+    settings: Settings, *, is_running: bool, mlflow_url: str | None = None, server_url: str | None = None
+) -> list[str]:
     """Return the lines that name the places where a user sees what the pipeline has done."""
     rakuten = rakuten_command(settings)
     psql = "psql" if shutil.which("psql") else shell_path(Path(embedded_server(settings).program("psql")))
@@ -120,6 +140,7 @@ def where_to_look(settings: Settings, *, is_running: bool, mlflow_url: str | Non
         "              select * from pipeline_status;",
         "              select * from products_as_of_batch(1) limit 5;",
         f"  MLflow    {mlflow}",
+        *([] if server_url is None else [f"  predict   {_predict_command(settings, server_url)}"]),
         f"  datasets  {shell_path(settings.snapshots_path)}",
         f"  logs      {shell_path(settings.logs_path)}",
         f"  status    {rakuten} status",
@@ -182,8 +203,14 @@ def _mlflow(settings: Settings, port: int) -> list[str]:
 
 
 def _all_listen(system: LocalSystem) -> bool:
-    system.require_listeners()
+    system.require_processes()
     return batches.listening_stages(system.session.connection) >= set(Stage)
+
+
+def _predict_command(settings: Settings, server_url: str) -> str:
+    """Return the command that asks the model server for the class of a product."""
+    token = "" if settings.serve_token is None else ' --header "Authorization: Bearer $SERVE_TOKEN"'
+    return f"curl {server_url}/predict{token} --data {quote(json.dumps(EXAMPLE_PRODUCT, ensure_ascii=False))}"
 
 
 def _free_port(wanted: int) -> int:

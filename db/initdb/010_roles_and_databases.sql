@@ -13,13 +13,15 @@ set log_min_error_statement = panic;
 \getenv loader_password RAKUTEN_LOADER_PASSWORD
 \getenv snapshot_password RAKUTEN_SNAPSHOT_PASSWORD
 \getenv training_password RAKUTEN_TRAINING_PASSWORD
+\getenv server_password RAKUTEN_SERVER_PASSWORD
 \getenv reader_password RAKUTEN_READER_PASSWORD
 \getenv mlflow_password MLFLOW_DB_PASSWORD
 \getenv airflow_password AIRFLOW_DB_PASSWORD
 
 select format('create role %I login', name)
 from unnest(array[
-    'rakuten_owner', 'rakuten_loader', 'rakuten_snapshot', 'rakuten_training', 'rakuten_reader', 'mlflow', 'airflow'
+    'rakuten_owner', 'rakuten_loader', 'rakuten_snapshot', 'rakuten_training', 'rakuten_server', 'rakuten_reader',
+    'mlflow', 'airflow'
 ]) as wanted(name)
 where not exists (select from pg_roles where rolname = name)
 \gexec
@@ -31,6 +33,7 @@ alter role rakuten_owner login password :'owner_password';
 alter role rakuten_loader login password :'loader_password';
 alter role rakuten_snapshot login password :'snapshot_password';
 alter role rakuten_training login password :'training_password';
+alter role rakuten_server login password :'server_password';
 alter role rakuten_reader login password :'reader_password';
 alter role mlflow login password :'mlflow_password';
 alter role airflow login password :'airflow_password';
@@ -41,7 +44,7 @@ where not exists (select from pg_database where datname = name)
 \gexec
 
 revoke all on database rakuten_db, mlflow_db, airflow_db, postgres, template1 from public;
-grant connect on database rakuten_db to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
+grant connect on database rakuten_db to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_server, rakuten_reader;
 -- The function listener_sessions() runs with the rights of its owner, rakuten_owner. It needs pg_read_all_stats to see when each
 -- listener last sent a statement, so that pipeline_doctor() can report silent listeners.
 grant pg_read_all_stats to rakuten_owner;
@@ -52,6 +55,7 @@ comment on role rakuten_owner is 'Owns the tables and functions of the pipeline,
 comment on role rakuten_loader is 'Loads the weeks and corrections, and may do no other step of the pipeline.';
 comment on role rakuten_snapshot is 'Builds the datasets, and may do no other step of the pipeline.';
 comment on role rakuten_training is 'Trains the models, and may read neither products nor labels nor their history.';
+comment on role rakuten_server is 'Reads which model is champion, for the model server, and nothing else.';
 comment on role rakuten_reader is 'Reads everything and changes nothing: the role for people and reports.';
 comment on role mlflow is 'Owns the database of MLflow, and may use no other database.';
 comment on role airflow is 'Owns the database of Airflow, and may use no other database.';

@@ -20,49 +20,55 @@ from shared.mlflow_names import Artifact, Tag
 _MODEL_FILES: Final = f"{Artifact.MODEL}/"
 
 
+APPLICATION: Final = "rakuten server"
+
+
 class Champion(NamedTuple):
-    """The version that PostgreSQL and MLflow agree on."""
+    """The champion as PostgreSQL has recorded it. What is None is not recorded."""
 
     version: int
-    run_id: str
-    batch_name: str
-    manifest_sha256: str
+    run_id: str | None
+    batch_name: str | None
+    manifest_sha256: str | None
 
 
-def find_champion(tracking: Tracking, conninfo: str) -> Champion | None:
-    """Return the champion, or None before the first one.
+def recorded_champion(conninfo: str) -> Champion | None:
+    """Return the version to which PostgreSQL has recorded the last move of the alias, or None if there is none."""
+    with connect(conninfo, APPLICATION) as connection:
+        found = next(iter(rows(connection, query("champion/present"))), None)
+    return None if found is None or found["version"] is None else Champion(**found)
+
+
+def require_agreement(tracking: Tracking, recorded: Champion | None) -> None:
+    """Check that MLflow's alias is on the version that PostgreSQL has recorded, and that PostgreSQL knows its files.
 
     Raises:
-        StageError: MLflow's alias is on another version than PostgreSQL's last move, or the champion is no recorded model.
+        StageError: the two name different versions, or the champion is no model that the training stage has recorded.
     """
-    with connect(conninfo, "rakuten server") as connection:
-        recorded = next(iter(rows(connection, query("champion/present"))), None)
     holder = registry.champion(tracking)
-    version = None if holder is None else int(holder.version)
-    expected = None if recorded is None else recorded["version"]
-    if version != expected or (holder is not None and recorded and holder.run_id != recorded["run_id"]):
+    in_mlflow = None if holder is None else (int(holder.version), holder.run_id)
+    in_postgres = None if recorded is None else (recorded.version, recorded.run_id)
+    if in_mlflow != in_postgres:
         raise StageError(
-            f"MLflow's alias champion is on {_version(version)}, but the last move that PostgreSQL has recorded was to"
-            f" {_version(expected)}",
+            f"MLflow's alias champion is on {_named(in_mlflow)}, but the last move that PostgreSQL has recorded was to"
+            f" {_named(in_postgres)}",
             remedy="rakuten champion shows the moves; rakuten rollback --to VERSION moves the alias and records it",
         )
-    if recorded is None or version is None:
-        return None
-    if recorded["manifest_sha256"] is None:
+    if recorded is not None and recorded.manifest_sha256 is None:
         raise StageError(
-            f"version {version} is champion, but the training stage has not recorded its model yet",
-            remedy="wait until the training of its batch is finished; rakuten status shows it",
+            f"version {recorded.version} is champion, but the training stage has not recorded its model",
+            remedy="if the training of its batch still runs, wait; else rakuten rollback makes another version champion",
         )
-    return Champion(version, recorded["run_id"], recorded["batch_name"], recorded["manifest_sha256"])
 
 
 def load_champion(tracking: Tracking, champion: Champion) -> ServedModel:
-    """Download the champion's model, check every file, and load it.
+    """Download the champion's model, check every file, and load it. Call `require_agreement` first.
 
     Raises:
         StageError: MLflow has no such run, or a file cannot be downloaded or loaded.
         VerificationError: a file is not the one that the training stage logged.
     """
+    assert champion.run_id is not None and champion.manifest_sha256 is not None  # noqa: PT018, S101  they agree
     run = tracking.run(champion.run_id)
     with TemporaryDirectory(prefix="rakuten-") as scratch:
         folder = Path(scratch)
@@ -75,7 +81,7 @@ def load_champion(tracking: Tracking, champion: Champion) -> ServedModel:
             raise VerificationError(
                 f"the files of version {champion.version} are not those that the training stage logged:"
                 f" {', '.join(differing)}",
-                remedy="rakuten verify shows what was changed; rakuten reproduce builds the model again",
+                remedy="rakuten verify shows what was changed, and rakuten rollback makes an earlier version champion",
             )
         info = ModelInfo(
             tracking.registered_model, champion.version, champion.batch_name, files_sha256(found)
@@ -95,5 +101,5 @@ def _manifest(tracking: Tracking, run: Run, sha256: str, folder: Path) -> dict[s
     }
 
 
-def _version(number: int | None) -> str:
-    return "no version" if number is None else f"version {number}"
+def _named(version: tuple[int, str | None] | None) -> str:
+    return "no version" if version is None else f"version {version[0]} (run {version[1]})"

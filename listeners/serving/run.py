@@ -7,16 +7,22 @@ from contextlib import suppress
 from ctypes import CDLL
 from typing import Any, Final
 
-import psycopg
 import structlog
 import uvicorn
-from mlflow.exceptions import MlflowException
 
 from listeners.doorbell import Doorbell
 from listeners.listen import Timing, WakeSource, listen
+from listeners.outages import outage_of
+from listeners.parent_end import at_parent_end
 from listeners.serving.app import create_app
 from listeners.serving.batcher import Batcher
-from listeners.serving.champion import Champion, find_champion, load_champion
+from listeners.serving.champion import (
+    APPLICATION,
+    Champion,
+    load_champion,
+    recorded_champion,
+    require_agreement,
+)
 from listeners.serving.model import ServedModel
 from listeners.tracking.runs import Tracking
 from shared.config import Settings
@@ -27,7 +33,6 @@ logger = structlog.get_logger()
 
 # model_trained comes right after champion_moved, and only then is the digest of the model's files recorded.
 _CHANNELS: Final = (Channel.CHAMPION_MOVED, Channel.MODEL_TRAINED)
-APPLICATION: Final = "rakuten server"
 
 
 class Swapper:
@@ -37,7 +42,8 @@ class Swapper:
 
     Attributes:
         model: the model that is served, or None before the first one.
-        problem: why the champion is not served; None if it is.
+        problem: why the champion is not served, or cannot be checked; None if it is served.
+        refused: the version that was refused; None in an outage, which says nothing about the model.
     """
 
     def __init__(self, tracking: Tracking, conninfo: str) -> None:
@@ -46,33 +52,57 @@ class Swapper:
         self._champion: Champion | None = None
         self.model: ServedModel | None = None
         self.problem: str | None = None
+        self.refused: int | None = None
+
+    @property
+    def state(self) -> str:
+        """What the view model_servers reads from the name of the server's connection (094_model_servers.sql)."""
+        version = "" if self._champion is None else f" {self._champion.version}"
+        return version if self.refused is None else f"{version} refuses {self.refused}"
 
     async def follow(self) -> None:
         """Serve the champion, if it is not the model that is served already."""
+        champion = None
         try:
-            champion = await asyncio.to_thread(find_champion, self._tracking, self._conninfo)
-            if champion is None or champion == self._champion:
-                self.problem = None
-                return
-            logger.info("loading the champion", version=champion.version, batch=champion.batch_name)
-            model = await asyncio.to_thread(load_champion, self._tracking, champion)
-        except (PipelineError, psycopg.Error, MlflowException, OSError) as error:
-            self._refuse(str(error))
-            return
-        self.model, self._champion, self.problem = model, champion, None
+            champion = await asyncio.to_thread(recorded_champion, self._conninfo)
+            await asyncio.to_thread(require_agreement, self._tracking, champion)
+            if champion is not None and champion != self._champion:
+                await self._exchange(champion)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with a new model, the present one goes on
+            is_refusal = champion not in {None, self._champion} and outage_of(error) is None
+            self._keep_present(error, champion.version if champion and is_refusal else None)
+        else:
+            self.problem = self.refused = None
+
+    async def _exchange(self, champion: Champion) -> None:
+        logger.info("loading the champion", version=champion.version, batch=champion.batch_name)
+        model = await asyncio.to_thread(load_champion, self._tracking, champion)
+        self.model, self._champion = model, champion
         logger.info("serving", version=champion.version, batch=champion.batch_name, sha256=model.info.sha256)
         await asyncio.to_thread(_give_memory_back)
 
-    def _refuse(self, problem: str) -> None:
-        if problem != self.problem:  # the poll finds the same problem again and again
-            kept = None if self.model is None else self.model.info.version
-            logger.warning("the champion is not served", serving_version=kept, error=problem)
-        self.problem = problem
+    def _keep_present(self, error: Exception, refused: int | None) -> None:
+        if str(error) != self.problem:  # the poll finds the same problem again and again
+            logger.warning(
+                "the champion cannot be checked" if refused is None else "the champion is refused",
+                serving=None if self._champion is None else self._champion.version,
+                refused=refused,
+                error=str(error),
+                exc_info=refused is not None and not isinstance(error, PipelineError),
+            )
+        self.problem, self.refused = str(error), refused
 
 
-def run_server(settings: Settings, tracking: Tracking, conninfo: str) -> None:
-    """Serve the champion until SIGTERM or SIGINT. Then answer the requests that have arrived, and stop."""
-    asyncio.run(_serve_champion(settings, tracking, conninfo))
+def run_server(settings: Settings, tracking: Tracking, conninfo: str, *, with_parent: bool = False) -> None:
+    """Serve the champion until SIGTERM or SIGINT. Then answer the requests that have arrived, and stop.
+
+    Args:
+        settings: the settings of the pipeline.
+        tracking: access to MLflow.
+        conninfo: connection string, with the role rakuten_server.
+        with_parent: also stop when standard input closes, because the program that started the server has then ended.
+    """
+    asyncio.run(_serve_champion(settings, tracking, conninfo, with_parent=with_parent))
 
 
 def run_fixed(settings: Settings, model: ServedModel) -> None:
@@ -80,7 +110,9 @@ def run_fixed(settings: Settings, model: ServedModel) -> None:
     asyncio.run(_serve(settings, lambda: model, []))
 
 
-async def _serve_champion(settings: Settings, tracking: Tracking, conninfo: str) -> None:
+async def _serve_champion(
+    settings: Settings, tracking: Tracking, conninfo: str, *, with_parent: bool
+) -> None:
     swapper, doorbell = Swapper(tracking, conninfo), Doorbell()
 
     async def follow() -> None:
@@ -89,12 +121,18 @@ async def _serve_champion(settings: Settings, tracking: Tracking, conninfo: str)
             await doorbell.wait(settings.poll_interval_s, WakeSource.POLL)
 
     timing = Timing(settings.ping_interval_s, settings.ping_deadline_s)
-    listening = listen(conninfo, _CHANNELS, timing, doorbell.ring, application=APPLICATION)
-    await _serve(settings, lambda: swapper.model, [listening, follow()])
+    listening = listen(
+        conninfo, _CHANNELS, timing, doorbell.ring, application=APPLICATION, state=lambda: swapper.state
+    )
+    await _serve(settings, lambda: swapper.model, [listening, follow()], with_parent=with_parent)
 
 
 async def _serve(
-    settings: Settings, model: Callable[[], ServedModel | None], others: Sequence[Coroutine[Any, Any, None]]
+    settings: Settings,
+    model: Callable[[], ServedModel | None],
+    others: Sequence[Coroutine[Any, Any, None]],
+    *,
+    with_parent: bool = False,
 ) -> None:
     batcher = Batcher(model)
     token = settings.serve_token
@@ -109,6 +147,8 @@ async def _serve(
             timeout_graceful_shutdown=max(1, round(settings.grace_period_s)),
         )
     )
+    if with_parent:
+        at_parent_end(lambda: setattr(server, "should_exit", True))
     serving = asyncio.create_task(server.serve())
     tasks = [asyncio.create_task(other) for other in (batcher.run(), *others)]
     await asyncio.wait({serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,10 @@
 """`rakuten demo`: run the whole pipeline on one machine. Each listener is a separate process."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import Request, urlopen
 
 import typer
 from rich.console import Console
@@ -14,7 +17,7 @@ from db.load.openlineage_events import emit_load_events
 from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
 from rakuten.commands.status import status_table
 from rakuten.console import rakuten_command, wide_console
-from rakuten.local_system import LocalSystem, recorded_files, run_locally, where_to_look
+from rakuten.local_system import EXAMPLE_PRODUCT, LocalSystem, recorded_files, run_locally, where_to_look
 from rakuten.progress import Progress
 from rakuten.session import open_session
 from shared.config import Settings, read_settings
@@ -44,6 +47,7 @@ def demo(
 ) -> None:
     """Load weeks of products into an embedded PostgreSQL, and watch how each week gets a balanced dataset and a model."""
     require_extra("ml")  # its listeners need it
+    require_extra("serve")
     console = wide_console(live=True)
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data, rows, console)
     if weeks > settings.last_week:
@@ -52,9 +56,10 @@ def demo(
             remedy=f"choose --weeks from 1 to {settings.last_week}",
         )
     if not _is_complete(settings, weeks, console):
-        with run_locally("demo", settings, console, mlflow_pages=False) as system:
+        with run_locally("demo", settings, console, model_server=True, mlflow_pages=False) as system:
             console.print(f"Two listeners are connected; their logs are in {settings.logs_path}")
             _run_weeks(system, weeks, console)
+            _ask_the_server(system, console)
     if keep:
         embedded_server(settings).start_in_background()
     lines = ["", "Where to look next", *where_to_look(settings, is_running=keep)]
@@ -136,6 +141,32 @@ def _run_weeks(system: LocalSystem, weeks: int, console: Console) -> None:
                     break
                 _raise_if_given_up(rows, settings)
                 system.pause()
+    if not console.is_terminal:
+        console.line()  # on a terminal, the live table ends its last line by itself
+
+
+def _ask_the_server(system: LocalSystem, console: Console) -> None:
+    """Show what the model server answers about one product, as soon as it serves the champion of the last week."""
+    champion = batches.champion_version(system.session.connection)
+    assert system.server_url is not None  # noqa: S101  the demo starts the server
+    token = system.session.settings.serve_token
+    headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+    body = json.dumps(EXAMPLE_PRODUCT).encode()
+    request = Request(f"{system.server_url}/predict", body, headers)  # noqa: S310  our own server
+    with console.status(f"waiting until the model server serves version {champion}"):
+        while True:
+            with suppress(OSError), urlopen(request, timeout=30) as response:  # noqa: S310
+                answer = json.load(response)
+                if answer["model"]["version"] == champion:
+                    break
+            system.pause()
+    [prediction] = answer["predictions"]
+    console.print(
+        f"The model server answers with version {champion} ({answer['model']['batch']}):"
+        f" {EXAMPLE_PRODUCT['designation']!r} is class {prediction['prdtypecode']}, {prediction['category']},"
+        f" with a probability of {prediction['probability']:.3f}",
+        markup=False,
+    )
 
 
 def _is_done(rows: list[dict[str, Any]], weeks: int) -> bool:

@@ -22,7 +22,12 @@ Model = Annotated[
 ]
 
 
-def serve(model: Model = None) -> None:
+WithParent = Annotated[
+    bool, typer.Option("--with-parent", hidden=True, help="stop the server when its standard input closes")
+]
+
+
+def serve(model: Model = None, with_parent: WithParent = False) -> None:
     """Serve predictions over HTTP, by the champion, until it is stopped.
 
     When the champion moves, the server loads the new one beside the old one, checks its files, and exchanges them.
@@ -38,7 +43,7 @@ def serve(model: Model = None) -> None:
     from listeners.tracking.runs import Tracking  # noqa: PLC0415
 
     with open_database(settings) as database:
-        run_server(settings, Tracking(settings), database.conninfo(Role.READER))
+        run_server(settings, Tracking(settings), database.conninfo(Role.SERVER), with_parent=with_parent)
 
 
 def _serve_fixed(settings: Settings, source: str) -> None:

@@ -28,18 +28,23 @@ def up(
     mlflow: bool = typer.Option(
         True, "--mlflow/--no-mlflow", help="also serve MLflow's pages on a free port"
     ),
+    serve: bool = typer.Option(
+        True, "--serve/--no-serve", help="also run the model server, on SERVE_PORT or any free port"
+    ),
 ) -> None:
-    """Run the whole pipeline on this machine until Ctrl-C: PostgreSQL, both listeners, and MLflow's pages.
+    """Run the whole pipeline on this machine until Ctrl-C: PostgreSQL, both listeners, the model server, and MLflow's pages.
 
     While it runs, `rakuten load` in another terminal loads the next week, and this command shows what becomes of it.
     """
     require_extra("ml")  # its listeners need it
     if mlflow:
         require_extra("mlflow-server")
+    if serve:
+        require_extra("serve")
     console = wide_console(live=True)
     settings = _settings_for(read_settings(postgres_host=None, mlflow_tracking_uri=None), data)
     try:
-        with run_locally("up", settings, console, mlflow_pages=mlflow) as system:
+        with run_locally("up", settings, console, model_server=serve, mlflow_pages=mlflow) as system:
             _show(system, console)
     except KeyboardInterrupt:
         console.print(f"Stopped. {rakuten_command(settings)} up goes on from here.", markup=False)
@@ -69,9 +74,9 @@ def _show(system: LocalSystem, console: Console) -> None:
     """Show the batches and where to look, until Ctrl-C."""
     settings = system.session.settings
     lines = [
-        *where_to_look(settings, is_running=True, mlflow_url=system.mlflow_url),
+        *where_to_look(settings, is_running=True, mlflow_url=system.mlflow_url, server_url=system.server_url),
         f"  next week {_load_command(settings)}",
-        "  Ctrl-C ends the listeners, MLflow and PostgreSQL, in this order.",
+        "  Ctrl-C ends the listeners, the model server, MLflow and PostgreSQL, in this order.",
     ]
     progress = Progress(console)
     view = Group(progress, Text("\n".join(lines), no_wrap=False))

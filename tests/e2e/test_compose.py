@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pytest
@@ -38,6 +39,7 @@ SECRETS_OF = {
         "RAKUTEN_LOADER_PASSWORD",
         "RAKUTEN_SNAPSHOT_PASSWORD",
         "RAKUTEN_TRAINING_PASSWORD",
+        "RAKUTEN_SERVER_PASSWORD",
         "RAKUTEN_READER_PASSWORD",
         "MLFLOW_DB_PASSWORD",
         "AIRFLOW_DB_PASSWORD",
@@ -46,6 +48,7 @@ SECRETS_OF = {
     "mlflow": {"MLFLOW_DB_PASSWORD"},
     "snapshot-listener": {"RAKUTEN_SNAPSHOT_PASSWORD"},
     "training-listener": {"RAKUTEN_TRAINING_PASSWORD"},
+    "model-server": {"RAKUTEN_SERVER_PASSWORD", "MODEL_SERVER_TOKEN"},
     "airflow-init": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
     "airflow-dag-processor": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
     "airflow-scheduler": {
@@ -100,7 +103,7 @@ def test_only_loopback_is_published(stack):
         assert {port["URL"] for port in service["Publishers"] if port["PublishedPort"]} <= {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("service", [*LISTENERS, "airflow-scheduler"])
+@pytest.mark.parametrize("service", [*LISTENERS, "model-server", "airflow-scheduler"])
 def test_what_is_installed_is_ours_and_nobody_is_root(stack, service):
     program = """
 import importlib, importlib.metadata, json, os
@@ -147,6 +150,15 @@ def test_a_triggered_run_takes_week_1_from_csv_to_a_registered_model(stack):
     assert client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION).run_id == row["model_run_id"]
 
 
+def test_the_model_server_serves_week_1_to_those_who_have_its_token(stack):
+    stack.wait(lambda: stack.predict("Piscine gonflable")["model"]["batch"] == "week_1")
+    with pytest.raises(HTTPError, match="401"):
+        stack.predict("Piscine gonflable", token="wrong")
+    assert stack.query("select version, refused_version from model_servers") == [
+        {"version": 1, "refused_version": None}
+    ]
+
+
 def test_week_2_survives_restarts_of_postgres_and_both_listeners(stack):
     run = stack.trigger(DAG)
     stack.wait(lambda: stack.status().get("week_2", {}).get("status") == "completed")
@@ -182,6 +194,11 @@ def test_a_service_killed_at_work_and_brought_up_again_loses_no_week(stack, week
     stack.up()
     wait_for_model(stack, week)
     assert stack.ended(run) == "success"
+
+
+def test_the_model_server_serves_the_champion_of_the_last_week(stack):
+    [champion] = stack.query("select version, batch_name as batch from champion")
+    stack.wait(lambda: champion.items() <= stack.predict("Piscine gonflable")["model"].items())
 
 
 def test_every_batch_has_one_dataset_run_and_one_model_run(stack):

@@ -16,6 +16,7 @@ LOGINS = {
     "rakuten_loader": "rakuten_db",
     "rakuten_snapshot": "rakuten_db",
     "rakuten_training": "rakuten_db",
+    "rakuten_server": "rakuten_db",
     "rakuten_reader": "rakuten_db",
     "mlflow": "mlflow_db",
     "airflow": "airflow_db",

@@ -7,7 +7,7 @@ from attacks import STRANGER, Attack, content
 
 from db.database import Role
 
-STEPS = (Role.LOADER, Role.SNAPSHOT, Role.TRAINING, Role.READER)
+STEPS = (Role.LOADER, Role.SNAPSHOT, Role.TRAINING, Role.SERVER, Role.READER)
 STAGE_OF = {Role.SNAPSHOT: "snapshot", Role.TRAINING: "training"}
 NOBODY_IS_ASKED = (
     "create or replace function internal.require_role(step text) returns void language plpgsql as 'begin end'"
@@ -59,7 +59,7 @@ TABLE_ATTACKS = [
         who=role,
         statements=(statement,),
         unprotect=(
-            f"grant insert, update, delete, truncate on {table} to {role}",
+            f"grant select, insert, update, delete, truncate on {table} to {role}",
             *([f"drop trigger _000_append_only on {table}"] if table in APPEND_ONLY else []),
         ),
         message="permission denied",
@@ -71,28 +71,33 @@ TABLE_ATTACKS = [
     if role is not Role.LOADER or (table, operation) not in THE_LOADERS
 ]
 
+NOT_FOR_TRAINING = (
+    "products",
+    "labels",
+    "products_history",
+    "labels_history",
+    "training_products",
+    "class_distribution",
+    "storage",
+    "products_as_of_batch(1)",
+    "products_as_of(now())",
+)
 READ_ATTACKS = [
     Attack(
         name=f"read {relation}",
-        who=Role.TRAINING,
+        who=role,
         statements=(f"select * from {relation}",),
         unprotect=(
-            f"grant select on all tables in schema public to {Role.TRAINING}",
-            f"grant execute on all functions in schema public, internal to {Role.TRAINING}",
+            f"grant select on all tables in schema public to {role}",
+            f"grant execute on all functions in schema public, internal to {role}",
         ),
         message="permission denied",
     )
-    for relation in (
-        "products",
-        "labels",
-        "products_history",
-        "labels_history",
-        "training_products",
-        "class_distribution",
-        "storage",
-        "products_as_of_batch(1)",
-        "products_as_of(now())",
+    for role, relations in (
+        (Role.TRAINING, NOT_FOR_TRAINING),
+        (Role.SERVER, (*NOT_FOR_TRAINING, "data_loads", "batches", "stage_ledger", "champion_moves")),
     )
+    for relation in relations
 ]
 
 # ---- steps: functions of the owner's, each for one role. Batches are those of the seed, see conftest.py

@@ -129,6 +129,16 @@ class Stack:
     def airflow(self) -> str:
         return f"http://{self.address('airflow-api-server', 8080)}"
 
+    def predict(self, title: str, *, token: str | None = None) -> dict:
+        """Return the model server's answer about a product."""
+        request = urllib.request.Request(  # noqa: S310
+            f"http://{self.address('model-server', 8000)}/predict",
+            data=json.dumps({"designation": title}).encode(),
+            headers={"authorization": f"Bearer {token or self.secrets['MODEL_SERVER_TOKEN']}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.load(answer)
+
     def query(self, statement: str, *parameters: object) -> list[dict]:
         host, port = self.address("postgres", 5432).split(":")
         with psycopg.connect(

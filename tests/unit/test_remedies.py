@@ -25,7 +25,8 @@ def test_every_test_that_is_named_exists():
     for place in set(FOLLOWED.values()):
         file, _, name = place.partition("::")
         tree = ast.parse((ROOT / file).read_text())
-        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, place
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        assert name in {function.name for function in functions}, place
 
 
 def test_every_kind_of_remedy_is_found():

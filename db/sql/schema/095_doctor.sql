@@ -73,6 +73,36 @@ as $$
 
     union all
     select
+        'error', 'model server refuses the champion', format('version %s', refused_version),
+        format('process %s goes on with %s', pid, coalesce('version ' || version, 'no model')),
+        'its log says why; rakuten verify shows what was changed, and rakuten rollback makes an earlier version champion'
+    from public.model_servers
+    where refused_version is not null
+
+    union all
+    select
+        'error', 'unresponsive model server', format('process %s', pid),
+        format('silent since %s', date_trunc('second', last_sign_of_life)),
+        'the server is frozen or has lost its connection: restart it (rakuten serve); replicas continue'
+    from public.model_servers
+    where last_sign_of_life < clock_timestamp() - unresponsive_after
+
+    union all
+    select
+        'warning', 'model server serves another version', format('process %s', pid),
+        format(
+            '%s, but version %s is champion since %s',
+            coalesce('version ' || servers.version, 'no model'), champion.version, date_trunc('second', moved_at)
+        ),
+        'its log says what it waits for: MLflow, or the record of the training stage'
+    from public.model_servers as servers
+    cross join public.champion
+    where refused_version is null
+        and servers.version is distinct from champion.version
+        and moved_at < clock_timestamp() - patience
+
+    union all
+    select
         'error', 'stage given up', batch_name || ' ' || stage, error,
         format('fix the cause, then run: rakuten retry --batch %s', batch_name)
     from progress

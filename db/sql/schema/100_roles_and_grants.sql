@@ -1,18 +1,25 @@
--- Create one role for each step of the pipeline (load, snapshot, training) and one for reading. Grant each role only the rights
--- that it needs. The new roles cannot log in; the administrator of the PostgreSQL cluster makes them logins. Roles belong to the
--- whole cluster. So a role may exist already, or the upgrade of another database of the cluster may create it at the same time;
--- neither is an error.
+-- Create one role for each step of the pipeline (load, snapshot, training), one for the model server and one for reading. Grant
+-- each role only the rights that it needs. The new roles cannot log in; the administrator of the PostgreSQL cluster makes them
+-- logins. Roles belong to the whole cluster. So a role may exist already, or the upgrade of another database of the cluster may
+-- create it at the same time; neither is an error.
 
 do $$
 declare
     role_name text;
 begin
-    foreach role_name in array array['rakuten_loader', 'rakuten_snapshot', 'rakuten_training', 'rakuten_reader'] loop
+    foreach role_name in array
+        array['rakuten_loader', 'rakuten_snapshot', 'rakuten_training', 'rakuten_server', 'rakuten_reader']
+    loop
         if not exists (select from pg_roles where rolname = role_name) then
             begin
                 execute format('create role %I nologin', role_name);
-            exception when duplicate_object or unique_violation then
-                null;
+            exception
+                when duplicate_object or unique_violation then
+                    null;
+                when insufficient_privilege then
+                    raise exception 'the role % does not exist, and % may not create it', role_name, current_user
+                        using errcode = 'insufficient_privilege',
+                            hint = format('the administrator of the cluster runs: create role %I nologin', role_name);
             end;
         end if;
     end loop;
@@ -62,12 +69,15 @@ $$;
 -- right to use the schema public. If it does not own the schema, it had only the right of PUBLIC, which the block above has taken
 -- back.
 grant usage on schema public to current_user;
-grant usage on schema public, internal to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_reader;
+grant usage on schema public, internal
+to rakuten_loader, rakuten_snapshot, rakuten_training, rakuten_server, rakuten_reader;
 
--- Every role but rakuten_training may read all tables. rakuten_training may not read the tables `products` and `labels` or
--- their two history tables: it does not need them, because the training stage reads its dataset from MLflow.
+-- Most roles may read all tables. rakuten_training may not read the tables `products` and `labels` or their two history tables:
+-- it does not need them, because the training stage reads its dataset from MLflow. rakuten_server may read which model is
+-- champion, and nothing else.
 grant select on all tables in schema public to rakuten_reader, rakuten_loader, rakuten_snapshot;
 grant select on data_loads, batches, pipeline_status, stage_ledger to rakuten_training;
+grant select on champion to rakuten_server;
 grant execute on function
     internal.products_at(bigint, timestamptz),
     products_as_of_batch(bigint),
@@ -75,6 +85,7 @@ grant execute on function
     products_diff(bigint, bigint),
     pipeline_doctor(interval, interval),
     internal.listener_sessions(),
+    internal.model_server_sessions(),
     internal.claim_renewed_at(bigint, text),
     internal.verify_seals(),
     internal.unrecorded_changes(),

@@ -39,6 +39,14 @@ comment on column champion.moved_at is 'The time at which the alias was moved.';
 comment on column champion.moved_by is 'The run that was promoted, or the person who rolled back.';
 comment on column champion.reason is 'The result of the comparison, or the reason that the person gave.';
 
+comment on view model_servers is 'The model servers that are connected now, one row for each.';
+comment on column model_servers.pid is 'The number of the PostgreSQL process that serves the connection.';
+comment on column model_servers.client_address is 'The address of the server, or null if it is on this machine.';
+comment on column model_servers.version is 'The version of the model that it serves, or null if it has none yet.';
+comment on column model_servers.refused_version is
+    'The champion, if the server has refused to load it and goes on with the version that it has; else null.';
+comment on column model_servers.last_sign_of_life is 'The time of the last ping; a server pings every few seconds.';
+
 comment on view storage is
     'The bytes that the data takes, without temporary files and the write-ahead log: one row for each place.';
 comment on column storage.kind is

@@ -21,6 +21,8 @@ comment on function internal.stage_lock_class is
     'Return the first key of the advisory locks with which the workers of a stage claim batches.';
 comment on function internal.listener_sessions is
     'Return the connections of the listeners, with the time of the last sign of life of each.';
+comment on function internal.model_server_sessions is
+    'Return the connections of the model servers, with the versions that they serve and refuse.';
 comment on function internal.claim_renewed_at is
     'Return when a worker last renewed its claim on a batch, or null if nobody holds the batch.';
 

@@ -13,6 +13,7 @@ begin
                 ('rakuten_loader', 'Loads the weeks and corrections, and may do no other step of the pipeline.'),
                 ('rakuten_snapshot', 'Builds the datasets, and may do no other step of the pipeline.'),
                 ('rakuten_training', 'Trains the models, and may read neither products nor labels nor their history.'),
+                ('rakuten_server', 'Reads which model is champion, for the model server, and nothing else.'),
                 ('rakuten_reader', 'Reads everything and changes nothing: the role for people and reports.')
         ) as wanted (name, description)
         join pg_roles on rolname = name

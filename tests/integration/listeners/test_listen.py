@@ -93,7 +93,7 @@ def test_a_notification_that_comes_with_the_answer_to_a_ping_is_heard_at_once(da
             heard = asyncio.ensure_future(connection.notifies.get())
             notifying = asyncio.ensure_future(asyncio.to_thread(notify, str(turn)))
             await asyncio.sleep(turn % 10 * 0.0002)
-            arrived = await module._ping(connection, [Channel.BATCH_COMPLETED], seldom)
+            arrived = await module._ping(connection, [Channel.BATCH_COMPLETED], seldom, "test")
             await notifying
             if arrived:
                 heard.cancel()

@@ -67,6 +67,37 @@ def test_an_unresponsive_listener_is_named(findings, listening):
         assert list(findings(unresponsive_after=timedelta(0))) == ["unresponsive listener"]  # both
 
 
+@pytest.fixture
+def model_server(database):
+    """A session that looks like a model server's."""
+
+    @contextmanager
+    def opened(state):
+        with connect(database.conninfo(Role.SERVER), f"rakuten server{state}"):
+            yield
+
+    return opened
+
+
+def test_a_model_server_that_refuses_the_champion_serves_another_or_is_silent_is_named(
+    findings, listening, model_server, as_superuser
+):
+    with as_superuser() as connection:
+        connection.execute(
+            "insert into champion_moves (move_sha256, number, kind, to_version, moved_at, moved_by, reason)"
+            " values ('x', 1, 'promotion', 4, now(), 'somebody', 'better')"
+        )
+    with listening("snapshot", "training"):
+        with model_server(" 4"), model_server(" 4 is not a server's name"):
+            assert findings(patience=timedelta(0)) == {}
+            assert "unresponsive model server" in findings(unresponsive_after=timedelta(0))
+        with model_server(" 3 refuses 4"):
+            assert findings() == {"model server refuses the champion": "version 4"}
+        with model_server(" 3"):
+            assert findings() == {}
+            assert list(findings(patience=timedelta(0))) == ["model server serves another version"]
+
+
 def test_a_stage_that_takes_long_is_named(findings, listening, load_weeks, as_snapshot):
     [batch_id] = load_weeks(1)
     claim(as_snapshot, batch_id)

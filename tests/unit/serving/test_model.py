@@ -1,11 +1,9 @@
 """The server's guesses are the model's own predictions, bit for bit."""
 
 import mlflow.sklearn
-import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
 from listeners.serving.model import TOP, ModelInfo, ServedModel
@@ -43,16 +41,15 @@ def saved(folder, pipeline, **options):
     return ServedModel(folder, ModelInfo(str(folder), None, None, ""))
 
 
-def titles_svm():
-    texts = FunctionTransformer(np.ravel)
-    return Pipeline([("texts", texts), ("tfidf", TfidfVectorizer()), ("svm", LinearSVC())]).fit(
-        np.array([["piscine eau"], ["livre roman"]]), [2583, 10]
-    )
+def words_svm():
+    svm = Pipeline([("tfidf", TfidfVectorizer()), ("svm", LinearSVC())])
+    return svm.fit(["piscine eau", "livre roman"], [2583, 10])
 
 
-def test_a_model_in_a_pickle_file_is_refused(tmp_path):
+def test_a_model_in_a_pickle_file_is_refused_and_one_in_skops_is_loaded(tmp_path):
     with pytest.raises(StageError, match="can run code when it is loaded"):
-        saved(tmp_path / "model", titles_svm(), serialization_format="pickle")
+        saved(tmp_path / "pickle", words_svm(), serialization_format="pickle")
+    assert saved(tmp_path / "skops", words_svm(), serialization_format="skops")
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

@@ -27,7 +27,7 @@ schema_owner as (
 ),
 steps as (  -- the roles of the steps, which must have no power but the rights that the schema grants
     select * from pg_catalog.pg_roles
-    where rolname in ('rakuten_loader', 'rakuten_snapshot', 'rakuten_training', 'rakuten_reader')
+    where rolname in ('rakuten_loader', 'rakuten_snapshot', 'rakuten_training', 'rakuten_server', 'rakuten_reader')
 ),
 rights as (
     select 'table ' || relname as object, grantee, privilege_type, is_grantable
