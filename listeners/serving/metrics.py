@@ -1,0 +1,106 @@
+"""What Prometheus reads from the model server: its requests, the model that it serves, and whether it refuses the champion."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from listeners.serving.model import ModelInfo
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_MEASURED: Final = ("/predict", "/model")
+_SECONDS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_VERSION: Final = b"x-model-version"
+
+
+class Metrics:
+    """The metrics of one server.
+
+    Args:
+        model: returns what is served now, or None if there is no model yet.
+        refused: returns the version of the champion if the server has refused it, else None.
+        waiting: returns how many products wait for a prediction.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], ModelInfo | None],
+        refused: Callable[[], int | None],
+        waiting: Callable[[], int],
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_State(model, refused, waiting))
+        labels = ("path", "code", "version")
+        self._requests = Counter(
+            "rakuten_server_requests", "Requests that were answered.", labels, registry=self._registry
+        )
+        self._seconds = Histogram(
+            "rakuten_server_request_seconds",
+            "Time from the headers of a request to the end of its answer.",
+            ("path",),
+            registry=self._registry,
+            buckets=_SECONDS,
+        )
+
+    def measure(self, application: ASGIApp) -> ASGIApp:
+        """Return the application with its requests counted and timed. Requests for other pages than the API's are not."""
+
+        async def measured(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or scope["path"] not in _MEASURED:
+                await application(scope, receive, send)
+                return
+            begun = time.perf_counter()
+            answer = {"code": "none", "version": "none"}  # if the client has gone before there was an answer
+
+            async def noticed(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    version = dict(message["headers"]).get(_VERSION, b"none")
+                    answer.update(code=str(message["status"]), version=version.decode())
+                await send(message)
+
+            try:
+                await application(scope, receive, noticed)
+            finally:
+                self._requests.labels(path=scope["path"], **answer).inc()
+                self._seconds.labels(path=scope["path"]).observe(time.perf_counter() - begun)
+
+        return measured
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _State(Collector):
+    """What the server is doing at the time of a scrape."""
+
+    def __init__(
+        self,
+        model: Callable[[], ModelInfo | None],
+        refused: Callable[[], int | None],
+        waiting: Callable[[], int],
+    ) -> None:
+        self._model, self._refused, self._waiting = model, refused, waiting
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        served = GaugeMetricFamily(
+            "rakuten_server_model", "1 for the model that is served.", labels=("version", "batch", "sha256")
+        )
+        if (info := self._model()) is not None:
+            served.add_metric([str(info.version), str(info.batch), info.sha256], 1)
+        yield served
+        refused = GaugeMetricFamily(
+            "rakuten_server_refused_champion",
+            "1 for the champion that the server has refused to serve.",
+            labels=("version",),
+        )
+        if (version := self._refused()) is not None:
+            refused.add_metric([str(version)], 1)
+        yield refused
+        yield GaugeMetricFamily(
+            "rakuten_server_waiting_products", "Products that wait for a prediction.", value=self._waiting()
+        )
