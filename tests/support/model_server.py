@@ -47,15 +47,22 @@ def saved_and_loaded(pipelines, directory):
 
 
 @asynccontextmanager
-async def client(model, token=None):
-    """A client of the application, whose queue is worked on until the end of the block."""
+async def application(model, token=None):
+    """The application, whose queue is worked on until the end of the block."""
     batcher = Batcher(lambda: model)
     task = asyncio.create_task(batcher.run())
-    transport = httpx.ASGITransport(create_app(lambda: model, batcher, token))
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
-            yield http
+        yield create_app(lambda: model, batcher, token)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+@asynccontextmanager
+async def client(model, token=None):
+    """A client of the application."""
+    async with application(model, token) as app:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
+            yield http
