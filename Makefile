@@ -56,7 +56,7 @@ test-wheel: $(VENV)/.dev ## Install the wheel in empty environments, with each e
 chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; about an hour and a half
 	mkdir -p build && $(BIN)/python tests/chaos/run.py --json build/chaos.json --report docs/reliability.md
 
-fuzz: $(VENV)/.dev ## Test the CSV reader, the load and the payloads with more than 100,000 random inputs; about 20 minutes
+fuzz: $(VENV)/.dev ## Test the CSV reader, the load, the payloads and the model server with more than 150,000 random inputs; about 40 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz
 
 check: $(VENV)/.dev ## Check format, lint (Python and SQL), types, import contracts, imports of tests, container files, GitHub workflows and documentation

@@ -3,26 +3,46 @@
 import asyncio
 import hmac
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from starlette.requests import ClientDisconnect
 
 from listeners.serving.batcher import Answer, Batcher, BusyError, NoModelError
 from listeners.serving.model import ModelInfo, ServedModel
 from listeners.serving.schemas import (
     BODY,
+    BadBody,
     BadBodyError,
     Class,
     Prediction,
     Predictions,
+    Refusal,
     ServedBy,
     parse_products,
 )
 
 MOST_BYTES: Final = 8 << 20  # of a body
+# From the headers to the end of the body. The longest body then needs 280 KB a second.
+BODY_TIMEOUT_S: Final = 30.0
 _TIMEOUT_S: Final = 30.0
+_CLOSE: Final = {"Connection": "close"}
 _RETRY_SOON: Final = {"Retry-After": "1"}
 _RETRY_LATER: Final = {"Retry-After": "10"}
+
+# The answers that are no success, for OpenAPI.
+_NEEDS_TOKEN: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"model": Refusal, "description": "The bearer token is missing or wrong."}
+}
+_NO_MODEL: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"model": Refusal, "description": "There is no model yet, or too many requests wait already."}
+}
+_NO_PREDICTION: Final[dict[int | str, dict[str, Any]]] = {
+    408: {"model": Refusal, "description": f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s."},
+    413: {"model": Refusal, "description": f"The body is longer than {MOST_BYTES:,} bytes."},
+    422: {"model": BadBody, "description": "The body is not one product or a list of products."},
+    504: {"model": Refusal, "description": f"There was no prediction within {_TIMEOUT_S:.0f} s."},
+}
 
 
 def create_app(model: Callable[[], ServedModel | None], batcher: Batcher, token: str | None) -> FastAPI:
@@ -37,6 +57,7 @@ def create_app(model: Callable[[], ServedModel | None], batcher: Batcher, token:
         title="Rakuten product classes",
         description="Predicts the class of products from their texts.",
         redoc_url=None,
+        redirect_slashes=False,  # a redirect repeats the address and the host of the request, and fails on a malformed host
     )
 
     def require_token(request: Request) -> None:
@@ -53,14 +74,20 @@ def create_app(model: Callable[[], ServedModel | None], batcher: Batcher, token:
 
     allowed = [Depends(require_token)]
 
-    @app.post("/predict", dependencies=allowed, response_model=Predictions, openapi_extra=BODY)
+    @app.post(
+        "/predict",
+        dependencies=allowed,
+        response_model=Predictions,
+        responses=_NEEDS_TOKEN | _NO_MODEL | _NO_PREDICTION,
+        openapi_extra=BODY,
+    )
     async def predict(request: Request) -> Response:
         """Predict the class of one product, or of each product in a list."""
         answer = await _answer(batcher, await _body(request))
         content = _predictions(answer).model_dump_json()
         return Response(content, media_type="application/json", headers=_headers(answer.model))
 
-    @app.get("/model", dependencies=allowed)
+    @app.get("/model", dependencies=allowed, responses=_NEEDS_TOKEN | _NO_MODEL)
     def model_info(response: Response) -> ServedBy:
         """Return which model is served now."""
         info = served().info
@@ -72,7 +99,7 @@ def create_app(model: Callable[[], ServedModel | None], batcher: Batcher, token:
         """Answer 200 while the server runs."""
         return Response("ok\n", media_type="text/plain")
 
-    @app.get("/readyz", response_class=Response)
+    @app.get("/readyz", response_class=Response, responses=_NO_MODEL)
     def readyz() -> Response:
         """Answer 200 if there is a model, else 503."""
         served()
@@ -82,14 +109,21 @@ def create_app(model: Callable[[], ServedModel | None], batcher: Batcher, token:
 
 
 async def _body(request: Request) -> bytes:
-    """Return the body of a request. Stop to read where it is too long, whatever its headers say."""
+    """Return the body of a request. Stop to read where it is too long or too slow, whatever its headers say."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise HTTPException(
-                413, f"the body is longer than {MOST_BYTES:,} bytes: send fewer products at once"
-            )
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    raise HTTPException(
+                        413, f"the body is longer than {MOST_BYTES:,} bytes: send fewer products at once"
+                    )
+    except TimeoutError:  # closing the connection is the only way to stop a client that sends slowly
+        raise HTTPException(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", _CLOSE) from None
+    except ClientDisconnect:
+        # Nobody gets this answer, but an exception would be logged as an error of the server.
+        raise HTTPException(400, "the connection was closed before the end of the body") from None
     return bytes(body)
 
 

@@ -2,10 +2,32 @@
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from listeners.training.text import unclosed_comments
 
 MOST_PRODUCTS: Final = 1_000
+_MOST_UNCLOSED_COMMENTS: Final = 10
 _MOST_PROBLEMS: Final = 10  # that an answer names, of a body that is not as it should be
+
+
+def _require_closed_comments(text: str) -> str:
+    """Refuse a text that would keep the model busy for half a minute.
+
+    To remove HTML comments, the model searches the rest of the text for the end of each comment. This takes quadratic time if
+    many comments begin and do not end.
+    """
+    if unclosed_comments(text) > _MOST_UNCLOSED_COMMENTS:
+        raise PydanticCustomError(
+            "unclosed_comments",
+            "String should have at most {most} HTML comments that do not end",
+            {"most": _MOST_UNCLOSED_COMMENTS},
+        )
+    return text
+
+
+_CLOSED: Final = AfterValidator(_require_closed_comments)
 
 
 class Product(BaseModel):
@@ -13,8 +35,8 @@ class Product(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"example": {"designation": "Piscine gonflable ronde 3 m"}})
 
-    designation: Annotated[str, Field(max_length=10_000)] | None = None
-    description: Annotated[str, Field(max_length=100_000)] | None = None
+    designation: Annotated[str, Field(max_length=10_000), _CLOSED] | None = None
+    description: Annotated[str, Field(max_length=100_000), _CLOSED] | None = None
 
 
 class Class(BaseModel):
@@ -47,6 +69,25 @@ class Predictions(BaseModel):
 
     model: ServedBy
     predictions: list[Prediction]
+
+
+class Refusal(BaseModel):
+    """Why the server gives no prediction."""
+
+    detail: str
+
+
+class Problem(BaseModel):
+    """A part of a body that is not as it should be. `where` has the position in the list and the name of the field."""
+
+    where: list[int | str]
+    problem: str
+
+
+class BadBody(BaseModel):
+    """The first problems of a body, without its texts."""
+
+    detail: list[Problem]
 
 
 class BadBodyError(ValueError):

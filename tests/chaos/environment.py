@@ -1,6 +1,6 @@
 """What the listeners live in, all of it real: a PostgreSQL and an MLflow server, and a proxy in front of each.
 
-The listeners go through the proxies; the loader and whoever looks on do not, unless that is the fault.
+The listeners and the model server go through the proxies; the loader and whoever looks on do not, unless that is the fault.
 """
 
 import os
@@ -26,6 +26,7 @@ from mlflow_server import MlflowServer
 from proxy import Proxy
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
+from serving import ModelServer
 
 from db.connect import connect
 from db.database import Database, Role, prepare_embedded
@@ -68,6 +69,8 @@ class Environment:
     mlflow: Proxy
     listeners: Listeners
     fleet: Fleet
+    model_server: ModelServer
+    model_server_postgres: Proxy
     training_set: TrainingSet
     scratch: Path
     scratch_is_limited: bool
@@ -286,7 +289,12 @@ def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
         )
         database = prepare_embedded(settings, server)
         listeners = Listeners(ProxiedDatabase(database, postgres), settings)
-        fleet = stack.enter_context(Fleet(listeners, directory / "breakpoints", directory / "scratch"))
+        # a line of its own through theirs, which can be cut alone
+        model_server_postgres = stack.enter_context(Proxy(lambda: ("127.0.0.1", postgres.port)))
+        model_server = ModelServer(ProxiedDatabase(database, model_server_postgres), settings)
+        fleet = stack.enter_context(
+            Fleet(listeners, model_server, directory / "breakpoints", directory / "scratch")
+        )
         environment = Environment(
             directory,
             settings,
@@ -297,6 +305,8 @@ def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
             mlflow,
             listeners,
             fleet,
+            model_server,
+            model_server_postgres,
             read_training_set(settings.data_path, settings.random_seed, settings.holdout_percentage),
             directory / "scratch",
             limited,

@@ -1,18 +1,22 @@
-"""Replicas of both listeners, each started again whenever it ends, as a container's restart policy would."""
+"""Replicas of both listeners, and the model server: each is started again whenever it ends, as a container's restart policy would."""
 
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from subprocess import Popen
 
 import breakpoints
 import pausable_listener
 from listener_processes import Listeners
+from serving import ModelServer
 
 from shared.events import Stage
 
@@ -23,20 +27,23 @@ END_S = 60
 
 @dataclass
 class Replica:
-    """One listener process after another. `exit_codes` are those of the ones that have ended."""
+    """One process after another. `exit_codes` are those of the ones that have ended."""
 
-    stage: Stage
     scratch: Path
+    start: Callable[[], Popen]
     process: Popen
     exit_codes: list[int] = field(default_factory=list)
     ended_at: float | None = None
 
 
 class Fleet:
-    """Use as a context manager; `scale` starts and ends replicas."""
+    """Use as a context manager; `scale` starts and ends replicas, `serve` the model server."""
 
-    def __init__(self, listeners: Listeners, breakpoint_directory: Path, scratch: Path):
-        self._listeners = listeners
+    def __init__(
+        self, listeners: Listeners, model_server: ModelServer, breakpoint_directory: Path, scratch: Path
+    ):
+        self._listeners, self._model_server = listeners, model_server
+        self._serving: list[Replica] = []  # the model server, if it is wanted
         self._breakpoints, self._scratch = breakpoint_directory, scratch
         self._lock = threading.RLock()
         self._replicas: dict[Stage, list[Replica]] = {stage: [] for stage in Stage}
@@ -53,6 +60,12 @@ class Fleet:
         self._supervisor.join()
         for stage in Stage:
             self.scale(0, stage)
+        self.serve(wanted=False)
+
+    @property
+    def server_pid(self) -> int:
+        """Of the model server, which is running."""
+        return self._serving[0].process.pid
 
     def replicas(self, stage: Stage) -> list[Replica]:
         return self._replicas[stage]
@@ -68,10 +81,21 @@ class Fleet:
                 for number in range(len(replicas), count):
                     scratch = self._scratch / f"{stage}-{number}"
                     scratch.mkdir(parents=True, exist_ok=True)
-                    replicas.append(Replica(stage, scratch, self._start(stage, scratch)))
+                    start = partial(self._start, stage, scratch)
+                    replicas.append(Replica(scratch, start, start()))
                 surplus, replicas[count:] = replicas[count:], []
             for replica in surplus:
                 _end(replica.process)
+
+    def serve(self, *, wanted: bool) -> None:
+        """Start or kill the model server, unless it is as wanted already."""
+        with self._lock:
+            if wanted and not self._serving:
+                start = self._model_server.start
+                self._serving.append(Replica(self._scratch, start, start()))
+            surplus, self._serving[wanted:] = self._serving[wanted:], []
+        for replica in surplus:
+            _end(replica.process)
 
     def replace(self) -> None:
         """End all processes and start as many anew."""
@@ -79,6 +103,9 @@ class Fleet:
         for stage, count in counts.items():
             self.scale(0, stage)
             self.scale(count, stage)
+        served = bool(self._serving)
+        self.serve(wanted=False)
+        self.serve(wanted=served)
 
     def _start(self, stage: Stage, scratch: Path) -> Popen:
         variables = {breakpoints.DIRECTORY: str(self._breakpoints), "TMPDIR": str(scratch)}
@@ -89,14 +116,14 @@ class Fleet:
     def _supervise(self) -> None:
         while not self._closed.wait(INTERVAL_S):
             with self._lock:
-                for replica in [replica for replicas in self._replicas.values() for replica in replicas]:
+                for replica in [*chain.from_iterable(self._replicas.values()), *self._serving]:
                     self._look_after(replica)
 
     def _look_after(self, replica: Replica) -> None:
         now = time.monotonic()
         if replica.ended_at is not None:
             if now - replica.ended_at >= RESTART_DELAY_S:
-                replica.process, replica.ended_at = self._start(replica.stage, replica.scratch), None
+                replica.process, replica.ended_at = replica.start(), None
         elif (code := replica.process.poll()) is not None:
             replica.exit_codes.append(code)
             replica.ended_at = now

@@ -64,6 +64,13 @@ def is_done(environment: Environment, batch_ids: list[int]) -> bool:
     return environment.query(_UNTRAINED, batch_ids)[0]["count"] == 0
 
 
+def serves_champion(environment: Environment) -> bool:
+    """Whether the model server says that its model is the champion that PostgreSQL names."""
+    [champion] = environment.query("select version, batch_name from champion")
+    model = environment.model_server.model()
+    return model is not None and (model["version"], model["batch"]) == tuple(champion.values())
+
+
 def wait_until(condition: Callable[[], object], *, deadline_s: float = DEADLINE_S) -> float | None:
     """When a condition held, of time.monotonic(); None if it did not within the deadline.
 

@@ -24,7 +24,7 @@ fails or is killed: work may run twice, its result counts once. The fault suite 
 make chaos        # about an hour and a half; writes this page
 ```
 
-It starts a real PostgreSQL, a real MLflow server and real listeners. For each run it loads one week (or a few), injects one fault,
+It starts a real PostgreSQL, a real MLflow server, real listeners and the model server. For each run it loads one week (or a few), injects one fault,
 often at an exact step of the work, and then looks in PostgreSQL, in MLflow and on disk. At the end of the suite, it looks at all
 weeks once more.
 
@@ -39,7 +39,8 @@ Measured on {day} at commit `{commit}`, on {machine}. Other machines have other 
 - **doubled**: a second finished run or a second registered model version of one week.
 - **until**: what is timed, in seconds from the end of the fault. *Back*: each stage listens again and works on what waits. *Done*:
   every week of the run has its model, so this contains the work itself, several seconds here. *Takeover*: another replica works on
-  the week of the killed one. *Delay*: how much longer a real notification takes under the flood than without it.
+  the week of the killed one. *Delay*: how much longer a real notification takes under the flood than without it. *Served*: the model
+  server says that it serves the champion that PostgreSQL names.
 - **p99** is by nearest rank, so with fewer than 100 runs it is the longest.
 
 | fault | runs | lost | doubled | until | p50 | p99 | max | bound |
@@ -48,7 +49,9 @@ Measured on {day} at commit `{commit}`, on {machine}. Other machines have other 
 {not_run}
 Each fault is one function in `tests/chaos/faults/`. The checks after each run are in `tests/chaos/invariants.py`: one finished
 dataset run and one finished training run for each week, one registered version, PostgreSQL records the same runs, no run is left
-open, and the dataset has the bytes of an undisturbed build.
+open, and the dataset has the bytes of an undisturbed build. While the model server is broken and the champion moves, a client asks
+for predictions without a pause (`tests/chaos/prediction_client.py`): only a server that was killed or frozen may leave a request without an
+answer, each version predicts the same classes every time, and the old version predicts nothing after the new one has begun.
 """
 
 

@@ -180,6 +180,7 @@ def _keep_logs(environment: Environment, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for log in (
         *environment.listeners.logs.values(),
+        environment.model_server.log,
         environment.directory / "mlflow" / "server.log",
         environment.directory / "postgres" / "server.log",
     ):

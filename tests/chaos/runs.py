@@ -81,6 +81,7 @@ class Fault:
     bound_s: float = BOUND_S
     replicas: int = 1
     faked_clock: bool = False  # run under a clock that can be set
+    served: bool = False  # with the model server
     short: bool = False  # also in `make test`, once
     measures: str = "back"
     unavailable: Callable[[Environment], str | None] = lambda _environment: None
@@ -130,12 +131,20 @@ def execute(environment: Environment, fault: Fault) -> Result:
 
 
 def settle(environment: Environment, fault: Fault, *, deadline_s: float = DEADLINE_S) -> bool:
-    """As many replicas as the fault wants, on its kind of clock, all listening and none at work; False if it does not come to that."""
+    """As many replicas as the fault wants, on its kind of clock, all listening and none at work; False if it does not come to that.
+
+    The model server runs if the fault is about it.
+    """
     environment.fake_clock(fault.faked_clock)
     environment.fleet.scale(fault.replicas)
+    environment.fleet.serve(wanted=fault.served)
     return (
         wait_until(
-            lambda: is_idle(environment) and len(listening(environment)) >= fault.replicas * len(Stage),
+            lambda: (
+                is_idle(environment)
+                and len(listening(environment)) >= fault.replicas * len(Stage)
+                and (not fault.served or environment.model_server.is_up())
+            ),
             deadline_s=deadline_s,
         )
         is not None

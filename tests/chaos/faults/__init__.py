@@ -1,6 +1,6 @@
 """Every fault of the suite, in the order in which it is run."""
 
-from faults import clock, disk, load, network, notifications, postgres, processes, replicas, tracking
+from faults import clock, disk, load, network, notifications, postgres, processes, replicas, serving, tracking
 
 FAULTS = [
     *processes.FAULTS,
@@ -12,4 +12,5 @@ FAULTS = [
     *load.FAULTS,
     *clock.FAULTS,
     *replicas.FAULTS,
+    *serving.FAULTS,
 ]

@@ -2,34 +2,17 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, suppress
 
-import httpx
 import pytest
+from model_server import client
 
 from listeners.serving import app as module
 from listeners.serving import batcher as queue
-from listeners.serving.app import create_app
-from listeners.serving.batcher import Batcher
 from listeners.serving.schemas import MOST_PRODUCTS
 
 pytestmark = pytest.mark.anyio
 
 POOL = {"designation": "piscine gonflable eau", "description": None}
-
-
-@asynccontextmanager
-async def client(model, token=None):
-    batcher = Batcher(lambda: model)
-    task = asyncio.create_task(batcher.run())
-    transport = httpx.ASGITransport(create_app(lambda: model, batcher, token))
-    try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
-            yield http
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_one_product_and_many(models, products):
@@ -70,6 +53,8 @@ async def test_one_product_and_many(models, products):
         (json.dumps({"designation": "x" * 10_001}).encode(), ["designation"]),
         (json.dumps([{}] * (MOST_PRODUCTS + 1)).encode(), []),
         (b"[" * 100_000, []),
+        (json.dumps({"description": "<!--" * 25_000}).encode(), ["description"]),  # half a minute of work
+        (json.dumps({"designation": "&amp;lt;!--" * 900}).encode(), ["designation"]),
     ],
 )
 async def test_a_body_that_is_no_product_is_refused_with_the_place(models, body, where):
@@ -93,6 +78,31 @@ async def test_a_long_body_is_refused_before_it_is_read_to_its_end(models, monke
     async with client(models[1]) as http:
         refused = await http.post("/predict", content=endless())
     assert (refused.status_code, len(read)) == (413, 11)
+
+
+async def test_html_comments_that_end_are_no_reason_to_refuse(models):
+    text = "<!--" * 1_000 + "<!-- a -->" * 1_000 + "<!--" * 10
+    async with client(models[1]) as http:
+        assert (await http.post("/predict", json={"description": text})).status_code == 200
+
+
+async def test_a_body_that_arrives_too_slowly_is_given_up_and_the_connection_closed(models, monkeypatch):
+    monkeypatch.setattr(module, "BODY_TIMEOUT_S", 0.05)
+
+    async def endless():
+        while True:
+            yield b"["
+            await asyncio.sleep(0.001)
+
+    async with client(models[1]) as http:
+        slow = await http.post("/predict", content=endless())
+    assert (slow.status_code, slow.headers["connection"]) == (408, "close")
+    assert slow.json() == {"detail": "the body did not arrive within 0.05 s"}
+
+
+async def test_an_address_with_a_slash_more_is_not_redirected(models):
+    async with client(models[1]) as http:
+        assert (await http.post("/predict/", json=POOL)).status_code == 404
 
 
 async def test_without_a_model_the_server_lives_and_is_not_ready():
@@ -148,6 +158,7 @@ async def test_openapi_describes_body_and_answer(models):
         assert (await http.get("/docs")).status_code == 200
     predict = described["paths"]["/predict"]["post"]
     assert predict["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert set(predict["responses"]) == {"200", "401", "408", "413", "422", "503", "504"}
     assert predict["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith(
         "/Predictions"
     )

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import strip_accents_unicode
 
-from listeners.training.text import text_cleaner
+from listeners.training.text import text_cleaner, unclosed_comments
 
 
 def clean(text):
@@ -57,3 +57,20 @@ def test_a_reference_to_a_number_that_python_does_not_read_is_dropped():
 def test_cleaned_text_needs_no_more_cleaning():
     once = clean("<i>&Eacute;T&Eacute;</i> №5 ǅ")
     assert clean(once) == once == strip_accents_unicode(once).lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("a < b", 0),
+        ("<!-- a --> b", 0),
+        ("<!--<!--<!-- --> a", 0),
+        ("<!-- a --> <!-- b <!-- c", 2),
+        ("&lt;!--" * 3, 3),
+        ("&amp;lt;&#33;-&amp;#45;" * 3, 3),
+        ("&#" + "1" * 5000 + ";<!--", 1),
+    ],
+)
+def test_comments_that_begin_and_do_not_end_are_counted_as_the_cleaner_sees_them(text, count):
+    assert unclosed_comments(text) == count
+    assert clean(text).count("<!--") == count
