@@ -14,13 +14,27 @@ import pandas as pd
 from mlflow.models import Model
 from sklearn.calibration import CalibratedClassifierCV
 
+from listeners.serving.fast_path import Probabilities, fast_probabilities
 from listeners.training.text import TEXT_COLUMNS
 from shared.categories import category_name
 from shared.errors import StageError
 from shared.hashing import sha256_of
 
 TOP: Final = 3  # classes that an answer names
-_EXAMPLE: Final = pd.DataFrame([["Piscine gonflable ronde 3 m", None]], columns=list(TEXT_COLUMNS))
+# What a model predicts when it is loaded: long, short, empty and strange texts, for the comparison with its fast path.
+_EXAMPLES: Final = pd.DataFrame(
+    [
+        ("Piscine gonflable ronde 3 m", None),
+        (
+            "",
+            "<p>Piscine d&#39;&eacute;t&eacute; pour le jardin</p><br/>Jardin, &amp;eacute;t&amp;eacute;, JARDIN",
+        ),
+        (None, ""),
+        ("Le Petit Prince - Édition de poche™ ", "livre roman jeu console figurine " * 50),
+        ("1 < 2 & 3 > 2 <3", "&#" + "9" * 5_000 + "; 4 x 9 piles AAA\x00\n\t"),
+    ],
+    columns=list(TEXT_COLUMNS),
+)
 
 
 @dataclass(frozen=True)
@@ -61,9 +75,9 @@ class ServedModel:
         self._has_probabilities = hasattr(self._model, "predict_proba")
         # The class of the highest probability is what such a model predicts, so one call gives both.
         self._is_calibrated = self._has_probabilities and isinstance(self._model[-1], CalibratedClassifierCV)
-        self.guesses(
-            _EXAMPLE
-        )  # the first prediction takes long, because scikit-learn makes dictionaries of the vocabularies
+        self._probabilities = self._fast_or_own()
+        # The first prediction takes long, because scikit-learn makes dictionaries of the vocabularies.
+        self.guesses(_EXAMPLES)
 
     def guesses(self, products: pd.DataFrame) -> list[list[Guess]]:
         """Return the most probable classes of each product, up to `TOP`, the most probable first.
@@ -73,15 +87,21 @@ class ServedModel:
         Args:
             products: shape (n, any), n > 0, with the columns designation and description, which may be None.
         """
-        if not self._has_probabilities:
+        if self._probabilities is None:
             return [[_guess(code, None)] for code in self._model.predict(products).tolist()]
-        probabilities = self._model.predict_proba(products)
+        probabilities = self._probabilities(products)
         first = probabilities.argmax(axis=1) if self._is_calibrated else self._positions(products)
         ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : TOP + 1]
         return [
             self._ranked(row, [one, *(other for other in others if other != one)][:TOP])
             for row, one, others in zip(probabilities, first.tolist(), ranked.tolist(), strict=True)
         ]
+
+    def _fast_or_own(self) -> Probabilities | None:
+        if not self._has_probabilities:
+            return None
+        own: Probabilities = self._model.predict_proba
+        return (fast_probabilities(self._model, _EXAMPLES) if self._is_calibrated else None) or own
 
     def _positions(self, products: pd.DataFrame) -> npt.NDArray[np.intp]:
         positions: npt.NDArray[np.intp] = np.searchsorted(self._model.classes_, self._model.predict(products))
