@@ -7,8 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from mlflow.entities import Run
 
-from db.batches import rows
-from db.connect import connect
+from db.batches import Connection, rows
 from db.sql import query
 from listeners.serving.model import ModelInfo, ServedModel, digests_of, files_sha256
 from listeners.tracking import artifacts, registry
@@ -29,14 +28,17 @@ class Champion(NamedTuple):
     manifest_sha256: str
 
 
-def find_champion(tracking: Tracking, conninfo: str) -> Champion | None:
+def find_champion(tracking: Tracking, connection: Connection) -> Champion | None:
     """Return the champion, or None before the first one.
+
+    Args:
+        tracking: MLflow, which is only read.
+        connection: a connection with the role of a reader.
 
     Raises:
         StageError: MLflow's alias is on another version than PostgreSQL's last move, or the champion is no recorded model.
     """
-    with connect(conninfo, "rakuten server") as connection:
-        recorded = next(iter(rows(connection, query("champion/present"))), None)
+    recorded = next(iter(rows(connection, query("champion/present"))), None)
     holder = registry.champion(tracking)
     version = None if holder is None else int(holder.version)
     expected = None if recorded is None else recorded["version"]

@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 from mlflow.exceptions import MlflowException
 
+from db.connect import connect
 from listeners.doorbell import Doorbell
 from listeners.listen import Timing, WakeSource, listen
 from listeners.serving.app import create_app
@@ -50,7 +51,7 @@ class Swapper:
     async def follow(self) -> None:
         """Serve the champion, if it is not the model that is served already."""
         try:
-            champion = await asyncio.to_thread(find_champion, self._tracking, self._conninfo)
+            champion = await asyncio.to_thread(self._find)
             if champion is None or champion == self._champion:
                 self.problem = None
                 return
@@ -62,6 +63,10 @@ class Swapper:
         self.model, self._champion, self.problem = model, champion, None
         logger.info("serving", version=champion.version, batch=champion.batch_name, sha256=model.info.sha256)
         await asyncio.to_thread(_give_memory_back)
+
+    def _find(self) -> Champion | None:
+        with connect(self._conninfo, APPLICATION, autocommit=True) as connection:
+            return find_champion(self._tracking, connection)
 
     def _refuse(self, problem: str) -> None:
         if problem != self.problem:  # the poll finds the same problem again and again
