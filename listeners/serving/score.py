@@ -7,7 +7,7 @@ from db.source.csv_file import INDEX, CsvFile
 from listeners.serving.model import Guess, ServedModel
 from listeners.training.text import TEXT_COLUMNS
 
-CHUNK_ROWS: Final = 2_048  # a call with more rows is not faster for each row, and needs more memory
+CHUNK_ROWS: Final = 1_024  # a call with more rows is not faster for each row, and needs more memory
 
 
 class Scored(NamedTuple):

@@ -54,11 +54,18 @@ def pipelines():
 
 
 @pytest.fixture(scope="session")
-def models(pipelines, tmp_path_factory):
-    served = {}
+def folders(pipelines, tmp_path_factory):
+    """By version: the folder of the model's files."""
+    places = {version: tmp_path_factory.mktemp("models") / str(version) for version in pipelines}
     for version, pipeline in pipelines.items():
-        folder = tmp_path_factory.mktemp("models") / str(version)
-        save_model(folder, pipeline)
+        save_model(places[version], pipeline)
+    return places
+
+
+@pytest.fixture(scope="session")
+def models(folders):
+    served = {}
+    for version, folder in folders.items():
         info = ModelInfo("rakuten_classifier", version, f"week_{version}", files_sha256(digests_of(folder)))
         served[version] = ServedModel(folder, info)
     return served
