@@ -19,6 +19,7 @@ SECTIONS: Final = {
         "load": "Load the training rows of the next week into PostgreSQL, or of every missing week up to `--week`.",
         "listen": "Run one of the two listeners: snapshot or training.",
         "serve": "Serve predictions over HTTP, by the champion, until it is stopped.",
+        "predict": "Predict the class of every product in a CSV file, by the champion.",
     },
     "Look": {
         "status": "Show one line per batch: the rows that were loaded, the dataset and the model.",

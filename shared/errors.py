@@ -95,6 +95,13 @@ class BadConfirmationError(BadSourceError):
     COMMAND = "rakuten suspects --confirm {} --json"
 
 
+class BadProductsError(BadSourceError):
+    """The CSV file `path` of products to predict has problems. Each problem names the file, the line, the value and a remedy."""
+
+    OUTCOME = "in the file; nothing was predicted"
+    COMMAND = "rakuten predict {} --json"
+
+
 class SourceChangedError(BadInputError):
     """A source file, or a setting that decides which rows are loaded, has changed since the first load."""
 

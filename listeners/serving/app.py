@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from starlette.requests import ClientDisconnect
 
 from listeners.serving.batcher import Answer, Batcher, BusyError, NoModelError
+from listeners.serving.metrics import CONTENT_TYPE, MeasureRequests, Metrics
 from listeners.serving.model import ModelInfo, ServedModel
 from listeners.serving.schemas import (
     BODY,
@@ -45,13 +46,19 @@ _NO_PREDICTION: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def create_app(model: Callable[[], ServedModel | None], batcher: Batcher, token: str | None) -> FastAPI:
+def create_app(
+    model: Callable[[], ServedModel | None],
+    batcher: Batcher,
+    token: str | None,
+    refused: Callable[[], int | None] = lambda: None,
+) -> FastAPI:
     """Return the application.
 
     Args:
         model: returns the model that is served now, or None if there is none yet.
         batcher: predicts; its task `run` must run on the same event loop.
         token: the bearer token that requests need, or None if they need none.
+        refused: returns the version of the champion if the server has refused it, else None.
     """
     app = FastAPI(
         title="Rakuten product classes",
@@ -59,6 +66,11 @@ def create_app(model: Callable[[], ServedModel | None], batcher: Batcher, token:
         redoc_url=None,
         redirect_slashes=False,  # a redirect repeats the address and the host of the request, and fails on a malformed host
     )
+
+    metrics = Metrics(
+        lambda: None if (present := model()) is None else present.info, refused, lambda: batcher.rows_waiting
+    )
+    app.add_middleware(MeasureRequests, metrics=metrics)
 
     def require_token(request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -104,6 +116,11 @@ def create_app(model: Callable[[], ServedModel | None], batcher: Batcher, token:
         """Answer 200 if there is a model, else 503."""
         served()
         return Response("ready\n", media_type="text/plain")
+
+    @app.get("/metrics", dependencies=allowed, response_class=Response, responses=_NEEDS_TOKEN)
+    def metrics_page() -> Response:
+        """Return the metrics of the server in the text format of Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     return app
 

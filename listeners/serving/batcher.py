@@ -50,12 +50,15 @@ class Batcher:
     Args:
         model: returns the model to predict with, or None. It is called once for each call of the model, so that all
             products of a request get their guesses from one model.
+
+    Attributes:
+        rows_waiting: products that wait for a prediction.
     """
 
     def __init__(self, model: Callable[[], ServedModel | None]) -> None:
         self._model = model
         self._waiting: deque[_Request] = deque()
-        self._rows_waiting = 0
+        self.rows_waiting = 0
         self._arrived = asyncio.Event()
 
     async def predict(self, texts: Sequence[Texts]) -> Answer:
@@ -67,34 +70,38 @@ class Batcher:
         """
         if self._model() is None:
             raise NoModelError
-        if self._rows_waiting and self._rows_waiting + len(texts) > _MOST_WAITING:
+        if self.rows_waiting and self.rows_waiting + len(texts) > _MOST_WAITING:
             raise BusyError
         request = _Request(texts, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
-        self._rows_waiting += len(texts)
+        self.rows_waiting += len(texts)
         self._arrived.set()
         return await request.answer
 
     async def run(self) -> None:
         """Answer requests until the task is cancelled."""
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict") as thread:
             while True:
                 await self._arrived.wait()
-                requests = self._take()
-                model = self._model()
-                if model is None:
-                    self._fail(requests, NoModelError())
-                    continue
-                if not requests:
-                    continue
-                texts = [pair for request in requests for pair in request.texts]
-                try:
-                    guesses = await loop.run_in_executor(thread, _guesses, model, texts)
-                except Exception as error:  # noqa: BLE001  it belongs to the requests, and the next ones may succeed
-                    self._fail(requests, error)
-                else:
-                    self._answer(requests, model.info, guesses)
+                await self._answer_waiting(
+                    thread
+                )  # it keeps no reference to the model, which may be exchanged meanwhile
+
+    async def _answer_waiting(self, thread: ThreadPoolExecutor) -> None:
+        """Answer the requests that go into one call of the model."""
+        requests, model = self._take(), self._model()
+        if model is None:
+            self._fail(requests, NoModelError())
+            return
+        if not requests:
+            return
+        texts = [pair for request in requests for pair in request.texts]
+        try:
+            guesses = await asyncio.get_running_loop().run_in_executor(thread, _guesses, model, texts)
+        except Exception as error:  # noqa: BLE001  it belongs to the requests, and the next ones may succeed
+            self._fail(requests, error)
+        else:
+            self._answer(requests, model.info, guesses)
 
     def _take(self) -> list[_Request]:
         """Take the requests for one call, without those whose clients have gone."""
@@ -102,7 +109,7 @@ class Batcher:
         rows = 0
         while self._waiting and (not taken or rows + len(self._waiting[0].texts) <= _ROWS_TOGETHER):
             request = self._waiting.popleft()
-            self._rows_waiting -= len(request.texts)
+            self.rows_waiting -= len(request.texts)
             if not request.answer.cancelled():
                 taken.append(request)
                 rows += len(request.texts)

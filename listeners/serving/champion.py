@@ -7,8 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from mlflow.entities import Run
 
-from db.batches import rows
-from db.connect import connect
+from db.batches import Connection, rows
 from db.sql import query
 from listeners.serving.model import ModelInfo, ServedModel, digests_of, files_sha256
 from listeners.tracking import artifacts, registry
@@ -32,10 +31,9 @@ class Champion(NamedTuple):
     manifest_sha256: str | None
 
 
-def recorded_champion(conninfo: str) -> Champion | None:
+def recorded_champion(connection: Connection) -> Champion | None:
     """Return the version to which PostgreSQL has recorded the last move of the alias, or None if there is none."""
-    with connect(conninfo, APPLICATION) as connection:
-        found = next(iter(rows(connection, query("champion/present"))), None)
+    found = next(iter(rows(connection, query("champion/present"))), None)
     return None if found is None or found["version"] is None else Champion(**found)
 
 

@@ -46,29 +46,10 @@ class Metrics:
             buckets=_SECONDS,
         )
 
-    def measure(self, application: ASGIApp) -> ASGIApp:
-        """Return the application with its requests counted and timed. Requests for other pages than the API's are not."""
-
-        async def measured(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"] not in _MEASURED:
-                await application(scope, receive, send)
-                return
-            begun = time.perf_counter()
-            answer = {"code": "none", "version": "none"}  # if the client has gone before there was an answer
-
-            async def noticed(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    version = dict(message["headers"]).get(_VERSION, b"none")
-                    answer.update(code=str(message["status"]), version=version.decode())
-                await send(message)
-
-            try:
-                await application(scope, receive, noticed)
-            finally:
-                self._requests.labels(path=scope["path"], **answer).inc()
-                self._seconds.labels(path=scope["path"]).observe(time.perf_counter() - begun)
-
-        return measured
+    def count(self, path: str, code: str, version: str, seconds: float) -> None:
+        """Count a request that was answered. `version` is that of the model, or "none" if no model gave the answer."""
+        self._requests.labels(path=path, code=code, version=version).inc()
+        self._seconds.labels(path=path).observe(seconds)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -104,3 +85,35 @@ class _State(Collector):
         yield GaugeMetricFamily(
             "rakuten_server_waiting_products", "Products that wait for a prediction.", value=self._waiting()
         )
+
+
+class MeasureRequests:
+    """Counts and times the requests of an application, as ASGI middleware. It leaves out those that are not the API's.
+
+    Args:
+        app: the application.
+        metrics: where the requests are counted.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as an ASGI application does."""
+        if scope["type"] != "http" or scope["path"] not in _MEASURED:
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        code, version = "none", "none"  # if the client has gone before there was an answer
+
+        async def noticed(message: Message) -> None:
+            nonlocal code, version
+            if message["type"] == "http.response.start":
+                code = str(message["status"])
+                version = dict(message["headers"]).get(_VERSION, b"none").decode()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noticed)
+        finally:
+            self._metrics.count(scope["path"], code, version, time.perf_counter() - begun)

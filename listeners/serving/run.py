@@ -10,6 +10,7 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from db.connect import connect
 from listeners.doorbell import Doorbell
 from listeners.listen import Timing, WakeSource, listen
 from listeners.outages import outage_of
@@ -64,7 +65,7 @@ class Swapper:
         """Serve the champion, if it is not the model that is served already."""
         champion = None
         try:
-            champion = await asyncio.to_thread(recorded_champion, self._conninfo)
+            champion = await asyncio.to_thread(self._recorded)
             await asyncio.to_thread(require_agreement, self._tracking, champion)
             if champion is not None and champion != self._champion:
                 await self._exchange(champion)
@@ -73,6 +74,10 @@ class Swapper:
             self._keep_present(error, champion.version if champion and is_refusal else None)
         else:
             self.problem = self.refused = None
+
+    def _recorded(self) -> Champion | None:
+        with connect(self._conninfo, APPLICATION, autocommit=True) as connection:
+            return recorded_champion(connection)
 
     async def _exchange(self, champion: Champion) -> None:
         logger.info("loading the champion", version=champion.version, batch=champion.batch_name)
@@ -124,7 +129,13 @@ async def _serve_champion(
     listening = listen(
         conninfo, _CHANNELS, timing, doorbell.ring, application=APPLICATION, state=lambda: swapper.state
     )
-    await _serve(settings, lambda: swapper.model, [listening, follow()], with_parent=with_parent)
+    await _serve(
+        settings,
+        lambda: swapper.model,
+        [listening, follow()],
+        refused=lambda: swapper.refused,
+        with_parent=with_parent,
+    )
 
 
 async def _serve(
@@ -132,11 +143,12 @@ async def _serve(
     model: Callable[[], ServedModel | None],
     others: Sequence[Coroutine[Any, Any, None]],
     *,
+    refused: Callable[[], int | None] = lambda: None,
     with_parent: bool = False,
 ) -> None:
     batcher = Batcher(model)
     token = settings.serve_token
-    app = create_app(model, batcher, None if token is None else token.get_secret_value())
+    app = create_app(model, batcher, None if token is None else token.get_secret_value(), refused)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

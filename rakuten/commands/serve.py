@@ -1,14 +1,11 @@
 """`rakuten serve`: answer requests with the champion, or with a fixed model."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
 import typer
 
 from db.database import Role, open_database
-from shared.config import Settings, read_settings
-from shared.errors import BadInputError
+from shared.config import read_settings
 from shared.extras import require_extra
 from shared.logs import configure_logs
 
@@ -37,30 +34,13 @@ def serve(model: Model = None, with_parent: WithParent = False) -> None:
     require_extra("serve")
     configure_logs(settings.log_format, settings.log_level)
     if model is not None:
-        _serve_fixed(settings, model)
+        from listeners.serving.fixed import load_fixed  # noqa: PLC0415
+        from listeners.serving.run import run_fixed  # noqa: PLC0415
+
+        run_fixed(settings, load_fixed(settings, model))
         return
     from listeners.serving.run import run_server  # noqa: PLC0415
     from listeners.tracking.runs import Tracking  # noqa: PLC0415
 
     with open_database(settings) as database:
         run_server(settings, Tracking(settings), database.conninfo(Role.SERVER), with_parent=with_parent)
-
-
-def _serve_fixed(settings: Settings, source: str) -> None:
-    import mlflow  # noqa: PLC0415
-
-    from listeners.serving.model import ModelInfo, ServedModel, digests_of, files_sha256  # noqa: PLC0415
-    from listeners.serving.run import run_fixed  # noqa: PLC0415
-
-    with TemporaryDirectory(prefix="rakuten-") as scratch:
-        folder = Path(source)
-        if not folder.is_dir():
-            if "://" not in source and ":/" not in source:
-                raise BadInputError(
-                    f"--model {source}: there is no such folder",
-                    remedy="name a folder with a file MLmodel, or a URI such as models:/rakuten_classifier/3",
-                )
-            mlflow.set_tracking_uri(settings.tracking_uri)
-            folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch))
-        served = ServedModel(folder, ModelInfo(source, None, None, files_sha256(digests_of(folder))))
-    run_fixed(settings, served)

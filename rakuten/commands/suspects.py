@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from db.database import Role
 from rakuten.console import Column, print_table, problems_as_json, working
+from rakuten.output_file import require_new, whole_file
 from rakuten.provenance import suspects as provenance
 from rakuten.provenance.suspects import Suspect
 from rakuten.session import open_session
-from shared.errors import BadInputError
 from shared.logs import printable
 
 EXAMPLES: Final = (
@@ -55,8 +55,8 @@ def suspects(
             count = provenance.confirm(session.connection, confirm)
         typer.echo(json.dumps({"confirmed": count}) if as_json else f"labels confirmed: {count:,}")
         return
-    if out is not None and out.exists():
-        raise BadInputError(f"{out} exists already", remedy="delete it, or choose another name for --out")
+    if out is not None:
+        require_new(out)
     with open_session("suspects") as session, working("reading the suspects"):
         name, found = provenance.suspects_of(session.connection, session.tracking, batch)
     shown = found[:top]
@@ -79,7 +79,7 @@ def suspects(
 
 def _write(path: Path, suspects: list[Suspect]) -> None:
     """Write the suggested labels. The title is there for the person who reads the file; it changes nothing."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(["productid", "prdtypecode", "designation"])
         writer.writerows(

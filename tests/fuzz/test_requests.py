@@ -129,7 +129,9 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     pipeline = model_server.fit_pipelines()[1]
-    [model] = model_server.saved_and_loaded({1: pipeline}, tmp_path_factory.mktemp("model")).values()
+    [model] = model_server.loaded(
+        model_server.saved({1: pipeline}, tmp_path_factory.mktemp("model"))
+    ).values()
     with Server(model) as running:
         yield running
 

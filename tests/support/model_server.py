@@ -35,12 +35,18 @@ def fit_pipelines():
     }
 
 
-def saved_and_loaded(pipelines, directory):
-    """The models as the server loads them, by version; each is in the folder of its version."""
-    served = {}
+def saved(pipelines, directory):
+    """By version: the folder of the model's files."""
+    folders = {version: directory / str(version) for version in pipelines}
     for version, pipeline in pipelines.items():
-        folder = directory / str(version)
-        save_model(folder, pipeline)
+        save_model(folders[version], pipeline)
+    return folders
+
+
+def loaded(folders):
+    """The models as the server loads them, by version."""
+    served = {}
+    for version, folder in folders.items():
         info = ModelInfo("rakuten_classifier", version, f"week_{version}", files_sha256(digests_of(folder)))
         served[version] = ServedModel(folder, info)
     return served

@@ -9,12 +9,10 @@ import mlflow.sklearn
 import pandas as pd
 import pytest
 from psycopg.types.json import Jsonb
-from stage_work import work_on
 
 from db.database import Role
 from listeners.promotion.rollback import roll_back
 from listeners.serving.run import Swapper
-from listeners.tracking.runs import Tracking
 from shared.errors import BadInputError
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Artifact, Tag
 
@@ -28,36 +26,8 @@ def anyio_backend():
 
 
 @pytest.fixture
-def tracking(settings):
-    return Tracking(settings)
-
-
-@pytest.fixture
 def swapper(tracking, database):
     return Swapper(tracking, database.conninfo(Role.SERVER))
-
-
-@pytest.fixture
-def train(database, settings, load_weeks):
-    """Loads weeks and trains a model on each."""
-
-    def weeks(count):
-        for batch_id in load_weeks(count):
-            work_on(database, settings, batch_id)
-
-    return weeks
-
-
-@pytest.fixture
-def logged_model(tracking):
-    """The folder of the files of a version's model."""
-
-    def folder(version: int) -> Path:
-        run_id = tracking.client.get_model_version(REGISTERED_MODEL, str(version)).run_id
-        uri = tracking.client.get_run(run_id).data.tags[Tag.MODEL_URI]
-        return Path(mlflow.artifacts.download_artifacts(uri))  # of a local store: the place itself
-
-    return folder
 
 
 async def test_before_the_first_champion_there_is_no_model(swapper):

@@ -32,5 +32,11 @@ def pipelines():
 
 
 @pytest.fixture(scope="session")
-def models(pipelines, tmp_path_factory):
-    return model_server.saved_and_loaded(pipelines, tmp_path_factory.mktemp("models"))
+def folders(pipelines, tmp_path_factory):
+    """By version: the folder of the model's files."""
+    return model_server.saved(pipelines, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def models(folders):
+    return model_server.loaded(folders)
