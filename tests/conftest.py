@@ -89,6 +89,13 @@ def new_database(server: EmbeddedPostgres, tmp_path: Path):
     return lambda: fresh_database(server, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def database_of_module(server: EmbeddedPostgres, tmp_path_factory) -> Iterator[Database]:
+    """A database that the tests of a module share, because what they need in it takes long to make."""
+    with fresh_database(server, tmp_path_factory.mktemp("module")) as made:
+        yield made
+
+
 @contextmanager
 def fresh_database(server: EmbeddedPostgres, state: Path) -> Iterator[Database]:
     name = f"test_{next(_numbers)}"
@@ -191,7 +198,7 @@ def load_into(database: Database, settings: Settings, training_set: TrainingSet,
     return batch_ids
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def load_weeks_into():
     return load_into
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ctypes import CDLL
 from typing import Any, Final
 
@@ -149,7 +150,7 @@ async def _serve(
     batcher = Batcher(model)
     token = settings.serve_token
     app = create_app(model, batcher, None if token is None else token.get_secret_value(), refused)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             host=settings.serve_host,
@@ -159,12 +160,14 @@ async def _serve(
             timeout_graceful_shutdown=max(1, round(settings.grace_period_s)),
         )
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.stop)
     if with_parent:
-        at_parent_end(lambda: setattr(server, "should_exit", True))
+        at_parent_end(server.stop)
     serving = asyncio.create_task(server.serve())
     tasks = [asyncio.create_task(other) for other in (batcher.run(), *others)]
     await asyncio.wait({serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
+    server.stop()
     await asyncio.wait({serving})
     for task in tasks:
         task.cancel()
@@ -172,6 +175,19 @@ async def _serve(
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+class _Server(uvicorn.Server):
+    """A server whose process ends with exit code 0 after SIGTERM. uvicorn's own would end by the signal, like a crash."""
+
+    def stop(self) -> None:
+        """Answer the requests that have arrived, and end."""
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `_serve`."""
+        yield
 
 
 def _give_memory_back() -> None:

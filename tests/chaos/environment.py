@@ -26,7 +26,7 @@ from mlflow_server import MlflowServer
 from proxy import Proxy
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
-from serving import ModelServer
+from server_process import ModelServer
 
 from db.connect import connect
 from db.database import Database, Role, prepare_embedded

@@ -16,7 +16,7 @@ from subprocess import Popen
 import breakpoints
 import pausable_listener
 from listener_processes import Listeners
-from serving import ModelServer
+from server_process import ModelServer
 
 from shared.events import Stage
 

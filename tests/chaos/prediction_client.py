@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from measure import wait_until
-from serving import ModelServer
+from server_process import ModelServer
 
 BODY = json.dumps(
     [{"designation": text} for text in ("Piscine gonflable ronde 3 m", "Un roman de poche", "Peluche")]

@@ -105,7 +105,7 @@ def cut_off(run: Run, *, seconds: float) -> Iterator[None]:
 def without_mlflow(run: Run, *, seconds: float) -> Iterator[None]:
     """PostgreSQL announces the move, and the model cannot be had."""
     with run.environment.mlflow.refusing():
-        with _logged(run, "the champion is not served"):
+        with _logged(run, "the champion cannot be checked"):
             yield
         time.sleep(seconds)
 

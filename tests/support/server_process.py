@@ -1,4 +1,4 @@
-"""The model server as a process of the fleet."""
+"""The model server as a process of its own."""
 
 import json
 import socket
@@ -11,7 +11,6 @@ from listener_processes import RAKUTEN, login_variables
 from db.database import Database, Role
 from shared.config import Settings, environment_for
 
-ROLE = Role.READER
 ANSWER_DEADLINE_S = 5.0  # after which a client hangs up
 
 
@@ -28,7 +27,7 @@ class ModelServer:
         self.log.touch()
 
     def start(self) -> subprocess.Popen:
-        login = login_variables(self._database.conninfo(ROLE))
+        login = login_variables(self._database.conninfo(Role.SERVER))
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [RAKUTEN, "serve"],
