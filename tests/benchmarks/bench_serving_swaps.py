@@ -35,12 +35,14 @@ class Swap:
         loading_s: of that, from when the server begins to load the model until it serves it: download, check, load, first prediction.
         slowest_ms: the longest that the client waited for an answer.
         peak_mb: the most memory that the server has held.
+        afterwards_mb: what it holds when its memory stands still again.
     """
 
     answered_s: float
     loading_s: float
     slowest_ms: float
     peak_mb: float
+    afterwards_mb: float
 
 
 def measure_swaps(database: Database, server: Server, request: bytes, moves: int) -> list[Swap]:
@@ -74,12 +76,13 @@ def _swap(
         notified = threads.submit(_notified_ns, listening)
         roll_back(tracking, database.conninfo(Role.TRAINING), target, reason="benchmark", by="benchmark")
         answers, committed_ns = answering.result(), notified.result()
-    server.rss_bytes()  # the peak is complete when the memory stands still
+    afterwards_mb = server.rss_bytes() / MEBIBYTE  # waits, so the peak is complete
     return Swap(
         answered_s=(answers[-1].received_ns - committed_ns) / 1e9,
         loading_s=(server.logged("serving")[-1] - server.logged("loading the champion")[-1]).total_seconds(),
         slowest_ms=max(answer.ms for answer in answers),
         peak_mb=peak_bytes(server.process.pid) / MEBIBYTE,
+        afterwards_mb=afterwards_mb,
     )
 
 
