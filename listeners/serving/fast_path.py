@@ -6,10 +6,10 @@ same, bit for bit.
 """
 
 from array import array
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import accumulate, repeat
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from itertools import accumulate, chain, repeat
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,15 @@ Probabilities = Callable[[pd.DataFrame], npt.NDArray[np.float64]]
 
 # The options of a vectorizer that `FastPath` assumes. All others only decide on the terms, and the vectorizer's own analyzer finds them.
 _OPTIONS: Final = {"sublinear_tf": True, "norm": "l2", "use_idf": True, "binary": False, "dtype": np.float64}
+# The options with which the terms of a text are those of its words, one by one.
+_WORD_BY_WORD: Final = {
+    "analyzer": "char_wb",
+    "lowercase": False,
+    "strip_accents": None,
+    "preprocessor": None,
+}
+_WORDS_KEPT: Final = 20_000  # of each block; with their columns, they take some 10 MB
+_LONGEST_WORD_KEPT: Final = 30
 _UNKNOWN: Final = repeat(-1)  # the column of a term that is not in the vocabulary
 
 
@@ -69,17 +78,38 @@ def _are_ours(cleaner: Pipeline, union: FeatureUnion) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class _Block:
-    """A block of features: where its text comes from, and how a vectorizer splits the text and numbers the terms."""
+class _Block(NamedTuple):
+    """A block of features: where its text comes from, and how to find the columns of the terms of a text, -1 for unknown terms."""
 
     column: Callable[[Mapping[str, list[str]]], list[str]]
-    analyze: Callable[[str], list[str]]
-    vocabulary: Mapping[str, int]
+    columns_of: Callable[[str], Iterable[int]]
+
+
+def _block(column: FunctionTransformer, vectorizer: TfidfVectorizer) -> _Block:
+    analyze, column_of = vectorizer.build_analyzer(), vectorizer.vocabulary_.get
+
+    def columns_of(text: str) -> Iterable[int]:
+        return map(column_of, analyze(text), _UNKNOWN)
+
+    if not vectorizer.get_params().items() >= _WORD_BY_WORD.items():
+        return _Block(column.func, columns_of)
+
+    # Texts repeat words, and a word has a dozen n-grams.
+    @lru_cache(_WORDS_KEPT)
+    def columns_of_word(word: str) -> tuple[int, ...]:
+        return tuple(columns_of(word))
+
+    def columns_word_by_word(text: str) -> Iterable[int]:
+        return chain.from_iterable(
+            columns_of_word(word) if len(word) <= _LONGEST_WORD_KEPT else columns_of(word)
+            for word in text.split()
+        )
+
+    return _Block(column.func, columns_word_by_word)
 
 
 class FastPath:
-    """The parts of a fitted pipeline of ours. It holds no copies of them."""
+    """The parts of a fitted pipeline of ours. It copies only the idf weights."""
 
     def __init__(self, cleaner: Pipeline, union: FeatureUnion, classifier: CalibratedClassifierCV) -> None:
         functions = (getattr(step, "func", None) for _, step in cleaner.steps)
@@ -87,10 +117,7 @@ class FastPath:
             function.pyfunc for function in functions if isinstance(function, np.vectorize)
         ]
         readers = [reader for _, reader in union.transformer_list]
-        self._blocks = [
-            _Block(column.func, vectorizer.build_analyzer(), vectorizer.vocabulary_)
-            for column, vectorizer in readers
-        ]
+        self._blocks = [_block(*(step for _, step in reader.steps)) for reader in readers]
         self._idf = np.concatenate([reader[-1].idf_ for reader in readers])
         self._first_columns = np.array(
             [0, *accumulate(len(reader[-1].idf_) for reader in readers)], np.int32
@@ -120,7 +147,7 @@ class FastPath:
         columns, ends = array("i"), [0]
         for product in zip(*(block.column(texts) for block in self._blocks), strict=True):
             for block, text in zip(self._blocks, product, strict=True):
-                columns.extend(map(block.vocabulary.get, block.analyze(text), _UNKNOWN))
+                columns.extend(block.columns_of(text))
                 ends.append(len(columns))
         # At first, each block of each product is a row, so that it gets the length 1. Then the blocks of a product become one row.
         n_blocks, n_features = len(self._blocks), len(self._idf)

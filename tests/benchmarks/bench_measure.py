@@ -214,7 +214,7 @@ def in_usual_child(prepare: Callable[..., Task], *arguments: object) -> ChildRun
 def _run_task(sender: Any, prepare: Callable[..., Task], arguments: tuple[object, ...]) -> None:
     task = prepare(*arguments)
     gc.collect()
-    _reset_peak()
+    reset_peak()
     baseline = psutil.Process().memory_info().rss
     with measured() as result:
         outcome = task.work()
@@ -223,16 +223,17 @@ def _run_task(sender: Any, prepare: Callable[..., Task], arguments: tuple[object
     sender.send(ChildRun(task.summarise(outcome), result.sample, peak, baseline))
 
 
-def _reset_peak() -> None:
+def reset_peak(pid: int | None = None) -> None:
+    """Let the peak of a process, this one if none is named, begin at what it holds now."""
     with suppress(OSError):  # Linux only; elsewhere the peak includes what was read before the work
-        Path("/proc/self/clear_refs").write_text("5")
+        Path(f"/proc/{pid or 'self'}/clear_refs").write_text("5")
 
 
-def peak_bytes() -> int:
-    """The most that this process has held, in bytes, since its memory was last reset."""
+def peak_bytes(pid: int | None = None) -> int:
+    """The most that a process, this one if none is named, has held in bytes since its peak was last reset."""
     # ru_maxrss cannot be reset
     with suppress(OSError):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid or 'self'}/status").read_text().splitlines()
         [peak] = [line for line in lines if line.startswith("VmHWM:")]
         return int(peak.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

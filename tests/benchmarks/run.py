@@ -1,6 +1,7 @@
 """Every stage beside the usual way and the physical limit, as ratios measured in one run.
 
-    python tests/benchmarks/run.py [--only STAGE ...] [--rows N] [--training-rows N] [--history-rows N] [--events N] [--json FILE]
+    python tests/benchmarks/run.py [--only STAGE ...] [--rows N] [--training-rows N] [--history-rows N] [--events N] [--serving-rows N]
+        [--json FILE]
 
 Data are generated and PostgreSQL is embedded, both in a temporary directory that is removed. A ratio is one of CPU seconds
 within a round, the database's included, and one of latencies over all events; the machine's noise is in its min and max.
@@ -30,7 +31,19 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # for the module
 ROWS = 84_916  # of the challenge's training file
 HISTORY_ROWS = 1_000_000  # in which the past is looked up
 EVENTS = 2_000  # of each system whose latency is measured
-STAGES = ("load", "snapshot", "snapshot_whole", "as_of", "plans", "training", "suspects", "chain", "latency")
+SERVING_ROWS = 10_000  # on which the served model is trained
+STAGES = (
+    "load",
+    "snapshot",
+    "snapshot_whole",
+    "as_of",
+    "plans",
+    "training",
+    "suspects",
+    "chain",
+    "latency",
+    "serving",
+)
 
 # of each stage: its samples, and which of them are the usual way and ours
 _WEEK = (
@@ -75,6 +88,12 @@ def _options() -> argparse.Namespace:
         "--events", type=int, default=EVENTS, help="events to measure each latency on (%(default)s)"
     )
     parser.add_argument(
+        "--serving-rows",
+        type=int,
+        default=SERVING_ROWS,
+        help="rows on which the model of the model server is trained (%(default)s)",
+    )
+    parser.add_argument(
         "--only", choices=STAGES, nargs="+", default=STAGES, help="some stages instead of all"
     )
     return parser.parse_args()
@@ -86,7 +105,9 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
 
     chosen = [stage for stage in STAGES if stage in options.only]
     on_database = [
-        stage for stage in chosen if stage not in {"as_of", "plans", "training", "suspects", "latency"}
+        stage
+        for stage in chosen
+        if stage not in {"as_of", "plans", "training", "suspects", "latency", "serving"}
     ]
     if on_database:
         with (
@@ -112,6 +133,9 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
     if "latency" in chosen:
         with console.status(f"measuring: latency of {options.events:,} events"):
             yield importlib.import_module("bench_latency").run(options.events)
+    if "serving" in chosen:
+        with console.status(f"measuring: a model server with a model of {options.serving_rows:,} rows"):
+            yield importlib.import_module("bench_serving").run(options.serving_rows)
 
 
 def _whole_week(reports: list[Report], *, comparable: bool) -> list[Report]:
@@ -186,6 +210,7 @@ def _raw(options: argparse.Namespace, reports: list[Report]) -> dict[str, Any]:
         "training_rows": min(options.rows, options.training_rows),
         "history_rows": options.history_rows,
         "events": options.events,
+        "serving_rows": options.serving_rows,
         "findings": [
             asdict(finding) | {"median": finding.median, "holds": finding.holds}
             for report in reports
