@@ -83,7 +83,7 @@ def handle(task: Task) -> dict[str, Any]:
         own_names(tracking, connection)
         if task.stage is Stage.TRAINING:
             with champion_alias(tracking, task.conninfo):
-                pass  # locking the alias completes or undoes a move that was interrupted
+                pass  # this completes or undoes a move that was interrupted, and records in PostgreSQL what is not recorded
         for disagreement in disagreements(tracking, connection, task.stage):
             found[disagreement.kind] = found.get(disagreement.kind, 0) + 1
             # Do not log each orphaned run (a run whose batch PostgreSQL does not have): there may be many, and every start of a

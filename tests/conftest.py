@@ -89,11 +89,10 @@ def new_database(server: EmbeddedPostgres, tmp_path: Path):
     return lambda: fresh_database(server, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def database_of_module(server: EmbeddedPostgres, tmp_path_factory) -> Iterator[Database]:
-    """A database that the tests of a module share, because what they need in it takes long to make."""
-    with fresh_database(server, tmp_path_factory.mktemp("module")) as made:
-        yield made
+@pytest.fixture(scope="session")
+def shared_database(server: EmbeddedPostgres, tmp_path_factory):
+    """Makes a database that several tests share, because what they need in it takes long to make: `with shared_database() as ...`."""
+    return lambda: fresh_database(server, tmp_path_factory.mktemp("shared"))
 
 
 @contextmanager

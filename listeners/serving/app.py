@@ -96,7 +96,7 @@ def create_app(
     async def predict(request: Request) -> Response:
         """Predict the class of one product, or of each product in a list."""
         answer = await _answer(batcher, await _body(request))
-        content = _predictions(answer).model_dump_json()
+        content = _predictions(answer).model_dump_json() + "\n"
         return Response(content, media_type="application/json", headers=_headers(answer.model))
 
     @app.get("/model", dependencies=allowed, responses=_NEEDS_TOKEN | _NO_MODEL)

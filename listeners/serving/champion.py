@@ -50,7 +50,7 @@ def require_agreement(tracking: Tracking, recorded: Champion | None) -> None:
         raise StageError(
             f"MLflow's alias champion is on {_named(in_mlflow)}, but the last move that PostgreSQL has recorded was to"
             f" {_named(in_postgres)}",
-            remedy="rakuten champion shows the moves; rakuten rollback --to VERSION moves the alias and records it",
+            remedy="restart the training listener: it records where the alias is; or rakuten rollback --to VERSION moves the alias back",
         )
     if recorded is not None and recorded.manifest_sha256 is None:
         raise StageError(

@@ -68,16 +68,17 @@ class System:
 
 
 @pytest.fixture(scope="module")
-def trained(database_of_module, generated, load_weeks_into, tmp_path_factory):
+def trained(shared_database, generated, load_weeks_into, tmp_path_factory):
     with ExitStack() as stack:
+        database = stack.enter_context(shared_database())
         mlflow = stack.enter_context(MlflowServer(tmp_path_factory.mktemp("mlflow")))
         own = {"mlflow_tracking_uri": mlflow.url, "data_path": generated}
-        settings = database_of_module.settings.model_copy(update=own)
+        settings = database.settings.model_copy(update=own)
         training_set = read_training_set(generated, settings.random_seed, settings.holdout_percentage)
-        for batch_id in load_weeks_into(database_of_module, settings, training_set, 2):
-            work_on(database_of_module, settings, batch_id)
+        for batch_id in load_weeks_into(database, settings, training_set, 2):
+            work_on(database, settings, batch_id)
         settings.state_path.mkdir(parents=True, exist_ok=True)
-        yield System(stack, database_of_module, settings, mlflow)
+        yield System(stack, database, settings, mlflow)
 
 
 @pytest.fixture

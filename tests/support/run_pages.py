@@ -18,7 +18,13 @@ from shared.config import environment_for, read_settings
 ROOT = Path(__file__).parents[2]
 PAGES = tuple(
     ROOT / "docs" / page
-    for page in ("tutorial.md", "how-to/trace.md", "how-to/failures.md", "how-to/own-data.md")
+    for page in (
+        "tutorial.md",
+        "how-to/trace.md",
+        "how-to/predict.md",
+        "how-to/failures.md",
+        "how-to/own-data.md",
+    )
 )
 README = ROOT / "README.md"
 DEADLINE_S = 400

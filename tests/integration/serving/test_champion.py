@@ -11,9 +11,11 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from db.database import Role
-from listeners.promotion.rollback import roll_back
+from listeners import reconcile
+from listeners.job import Task
 from listeners.serving.run import Swapper
-from shared.errors import BadInputError
+from listeners.tracking.runs import Tracking
+from shared.events import Stage
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Artifact, Tag
 
 pytestmark = pytest.mark.anyio
@@ -30,15 +32,13 @@ def swapper(tracking, database):
     return Swapper(tracking, database.conninfo(Role.SERVER))
 
 
-async def test_before_the_first_champion_there_is_no_model(swapper):
+async def test_before_the_first_champion_there_is_no_model(another_database):
+    swapper = Swapper(Tracking(another_database.settings), another_database.conninfo(Role.SERVER))
     await swapper.follow()
     assert (swapper.model, swapper.problem) == (None, None)
 
 
-async def test_the_champion_is_served_and_a_rollback_exchanges_it(
-    train, swapper, tracking, database, logged_model
-):
-    train(2)
+async def test_the_champion_is_served_and_a_rollback_exchanges_it(champion, swapper, move_to, logged_model):
     await swapper.follow()
     latest = swapper.model.info
     assert (latest.version, latest.batch) == (2, "week_2")
@@ -46,7 +46,7 @@ async def test_the_champion_is_served_and_a_rollback_exchanges_it(
     await swapper.follow()
     assert swapper.model is served  # nothing has moved, so nothing is loaded
 
-    roll_back(tracking, database.conninfo(Role.TRAINING), None, reason="test", by="somebody")
+    move_to(1)
     await swapper.follow()
     assert (swapper.model.info.version, swapper.model.info.batch) == (1, "week_1")
     assert swapper.model.info.sha256 != latest.sha256
@@ -107,15 +107,16 @@ def unrecorded_model(as_superuser):
     yield
     with as_superuser() as connection:
         connection.execute("update data_loads set metadata = %s where batch_name = 'week_2'", [Jsonb(before)])
+        connection.execute("alter table data_loads enable trigger all")
 
 
 async def test_another_model_than_the_logged_one_is_refused_and_the_present_one_goes_on(
-    train, swapper, tracking, logged_model, database, as_superuser
+    champion, swapper, move_to, tracking, logged_model, as_superuser
 ):
-    train(1)
+    move_to(1)
     await swapper.follow()
     present = swapper.model
-    train(1)
+    move_to(2)
     first, second = (
         tracking.client.get_model_version(REGISTERED_MODEL, version).run_id for version in ("1", "2")
     )
@@ -139,33 +140,35 @@ async def test_another_model_than_the_logged_one_is_refused_and_the_present_one_
     assert (swapper.model.info.version, swapper.problem, swapper.state) == (2, None, " 2")
 
 
-async def test_what_the_remedies_say_lets_the_server_serve_again(train, swapper, tracking, database):
-    train(2)
+async def test_what_the_remedies_say_lets_the_server_serve_again(
+    champion, swapper, move_to, tracking, database, settings
+):
     conninfo = database.conninfo(Role.TRAINING)
     client = tracking.client
     run_id = client.get_model_version(REGISTERED_MODEL, "2").run_id
     with other_model(tracking, run_id, "models:/m-unknown"):
         await swapper.follow()
         assert "Failed to download" in swapper.problem or "unknown" in swapper.problem
-        roll_back(tracking, conninfo, None, reason="it cannot be loaded", by="somebody")
+        move_to(1)
         await swapper.follow()
         assert (swapper.model.info.version, swapper.problem) == (1, None)
     client.set_registered_model_alias(
         REGISTERED_MODEL, CHAMPION, "2"
     )  # by hand: PostgreSQL does not hear of it
     await swapper.follow()
-    assert "rakuten rollback --to VERSION moves the alias and records it" in swapper.problem
+    assert "restart the training listener: it records where the alias is" in swapper.problem
     assert (swapper.model.info.version, swapper.refused) == (1, None)
-    with pytest.raises(BadInputError, match="version 2 is champion already"):
-        roll_back(tracking, conninfo, 2, reason="it is good", by="somebody")  # which records the move
+    reconcile.handle(
+        Task(Stage.TRAINING, conninfo, settings, reconcile.__name__)
+    )  # what the listener does at its start
     await swapper.follow()
     assert (swapper.model.info.version, swapper.problem) == (2, None)
 
 
-async def test_while_postgresql_is_away_the_present_model_goes_on(train, swapper, tracking, database):
-    train(1)
+async def test_while_postgresql_is_away_the_present_model_goes_on(champion, swapper, move_to, tracking):
+    move_to(1)
     await swapper.follow()
-    train(1)
+    move_to(2)
     away = Swapper(tracking, "host=127.0.0.1 port=1 dbname=x user=x")
     away.model = present = swapper.model
     await away.follow()

@@ -6,17 +6,24 @@ import io
 import mlflow.sklearn
 import pytest
 
-from db.database import Role
 from db.source.csv_file import open_csv
 from db.source.training_set import TEXT_COLUMNS
-from listeners.promotion.rollback import roll_back
 from shared.errors import PipelineError, VerificationError
 
 
 @pytest.fixture
-def predict(server, settings, rakuten_as, generated):
-    rakuten = rakuten_as(server.conninfo(settings.postgres_db), settings)
-    return lambda *options: rakuten("predict", generated / "X_test.csv", *options)
+def predict_with(server, rakuten_as, generated, monkeypatch):
+    def logged_in(settings):
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow leaves it behind
+        rakuten = rakuten_as(server.conninfo(settings.postgres_db), settings)
+        return lambda *options: rakuten("predict", generated / "X_test.csv", *options)
+
+    return logged_in
+
+
+@pytest.fixture
+def predict(predict_with, settings):
+    return predict_with(settings)
 
 
 @pytest.fixture
@@ -30,37 +37,38 @@ def codes(done):
 
 
 def test_the_predictions_are_those_of_the_champion_also_after_a_rollback(
-    train, predict, texts, logged_model, tracking, database
+    champion, predict, texts, logged_model, move_to
 ):
-    train(2)
     for version in (2, 1):
         done = predict()
         assert codes(done) == mlflow.sklearn.load_model(str(logged_model(version))).predict(texts).tolist()
         said = f"{len(texts):,} products predicted by version {version} of rakuten_classifier (batch week_{version}), "
         assert done.stderr.startswith(said)
         if version == 2:
-            roll_back(tracking, database.conninfo(Role.TRAINING), None, reason="test", by="somebody")
+            move_to(1)
 
 
 def test_before_the_first_champion_a_model_must_be_trained_or_named(
-    predict, train, logged_model, monkeypatch
+    champion, predict_with, another_database, settings, logged_model, monkeypatch
 ):
-    refused = predict()
+    refused = predict_with(another_database.settings)()
     assert isinstance(refused.exception, PipelineError)
     assert "there is no champion yet" in str(refused.exception)
-    train(1)
+    predict = predict_with(settings)
     by_champion = codes(predict())
     monkeypatch.setenv("POSTGRES_PORT", "1")  # a model that is named needs no PostgreSQL
     assert isinstance(predict().exception, PipelineError)
-    for name in (logged_model(1), "models:/rakuten_classifier/1"):
+    for name in (logged_model(2), "models:/rakuten_classifier/2"):
         assert codes(predict("--model", name)) == by_champion
 
 
-def test_a_champion_whose_files_were_changed_predicts_nothing(predict, train, logged_model, tmp_path):
-    train(1)
-    path = logged_model(1) / "MLmodel"
-    path.write_bytes(path.read_bytes() + b"\n")
-    out = tmp_path / "predictions.csv"
-    refused = predict("--out", out)
+def test_a_champion_whose_files_were_changed_predicts_nothing(champion, predict, logged_model, tmp_path):
+    path, out = logged_model(2) / "MLmodel", tmp_path / "predictions.csv"
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before + b"\n")
+        refused = predict("--out", out)
+    finally:
+        path.write_bytes(before)
     assert isinstance(refused.exception, VerificationError)
     assert not out.exists()
