@@ -21,6 +21,7 @@ from shared.config import environment_for, read_settings
 
 BODY_TIMEOUT_S = 2.0
 DEADLINE_S = 30
+START_S = 240
 MARKER = "SECRET"
 POOL = json.dumps({"designation": f"piscine gonflable {MARKER}"}).encode()
 BOOK = json.dumps({"designation": f"roman poche {MARKER}"}).encode()
@@ -81,7 +82,7 @@ def server(tmp_path_factory):
         )
     running = Server(process, port, directory / "log")
     try:
-        eventually(running.is_ready)
+        eventually(running.is_ready, START_S)
         yield running
     finally:
         process.send_signal(signal.SIGTERM)
@@ -172,44 +173,32 @@ def test_pipelined_requests_are_answered_in_their_order(server):
     assert codes == [2583, 10, 2583, 10]
 
 
+CHUNKED = b"POST /predict HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n"
+
+
 @pytest.mark.parametrize(
-    ("sent", "status"),
+    ("sent", "allowed"),
     [
-        (f"{MARKER}\r\n\r\n".encode(), 400),
-        (f"POST /predict HTTP/1.1\r\n{MARKER}\r\n\r\n".encode(), 400),
-        (post(POOL).replace(b"content-length: ", b"content-length: -"), 400),
-        (post(POOL, length=10**30), 400),
-        (
-            b"POST /predict HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\n[{}]\n\r\nxyz\r\n",
-            400,
-        ),
-        (
-            post(POOL)[:-20].replace(b"content-length: ", b"transfer-encoding: chunked\r\ncontent-length: "),
-            400,
-        ),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 500, 400),
-        (post(b" " * 9_000_000 + POOL), 413),
-        (post(b"", length=9_000_000) + b" " * 8_500_000, 413),
-    ],
-    ids=[
-        "no HTTP",
-        "bad header",
-        "negative length",
-        "huge length",
-        "bad chunk",
-        "two lengths",
-        "TLS",
-        "long",
-        "longer",
+        pytest.param(f"{MARKER}\r\n\r\n".encode(), {400}, id="no HTTP"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 500, {400}, id="TLS"),
+        pytest.param(f"POST /predict HTTP/1.1\r\n{MARKER}\r\n\r\n".encode(), {400}, id="bad header"),
+        pytest.param(post(POOL).replace(b"length: ", b"length: -"), {400}, id="negative length"),
+        pytest.param(post(POOL, length=10**30), {400}, id="huge length"),
+        pytest.param(CHUNKED + b"\r\n5\r\n[{}]\n\r\nxyz\r\n", {400}, id="bad chunk"),
+        # uvicorn's two parsers differ: one refuses the length, the other ignores it and waits for more chunks
+        pytest.param(CHUNKED + b"content-length: 9\r\n\r\n5\r\n[{}]\n\r\n", {400, 408}, id="two lengths"),
+        pytest.param(post(b" " * 9_000_000 + POOL), {413}, id="long"),
+        pytest.param(post(b" " * 8_500_000, length=9_000_000), {413}, id="long before its end"),
     ],
 )
-def test_what_is_no_right_request_is_refused(server, sent, status):
+def test_what_is_no_right_request_is_refused(server, sent, allowed):
     with server.connect() as connection:
         with suppress(ConnectionError):
             connection.sendall(sent)
         with suppress(ConnectionError):
             received = connection.recv(65_536)
-            assert received.startswith(f"HTTP/1.1 {status} ".encode())
+            assert received.startswith(b"HTTP/1.1 ")
+            assert int(received[9:12]) in allowed
             assert MARKER.encode() not in received
 
 
