@@ -31,6 +31,10 @@ class Champion(NamedTuple):
     manifest_sha256: str | None
 
 
+class NotRecordedError(StageError):
+    """The training stage has not recorded the champion's model. After a promotion, it does this within a second."""
+
+
 def recorded_champion(connection: Connection) -> Champion | None:
     """Return the version to which PostgreSQL has recorded the last move of the alias, or None if there is none."""
     found = next(iter(rows(connection, query("champion/present"))), None)
@@ -41,7 +45,8 @@ def require_agreement(tracking: Tracking, recorded: Champion | None) -> None:
     """Check that MLflow's alias is on the version that PostgreSQL has recorded, and that PostgreSQL knows its files.
 
     Raises:
-        StageError: the two name different versions, or the champion is no model that the training stage has recorded.
+        StageError: the two name different versions.
+        NotRecordedError: the training stage has not recorded the champion's model.
     """
     holder = registry.champion(tracking)
     in_mlflow = None if holder is None else (int(holder.version), holder.run_id)
@@ -53,7 +58,7 @@ def require_agreement(tracking: Tracking, recorded: Champion | None) -> None:
             remedy="restart the training listener: it records where the alias is; or rakuten rollback --to VERSION moves the alias back",
         )
     if recorded is not None and recorded.manifest_sha256 is None:
-        raise StageError(
+        raise NotRecordedError(
             f"version {recorded.version} is champion, but the training stage has not recorded its model",
             remedy="if the training of its batch still runs, wait; else rakuten rollback makes another version champion",
         )

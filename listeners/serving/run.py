@@ -21,6 +21,7 @@ from listeners.serving.batcher import Batcher
 from listeners.serving.champion import (
     APPLICATION,
     Champion,
+    NotRecordedError,
     load_champion,
     recorded_champion,
     require_agreement,
@@ -70,6 +71,10 @@ class Swapper:
             await asyncio.to_thread(require_agreement, self._tracking, champion)
             if champion is not None and champion != self._champion:
                 await self._exchange(champion)
+        except NotRecordedError as error:
+            if str(error) != self.problem:
+                logger.info("waiting for the training stage to record the champion")
+            self.problem, self.refused = str(error), None
         except Exception as error:  # noqa: BLE001  whatever is wrong with a new model, the present one goes on
             is_refusal = champion not in {None, self._champion} and outage_of(error) is None
             self._keep_present(error, champion.version if champion and is_refusal else None)

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import draw_timeline
+import psycopg
 from rich.console import Console
 from rich.text import Text
 from run_pages import ROOT, reader_environment
@@ -38,11 +40,18 @@ def draw(folder: Path) -> None:
             text=True,
             stdout=subprocess.PIPE,
         )
+        url = subprocess.run(
+            ["rakuten", "db", "url"], cwd=folder, env=environment, check=True, text=True, capture_output=True
+        )
+        with psycopg.connect(url.stdout.strip()) as connection:
+            steps = draw_timeline.steps_of(connection, folder / "data" / "logs" / "serve.log", "week_3")
     finally:
         subprocess.run(["rakuten", "db", "stop"], cwd=folder, env=environment, check=True)  # noqa: S607
     (IMAGES / "status.svg").write_text(
         terminal_picture("rakuten status", status.stdout, WIDTH), encoding="utf-8"
     )
+    draw_timeline.draw(steps, IMAGES / "row_to_answer.png")
+    print("\n".join(f"{step.seconds:8.3f} s  {step.name}" for step in steps))
     for artifact, picture in {
         Artifact.CLASS_DISTRIBUTION: "class_distribution.png",
         Artifact.RELIABILITY: "reliability_diagram.png",
