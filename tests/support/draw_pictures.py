@@ -41,7 +41,12 @@ def draw(folder: Path) -> None:
             stdout=subprocess.PIPE,
         )
         url = subprocess.run(
-            ["rakuten", "db", "url"], cwd=folder, env=environment, check=True, text=True, capture_output=True
+            ["rakuten", "db", "url"],  # noqa: S607
+            cwd=folder,
+            env=environment,
+            check=True,
+            text=True,
+            capture_output=True,
         )
         with psycopg.connect(url.stdout.strip()) as connection:
             steps = draw_timeline.steps_of(connection, folder / "data" / "logs" / "serve.log", "week_3")
