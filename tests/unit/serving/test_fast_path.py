@@ -16,7 +16,15 @@ from listeners.training.text import TEXT_COLUMNS
 
 EXAMPLES = pd.DataFrame([("Livre", None), (None, "piscine eau")], columns=list(TEXT_COLUMNS))
 WORDS = st.sampled_from(
-    ["roman poche livre", "Piscine gonflable", "peluche jouet", "<b>LIVRE</b> ", "&amp;eacute;", "™ "]
+    [
+        "roman poche livre",
+        "Piscine gonflable",
+        "peluche jouet",
+        "<b>LIVRE</b> ",
+        "&amp;eacute;",
+        "™ ",
+        "livre" * 10,
+    ]
 )
 TEXT = st.none() | st.lists(WORDS | st.text(max_size=30), max_size=8).map("".join)
 
