@@ -34,6 +34,8 @@ from shared.events import Channel
 
 logger = structlog.get_logger()
 
+_MOST_CONNECTIONS: Final = 1_000  # further ones are answered 503
+
 # model_trained comes right after champion_moved, and only then is the digest of the model's files recorded.
 _CHANNELS: Final = (Channel.CHAMPION_MOVED, Channel.MODEL_TRAINED)
 
@@ -161,6 +163,8 @@ async def _serve(
             host=settings.serve_host,
             port=settings.serve_port,
             log_config=None,
+            http="h11",  # httptools, which uvicorn prefers where it is installed, does not limit the length of a header
+            limit_concurrency=_MOST_CONNECTIONS,
             access_log=False,  # it would show no text of a request, but a line for each
             timeout_graceful_shutdown=max(1, round(settings.grace_period_s)),
         )

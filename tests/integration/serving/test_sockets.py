@@ -86,7 +86,7 @@ def server(tmp_path_factory):
         yield running
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(DEADLINE_S) in {0, -signal.SIGTERM}
+        assert process.wait(DEADLINE_S) == 0
 
 
 @pytest.fixture(autouse=True)
@@ -206,11 +206,11 @@ def test_what_is_no_right_request_is_refused(server, sent, allowed):
             assert MARKER.encode() not in received
 
 
-def test_a_header_without_end_keeps_nobody_waiting(server):
+def test_a_header_without_end_is_refused(server):
     with server.connect() as connection:
         with suppress(ConnectionError):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\nx-long: " + b"x" * 1_000_000)
             assert server.predicts()
             connection.sendall(b"\r\n\r\n")
         with suppress(ConnectionError):
-            assert connection.recv(65_536)[:12] in {b"HTTP/1.1 200", b"HTTP/1.1 400", b"HTTP/1.1 431"}
+            assert connection.recv(65_536)[:12] == b"HTTP/1.1 400"
