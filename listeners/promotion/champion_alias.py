@@ -88,12 +88,14 @@ class ChampionAlias:
         self._require_lock()
         self._set_alias(int(version.version))
         try:
-            return self._confirm(pending)
+            made = self._confirm(pending)
         except psycopg.OperationalError:
             # Another process may have deleted the pending move before the alias moved. Write it again: the process that locks
             # the alias next then completes the move, or undoes it if the alias was moved by another process meanwhile.
             self._write(pending)
             raise
+        self._record_in_postgres([made])
+        return made
 
     @property
     def _champion_version(self) -> int | None:
@@ -169,7 +171,6 @@ class ChampionAlias:
         made = pending.model_copy(update={"made": True})
         self.history.append(made)
         self._write(made)
-        self._record_in_postgres([made])
         return made
 
     def _record_in_postgres(self, moves: Sequence[Move]) -> None:

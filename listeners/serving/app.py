@@ -66,13 +66,13 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect repeats the address and the host of the request, and fails on a malformed host
     )
-
     metrics = Metrics(
         lambda: None if (present := model()) is None else present.info, refused, lambda: batcher.rows_waiting
     )
     app.add_middleware(MeasureRequests, metrics=metrics)
 
-    def require_token(request: Request) -> None:
+    # It is async, although it awaits nothing: FastAPI calls a plain function in a thread, which took 1.2 of 3.0 ms of CPU.
+    async def require_token(request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if token is not None and not (
             scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())

@@ -26,6 +26,7 @@ _WITHOUT_PLAN: Final = {
     "load/create_staging",
     "load/last_batch",
     "provenance/batch_of_run",
+    "provenance/recorded_moves",
     "provenance/recorded_results",
     "provenance/stage_records",
     "snapshot/earlier_dataset",
