@@ -53,7 +53,7 @@ test-compose: $(VENV)/.dev ## Build the images and test the whole system in cont
 test-wheel: $(VENV)/.dev ## Install the wheel in empty environments, with each extra and without, and use it; needs the network
 	TEST_WHEEL=1 $(BIN)/pytest tests/e2e/test_wheel.py
 
-chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; about an hour and a half
+chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; almost two hours
 	mkdir -p build && $(BIN)/python tests/chaos/run.py --json build/chaos.json --report docs/reliability.md
 
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load, the payloads and the model server with more than 150,000 random inputs; about 40 minutes

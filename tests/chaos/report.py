@@ -21,7 +21,7 @@ Each loaded week gets exactly one finished, recorded run of each stage, and so o
 fails or is killed: work may run twice, its result counts once. The fault suite tests this:
 
 ```
-make chaos        # about an hour and a half; writes this page
+make chaos        # almost two hours; writes this page
 ```
 
 It starts a real PostgreSQL, a real MLflow server, real listeners and the model server. For each run it loads one week (or a few), injects one fault,

@@ -1,4 +1,4 @@
-"""Fuzz tests. By default the same small number of inputs each time; `make fuzz` draws more than 100,000 at random."""
+"""Fuzz tests. By default the same small number of inputs each time; `make fuzz` draws more than 150,000 at random."""
 
 import os
 import sys
