@@ -59,6 +59,7 @@ GOOD = {
     "run_id": RUN_ID,
     "stage": "training",
     "attempt": 2,
+    "version": 3,
 }
 
 
