@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ctypes import CDLL
@@ -129,9 +130,13 @@ async def _serve_champion(
     swapper, doorbell = Swapper(tracking, conninfo), Doorbell()
 
     async def follow() -> None:
+        delay_s = settings.poll_interval_s
         while True:
             await swapper.follow()
-            await doorbell.wait(settings.poll_interval_s, WakeSource.POLL)
+            # A model that was refused is downloaded again each time. A notification ends the wait at once.
+            longest_s = settings.poll_interval_s if swapper.refused is None else settings.retry_max_s
+            delay_s = min(2 * delay_s, longest_s)
+            await doorbell.wait(delay_s, WakeSource.POLL)
 
     timing = Timing(settings.ping_interval_s, settings.ping_deadline_s)
     listening = listen(
@@ -157,11 +162,10 @@ async def _serve(
     batcher = Batcher(model)
     token = settings.serve_token
     app = create_app(model, batcher, None if token is None else token.get_secret_value(), refused)
+    listening = _listening_socket(settings.serve_host, settings.serve_port)
     server = _Server(
         uvicorn.Config(
             app,
-            host=settings.serve_host,
-            port=settings.serve_port,
             log_config=None,
             http="h11",  # httptools, which uvicorn prefers where it is installed, does not limit the length of a header
             limit_concurrency=_MOST_CONNECTIONS,
@@ -173,7 +177,8 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     if with_parent:
         at_parent_end(server.stop)
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve([listening]))
+    logger.info("answering", host=settings.serve_host, port=settings.serve_port)
     tasks = [asyncio.create_task(other) for other in (batcher.run(), *others)]
     await asyncio.wait({serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     server.stop()
@@ -197,6 +202,22 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to `_serve`."""
         yield
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that accepts connections.
+
+    Raises:
+        PipelineError: the address is in use, or is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
+    except OSError as error:
+        raise PipelineError(
+            f"the model server cannot answer on {host}, port {port}: {error.strerror}",
+            remedy="set SERVE_PORT to a free port, and SERVE_HOST to an address of this machine",
+        ) from error
 
 
 def _give_memory_back() -> None:
