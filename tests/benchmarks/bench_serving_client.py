@@ -134,6 +134,11 @@ async def _ask(
     return [answer for connection in opened for answer in connection.answers]
 
 
+def ask_until(port: int, request: bytes, version: int) -> list[Answer]:
+    """Send the same request again and again, until this version of the model answers it."""
+    return ask(port, itertools.repeat(request), go_on=lambda answer: answer.version != version)
+
+
 def prepare_client(port: int, requests: list[bytes], count: int, connections: int) -> Task:
     """In a child: `count` requests, which repeat those that are given."""
     several = itertools.islice(itertools.cycle(requests), count)

@@ -3,8 +3,9 @@
 import ctypes
 import gc
 import itertools
+import multiprocessing
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import psycopg
 from bench_measure import MEBIBYTE, Task, in_child, peak_bytes, reset_peak
-from bench_serving_client import ask
+from bench_serving_client import ask_until
 from bench_serving_servers import Server
 
 from db.database import Database, Role
@@ -52,9 +53,13 @@ def measure_swaps(database: Database, server: Server, request: bytes, moves: int
     assert champion is not None
     others = [version for version in VERSIONS if version != int(champion.version)]
     targets = itertools.islice(itertools.cycle([*others, int(champion.version)]), moves)
-    with psycopg.connect(database.conninfo(Role.READER), autocommit=True) as listening:
+    with (
+        psycopg.connect(database.conninfo(Role.READER), autocommit=True) as listening,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as client,
+    ):
+        client.submit(ask_until, server.endpoint.port, request, int(champion.version)).result()  # starts it
         listening.execute(f"listen {Channel.CHAMPION_MOVED}")
-        return [_swap(tracking, database, server, request, listening, target) for target in targets]
+        return [_swap(tracking, database, server, request, listening, client, target) for target in targets]
 
 
 def _swap(
@@ -63,17 +68,14 @@ def _swap(
     server: Server,
     request: bytes,
     listening: "psycopg.Connection[tuple[object, ...]]",
+    client: ProcessPoolExecutor,
     target: int,
 ) -> Swap:
     reset_peak(server.process.pid)
-    with ThreadPoolExecutor(2) as threads:
-        answering = threads.submit(
-            ask,
-            server.endpoint.port,
-            itertools.repeat(request),
-            go_on=lambda answer: answer.version != target,
-        )
-        notified = threads.submit(_notified_ns, listening)
+    with ThreadPoolExecutor(1) as thread:
+        # in a process of its own, so that it does not wait for the move's own work
+        answering = client.submit(ask_until, server.endpoint.port, request, target)
+        notified = thread.submit(_notified_ns, listening)
         roll_back(tracking, database.conninfo(Role.TRAINING), target, reason="benchmark", by="benchmark")
         answers, committed_ns = answering.result(), notified.result()
     afterwards_mb = server.rss_bytes() / MEBIBYTE  # waits, so the peak is complete
