@@ -159,6 +159,8 @@ async def _serve(
     refused: Callable[[], int | None] = lambda: None,
     with_parent: bool = False,
 ) -> None:
+    gc.collect()
+    gc.freeze()  # the objects of the imported modules stay, and looking at them after each exchange would take 0.2 s
     batcher = Batcher(model)
     token = settings.serve_token
     app = create_app(model, batcher, None if token is None else token.get_secret_value(), refused)
