@@ -22,7 +22,9 @@ insert into products (productid, designation) values (5, 'a'), (6, 'b');
 insert into labels (productid, prdtypecode) values (5, 10), (6, 40);
 insert into confirmed_labels (productid, prdtypecode) values (5, 10);
 insert into champion_moves (move_sha256, number, kind, to_version, moved_at, moved_by, reason)
-values ('5ea1', 1, 'promotion', 1, now(), 'model_week_1', 'there is no champion yet');
+values
+    ('5ea1', 1, 'promotion', 1, now(), 'model_week_1', 'there is no champion yet'),
+    ('5ea2', 2, 'promotion', 2, now(), 'model_week_2', 'not significantly worse');
 select complete_batch(1);
 select set_config('rakuten.batch_id', '', true);
 do $$

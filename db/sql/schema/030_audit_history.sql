@@ -248,7 +248,10 @@ select 'labels_history', 'labels_history_history_id_seq', last_value, known_id
 from labels_history_history_id_seq, (select max(history_id) as known_id from labels_history) as history
 union all
 select 'data_loads', 'data_loads_id_seq', last_value, known_id
-from data_loads_id_seq, (select max(id) as known_id from data_loads) as batches;
+from data_loads_id_seq, (select max(id) as known_id from data_loads) as batches
+union all
+select 'champion_moves', 'champion_moves_id_seq', last_value, known_id
+from champion_moves_id_seq, (select max(id) as known_id from champion_moves) as moves;
 
 -- Set the sequences that lie behind to the last known id.
 select setval(sequence_name::regclass, known_id) from identities where last_id < known_id;

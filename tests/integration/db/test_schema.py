@@ -102,9 +102,9 @@ def test_the_functions_of_an_earlier_version_move_to_the_schema_internal(databas
             $$
         """)
         connection.execute("drop schema internal")
-        connection.execute("drop view champion, model_servers")
+        connection.execute("drop view model_servers")
         connection.execute("drop function model_server_sessions")
-        connection.execute("drop table confirmed_labels, champion_moves")
+        connection.execute("drop table confirmed_labels, champion_moves cascade")  # and views that read them
         connection.execute("create function of_another() returns int language sql return 1")
         connection.execute("update alembic_version set version_num = '0001'")
         connection.execute("comment on table alembic_version is 'the scripts of an earlier version'")
