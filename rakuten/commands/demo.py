@@ -12,6 +12,7 @@ from rich.live import Live
 
 from db import batches
 from db.database import Role, embedded_server
+from db.embedded.waiting import poll
 from db.load import steps
 from db.load.openlineage_events import emit_load_events
 from db.source.training_set import X_TRAIN, check_source, fingerprints, read_training_set
@@ -33,6 +34,8 @@ EXAMPLES: Final = (
 )
 
 _DEFAULT_ROWS: Final = 10_000
+_SERVE_TIMEOUT_S: Final = 120.0  # on a slow machine, the first model is served when MLflow is imported
+_ASK_AGAIN_S: Final = 0.2
 
 
 def demo(
@@ -148,25 +151,37 @@ def _run_weeks(system: LocalSystem, weeks: int, console: Console) -> None:
 def _ask_the_server(system: LocalSystem, console: Console) -> None:
     """Show what the model server answers about one product, as soon as it serves the champion of the last week."""
     champion = batches.champion_version(system.session.connection)
+    with console.status(f"waiting until the model server serves version {champion}"):
+        answer = poll(
+            lambda: _prediction_by(system, champion), timeout_s=_SERVE_TIMEOUT_S, interval_s=_ASK_AGAIN_S
+        )
+    if answer is None:
+        console.print(
+            f"The model server does not serve version {champion}: see {system.session.settings.logs_path / 'serve.log'}"
+        )
+        return
+    [prediction] = answer["predictions"]
+    probability = prediction["probability"]
+    console.print(
+        f"The model server answers with version {champion} ({answer['model']['batch']}):"
+        f" {EXAMPLE_PRODUCT['designation']!r} is class {prediction['prdtypecode']}, {prediction['category']}"
+        f"{'' if probability is None else f', with a probability of {probability:.3f}'}",
+        markup=False,
+    )
+
+
+def _prediction_by(system: LocalSystem, version: int | None) -> dict[str, Any] | None:
+    """Ask the model server about one product. Return its answer, or None if it is not by this version."""
+    system.require_processes()
     assert system.server_url is not None  # noqa: S101  the demo starts the server
     token = system.session.settings.serve_token
     headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
     body = json.dumps(EXAMPLE_PRODUCT).encode()
     request = Request(f"{system.server_url}/predict", body, headers)  # noqa: S310  our own server
-    with console.status(f"waiting until the model server serves version {champion}"):
-        while True:
-            with suppress(OSError), urlopen(request, timeout=30) as response:  # noqa: S310
-                answer = json.load(response)
-                if answer["model"]["version"] == champion:
-                    break
-            system.pause()
-    [prediction] = answer["predictions"]
-    console.print(
-        f"The model server answers with version {champion} ({answer['model']['batch']}):"
-        f" {EXAMPLE_PRODUCT['designation']!r} is class {prediction['prdtypecode']}, {prediction['category']},"
-        f" with a probability of {prediction['probability']:.3f}",
-        markup=False,
-    )
+    answer: dict[str, Any] = {}
+    with suppress(OSError), urlopen(request, timeout=30) as response:  # noqa: S310
+        answer = json.load(response)
+    return answer if answer and answer["model"]["version"] == version else None
 
 
 def _is_done(rows: list[dict[str, Any]], weeks: int) -> bool:

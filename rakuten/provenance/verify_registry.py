@@ -73,7 +73,9 @@ def _verify_copies(subject: str, moves: Sequence[Move], copies: Sequence[Mapping
     if last == (moves[-1].sha256() if moves else None):
         return Check("", subject)
     problem = "the last move is not the last one in MLflow"
-    return Check("", subject, problem, Cause.UNKNOWN, "restart the training listener: it copies what is missing")
+    return Check(
+        "", subject, problem, Cause.UNKNOWN, "restart the training listener: it copies what is missing"
+    )
 
 
 def _verify_alias(
