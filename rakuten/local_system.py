@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from shared.config import Settings, environment_for
 from shared.errors import PipelineError
 from shared.events import Stage
 from shared.file_lock import FileLockedError, file_lock
+from shared.listening_socket import listening_socket
 
 _POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 60.0
@@ -95,10 +96,10 @@ def run_locally(
             for stage in Stage:
                 processes[stage] = _start(settings, stage, [program, "listen", stage, "--with-parent"])
             if model_server:
-                local = {"serve_host": "127.0.0.1", "serve_port": _free_port(settings.serve_port)}
-                server_url = f"http://127.0.0.1:{local['serve_port']}"
-                serve = [program, "serve", "--with-parent"]
-                processes["serve"] = _start(settings.model_copy(update=local), "serve", serve)
+                with _free_socket(settings.serve_port) as listening:
+                    server_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+                    serve = [program, "serve", "--listening-fd", str(listening.fileno())]
+                    processes["serve"] = _start(settings, "serve", serve, keep=[listening.fileno()])
             own = dict(processes)
             if mlflow_pages:
                 port = _free_port(_MLFLOW_PORT)
@@ -171,7 +172,10 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _start(settings: Settings, name: str, command: list[str]) -> "subprocess.Popen[bytes]":
+def _start(
+    settings: Settings, name: str, command: list[str], keep: Collection[int] = ()
+) -> "subprocess.Popen[bytes]":
+    """Start a process with these settings and a log of its own. It keeps the descriptors in `keep`."""
     with (settings.logs_path / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
             command,
@@ -180,6 +184,7 @@ def _start(settings: Settings, name: str, command: list[str]) -> "subprocess.Pop
             stderr=log,
             env=environment_for(settings) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             cwd=settings.state_path,
+            pass_fds=keep,
             start_new_session=True,  # Ctrl-C reaches only the parent, which ends its children in order
         )
 
@@ -211,6 +216,13 @@ def _predict_command(settings: Settings, server_url: str) -> str:
     """Return the command that asks the model server for the class of a product."""
     token = "" if settings.serve_token is None else ' --header "Authorization: Bearer $SERVE_TOKEN"'
     return f"curl {server_url}/predict{token} --data {quote(json.dumps(EXAMPLE_PRODUCT, ensure_ascii=False))}"
+
+
+def _free_socket(wanted: int) -> socket.socket:
+    """Return a socket that listens on the wanted port if it is free, otherwise on any free port."""
+    with suppress(PipelineError):
+        return listening_socket("127.0.0.1", wanted)
+    return listening_socket("127.0.0.1", 0)
 
 
 def _free_port(wanted: int) -> int:

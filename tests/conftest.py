@@ -112,9 +112,9 @@ def fresh_database(server: EmbeddedPostgres, state: Path) -> Iterator[Database]:
         ):
             connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
         try:
-            yield Database(
-                read_settings(postgres_db=name, state_path=state / "state", _env_file=None), server
-            )
+            # MLflow leaves its address in the environment, and a session's fixture runs before that of a test that removes it
+            own = {"postgres_db": name, "state_path": state / "state", "mlflow_tracking_uri": None}
+            yield Database(read_settings(**own, _env_file=None), server)
         finally:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 

@@ -41,7 +41,7 @@ def recorded_champion(connection: Connection) -> Champion | None:
     return None if found is None or found["version"] is None else Champion(**found)
 
 
-def require_agreement(tracking: Tracking, recorded: Champion | None) -> None:
+def require_agreement(tracking: Tracking, recorded: Champion) -> None:
     """Check that MLflow's alias is on the version that PostgreSQL has recorded, and that PostgreSQL knows its files.
 
     Raises:
@@ -50,14 +50,13 @@ def require_agreement(tracking: Tracking, recorded: Champion | None) -> None:
     """
     holder = registry.champion(tracking)
     in_mlflow = None if holder is None else (int(holder.version), holder.run_id)
-    in_postgres = None if recorded is None else (recorded.version, recorded.run_id)
-    if in_mlflow != in_postgres:
+    if in_mlflow != (recorded.version, recorded.run_id):
         raise StageError(
             f"MLflow's alias champion is on {_named(in_mlflow)}, but the last move that PostgreSQL has recorded was to"
-            f" {_named(in_postgres)}",
+            f" version {recorded.version} (run {recorded.run_id})",
             remedy="restart the training listener: it records where the alias is; or rakuten rollback --to VERSION moves the alias back",
         )
-    if recorded is not None and recorded.manifest_sha256 is None:
+    if recorded.manifest_sha256 is None:
         raise NotRecordedError(
             f"version {recorded.version} is champion, but the training stage has not recorded its model",
             remedy="if the training of its batch still runs, wait; else rakuten rollback makes another version champion",

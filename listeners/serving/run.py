@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ctypes import CDLL
+from functools import cache
 from typing import Any, Final
 
 import structlog
@@ -32,6 +33,7 @@ from listeners.tracking.runs import Tracking
 from shared.config import Settings
 from shared.errors import PipelineError
 from shared.events import Channel
+from shared.listening_socket import listening_socket
 
 logger = structlog.get_logger()
 
@@ -46,14 +48,19 @@ class Swapper:
 
     A model that cannot be loaded, or is not the one that was logged, is refused: the present one goes on.
 
+    Args:
+        open_tracking: returns the access to MLflow. It is called only if there is a champion: a new store in a folder is made by
+            MLflow's own server or by the listeners, and two that make it at once disturb each other.
+        conninfo: connection string, with the role rakuten_server.
+
     Attributes:
         model: the model that is served, or None before the first one.
         problem: why the champion is not served, or cannot be checked; None if it is served.
         refused: the version that was refused; None in an outage, which says nothing about the model.
     """
 
-    def __init__(self, tracking: Tracking, conninfo: str) -> None:
-        self._tracking = tracking
+    def __init__(self, open_tracking: Callable[[], Tracking], conninfo: str) -> None:
+        self._open_tracking = open_tracking
         self._conninfo = conninfo
         self._champion: Champion | None = None
         self.model: ServedModel | None = None
@@ -71,9 +78,10 @@ class Swapper:
         champion = None
         try:
             champion = await asyncio.to_thread(self._recorded)
-            await asyncio.to_thread(require_agreement, self._tracking, champion)
-            if champion is not None and champion != self._champion:
-                await self._exchange(champion)
+            if champion is not None:
+                await asyncio.to_thread(self._require_agreement, champion)
+                if champion != self._champion:
+                    await self._exchange(champion)
         except NotRecordedError as error:
             if str(error) != self.problem:
                 logger.info("waiting for the training stage to record the champion")
@@ -88,9 +96,12 @@ class Swapper:
         with connect(self._conninfo, APPLICATION, autocommit=True) as connection:
             return recorded_champion(connection)
 
+    def _require_agreement(self, champion: Champion) -> None:
+        require_agreement(self._open_tracking(), champion)
+
     async def _exchange(self, champion: Champion) -> None:
         logger.info("loading the champion", version=champion.version, batch=champion.batch_name)
-        model = await asyncio.to_thread(load_champion, self._tracking, champion)
+        model = await asyncio.to_thread(load_champion, self._open_tracking(), champion)
         self.model, self._champion = model, champion
         logger.info("serving", version=champion.version, batch=champion.batch_name, sha256=model.info.sha256)
         await asyncio.to_thread(_give_memory_back)
@@ -107,16 +118,17 @@ class Swapper:
         self.problem, self.refused = str(error), refused
 
 
-def run_server(settings: Settings, tracking: Tracking, conninfo: str, *, with_parent: bool = False) -> None:
+def run_server(settings: Settings, conninfo: str, *, listening: socket.socket | None = None) -> None:
     """Serve the champion until SIGTERM or SIGINT. Then answer the requests that have arrived, and stop.
 
     Args:
         settings: the settings of the pipeline.
-        tracking: access to MLflow.
         conninfo: connection string, with the role rakuten_server.
-        with_parent: also stop when standard input closes, because the program that started the server has then ended.
+        listening: a socket that the program which started the server listens on already, so that nobody else can take its port
+            meanwhile; None to listen on SERVE_HOST and SERVE_PORT. With such a program, the server also stops when standard input
+            closes, because the program has then ended.
     """
-    asyncio.run(_serve_champion(settings, tracking, conninfo, with_parent=with_parent))
+    asyncio.run(_serve_champion(settings, conninfo, listening))
 
 
 def run_fixed(settings: Settings, model: ServedModel) -> None:
@@ -124,10 +136,8 @@ def run_fixed(settings: Settings, model: ServedModel) -> None:
     asyncio.run(_serve(settings, lambda: model, []))
 
 
-async def _serve_champion(
-    settings: Settings, tracking: Tracking, conninfo: str, *, with_parent: bool
-) -> None:
-    swapper, doorbell = Swapper(tracking, conninfo), Doorbell()
+async def _serve_champion(settings: Settings, conninfo: str, given: socket.socket | None) -> None:
+    swapper, doorbell = Swapper(cache(lambda: Tracking(settings)), conninfo), Doorbell()
 
     async def follow() -> None:
         delay_s = settings.poll_interval_s
@@ -147,7 +157,7 @@ async def _serve_champion(
         lambda: swapper.model,
         [listening, follow()],
         refused=lambda: swapper.refused,
-        with_parent=with_parent,
+        given=given,
     )
 
 
@@ -157,14 +167,14 @@ async def _serve(
     others: Sequence[Coroutine[Any, Any, None]],
     *,
     refused: Callable[[], int | None] = lambda: None,
-    with_parent: bool = False,
+    given: socket.socket | None = None,
 ) -> None:
     gc.collect()
     gc.freeze()  # the objects of the imported modules stay, and looking at them after each exchange would take 0.2 s
     batcher = Batcher(model)
     token = settings.serve_token
     app = create_app(model, batcher, None if token is None else token.get_secret_value(), refused)
-    listening = _listening_socket(settings.serve_host, settings.serve_port)
+    listening = given or listening_socket(settings.serve_host, settings.serve_port)
     server = _Server(
         uvicorn.Config(
             app,
@@ -177,10 +187,10 @@ async def _serve(
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
-    if with_parent:
+    if given is not None:
         at_parent_end(server.stop)
     serving = asyncio.create_task(server.serve([listening]))
-    logger.info("answering", host=settings.serve_host, port=settings.serve_port)
+    logger.info("answering", address=listening.getsockname())
     tasks = [asyncio.create_task(other) for other in (batcher.run(), *others)]
     await asyncio.wait({serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     server.stop()
@@ -204,22 +214,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to `_serve`."""
         yield
-
-
-def _listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that accepts connections.
-
-    Raises:
-        PipelineError: the address is in use, or is not one of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
-    except OSError as error:
-        raise PipelineError(
-            f"the model server cannot answer on {host}, port {port}: {error.strerror}",
-            remedy="set SERVE_PORT to a free port, and SERVE_HOST to an address of this machine",
-        ) from error
 
 
 def _give_memory_back() -> None:

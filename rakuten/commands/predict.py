@@ -110,7 +110,8 @@ def _load_model(settings: Settings, source: str | None) -> "ServedModel":
         return load_fixed(settings, source)
     with open_session("predict", Role.READER, settings=settings) as session:
         champion = recorded_champion(session.connection)
-        require_agreement(session.tracking, champion)
+        if champion is not None:
+            require_agreement(session.tracking, champion)
     if champion is None:
         raise PipelineError(
             "there is no champion yet",

@@ -1,5 +1,6 @@
 """`rakuten serve`: answer requests with the champion, or with a fixed model."""
 
+import socket
 from typing import Annotated, Final
 
 import typer
@@ -19,12 +20,16 @@ Model = Annotated[
 ]
 
 
-WithParent = Annotated[
-    bool, typer.Option("--with-parent", hidden=True, help="stop the server when its standard input closes")
+ListeningFd = Annotated[
+    int | None,
+    typer.Option(
+        hidden=True,
+        help="descriptor of a socket that the parent listens on; the server stops when its standard input closes",
+    ),
 ]
 
 
-def serve(model: Model = None, with_parent: WithParent = False) -> None:
+def serve(model: Model = None, listening_fd: ListeningFd = None) -> None:
     """Serve predictions over HTTP, by the champion, until it is stopped.
 
     When the champion moves, the server loads the new one beside the old one, checks its files, and exchanges them.
@@ -40,7 +45,7 @@ def serve(model: Model = None, with_parent: WithParent = False) -> None:
         run_fixed(settings, load_fixed(settings, model))
         return
     from listeners.serving.run import run_server  # noqa: PLC0415
-    from listeners.tracking.runs import Tracking  # noqa: PLC0415
 
+    listening = None if listening_fd is None else socket.socket(fileno=listening_fd)
     with open_database(settings) as database:
-        run_server(settings, Tracking(settings), database.conninfo(Role.SERVER), with_parent=with_parent)
+        run_server(settings, database.conninfo(Role.SERVER), listening=listening)

@@ -29,11 +29,11 @@ def anyio_backend():
 
 @pytest.fixture
 def swapper(tracking, database):
-    return Swapper(tracking, database.conninfo(Role.SERVER))
+    return Swapper(lambda: tracking, database.conninfo(Role.SERVER))
 
 
 async def test_before_the_first_champion_there_is_no_model(another_database):
-    swapper = Swapper(Tracking(another_database.settings), another_database.conninfo(Role.SERVER))
+    swapper = Swapper(lambda: Tracking(another_database.settings), another_database.conninfo(Role.SERVER))
     await swapper.follow()
     assert (swapper.model, swapper.problem) == (None, None)
 
@@ -174,7 +174,7 @@ async def test_while_postgresql_is_away_the_present_model_goes_on(champion, swap
     move_to(1)
     await swapper.follow()
     move_to(2)
-    away = Swapper(tracking, "host=127.0.0.1 port=1 dbname=x user=x")
+    away = Swapper(lambda: tracking, "host=127.0.0.1 port=1 dbname=x user=x")
     away.model = present = swapper.model
     await away.follow()
     assert away.model is present

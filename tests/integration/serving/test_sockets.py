@@ -16,10 +16,10 @@ import model_server
 import pytest
 from waiting import eventually
 
-from listeners.serving.run import _listening_socket
 from listeners.training.serialise import save_model
 from shared.config import environment_for, read_settings
 from shared.errors import PipelineError
+from shared.listening_socket import listening_socket
 
 BODY_TIMEOUT_S = 2.0
 DEADLINE_S = 30
@@ -220,11 +220,11 @@ def test_a_header_without_end_is_refused(server):
 
 def test_an_address_that_is_in_use_is_named_and_another_one_works(server):
     with pytest.raises(PipelineError, match="Address already in use"):
-        _listening_socket("127.0.0.1", server.port)
+        listening_socket("127.0.0.1", server.port)
     with pytest.raises(PipelineError, match="cannot answer on 192"):
-        _listening_socket("192.0.2.1", 8000)  # an address of nobody's (RFC 5737)
+        listening_socket("192.0.2.1", 8000)  # an address of nobody's (RFC 5737)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
-    with _listening_socket("127.0.0.1", free) as listening:
+    with listening_socket("127.0.0.1", free) as listening:
         assert listening.getsockname() == ("127.0.0.1", free)
