@@ -99,12 +99,12 @@ def create_app(
         content = _predictions(answer).model_dump_json() + "\n"
         return Response(content, media_type="application/json", headers=_headers(answer.model))
 
-    @app.get("/model", dependencies=allowed, responses=_NEEDS_TOKEN | _NO_MODEL)
-    def model_info(response: Response) -> ServedBy:
+    @app.get("/model", dependencies=allowed, response_model=ServedBy, responses=_NEEDS_TOKEN | _NO_MODEL)
+    def model_info() -> Response:
         """Return which model is served now."""
         info = served().info
-        response.headers.update(_headers(info))
-        return ServedBy.model_validate(info)
+        content = ServedBy.model_validate(info).model_dump_json() + "\n"
+        return Response(content, media_type="application/json", headers=_headers(info))
 
     @app.get("/healthz", response_class=Response)
     def healthz() -> Response:
