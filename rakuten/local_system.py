@@ -102,7 +102,8 @@ def run_locally(
                     processes["serve"] = _start(settings, "serve", serve, keep=[listening.fileno()])
             own = dict(processes)
             if mlflow_pages:
-                port = _free_port(_MLFLOW_PORT)
+                with _free_socket(_MLFLOW_PORT) as probe:
+                    port = probe.getsockname()[1]
                 mlflow_url = f"http://127.0.0.1:{port}"
                 watched = ["sh", "-c", _END_WITH_PARENT, "sh", *_mlflow(settings, port)]
                 processes["mlflow"] = _start(settings, "mlflow", watched)
@@ -223,12 +224,3 @@ def _free_socket(wanted: int) -> socket.socket:
     with suppress(PipelineError):
         return listening_socket("127.0.0.1", wanted)
     return listening_socket("127.0.0.1", 0)
-
-
-def _free_port(wanted: int) -> int:
-    """Return the wanted port if it is free, otherwise any free port."""
-    for port in (wanted, 0):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise PipelineError("this machine has no free port", remedy="end a program that listens on many ports")

@@ -1,4 +1,4 @@
-"""Listen on an address, or say clearly why that is not possible."""
+"""Listen on an address. If this is not possible, say why."""
 
 import socket
 from typing import Final
@@ -19,6 +19,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise PipelineError(
-            f"the model server cannot answer on {host}, port {port}: {error.strerror}",
+            f"cannot listen on {host}, port {port}: {error.strerror}",
             remedy="set SERVE_PORT to a free port, and SERVE_HOST to an address of this machine",
         ) from error

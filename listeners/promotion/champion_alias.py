@@ -9,7 +9,7 @@ the lock, and then go on while another process moves the alias. So a process ask
 exists, and every move has a tag of its own, which no other process overwrites. A pending move whose number is in the history
 already is the move of such a process. The next process that holds the lock undoes this move.
 
-PostgreSQL keeps a copy of the moves and notifies `champion_moved`, so that the model server hears of each. A move that could not be
+PostgreSQL keeps a copy of the moves and notifies `champion_moved`, so that the model server learns of each. A move that could not be
 copied is copied by the next process that holds the lock.
 
 If the alias is on another version than the last move says, somebody has moved the alias by hand. The next process records

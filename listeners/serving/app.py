@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from starlette.requests import ClientDisconnect
 
-from listeners.serving.batcher import Answer, Batcher, BusyError, NoModelError
+from listeners.serving.batcher import Answer, Batcher, BusyError, NoModelError, PredictionError
 from listeners.serving.metrics import CONTENT_TYPE, MeasureRequests, Metrics
 from listeners.serving.model import ModelInfo, ServedModel
 from listeners.serving.schemas import (
@@ -42,6 +42,7 @@ _NO_PREDICTION: Final[dict[int | str, dict[str, Any]]] = {
     408: {"model": Refusal, "description": f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s."},
     413: {"model": Refusal, "description": f"The body is longer than {MOST_BYTES:,} bytes."},
     422: {"model": BadBody, "description": "The body is not one product or a list of products."},
+    500: {"model": Refusal, "description": "The model raised an error for these products."},
     504: {"model": Refusal, "description": f"There was no prediction within {_TIMEOUT_S:.0f} s."},
 }
 
@@ -81,7 +82,7 @@ def create_app(
 
     def served() -> ServedModel:
         if (present := model()) is None:
-            raise HTTPException(503, "there is no model yet", _RETRY_LATER)
+            raise _no_model()
         return present
 
     allowed = [Depends(require_token)]
@@ -126,7 +127,10 @@ def create_app(
 
 
 async def _body(request: Request) -> bytes:
-    """Return the body of a request. Stop to read where it is too long or too slow, whatever its headers say."""
+    """Return the body of a request. Stop reading when the body is too long or arrives too slowly.
+
+    The headers of the request do not decide this, because a client can send wrong headers.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -139,7 +143,7 @@ async def _body(request: Request) -> bytes:
     except TimeoutError:  # closing the connection is the only way to stop a client that sends slowly
         raise HTTPException(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", _CLOSE) from None
     except ClientDisconnect:
-        # Nobody gets this answer, but an exception would be logged as an error of the server.
+        # The client does not get this answer. But without it, the exception would be logged as an error of the server.
         raise HTTPException(400, "the connection was closed before the end of the body") from None
     return bytes(body)
 
@@ -152,11 +156,17 @@ async def _answer(batcher: Batcher, body: bytes) -> Answer:
     except BadBodyError as error:
         raise HTTPException(422, error.problems) from None
     except NoModelError:
-        raise HTTPException(503, "there is no model yet", _RETRY_LATER) from None
+        raise _no_model() from None
     except BusyError:
         raise HTTPException(503, "too many requests wait already", _RETRY_SOON) from None
+    except PredictionError as error:
+        raise HTTPException(500, f"the model raised {error} for these products") from None
     except TimeoutError:
         raise HTTPException(504, f"no prediction within {_TIMEOUT_S:.0f} s", _RETRY_SOON) from None
+
+
+def _no_model() -> HTTPException:
+    return HTTPException(503, "there is no model yet", _RETRY_LATER)
 
 
 def _predictions(answer: Answer) -> Predictions:

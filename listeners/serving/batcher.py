@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import pandas as pd
+import structlog
 
 from listeners.serving.model import Guess, ModelInfo, ServedModel
 from listeners.training.text import TEXT_COLUMNS
+
+logger = structlog.get_logger()
 
 Texts = tuple[str | None, str | None]
 """The title and the description of a product."""
@@ -28,6 +31,10 @@ class BusyError(Exception):
 
 class NoModelError(Exception):
     """There is no model yet."""
+
+
+class PredictionError(Exception):
+    """The model raised an error for the products of this request. The message names only the type of the error."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Batcher:
         Raises:
             NoModelError: there is no model yet.
             BusyError: too many products wait.
+            PredictionError: the model raised an error.
         """
         if self._model() is None:
             raise NoModelError
@@ -83,28 +91,41 @@ class Batcher:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict") as thread:
             while True:
                 await self._arrived.wait()
-                await self._answer_waiting(
-                    thread
-                )  # it keeps no reference to the model, which may be exchanged meanwhile
+                # While this waits, it must not refer to a model: the model may be exchanged and its memory given back.
+                await self._answer_waiting(thread)
 
     async def _answer_waiting(self, thread: ThreadPoolExecutor) -> None:
         """Answer the requests that go into one call of the model."""
         requests, model = self._take(), self._model()
         if model is None:
             self._fail(requests, NoModelError())
-            return
-        if not requests:
-            return
+        elif requests:
+            await self._predict(thread, model, requests)
+
+    async def _predict(
+        self, thread: ThreadPoolExecutor, model: ServedModel, requests: Sequence[_Request]
+    ) -> None:
+        """Answer requests in one call of the model. If the call fails, answer each request in a call of its own.
+
+        So a product for which the model raises an error fails only its own request.
+        """
         texts = [pair for request in requests for pair in request.texts]
         try:
             guesses = await asyncio.get_running_loop().run_in_executor(thread, _guesses, model, texts)
-        except Exception as error:  # noqa: BLE001  it belongs to the requests, and the next ones may succeed
-            self._fail(requests, error)
+        except Exception as error:  # noqa: BLE001  a model of any trainer may raise any error
+            if len(requests) == 1:
+                logger.warning(
+                    "the model failed", error=type(error).__name__
+                )  # its text may repeat the product's
+                self._fail(requests, PredictionError(type(error).__name__))
+                return
+            for request in requests:
+                await self._predict(thread, model, [request])
         else:
             self._answer(requests, model.info, guesses)
 
     def _take(self) -> list[_Request]:
-        """Take the requests for one call, without those whose clients have gone."""
+        """Take the requests for one call, except those whose clients have closed the connection."""
         taken: list[_Request] = []
         rows = 0
         while self._waiting and (not taken or rows + len(self._waiting[0].texts) <= _ROWS_TOGETHER):

@@ -17,7 +17,7 @@ _SECONDS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _VERSION: Final = b"x-model-version"
 
 
-class Metrics:
+class Metrics(Collector):
     """The metrics of one server.
 
     Args:
@@ -32,8 +32,9 @@ class Metrics:
         refused: Callable[[], int | None],
         waiting: Callable[[], int],
     ) -> None:
+        self._model, self._refused, self._waiting = model, refused, waiting
         self._registry = CollectorRegistry()
-        self._registry.register(_State(model, refused, waiting))
+        self._registry.register(self)
         labels = ("path", "code", "version")
         self._requests = Counter(
             "rakuten_server_requests", "Requests that were answered.", labels, registry=self._registry
@@ -55,19 +56,8 @@ class Metrics:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-
-class _State(Collector):
-    """What the server is doing at the time of a scrape."""
-
-    def __init__(
-        self,
-        model: Callable[[], ModelInfo | None],
-        refused: Callable[[], int | None],
-        waiting: Callable[[], int],
-    ) -> None:
-        self._model, self._refused, self._waiting = model, refused, waiting
-
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metrics whose values are read at the time of a scrape."""
         served = GaugeMetricFamily(
             "rakuten_server_model", "1 for the model that is served.", labels=("version", "batch", "sha256")
         )
@@ -104,7 +94,7 @@ class MeasureRequests:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        code, version = "none", "none"  # if the client has gone before there was an answer
+        code, version = "none", "none"  # if the client closed the connection before the answer
 
         async def noticed(message: Message) -> None:
             nonlocal code, version

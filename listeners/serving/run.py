@@ -1,37 +1,27 @@
-"""Run the model server: answer requests, and exchange the model when the champion moves."""
+"""Run the model server: an HTTP server, a LISTEN task, and a task that exchanges the model when the champion moves."""
 
 import asyncio
 import gc
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from ctypes import CDLL
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
 import structlog
 import uvicorn
 
-from db.connect import connect
 from listeners.doorbell import Doorbell
 from listeners.listen import Timing, WakeSource, listen
-from listeners.outages import outage_of
 from listeners.parent_end import at_parent_end
 from listeners.serving.app import create_app
 from listeners.serving.batcher import Batcher
-from listeners.serving.champion import (
-    APPLICATION,
-    Champion,
-    NotRecordedError,
-    load_champion,
-    recorded_champion,
-    require_agreement,
-)
+from listeners.serving.champion import APPLICATION
 from listeners.serving.model import ServedModel
+from listeners.serving.swapper import Swapper
 from listeners.tracking.runs import Tracking
 from shared.config import Settings
-from shared.errors import PipelineError
 from shared.events import Channel
 from shared.listening_socket import listening_socket
 
@@ -43,90 +33,15 @@ _MOST_CONNECTIONS: Final = 1_000  # further ones are answered 503
 _CHANNELS: Final = (Channel.CHAMPION_MOVED, Channel.MODEL_TRAINED)
 
 
-class Swapper:
-    """Holds the model that is served, and exchanges it for the champion.
-
-    A model that cannot be loaded, or is not the one that was logged, is refused: the present one goes on.
-
-    Args:
-        open_tracking: returns the access to MLflow. It is called only if there is a champion: a new store in a folder is made by
-            MLflow's own server or by the listeners, and two that make it at once disturb each other.
-        conninfo: connection string, with the role rakuten_server.
-
-    Attributes:
-        model: the model that is served, or None before the first one.
-        problem: why the champion is not served, or cannot be checked; None if it is served.
-        refused: the version that was refused; None in an outage, which says nothing about the model.
-    """
-
-    def __init__(self, open_tracking: Callable[[], Tracking], conninfo: str) -> None:
-        self._open_tracking = open_tracking
-        self._conninfo = conninfo
-        self._champion: Champion | None = None
-        self.model: ServedModel | None = None
-        self.problem: str | None = None
-        self.refused: int | None = None
-
-    @property
-    def state(self) -> str:
-        """What the view model_servers reads from the name of the server's connection (094_model_servers.sql)."""
-        version = "" if self._champion is None else f" {self._champion.version}"
-        return version if self.refused is None else f"{version} refuses {self.refused}"
-
-    async def follow(self) -> None:
-        """Serve the champion, if it is not the model that is served already."""
-        champion = None
-        try:
-            champion = await asyncio.to_thread(self._recorded)
-            if champion is not None:
-                await asyncio.to_thread(self._require_agreement, champion)
-                if champion != self._champion:
-                    await self._exchange(champion)
-        except NotRecordedError as error:
-            if str(error) != self.problem:
-                logger.info("waiting for the training stage to record the champion")
-            self.problem, self.refused = str(error), None
-        except Exception as error:  # noqa: BLE001  whatever is wrong with a new model, the present one goes on
-            is_refusal = champion not in {None, self._champion} and outage_of(error) is None
-            self._keep_present(error, champion.version if champion and is_refusal else None)
-        else:
-            self.problem = self.refused = None
-
-    def _recorded(self) -> Champion | None:
-        with connect(self._conninfo, APPLICATION, autocommit=True) as connection:
-            return recorded_champion(connection)
-
-    def _require_agreement(self, champion: Champion) -> None:
-        require_agreement(self._open_tracking(), champion)
-
-    async def _exchange(self, champion: Champion) -> None:
-        logger.info("loading the champion", version=champion.version, batch=champion.batch_name)
-        model = await asyncio.to_thread(load_champion, self._open_tracking(), champion)
-        self.model, self._champion = model, champion
-        logger.info("serving", version=champion.version, batch=champion.batch_name, sha256=model.info.sha256)
-        await asyncio.to_thread(_give_memory_back)
-
-    def _keep_present(self, error: Exception, refused: int | None) -> None:
-        if str(error) != self.problem:  # the poll finds the same problem again and again
-            logger.warning(
-                "the champion cannot be checked" if refused is None else "the champion is refused",
-                serving=None if self._champion is None else self._champion.version,
-                refused=refused,
-                error=str(error),
-                exc_info=refused is not None and not isinstance(error, PipelineError),
-            )
-        self.problem, self.refused = str(error), refused
-
-
 def run_server(settings: Settings, conninfo: str, *, listening: socket.socket | None = None) -> None:
     """Serve the champion until SIGTERM or SIGINT. Then answer the requests that have arrived, and stop.
 
     Args:
         settings: the settings of the pipeline.
         conninfo: connection string, with the role rakuten_server.
-        listening: a socket that the program which started the server listens on already, so that nobody else can take its port
-            meanwhile; None to listen on SERVE_HOST and SERVE_PORT. With such a program, the server also stops when standard input
-            closes, because the program has then ended.
+        listening: a socket on which the parent process listens already, or None to listen on SERVE_HOST and SERVE_PORT. If the parent
+            opens the socket, no other process can take the port while this process starts. A server with such a parent also
+            stops when standard input closes, because the parent has then ended.
     """
     asyncio.run(_serve_champion(settings, conninfo, listening))
 
@@ -214,10 +129,3 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to `_serve`."""
         yield
-
-
-def _give_memory_back() -> None:
-    """Return the memory of the model before to the operating system, as far as the C library lets it."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        CDLL("libc.so.6").malloc_trim(0)

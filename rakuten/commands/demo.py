@@ -60,7 +60,9 @@ def demo(
         )
     if not _is_complete(settings, weeks, console):
         with run_locally("demo", settings, console, model_server=True, mlflow_pages=False) as system:
-            console.print(f"Two listeners are connected; their logs are in {settings.logs_path}")
+            console.print(
+                f"Two listeners are connected, and the model server starts; their logs are in {settings.logs_path}"
+            )
             _run_weeks(system, weeks, console)
             _ask_the_server(system, console)
     if keep:
@@ -72,7 +74,9 @@ def demo(
         )
     if keep:
         lines.append(f"  PostgreSQL runs until: {rakuten_command(settings)} db stop")
-    lines.append(f"  go on     {rakuten_command(settings)} up")
+    lines.append(
+        f"  go on     {rakuten_command(settings)} up (it also prints the command that asks the model server)"
+    )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

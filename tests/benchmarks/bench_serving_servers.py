@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +17,14 @@ from pathlib import Path
 import psutil
 from bench_serving_client import Endpoint
 from listener_processes import RAKUTEN, login_variables
+from waiting import eventually
 
 from db.database import Database, Role
 from listeners.training.text import TEXT_COLUMNS
 from shared.config import environment_for
 
 _DEADLINE_S = 120.0
-_POLL_S = 0.05
+_AT_REST_S = 0.5  # memory that is the same after this time no longer changes
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class Server:
     log: Path
 
     def rss_bytes(self) -> int:
-        """What the process holds once that stands still: memory goes back to the system after a swap."""
+        """The memory of the process when it no longer changes: after a swap, some of it goes back to the system."""
         before, now = -1, self.process.memory_info().rss
         while now != before:
-            time.sleep(10 * _POLL_S)
+            time.sleep(_AT_REST_S)
             before, now = now, self.process.memory_info().rss
         return now
 
@@ -53,7 +54,7 @@ def champion_server(database: Database, *, path: str = "/readyz") -> Iterator[Se
     """`rakuten serve`, when `path` answers."""
     port = _free_port()
     settings = database.settings.model_copy(update={"serve_port": port, "log_format": "json"})
-    variables = environment_for(settings) | login_variables(database.conninfo(Role.READER))
+    variables = environment_for(settings) | login_variables(database.conninfo(Role.SERVER))
     endpoint = Endpoint(port, "/predict")
     with _running([str(RAKUTEN), "serve"], variables, endpoint, path, settings.state_path) as server:
         yield server
@@ -91,15 +92,17 @@ def _running(
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while True:
-        try:
+    def answers() -> bool:
+        with suppress(OSError):
             urllib.request.urlopen(url, timeout=1).close()  # noqa: S310  our own address
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the server does not answer: {log.read_text()[-2000:]}") from None
-            time.sleep(_POLL_S)
+            return True
+        return False
+
+    def require_running() -> None:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server has ended: {log.read_text()[-2000:]}")
+
+    eventually(answers, _DEADLINE_S, report=log.read_text, check=require_running)
 
 
 def _listener_of(pid: int, port: int) -> psutil.Process:

@@ -1,4 +1,4 @@
-"""The exchange of the model when the champion moves: how soon the new version answers, and what memory it takes meanwhile."""
+"""Measure the exchange of the model when the champion moves: the time until the new version answers, and the memory."""
 
 import ctypes
 import gc

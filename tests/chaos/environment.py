@@ -1,6 +1,7 @@
-"""What the listeners live in, all of it real: a PostgreSQL and an MLflow server, and a proxy in front of each.
+"""Start what the listeners and the model server need: a real PostgreSQL, a real MLflow server, and a proxy in front of each.
 
-The listeners and the model server go through the proxies; the loader and whoever looks on do not, unless that is the fault.
+The listeners and the model server connect through the proxies. The loader and the checks connect directly, except in faults of the
+loader's connection.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A real model server follows the champion while clients ask it, and goes on while PostgreSQL or MLflow is away."""
+"""A real model server exchanges its model while clients send requests, and predicts while PostgreSQL or MLflow is unavailable."""
 
 import json
 import signal
@@ -157,9 +157,9 @@ def test_a_swap_under_load_loses_no_request_and_mixes_no_versions(system, runnin
     assert running.wait(60) == 0
 
 
-def test_it_predicts_while_postgresql_or_mlflow_is_away_and_catches_up(system):
+def test_it_predicts_while_postgresql_or_mlflow_is_unavailable_and_then_catches_up(system):
     with ExitStack() as stack:
-        with system.mlflow.refusing():  # away at the start
+        with system.mlflow.refusing():  # unavailable at the start
             process = system.server.start()
             stack.callback(process.wait)
             stack.callback(process.kill)
@@ -169,7 +169,7 @@ def test_it_predicts_while_postgresql_or_mlflow_is_away_and_catches_up(system):
             assert system.server.ask("POST", "/predict", ONE)[0] == 503
         system.wait_until_served(2)
 
-        with system.mlflow.refusing():  # away at the swap
+        with system.mlflow.refusing():  # unavailable at the swap
             system.roll_back(1)
             eventually(
                 lambda: system.server.log.read_text().count("the champion cannot be checked") > 1, DEADLINE_S
@@ -177,7 +177,7 @@ def test_it_predicts_while_postgresql_or_mlflow_is_away_and_catches_up(system):
             assert (system.version(), system.server.ask("POST", "/predict", ONE)[0]) == (2, 200)
         system.wait_until_served(1)
 
-        with system.postgres.refusing():  # its LISTEN connection is cut, and the move rings unheard
+        with system.postgres.refusing():  # the LISTEN connection is cut, and the notification is lost
             system.roll_back(2)
             system.wait_for_log("cannot connect")
             assert (system.version(), system.server.ask("POST", "/predict", ONE)[0]) == (1, 200)

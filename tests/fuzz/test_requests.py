@@ -1,4 +1,4 @@
-"""Whatever a client sends to the model server: the model's own predictions, or a documented refusal that repeats none of its texts."""
+"""The model server answers any request with the model's own predictions, or with a documented error that repeats none of its texts."""
 
 import asyncio
 import json
@@ -225,8 +225,8 @@ def test_any_request_gets_a_documented_answer(server, request):
         assert request.headers[:1] != [RIGHT_TOKEN]
         count("requests", accepted=False)
     elif not request.is_whole:
-        assert answer.status == 400  # nobody gets it
+        assert answer.status == 400  # the client has closed the connection
         count("requests", accepted=False)
     else:
-        assert answer.status in server.documented[operation]
+        assert answer.status in server.documented[operation] - {500}
         require_right_answer(server, request.body, answer)

@@ -1,4 +1,4 @@
-"""Record each move of the alias `champion` in PostgreSQL, too, so that the model server can hear of it."""
+"""Record each move of the alias `champion` in PostgreSQL, too, so that PostgreSQL can notify the model server."""
 
 from db.migrations import run_script
 

@@ -1,6 +1,6 @@
--- Revision 0004: each move of MLflow's alias `champion`, as MLflow's history has it. The history in MLflow decides what is
--- promoted. This copy tells the model server that the alias has moved, and to where. So a server that reads another champion in
--- MLflow knows that somebody has moved the alias by hand.
+-- Revision 0004: a copy of each move of MLflow's alias `champion`. The history in MLflow decides which model is promoted.
+-- PostgreSQL keeps the copy for two reasons. It can notify the model server of each move. And the model server can compare the copy
+-- with the alias in MLflow: if the two name different versions, a person has moved the alias by hand.
 create table champion_moves (
     id           bigint generated always as identity primary key,  -- MLflow's numbers begin anew if its model is deleted
     move_sha256  text not null unique,

@@ -74,7 +74,7 @@ as $$
     union all
     select
         'error', 'model server refuses the champion', format('version %s', refused_version),
-        format('process %s goes on with %s', pid, coalesce('version ' || version, 'no model')),
+        format('process %s still serves %s', pid, coalesce('version ' || version, 'no model')),
         'its log says why; rakuten verify shows what was changed, and rakuten rollback makes an earlier version champion'
     from public.model_servers
     where refused_version is not null

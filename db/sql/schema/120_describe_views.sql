@@ -44,7 +44,7 @@ comment on column model_servers.pid is 'The number of the PostgreSQL process tha
 comment on column model_servers.client_address is 'The address of the server, or null if it is on this machine.';
 comment on column model_servers.version is 'The version of the model that it serves, or null if it has none yet.';
 comment on column model_servers.refused_version is
-    'The champion, if the server has refused to load it and goes on with the version that it has; else null.';
+    'The champion, if the server has rejected it and still serves the version before; else null.';
 comment on column model_servers.last_sign_of_life is 'The time of the last ping; a server pings every few seconds.';
 
 comment on view storage is

@@ -1,4 +1,4 @@
-"""The model server killed, frozen, cut off from PostgreSQL or without MLflow, while the champion moves and a client asks all along."""
+"""Kill or freeze the model server, or cut it off from PostgreSQL or MLflow, while the champion moves and a client sends requests."""
 
 import os
 import signal
@@ -27,9 +27,16 @@ _OTHER = """
 
 
 def move_champion(
-    run: Run, *, fault: Callable[[Run], AbstractContextManager[None]], allowed: Collection[int | None]
+    run: Run,
+    *,
+    fault: Callable[[Run], AbstractContextManager[None]],
+    seconds: float,
+    allowed: Collection[int | None],
 ):
-    """A person moves the champion in the fault. Requests may then fail with the statuses in `allowed`, where None is no answer."""
+    """A person moves the champion in the fault, which lasts for some seconds more.
+
+    Requests may then fail with the statuses in `allowed`, where None is no answer.
+    """
     environment = run.environment
     while not environment.query(_OTHER):
         run.load()
@@ -42,6 +49,7 @@ def move_champion(
         began_at = time.monotonic()
         with fault(run):
             _move(environment, moves[1])
+            time.sleep(seconds)
         if run.ended_at is None:
             run.ended()
         run.measure_until(lambda: serves_champion(environment))
@@ -61,7 +69,7 @@ def _move(environment: Environment, version: int) -> None:
 
 @contextmanager
 def killed(run: Run) -> Iterator[None]:
-    """The champion moves while the server is away."""
+    """The server is killed before the champion moves."""
     _kill(run)
     yield
 
@@ -79,35 +87,31 @@ def _kill(run: Run) -> None:
 
 
 @contextmanager
-def frozen(run: Run, *, seconds: float) -> Iterator[None]:
-    """For longer than a ping may take: what PostgreSQL has sent meanwhile waits in the socket."""
+def frozen(run: Run) -> Iterator[None]:
+    """The server does not run. What PostgreSQL sends in this time waits in the socket."""
     pid = run.environment.fleet.server_pid
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
-        time.sleep(seconds)
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
-def cut_off(run: Run, *, seconds: float) -> Iterator[None]:
+def cut_off(run: Run) -> Iterator[None]:
     """Every packet between the server and PostgreSQL vanishes."""
     line = run.environment.model_server_postgres
     broken_before = line.broken
     with line.black_hole():
         yield
-        time.sleep(seconds)
     run.require(line.broken > broken_before, "the server had no connection")
 
 
 @contextmanager
-def without_mlflow(run: Run, *, seconds: float) -> Iterator[None]:
-    """PostgreSQL announces the move, and the model cannot be had."""
-    with run.environment.mlflow.refusing():
-        with _logged(run, "the champion cannot be checked"):
-            yield
-        time.sleep(seconds)
+def without_mlflow(run: Run) -> Iterator[None]:
+    """PostgreSQL announces the move, and MLflow is unavailable."""
+    with run.environment.mlflow.refusing(), _logged(run, "the champion cannot be checked"):
+        yield
 
 
 @contextmanager
@@ -124,18 +128,18 @@ FAULTS = [
     Fault(
         kind,
         detail,
-        partial(move_champion, fault=fault, allowed=allowed),
+        partial(move_champion, fault=fault, seconds=seconds, allowed=allowed),
         runs=runs,
         served=True,
         short=kind == "kill -9, model server" and fault is killed,
         measures="served",
         unavailable=needs_linux if "black hole" in kind else Fault.unavailable,
     )
-    for kind, detail, fault, allowed, runs in (
-        ("kill -9, model server", "serving", killed, {None, 503}, 2),
-        ("kill -9, model server", "loading the champion", killed_while_loading, {None, 503}, 2),
-        ("frozen model server", "12 s", partial(frozen, seconds=12), {None}, 4),
-        ("model server, black hole", "PostgreSQL, 15 s", partial(cut_off, seconds=15), set(), 4),
-        ("model server, MLflow down", "15 s", partial(without_mlflow, seconds=15), set(), 4),
+    for kind, detail, fault, seconds, allowed, runs in (
+        ("kill -9, model server", "serving", killed, 0, {None, 503}, 2),
+        ("kill -9, model server", "loading the champion", killed_while_loading, 0, {None, 503}, 2),
+        ("frozen model server", "12 s", frozen, 12, {None}, 4),  # longer than a ping may take
+        ("model server, black hole", "PostgreSQL, 15 s", cut_off, 15, set(), 4),
+        ("model server, MLflow down", "15 s", without_mlflow, 15, set(), 4),
     )
 ]

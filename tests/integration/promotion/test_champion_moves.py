@@ -1,4 +1,4 @@
-"""Each move of the alias champion is recorded in PostgreSQL once, and rings for the model server when it is recorded."""
+"""PostgreSQL records each move of the alias champion once, and notifies the model server when it records the move."""
 
 import json
 

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from db.database import Role
 from listeners import reconcile
 from listeners.job import Task
-from listeners.serving.run import Swapper
+from listeners.serving.swapper import Swapper
 from listeners.tracking.runs import Tracking
 from shared.events import Stage
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Artifact, Tag
@@ -110,7 +110,7 @@ def unrecorded_model(as_superuser):
         connection.execute("alter table data_loads enable trigger all")
 
 
-async def test_another_model_than_the_logged_one_is_refused_and_the_present_one_goes_on(
+async def test_another_model_than_the_logged_one_is_refused_and_the_present_one_stays(
     champion, swapper, move_to, tracking, logged_model, as_superuser
 ):
     move_to(1)
@@ -159,7 +159,7 @@ async def test_what_the_remedies_say_lets_the_server_serve_again(
         assert (swapper.model.info.version, swapper.problem) == (1, None)
     client.set_registered_model_alias(
         REGISTERED_MODEL, CHAMPION, "2"
-    )  # by hand: PostgreSQL does not hear of it
+    )  # by hand: PostgreSQL does not record it
     await swapper.follow()
     assert "restart the training listener: it records where the alias is" in swapper.problem
     assert (swapper.model.info.version, swapper.refused) == (1, None)
@@ -170,14 +170,14 @@ async def test_what_the_remedies_say_lets_the_server_serve_again(
     assert (swapper.model.info.version, swapper.problem) == (2, None)
 
 
-async def test_while_postgresql_is_away_the_present_model_goes_on(champion, swapper, move_to, tracking):
+async def test_while_postgresql_is_unavailable_the_present_model_stays(champion, swapper, move_to, tracking):
     move_to(1)
     await swapper.follow()
     move_to(2)
-    away = Swapper(lambda: tracking, "host=127.0.0.1 port=1 dbname=x user=x")
-    away.model = present = swapper.model
-    await away.follow()
-    assert away.model is present
-    assert "port 1" in away.problem
+    cut_off = Swapper(lambda: tracking, "host=127.0.0.1 port=1 dbname=x user=x")
+    cut_off.model = present = swapper.model
+    await cut_off.follow()
+    assert cut_off.model is present
+    assert "port 1" in cut_off.problem
     await swapper.follow()
     assert (swapper.model.info.version, swapper.problem) == (2, None)

@@ -1,4 +1,4 @@
-"""A real model server and clients that send slowly, leave, or send what is no HTTP: it goes on answering the others."""
+"""A real model server answers its other clients while one client sends slowly, closes its connection, or sends no valid HTTP."""
 
 import json
 import signal
@@ -221,8 +221,8 @@ def test_a_header_without_end_is_refused(server):
 def test_an_address_that_is_in_use_is_named_and_another_one_works(server):
     with pytest.raises(PipelineError, match="Address already in use"):
         listening_socket("127.0.0.1", server.port)
-    with pytest.raises(PipelineError, match="cannot answer on 192"):
-        listening_socket("192.0.2.1", 8000)  # an address of nobody's (RFC 5737)
+    with pytest.raises(PipelineError, match="cannot listen on 192"):
+        listening_socket("192.0.2.1", 8000)  # no machine has this address (RFC 5737)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from model_server import client
+from structlog.testing import capture_logs
 
 from listeners.serving import app as module
 from listeners.serving import batcher as queue
@@ -158,7 +159,27 @@ async def test_openapi_describes_body_and_answer(models):
         assert (await http.get("/docs")).status_code == 200
     predict = described["paths"]["/predict"]["post"]
     assert predict["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
-    assert set(predict["responses"]) == {"200", "401", "408", "413", "422", "503", "504"}
+    assert set(predict["responses"]) == {"200", "401", "408", "413", "422", "500", "503", "504"}
     assert predict["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith(
         "/Predictions"
     )
+
+
+class Failing:
+    """A model that raises an error whose text repeats the product."""
+
+    info = None
+
+    def guesses(self, products):
+        raise ValueError(products.designation[0])
+
+
+async def test_an_error_of_the_model_is_named_without_the_texts_of_the_product():
+    with capture_logs() as logs:
+        async with client(Failing()) as http:
+            answer = await http.post("/predict", json={"designation": "SECRET"})
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"detail": "the model raised ValueError for these products"},
+    )
+    assert [(line["event"], line["error"]) for line in logs] == [("the model failed", "ValueError")]

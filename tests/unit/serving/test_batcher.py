@@ -8,11 +8,12 @@ import pytest
 from waiting import until
 
 from listeners.serving import batcher as module
-from listeners.serving.batcher import Batcher, BusyError, NoModelError
+from listeners.serving.batcher import Batcher, BusyError, NoModelError, PredictionError
 
 pytestmark = pytest.mark.anyio
 
 POOL, BOOK = ("piscine gonflable eau", None), ("roman poche livre", None)
+BAD = ("a text that the model cannot predict", None)
 
 
 class Counted:
@@ -21,13 +22,12 @@ class Counted:
     def __init__(self, model):
         self.model, self.info, self.calls, self.may_go_on = model, model.info, [], threading.Event()
         self.may_go_on.set()
-        self.error = None
 
     def guesses(self, products):
         self.calls.append(len(products))
         assert self.may_go_on.wait(10)
-        if self.error is not None:
-            raise self.error
+        if BAD[0] in list(products.designation):
+            raise ValueError(BAD[0])
         return self.model.guesses(products)
 
 
@@ -125,13 +125,15 @@ async def test_a_client_that_has_gone_costs_nothing(counted):
     assert counted.calls == [1, 1]
 
 
-async def test_a_failing_call_fails_its_requests_and_no_other(counted):
+async def test_a_product_that_the_model_cannot_predict_fails_its_own_request_only(counted):
     async with running(lambda: counted) as batcher:
-        counted.error = MemoryError("no memory")
-        with pytest.raises(MemoryError):
-            await batcher.predict([POOL])
-        counted.error = None
+        tasks = await held_up(batcher, counted, [BOOK], [POOL, BAD], [POOL])
+        counted.may_go_on.set()
+        first, book, bad, pool = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [codes(first), codes(book), codes(pool)] == [[2583], [10], [2583]]
+        assert (type(bad), str(bad)) == (PredictionError, "ValueError")  # and nothing of the product
         assert codes(await batcher.predict([POOL])) == [2583]
+    assert counted.calls == [1, 4, 1, 2, 1, 1]
 
 
 async def test_without_a_model_there_is_no_answer():
