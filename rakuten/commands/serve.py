@@ -1,6 +1,5 @@
 """`rakuten serve`: answer requests with the champion, or with a fixed model."""
 
-import socket
 from typing import Annotated, Final
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from db.database import Role, open_database
 from shared.config import read_settings
 from shared.extras import require_extra
+from shared.listening_socket import inherited_socket
 from shared.logs import configure_logs
 
 EXAMPLES: Final = ("rakuten serve", "rakuten serve --model models:/rakuten_classifier/3")
@@ -46,6 +46,6 @@ def serve(model: Model = None, listening_fd: ListeningFd = None) -> None:
         return
     from listeners.serving.run import run_server  # noqa: PLC0415
 
-    listening = None if listening_fd is None else socket.socket(fileno=listening_fd)
+    listening = None if listening_fd is None else inherited_socket(listening_fd)
     with open_database(settings) as database:
         run_server(settings, database.conninfo(Role.SERVER), listening=listening)

@@ -18,8 +18,6 @@ from waiting import eventually
 
 from listeners.training.serialise import save_model
 from shared.config import environment_for, read_settings
-from shared.errors import PipelineError
-from shared.listening_socket import listening_socket
 
 BODY_TIMEOUT_S = 2.0
 DEADLINE_S = 30
@@ -216,15 +214,3 @@ def test_a_header_without_end_is_refused(server):
             connection.sendall(b"\r\n\r\n")
         with suppress(ConnectionError):
             assert connection.recv(65_536)[:12] == b"HTTP/1.1 400"
-
-
-def test_an_address_that_is_in_use_is_named_and_another_one_works(server):
-    with pytest.raises(PipelineError, match="Address already in use"):
-        listening_socket("127.0.0.1", server.port)
-    with pytest.raises(PipelineError, match="cannot listen on 192"):
-        listening_socket("192.0.2.1", 8000)  # no machine has this address (RFC 5737)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = probe.getsockname()[1]
-    with listening_socket("127.0.0.1", free) as listening:
-        assert listening.getsockname() == ("127.0.0.1", free)
