@@ -9,9 +9,7 @@ The result consists of ordinary scikit-learn objects, so a prediction does not n
 """
 
 import operator
-from array import array
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -20,12 +18,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from scipy import sparse
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from listeners.training.term_counts import count_terms
+
 _Ints: TypeAlias = npt.NDArray[np.int64]
-_Ranks: TypeAlias = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
     """
     if any("\x00" in text for text in texts):
         raise ValueError("a text holds a NUL character (\\x00): remove it before fitting")
-    counts = _count(vectorizer, texts)
+    counts = count_terms(vectorizer, texts)
     copies = np.repeat(multiplicities, np.diff(counts.matrix.indptr))
     document_frequency = np.bincount(counts.matrix.indices, copies, counts.matrix.shape[1])
     kept = np.flatnonzero(document_frequency >= vectorizer.min_df)
@@ -105,22 +104,61 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
         term_frequency = np.bincount(
             counts.matrix.indices, copies * counts.matrix.data, counts.matrix.shape[1]
         )
-        # CountVectorizer also sorts the term frequencies with argsort. So if several terms are equally frequent, and only some
-        # of them fit into max_features, this line keeps the same terms as CountVectorizer.
-        kept = np.sort(kept[np.argsort(-term_frequency[kept])[:limit]])
-    if not len(kept):
+        kept = kept[most_frequent(term_frequency[kept], limit)]
+    set_terms(vectorizer, list(counts.terms(kept)), document_frequency[kept], int(multiplicities.sum()))
+    return weigh(vectorizer, counts.matrix[:, kept])
+
+
+def most_frequent(frequencies: npt.NDArray[np.float64], limit: int | None) -> npt.NDArray[np.intp]:
+    """Return the positions of the `limit` highest frequencies, ascending, or all positions if there are not more.
+
+    Args:
+        frequencies: how often each term occurs in all copies, shape (n_terms,), float64, with the terms in string order.
+        limit: the maximum number of terms; None for no limit.
+    """
+    if limit is None or len(frequencies) <= limit:
+        return np.arange(len(frequencies))
+    # CountVectorizer also sorts the term frequencies with argsort. So if several terms are equally frequent, and only some
+    # of them fit into max_features, this line keeps the same terms as CountVectorizer.
+    return np.sort(np.argsort(-frequencies)[:limit])
+
+
+def set_terms(
+    vectorizer: TfidfVectorizer,
+    terms: Sequence[str],
+    document_frequency: npt.NDArray[np.float64],
+    copies: int,
+) -> None:
+    """Make `vectorizer` a fitted one, with these terms.
+
+    Args:
+        vectorizer: not fitted yet.
+        terms: in string order.
+        document_frequency: how many copies contain each term, shape (n_terms,).
+        copies: number of all copies.
+
+    Raises:
+        ValueError: there is no term.
+    """
+    if not len(terms):
         raise ValueError(
             f"no term occurs in {vectorizer.min_df} documents or more: lower min_df or add texts"
         )
-
-    transformer = TfidfTransformer(norm=vectorizer.norm, sublinear_tf=vectorizer.sublinear_tf)
-    transformer.idf_ = np.log((multiplicities.sum() + 1) / (document_frequency[kept] + 1)) + 1
     # A TfidfVectorizer counts as fitted when it has a vocabulary and an idf. Set the vocabulary as an array of terms, not as a
     # dictionary, because skops would need 1 kB for each term of a dictionary. scikit-learn itself makes a dictionary from the
     # array: when `idf_` is set below, and again when a loaded model is first used.
-    vectorizer.vocabulary = np.array(list(counts.terms(kept)))
-    vectorizer.idf_ = transformer.idf_
-    return transformer.transform(counts.matrix[:, kept], copy=False)
+    vectorizer.vocabulary = np.array(terms)
+    vectorizer.idf_ = np.log((copies + 1) / (document_frequency + 1)) + 1
+
+
+def weigh(vectorizer: TfidfVectorizer, counts: sparse.csr_array) -> sparse.csr_array:
+    """Return the features of texts from how often they contain each term of a fitted vectorizer, both of shape (n, n_terms).
+
+    The result may use the memory of `counts`.
+    """
+    transformer = TfidfTransformer(norm=vectorizer.norm, sublinear_tf=vectorizer.sublinear_tf)
+    transformer.idf_ = vectorizer.idf_
+    return transformer.transform(counts, copy=False)
 
 
 class MergedFeatures(NamedTuple):
@@ -163,110 +201,3 @@ def merge_equal_columns(features: sparse.csr_array) -> MergedFeatures:
     merged = features[:, first[order]]
     merged.data *= np.sqrt(sizes[order])[merged.indices]
     return MergedFeatures(merged, rank[group], 1 / np.sqrt(sizes[group]))
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """How often each term (a word, a pair of words or a character n-gram) occurs in each text.
-
-    Attributes:
-        matrix: the counts, shape (n_texts, n_terms), float64, with the terms in string order.
-        terms: a function that takes indices of columns and returns the terms of these columns.
-    """
-
-    matrix: sparse.csr_array
-    terms: Callable[[npt.NDArray[np.intp]], Iterable[str]]
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """Texts that are split into tokens. A token is one occurrence of a word in a text.
-
-    Attributes:
-        words: the distinct words of all texts, in string order.
-        ranks: for each token, the position of its word in `words`, shape (n_tokens,), int32, text after text.
-        rows: for each token, the index of its text, shape (n_tokens,), int32.
-        n_texts: number of texts, including texts without a token.
-    """
-
-    words: list[str]
-    ranks: _Ranks
-    rows: _Ranks
-    n_texts: int
-
-
-def _count(vectorizer: TfidfVectorizer, texts: Sequence[str]) -> _Counts:
-    preprocess = vectorizer.build_preprocessor()
-    match vectorizer.analyzer, vectorizer.ngram_range:
-        case "word", (1, 1 | 2 as longest):
-            tokenise_words = vectorizer.build_tokenizer()
-            tokens = _tokenise(texts, lambda text: tokenise_words(preprocess(text)))
-            return _count_words(tokens, longest)
-        case "char_wb", ngram_range:
-            tokens = _tokenise(texts, lambda text: preprocess(text).split())
-            return _count_chars(tokens, ngram_range)
-        case analyzer, ngram_range:
-            raise ValueError(f"analyzer {analyzer!r} with ngram_range {ngram_range} is not supported")
-
-
-def _tokenise(texts: Sequence[str], split: Callable[[str], list[str]]) -> _Tokens:
-    """Split each text into words, and represent each word by its position in the sorted list of all distinct words."""
-    code_of: defaultdict[str, int] = defaultdict()
-    code_of.default_factory = code_of.__len__
-    codes, lengths = array("i"), []
-    for text in texts:
-        tokens = split(text)
-        codes.extend(map(code_of.__getitem__, tokens))
-        lengths.append(len(tokens))
-    words = sorted(code_of)
-    rank_of_code = np.empty(len(words), np.int32)
-    rank_of_code[[code_of[word] for word in words]] = np.arange(len(words), dtype=np.int32)
-    rows = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
-    return _Tokens(words, rank_of_code[np.asarray(codes, np.int32)], rows, len(texts))
-
-
-def _count_words(tokens: _Tokens, longest: int) -> _Counts:
-    """Count words and, if `longest` is 2, pairs of adjacent words.
-
-    Each term has an integer key, as sorting integers is faster than sorting strings. The word at position a of `tokens.words`
-    has the key a * radix; this word followed by the word at position b has the key a * radix + 1 + b, where radix is the number
-    of words plus 1. `tokens.words` is sorted, and the space between two words sorts before every word character. So the keys
-    have the same order as the strings.
-    """
-    words, radix = tokens.words, len(tokens.words) + 1
-    rows, ranks = tokens.rows, tokens.ranks.astype(np.int64)
-    keys = ranks * radix
-    if longest > 1:
-        first = np.flatnonzero(rows[1:] == rows[:-1])
-        keys = np.concatenate([keys, keys[first] + 1 + ranks[first + 1]])
-        rows = np.concatenate([rows, rows[first]])
-    # np.unique would sort all keys, with repetitions. pd.factorize finds the distinct keys with a hash table, and only these
-    # are sorted: this takes a twentieth of the time of np.unique.
-    codes, distinct = pd.factorize(keys)
-    order = np.argsort(distinct)
-    columns = np.empty(len(order), np.int32)
-    columns[order] = np.arange(len(order), dtype=np.int32)
-    distinct = distinct[order]
-
-    def terms(kept: npt.NDArray[np.intp]) -> list[str]:
-        pairs = zip(*(part.tolist() for part in np.divmod(distinct[kept], radix)), strict=True)
-        return [f"{words[a]} {words[b - 1]}" if b else words[a] for a, b in pairs]
-
-    return _Counts(_count_matrix(rows, columns[codes], (tokens.n_texts, len(distinct))), terms)
-
-
-def _count_chars(tokens: _Tokens, ngram_range: tuple[int, int]) -> _Counts:
-    """Count the character n-grams within words, as the analyzer 'char_wb' does. Split each distinct word only once."""
-    shape = tokens.n_texts, len(tokens.words)
-    if not tokens.words:
-        return _Counts(sparse.csr_array(shape), lambda _: [])
-    counter = CountVectorizer(analyzer="char_wb", ngram_range=ngram_range, lowercase=False, dtype=np.float64)
-    ngrams = counter.fit_transform(tokens.words)
-    matrix = sparse.csr_array(_count_matrix(tokens.rows, tokens.ranks, shape) @ ngrams)
-    matrix.sort_indices()
-    return _Counts(matrix, counter.get_feature_names_out().__getitem__)
-
-
-def _count_matrix(rows: _Ranks, columns: _Ranks, shape: tuple[int, int]) -> sparse.csr_array:
-    """Count how often each pair (rows[i], columns[i]) occurs. Return the counts as a sparse matrix, float64."""
-    return sparse.csr_array(sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape))
