@@ -17,7 +17,9 @@ class EngineSettings(BaseSettings):
     spark_master: str = Field(
         "local[*]", description="where Apache Spark runs: local[cores], spark://host:port, yarn or k8s://..."
     )
-    spark_conf: Path | None = Field(None, description="a file with Spark's own settings (spark.*), one a line")
+    spark_conf: Path | None = Field(
+        None, description="a file with Spark's own settings (spark.*), one a line"
+    )
     spark_postgres_connections: int = Field(
         4, ge=1, description="how many of Spark's tasks read PostgreSQL at once, each with a connection"
     )

@@ -34,13 +34,13 @@ class WorkerError(Exception):
 @contextmanager
 def carry_errors() -> Iterator[None]:
     """Raise a WorkerError for each expected error, in a task. Other errors are defects, and keep their traceback."""
-    from listeners.outages import outage_of  # noqa: PLC0415  it imports MLflow, and a worker rarely needs it
-
     try:
         yield
     except WorkerError:
         raise
     except Exception as error:
+        from listeners.outages import outage_of  # noqa: PLC0415  it imports MLflow, and a worker rarely needs it
+
         expected = outage_of(error) or (error if isinstance(error, PipelineError) else None)
         if expected is None:
             raise
@@ -75,5 +75,7 @@ def _meaning_of(error: Exception) -> Exception:
         )
     java_is_gone = isinstance(error, ConnectionError | Py4JError) and not isinstance(error, Py4JJavaError)
     if java_is_gone or _OUTAGE.search(text):
-        return OutageError(f"Apache Spark is unavailable: {censor(text.splitlines()[0] if text else type(error).__name__)}")
+        return OutageError(
+            f"Apache Spark is unavailable: {censor(text.splitlines()[0] if text else type(error).__name__)}"
+        )
     return error

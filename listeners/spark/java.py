@@ -36,7 +36,9 @@ def require_spark(settings: Settings) -> None:
     version = modules.get("java.base", "unknown")
     major = re.match(r"\d+", version)
     if major is None or int(major[0]) < OLDEST_JAVA:
-        raise OutageError(f"{program} is Java {version}, but Apache Spark needs Java {OLDEST_JAVA}", remedy=_REMEDY)
+        raise OutageError(
+            f"{program} is Java {version}, but Apache Spark needs Java {OLDEST_JAVA}", remedy=_REMEDY
+        )
     if MODULE not in modules:
         raise OutageError(f"{program} lacks the module {MODULE}, which Apache Spark needs", remedy=_REMEDY)
 
