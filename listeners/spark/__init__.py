@@ -1,0 +1,1 @@
+"""Build datasets and fit models on Apache Spark (ENGINE=spark). Only this package imports pyspark."""
