@@ -18,6 +18,7 @@ from scipy import sparse
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
@@ -59,7 +60,8 @@ def fast_probabilities(pipeline: Pipeline, examples: pd.DataFrame) -> Probabilit
             (
                 "classifier",
                 CalibratedClassifierCV(
-                    method="temperature", estimator=FrozenEstimator(estimator=LinearSVC())
+                    method="temperature",
+                    estimator=FrozenEstimator(estimator=LinearSVC() | LogisticRegression()),
                 ) as classifier,
             ),
         ] if _are_ours(cleaner, union) and expected.shape[1] > 2:  # noqa: PLR2004  two classes have one score

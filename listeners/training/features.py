@@ -11,7 +11,7 @@ The result consists of ordinary scikit-learn objects, so a prediction does not n
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +68,12 @@ def fit_features(
         (the blocks as one fitted transformer, the features of `texts`, shape (n, n_features), float64).
     """
     matrices = [fit_tfidf(block.vectorizer, texts[block.column].tolist(), multiplicities) for block in blocks]
-    union = FeatureUnion([(block.name, _reader(block)) for block in blocks])
-    return union, sparse.hstack(matrices, format="csr")
+    return join_blocks(blocks), sparse.hstack(matrices, format="csr")
+
+
+def join_blocks(blocks: Sequence[TfidfBlock]) -> FeatureUnion:
+    """Return the blocks, whose vectorizers are fitted, as one fitted transformer of a frame with their text columns."""
+    return FeatureUnion([(block.name, _reader(block)) for block in blocks])
 
 
 def _reader(block: TfidfBlock) -> Pipeline:
@@ -109,7 +113,7 @@ def fit_tfidf(vectorizer: TfidfVectorizer, texts: Sequence[str], multiplicities:
     return weigh(vectorizer, counts.matrix[:, kept])
 
 
-def most_frequent(frequencies: npt.NDArray[np.float64], limit: int | None) -> npt.NDArray[np.intp]:
+def most_frequent(frequencies: npt.NDArray[Any], limit: int | None) -> npt.NDArray[np.intp]:
     """Return the positions of the `limit` highest frequencies, ascending, or all positions if there are not more.
 
     Args:
