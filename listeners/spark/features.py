@@ -29,8 +29,8 @@ from listeners.training.text import TEXT_COLUMNS, text_cleaner
 _Ints = npt.NDArray[np.int64]
 
 # The number of partitions depends only on the number of products. So the solver adds the same partial sums on every cluster. The features of
-# 10,000 products take some 60 MB.
-PRODUCTS_PER_PARTITION: Final = 10_000
+# 25,000 products take some 150 MB, and each partition also makes one gradient, which has the size of the coefficients.
+PRODUCTS_PER_PARTITION: Final = 25_000
 _KEYS: Final = ("productid", "prdtypecode", "copies", "fold")
 _CLEAN: Final = (
     "productid bigint, prdtypecode bigint, copies bigint, fold int, designation string, description string"

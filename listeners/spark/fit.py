@@ -44,8 +44,8 @@ class Solver:
 
     logistic_c: float = 10.0
     logistic_c_rows: int = 300_000
-    logistic_tol: float = 1e-4
-    logistic_max_iter: int = 100
+    logistic_tol: float = 0.01
+    logistic_max_iter: int = 200
 
     def penalty(self, copies: int, copies_of_all: int) -> float:
         """Return Spark's regularisation of a fit on some of all rows: Spark divides the sum of the losses by their number."""
