@@ -79,13 +79,13 @@ def corrected(load_weeks, loader, apply, as_role) -> list[int]:
         owner.execute("update products set split = 'holdout' where productid = %s", [held])
         owner.execute("delete from products where productid = %s", [again])
     header = "productid,operation,designation,prdtypecode"
-    apply(
+    last = apply(
         header,
         (relabelled, "update", "Zyx-Lampe 77", 2583),
-        (retold, "update", "Zyx-Lampe 78", ""),
+        (retold, "update", "Zyx-Lampe 78", 10),
         (deleted, "delete", "", ""),
     )
-    return [*batches, batches[-1] + 1]
+    return [*batches, last.batch_id]
 
 
 def rows_of(paths) -> Counter:
