@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import structlog
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
@@ -26,6 +27,8 @@ from listeners.spark.errors import carry_errors
 from listeners.spark.read import HistoryReader, Source
 from shared.errors import VerificationError
 from shared.hashing import sha256_of
+
+logger = structlog.get_logger()
 
 _WRITTEN: Final = "number long, name string, products long, rows long, size long, sha256 string"
 _WRITTEN_ARROW: Final = pa.schema(

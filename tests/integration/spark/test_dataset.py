@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from corrections import some
 from jobs import claim_job, finish
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from structlog.testing import capture_logs
 from waiting import eventually
 
 from db.connect import connect_arrow
 from db.database import Role
 from listeners.datasets.manifest import MANIFEST, Manifest
 from listeners.datasets.store import Store
-from listeners.snapshot.dataset_digest import identity_of
+from listeners.snapshot.dataset_digest import identity_of, prove
 from listeners.snapshot.handle import build as build_locally
 from shared.errors import FencedError, OutageError, StageError, VerificationError
 from shared.events import Stage
@@ -26,9 +28,9 @@ from shared.events import Stage
 pytest.importorskip("pyspark")
 
 from listeners.spark.build import Order, build
-from listeners.spark.read import Source
+from listeners.spark.errors import translate_errors
+from listeners.spark.read import Source, Watermarks, read_batch
 
-PASSWORD = "pl3ase-never-show-me"  # noqa: S105  made up
 EXTREME = (-(2**63), -7, 0, 2**63 - 1)
 
 
@@ -99,7 +101,7 @@ def files(built) -> list[Path]:
 
 
 def test_it_has_the_same_rows_copies_statistics_and_digest(spark, order, local, corrected):
-    for batch_id in corrected:
+    for batch_id in (corrected[0], corrected[-1]):
         stats, path, digest = local(batch_id)
         built = build(spark, order(batch_id))
         assert built.manifest.dataset_digest == digest
@@ -107,6 +109,8 @@ def test_it_has_the_same_rows_copies_statistics_and_digest(spark, order, local, 
         assert list(built.stats["classes"]) == list(stats["classes"])
         assert rows_of(files(built)) == rows_of([path])
     assert len(files(built)) > 3
+    assert identity_of(Path(built.folder.uri)).digest == digest
+    assert prove(Path(built.folder.uri), EXTREME[0]).verify(digest)
     assert set(EXTREME) <= {row[0] for row in rows_of(files(built))}
     frame = pd.read_parquet(built.folder.uri, columns=["productid"])  # any reader reads the folder as a whole
     assert len(frame) == built.manifest.rows == built.stats["total_rows"]
@@ -117,21 +121,23 @@ def test_it_has_the_same_rows_copies_statistics_and_digest(spark, order, local, 
 
 
 def test_texts_come_from_the_earlier_dataset_where_it_has_them_and_the_bytes_are_the_same(
-    spark, order, load_weeks, database, settings, apply, loader, monkeypatch
+    spark, order, load_weeks, database, settings
 ):
     first, second = load_weeks(2)
     job = claim_job(Stage.SNAPSHOT, database.conninfo(Role.SNAPSHOT), settings, first)
     earlier = build(spark, order(first))
     recorded = {"run_id": "r", "dataset": "train_week_1", "dataset_sha256": earlier.manifest.sha256}
     finish(job, recorded | {"dataset_uri": earlier.folder.uri})
-    again, fresh = (
-        build(spark, order(second, attempt=attempt, use_earlier=attempt == 1)).manifest for attempt in (1, 2)
-    )
-    assert again.parts == fresh.parts
-    # The rest proves that the files were read: one is changed, with a manifest that says so.
-    changed = earlier.manifest.parts[0]
-    Path(earlier.folder.uri, changed.name).write_bytes(b"not parquet")
-    assert build(spark, order(second, attempt=3)).manifest.parts == fresh.parts
+    damaged = Path(earlier.folder.uri) / earlier.manifest.parts[0].name
+    damaged.write_bytes(b"not parquet")
+    with capture_logs() as logs:
+        built = build(spark, order(second))
+    [log] = [log for log in logs if log["event"] == "files written"]
+    # one file is damaged, and the last one of week 1 has ended within a range of history ids
+    assert log["texts_of_earlier_dataset"] == len(earlier.manifest.parts) - 2
+    assert log["texts_of_earlier_dataset"] + log["texts_of_postgresql"] == len(built.manifest.parts)
+    fresh = build(spark, order(second, attempt=2, use_earlier=False))
+    assert built.manifest == fresh.manifest
 
 
 def test_a_lost_claim_commits_nothing_and_dead_attempts_are_removed(spark, order, load_weeks):
@@ -172,24 +178,23 @@ def test_a_batch_without_training_rows_gets_no_dataset(spark, order, load_weeks,
 
 def test_a_password_is_in_no_plan_event_log_setting_or_error_of_spark(spark, order, load_weeks, database):
     [batch_id] = load_weeks(1)
-    conninfo = psycopg.conninfo.make_conninfo(database.conninfo(Role.SNAPSHOT), password=PASSWORD)
-    made = order(batch_id, source=Source(conninfo, 2))
-    build(
-        spark, made
-    )  # the server trusts connections of this machine, or reads the password and rejects it below
+    conninfo = database.conninfo(Role.SNAPSHOT)
+    password = conninfo_to_dict(conninfo)["password"]
+    assert len(password) > 8
+    made = order(batch_id)
+    build(spark, made)
     shown = [repr(made), *map(str, spark.sparkContext.getConf().getAll())]
-    [log] = [
-        path
-        for path in Path(spark.conf.get("spark.eventLog.dir")).rglob("*")
-        if path.is_file() and "local-" in path.name
-    ]
-    assert "mapInArrow" in eventually(lambda: "MapInArrow" in log.read_text() and "mapInArrow")
-    shown.append(log.read_text())
-    wrong = psycopg.conninfo.make_conninfo(conninfo, dbname="no_such_database")
-    with pytest.raises((OutageError, StageError)) as failed:
+    [log] = [path for path in Path(spark.conf.get("spark.eventLog.dir")).rglob("*local-*") if path.is_file()]
+    eventually(lambda: "MapInArrow" in log.read_text())
+    shown.append(log.read_text())  # it has the plan of each query
+    wrong = make_conninfo(conninfo, dbname="no_such_database")
+    with pytest.raises(OutageError, match="no_such_database") as failed:
         build(spark, order(batch_id, source=Source(wrong, 2)))
     shown.append(str(failed.value))
-    assert not [text[:200] for text in shown if PASSWORD in text]
+    with pytest.raises(OutageError, match="no_such_database") as failed, translate_errors():
+        read_batch(spark, Source(wrong, 2), Watermarks(9, 9)).training.count()
+    shown.append(str(failed.value))
+    assert not [text[:200] for text in shown if password in text]
 
 
 def test_no_more_tasks_read_at_once_than_the_setting_allows(spark, order, load_weeks, database, server):
