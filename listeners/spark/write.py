@@ -140,9 +140,9 @@ def write_parts(products: DataFrame, writer: PartWriter, earlier: EarlierFolder 
         known = numbered.where(f.col("number").isin(list(earlier.parts)))
         written = _run(known, tasks, writer, earlier)
         numbered = numbered.where(~f.col("number").isin([part.number for part in written]))
-    return sorted(
-        [*written, *_run(numbered, writer.source.connections, writer, None)], key=lambda part: part.number
-    )
+    read = _run(numbered, writer.source.connections, writer, None)
+    logger.info("files written", texts_of_earlier_dataset=len(written), texts_of_postgresql=len(read))
+    return sorted([*written, *read], key=lambda part: part.number)
 
 
 def _run(products: DataFrame, tasks: int, writer: PartWriter, earlier: EarlierFolder | None) -> list[Part]:

@@ -22,7 +22,7 @@ from listeners.datasets.manifest import MANIFEST, Manifest
 from listeners.datasets.store import Store
 from listeners.snapshot.dataset_digest import identity_of, prove
 from listeners.snapshot.handle import build as build_locally
-from shared.errors import FencedError, OutageError, StageError, VerificationError
+from shared.errors import DatabaseUnavailableError, FencedError, OutageError, StageError, VerificationError
 from shared.events import Stage
 
 pytest.importorskip("pyspark")
@@ -184,11 +184,11 @@ def test_a_password_is_in_no_plan_event_log_setting_or_error_of_spark(spark, ord
     made = order(batch_id)
     build(spark, made)
     shown = [repr(made), *map(str, spark.sparkContext.getConf().getAll())]
-    [log] = [path for path in Path(spark.conf.get("spark.eventLog.dir")).rglob("*local-*") if path.is_file()]
+    [log] = Path(spark.conf.get("spark.eventLog.dir")).rglob("events_*")
     eventually(lambda: "MapInArrow" in log.read_text())
     shown.append(log.read_text())  # it has the plan of each query
     wrong = make_conninfo(conninfo, dbname="no_such_database")
-    with pytest.raises(OutageError, match="no_such_database") as failed:
+    with pytest.raises(DatabaseUnavailableError, match="no_such_database") as failed:
         build(spark, order(batch_id, source=Source(wrong, 2)))
     shown.append(str(failed.value))
     with pytest.raises(OutageError, match="no_such_database") as failed, translate_errors():
