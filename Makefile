@@ -31,7 +31,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/uv
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo 'installing the pipeline, Airflow and the tools for tests into $(VENV): several minutes the first time'
-	@$(INSTALL) --editable '.[demo,airflow]' --group dev
+	@$(INSTALL) --editable '.[demo,airflow,spark]' --group dev
 	@touch $@ $(VENV)/.demo
 
 env: ## Add missing secrets to .env, for docker compose; of the existing values only GIT_COMMIT changes

@@ -268,14 +268,15 @@ def configure_third_parties() -> None:
         os.environ.setdefault(name, value)
 
 
-def configure_spark(submit_arguments: str, *, on_loopback: bool) -> None:
-    """Set the environment variables that pyspark reads when it starts Java, which has no other way to learn these values.
+def configure_spark(submit_arguments: str, python: str, *, on_loopback: bool) -> None:
+    """Set the environment variables from which pyspark takes what it takes from nowhere else.
 
     Args:
         submit_arguments: the arguments of spark-submit.
+        python: path of the Python that the workers run.
         on_loopback: true if Spark's pages and ports must be reachable from this machine only.
     """
-    os.environ["PYSPARK_SUBMIT_ARGS"] = submit_arguments
+    os.environ |= {"PYSPARK_SUBMIT_ARGS": submit_arguments, "PYSPARK_PYTHON": python}
     if on_loopback:
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
 

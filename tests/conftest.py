@@ -212,3 +212,13 @@ def rakuten_as(monkeypatch):
         return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
     return logged_in
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory):
+    """A Spark session on two cores, which starts once in a run of the tests; they are skipped where Spark cannot run."""
+    pytest.importorskip("pyspark")
+    from spark_on_this_machine import shared_session  # noqa: PLC0415  it needs pyspark
+
+    with shared_session(tmp_path_factory.mktemp("spark")) as session:
+        yield session

@@ -12,7 +12,7 @@ from listeners.datasets.store import Store
 from shared.errors import StageError, VerificationError
 from shared.hashing import sha256_of
 
-MANIFEST: Final = "manifest.json"
+MANIFEST: Final = "_manifest.json"  # readers of a folder of parquet files skip names that begin with _
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=0)]
 

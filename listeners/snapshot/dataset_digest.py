@@ -138,9 +138,8 @@ _COUNTED_ROW: Final = np.dtype([("code", "i8"), ("productid", "i8"), ("hash", "V
 
 @dataclass(frozen=True)
 class CountedRows:
-    """The distinct rows of a dataset, sorted by prdtypecode, productid and the row's SHA-256.
+    """The distinct rows of a dataset, sorted by prdtypecode, productid and the row's SHA-256: 56 bytes for each row.
 
-    As there may be millions of rows, only 56 bytes of each row are kept: class code, productid, SHA-256 and number of copies.
     All arrays have shape (distinct rows,). `hashes` holds SHA-256 values of 32 bytes (V32); the other arrays are int64.
     """
 
@@ -157,8 +156,7 @@ class CountedRows:
 
     def leaves(self, rows: slice) -> list[bytes]:
         """Return the leaf hashes of the Merkle tree of one product class. `rows` is the slice of the rows of this class."""
-        entries = zip(self.hashes[rows].tolist(), self.copies[rows].tolist(), strict=True)
-        return [leaf_of(row_hash, copies) for row_hash, copies in entries]
+        return list(map(leaf_of, self.hashes[rows].tolist(), self.copies[rows].tolist()))
 
     def identify(self, rows: slice, leaves: Sequence[bytes]) -> ClassIdentity:
         return ClassIdentity(
@@ -170,7 +168,7 @@ class CountedRows:
 
 
 def identity_of(path: Path) -> DatasetIdentity:
-    """Compute the identity of a dataset (see `DatasetIdentity`) from its parquet file with the columns of `ProductRow`."""
+    """Compute the identity of a dataset from its parquet file, or folder of files, with the columns of `ProductRow`."""
     dataset = count_rows(path)
     return DatasetIdentity(
         classes=tuple(dataset.identify(rows, dataset.leaves(rows)) for rows in dataset.classes())
@@ -178,7 +176,7 @@ def identity_of(path: Path) -> DatasetIdentity:
 
 
 def prove(path: Path, productid: int) -> Proof | None:
-    """Return a proof that the dataset in a parquet file holds a product, or None if the dataset lacks the product."""
+    """Return a proof that a dataset (a parquet file, or a folder of files) holds a product, or None if it lacks the product."""
     dataset = count_rows(path)
     found = np.flatnonzero(dataset.productids == productid)
     if not len(found):
@@ -228,29 +226,31 @@ def _encode_value(value: int | str | None) -> bytes:
 
 
 def count_rows(path: Path) -> CountedRows:
-    """Count the copies of each row in a parquet file. To save memory, only one row group is read at a time."""
+    """Count the copies of each row in a parquet file, or in all files of a folder. Memory holds one row group at a time."""
     columns = list(ProductRow.model_fields)
     texts = [name for name, field in ProductRow.model_fields.items() if field.annotation == str | None]
     parts = [np.empty(0, _COUNTED_ROW)]
-    with pq.ParquetFile(path, read_dictionary=texts) as file:
-        for group in range(file.num_row_groups):
-            rows = file.read_row_group(group, columns, use_threads=False).unify_dictionaries()
-            starts = _run_starts(rows)
-            distinct = rows.take(starts)
-            part = np.empty(len(starts), _COUNTED_ROW)
-            part["code"], part["productid"] = distinct["prdtypecode"], distinct["productid"]
-            hashes = b"".join(sha256(encoded).digest() for encoded in _encode_rows(distinct))
-            part["hash"] = np.frombuffer(hashes, _COUNTED_ROW["hash"])
-            part["copies"] = np.diff(starts, append=rows.num_rows)
-            parts.append(part)
+    for name in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
+        with pq.ParquetFile(name, read_dictionary=texts) as file:
+            groups = (file.read_row_group(i, columns, use_threads=False) for i in range(file.num_row_groups))
+            parts += map(_count_group, groups)
     return _merge_counts(np.concatenate(parts))
 
 
-def _merge_counts(counted: npt.NDArray[np.void]) -> CountedRows:
-    """Sort counted rows (class code, productid, SHA-256, copies).
+def _count_group(rows: pa.Table) -> npt.NDArray[np.void]:
+    rows = rows.unify_dictionaries()
+    starts = _run_starts(rows)
+    distinct = rows.take(starts)
+    counted = np.empty(len(starts), _COUNTED_ROW)
+    counted["code"], counted["productid"] = distinct["prdtypecode"], distinct["productid"]
+    hashes = b"".join(sha256(encoded).digest() for encoded in _encode_rows(distinct))
+    counted["hash"] = np.frombuffer(hashes, _COUNTED_ROW["hash"])
+    counted["copies"] = np.diff(starts, append=rows.num_rows)
+    return counted
 
-    Merge rows that differ only in `copies`, and add up their copies.
-    """
+
+def _merge_counts(counted: npt.NDArray[np.void]) -> CountedRows:
+    """Sort counted rows by class, productid and SHA-256. Merge rows that differ only in `copies`, and add up their copies."""
     words = np.ascontiguousarray(counted["hash"]).view(">u8").reshape(-1, 4)
     order = np.lexsort((*words.T[::-1], counted["productid"], counted["code"]))
     counted, words = counted[order], words[order]
@@ -295,7 +295,5 @@ def _encode_rows(rows: pa.Table) -> list[bytes]:
 
 def _as_bytes(numbers: npt.NDArray[np.integer], layout: str) -> pa.Array:
     buffer = np.ascontiguousarray(numbers, layout)
-    width = buffer.dtype.itemsize
-    return pa.Array.from_buffers(pa.binary(width), len(buffer), [None, pa.py_buffer(buffer)]).cast(
-        pa.binary()
-    )
+    kind = pa.binary(buffer.dtype.itemsize)
+    return pa.Array.from_buffers(kind, len(buffer), [None, pa.py_buffer(buffer)]).cast(pa.binary())

@@ -17,7 +17,7 @@ from shared.errors import OutageError, PipelineError, StageError, VerificationEr
 from shared.logs import censor
 
 _KINDS: Final = {kind.__name__: kind for kind in (OutageError, StageError, VerificationError)}
-_CARRIED: Final = re.compile(r"WorkerError: (\{.*\})")
+_CARRIED: Final = re.compile(r"WorkerError: (\[.*\])")
 # What Spark says if the cluster, not the work, has failed. The executor's own exit is not among them: if it runs out of memory,
 # it does so again, until a person changes a setting.
 _OUTAGE: Final = re.compile(
@@ -45,8 +45,7 @@ def carry_errors() -> Iterator[None]:
         if expected is None:
             raise
         kind = type(expected).__name__ if type(expected).__name__ in _KINDS else StageError.__name__
-        said = {"kind": kind, "message": censor(expected.message), "remedy": expected.remedy}
-        raise WorkerError(json.dumps(said)) from None
+        raise WorkerError(json.dumps([kind, censor(expected.message), expected.remedy])) from None
 
 
 @contextmanager
@@ -66,8 +65,8 @@ def translate_errors() -> Iterator[None]:
 def _meaning_of(error: Exception) -> Exception:
     text = str(error)
     if carried := _CARRIED.search(text):
-        said = json.loads(carried[1])
-        return _KINDS[said["kind"]](said["message"], remedy=said["remedy"])
+        kind, message, advice = json.loads(carried[1])
+        return _KINDS[kind](message, remedy=advice)
     if lost := _EXECUTOR_LOST.search(text):
         return StageError(
             f"Apache Spark lost an executor too often: {censor(lost[0])}",

@@ -53,9 +53,10 @@ def spark_session(settings: Settings, name: str) -> "Iterator[SparkSession]":
 
     is_local = settings.spark_master.startswith("local")
     given = read_properties(settings.spark_conf)
-    defaults = _DEFAULTS | {"spark.pyspark.python": sys.executable} | (_LOCAL_DEFAULTS if is_local else {})
+    defaults = _DEFAULTS | (_LOCAL_DEFAULTS if is_local else {})
     file = ["--properties-file", str(settings.spark_conf)] if settings.spark_conf else []
-    configure_spark(shlex.join([*file, "pyspark-shell"]), on_loopback=is_local)
+    python = given.get("spark.pyspark.python", sys.executable)
+    configure_spark(shlex.join([*file, "pyspark-shell"]), python, on_loopback=is_local)
     builder = SparkSession.builder.master(_with_retries(settings.spark_master)).appName(name)
     for key in sorted(defaults.keys() - given.keys()):
         builder = builder.config(key, defaults[key])

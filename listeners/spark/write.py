@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import structlog
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
@@ -26,6 +27,8 @@ from listeners.spark.errors import carry_errors
 from listeners.spark.read import HistoryReader, Source
 from shared.errors import VerificationError
 from shared.hashing import sha256_of
+
+logger = structlog.get_logger()
 
 _WRITTEN: Final = "number long, name string, products long, rows long, size long, sha256 string"
 _WRITTEN_ARROW: Final = pa.schema(
@@ -137,9 +140,9 @@ def write_parts(products: DataFrame, writer: PartWriter, earlier: EarlierFolder 
         known = numbered.where(f.col("number").isin(list(earlier.parts)))
         written = _run(known, tasks, writer, earlier)
         numbered = numbered.where(~f.col("number").isin([part.number for part in written]))
-    return sorted(
-        [*written, *_run(numbered, writer.source.connections, writer, None)], key=lambda part: part.number
-    )
+    read = _run(numbered, writer.source.connections, writer, None)
+    logger.info("files written", texts_of_earlier_dataset=len(written), texts_of_postgresql=len(read))
+    return sorted([*written, *read], key=lambda part: part.number)
 
 
 def _run(products: DataFrame, tasks: int, writer: PartWriter, earlier: EarlierFolder | None) -> list[Part]:

@@ -30,7 +30,9 @@ _WITHOUT_PLAN: Final = {
     "provenance/recorded_results",
     "provenance/stage_records",
     "snapshot/earlier_dataset",
+    "snapshot/earlier_folder",
     "snapshot/missing_copies",
+    "snapshot/watermarks",
 }
 # A correction that updates a twentieth of the products and inserts every deleted product again.
 _CORRECTION: Final = """
@@ -155,10 +157,18 @@ def _snapshot_queries(connection: psycopg.Connection, batches: dict[str, int]) -
         f"set local rakuten_read.{name} = '{value}'"
         for name, value in {**between, "batch_id": batch_id}.items()
     )
+    # a range of history ids, as one of Spark's tasks reads it
+    products_range, labels_range = (
+        (f"set local rakuten_read.after = '{up_to // 2}'", f"set local rakuten_read.up_to = '{up_to}'")
+        for up_to in (products_up_to, labels_up_to)
+    )
     unchecked = f"update data_loads set metadata = metadata #- '{{load,held_out}}' where id = {batch_id}"
     return {
         "snapshot/batch_rows": Case(before=settings),
         "snapshot/added_rows": Case(before=settings),
+        "snapshot/product_entries": Case(before=products_range),
+        "snapshot/label_entries": Case(before=labels_range),
+        "snapshot/entry_texts": Case(before=products_range),
         "snapshot/has_only_additions": Case(parameters={**between, "last_productid": last}),
         "snapshot/texts_without_holdout_check": Case(
             parameters={"batch_id": batch_id},

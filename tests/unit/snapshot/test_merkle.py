@@ -1,12 +1,20 @@
 """The trees of RFC 9162, against its own recursive definition and published vectors."""
 
 from hashlib import sha256
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listeners.snapshot.merkle import audit_path, leaf_hash, root_from_path, root_of
+from listeners.snapshot.merkle import (
+    audit_path,
+    join_subtrees,
+    leaf_hash,
+    root_from_path,
+    root_of,
+    subtrees_of,
+)
 
 # The entries and roots with which Certificate Transparency's implementations test themselves.
 ENTRIES = [
@@ -100,3 +108,18 @@ def test_a_path_that_is_too_short_too_long_or_changed_leads_nowhere(content, dat
 def test_a_node_is_not_taken_for_a_leaf():
     left, right = leaf_hash(b"a"), leaf_hash(b"b")
     assert leaf_hash(left + right) != root_of([left, right])
+
+
+@given(entries, st.lists(st.integers(0, 70), max_size=5))
+def test_workers_that_hash_runs_of_leaves_get_the_root_of_the_whole_tree(leaves, cuts):
+    bounds = [0, *sorted(min(cut, len(leaves)) for cut in cuts), len(leaves)]
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    parts = [subtrees_of(hashes[begin:end], begin) for begin, end in pairwise(bounds)]
+    subtrees = [subtree for part in parts for subtree in part]
+    assert join_subtrees(subtrees, len(leaves)) == root_of(hashes)
+    assert max(map(len, parts)) <= 2 * len(leaves).bit_length()
+    for wrong in (subtrees[1:], [*subtrees, subtrees[0]], [*subtrees, subtrees[-1]]):
+        with pytest.raises(ValueError, match="exactly once"):
+            join_subtrees(wrong, len(leaves))
+    with pytest.raises(ValueError, match="exactly once"):
+        join_subtrees(subtrees, len(leaves) + 1)

@@ -1,0 +1,152 @@
+"""Measure the snapshot on Apache Spark against the local engine, in one run: clock, CPU and memory of all processes together.
+
+python tests/benchmarks/bench_spark.py --sizes 84916 849160
+"""
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from bench_ground import prepared_ground
+from bench_measure import MEBIBYTE
+
+from db.connect import connect, connect_arrow
+from db.database import Role, prepare_embedded
+from db.embedded import EmbeddedPostgres
+from db.load.steps import load_week
+from listeners.datasets.store import Store
+from listeners.snapshot.dataset_digest import identity_of
+from listeners.snapshot.handle import build as build_locally
+from listeners.spark.build import Order, build
+from listeners.spark.read import Source
+from listeners.spark.session import spark_session
+from shared.config import Settings, configure_third_parties
+
+_INTERVAL_S = 0.2
+_ONE_LOAD = {"initial_percentage": 100}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a snapshot has cost: seconds of the clock, seconds of CPU, and the most memory (PSS, so shared pages count once)."""
+
+    engine: str
+    rows: int
+    wall_s: float
+    build_s: float
+    cpu_s: float
+    peak_mb: float
+    digest: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[84_916])
+    parser.add_argument("--master", default="local[2]")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    configure_third_parties()
+    points = []
+    for rows in options.sizes:
+        with prepared_ground(rows, **_ONE_LOAD, spark_master=options.master) as ground:
+            settings = ground.settings
+            with EmbeddedPostgres(settings.state_path / "postgres") as server:
+                database = prepare_embedded(settings, server)
+                with connect(database.conninfo(Role.LOADER), "benchmark load") as connection:
+                    load_week(connection, settings, ground.training_set)
+                conninfo = database.conninfo(Role.SNAPSHOT)
+                for _ in range(options.rounds):
+                    pair = [_measure(work, rows, conninfo, settings) for work in (_local, _spark)]
+                    points += pair
+                    _show(*pair)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(point) for point in points], indent=1) + "\n")
+
+
+def _show(local: Point, spark: Point) -> None:
+    for point in (local, spark):
+        print(
+            f"{point.rows:>9,} rows  {point.engine:5}  {point.wall_s:7.1f} s clock (of it {point.build_s:.1f} s building)"
+            f"  {point.cpu_s:7.1f} s CPU  {point.peak_mb:7,.0f} MB"
+        )
+    assert local.digest == spark.digest, "the engines differ"
+    print(
+        f"{'':>9}  Spark / local: clock x {spark.wall_s / local.wall_s:.1f} (building x {spark.build_s / local.build_s:.1f}),"
+        f" CPU x {spark.cpu_s / local.cpu_s:.1f}, memory x {spark.peak_mb / local.peak_mb:.1f}; same digest",
+        flush=True,
+    )
+
+
+def _local(conninfo: str, settings: Settings) -> tuple[float, str]:
+    path = settings.state_path / "local.parquet"
+    begun = time.perf_counter()
+    with connect_arrow(conninfo, "benchmark") as connection:
+        build_locally(connection, 1, settings.random_seed, path)
+    return time.perf_counter() - begun, identity_of(path).digest
+
+
+def _spark(conninfo: str, settings: Settings) -> tuple[float, str]:
+    folder = settings.state_path / "spark"
+    shutil.rmtree(folder, ignore_errors=True)
+    source = Source(conninfo, settings.spark_postgres_connections)
+    with spark_session(settings, "benchmark") as session:
+        begun = time.perf_counter()
+        order = Order("d", 1, settings.random_seed, source, Store(str(folder)), 1, lambda: None)
+        digest = build(session, order).manifest.dataset_digest
+        return time.perf_counter() - begun, digest
+
+
+def _measure(
+    work: Callable[[str, Settings], tuple[float, str]], rows: int, conninfo: str, settings: Settings
+) -> Point:
+    receive, send = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=lambda: send.send(work(conninfo, settings)))
+    begun = time.perf_counter()
+    child.start()
+    usage = _Usage(psutil.Process(child.pid))
+    child.join()
+    wall_s = time.perf_counter() - begun
+    usage.stop()
+    build_s, digest = receive.recv()
+    return Point(work.__name__.strip("_"), rows, wall_s, build_s, usage.cpu_s, usage.peak_mb, digest)
+
+
+class _Usage:
+    """CPU and the highest sum of memory of a process and its descendants, looked at five times a second."""
+
+    def __init__(self, root: psutil.Process) -> None:
+        self._root, self._cpu, self.peak_mb, self._ended = root, {}, 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(self._cpu.values())
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_INTERVAL_S):
+            held = 0
+            with suppress(psutil.Error):
+                for process in (self._root, *self._root.children(recursive=True)):
+                    with suppress(psutil.Error):
+                        times = process.cpu_times()
+                        self._cpu[process.pid] = times.user + times.system
+                        held += process.memory_full_info().pss
+            self.peak_mb = max(self.peak_mb, held / MEBIBYTE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A store shows whole files only, and a manifest covers each byte of a dataset."""
+
+import pytest
+
+from listeners.datasets.manifest import MANIFEST, Manifest, Part
+from listeners.datasets.store import Store
+from shared.errors import BadInputError, StageError, VerificationError
+
+
+@pytest.fixture(params=["path", "file://"])
+def store(request, tmp_path) -> Store:
+    return Store(str(tmp_path / "a b") if request.param == "path" else f"file://{tmp_path}/store")
+
+
+def test_files_are_written_read_listed_and_removed(store):
+    folder = store.folder("train_week_1").folder("attempt-000001")
+    assert store.folders() == folder.folders() == []
+    folder.write("a", b"1")
+    folder.write("a", b"2")
+    assert folder.read("a") == b"2"
+    with folder.reading("a") as path:
+        assert path.read_bytes() == b"2"
+    assert store.folders() == ["train_week_1"]
+    store.folder("train_week_1").remove()
+    store.folder("train_week_1").remove()
+    assert store.folders() == []
+    with pytest.raises(FileNotFoundError):
+        folder.read("a")
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing(store):
+    def fail():
+        with store.writing("a") as path:
+            path.write_bytes(b"half")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        fail()
+    with pytest.raises(FileNotFoundError):
+        store.read("a")
+    with store.reading(".") as folder:
+        assert list(folder.iterdir()) == []
+
+
+def test_a_store_that_no_file_system_knows_is_refused_until_a_known_one_is_named(tmp_path):
+    with pytest.raises(BadInputError, match="DATASET_STORE=ftp://x/y cannot be used"):
+        Store("ftp://x/y").folders()
+    assert Store(f"file://{tmp_path}/none").folders() == []
+
+
+def test_a_manifest_is_read_back_and_notices_each_change(store):
+    manifest = Manifest(
+        dataset="train_week_1",
+        batch_id=1,
+        random_seed=-1,
+        products_up_to=2,
+        labels_up_to=2,
+        entries_per_part=64,
+        products=1,
+        rows=3,
+        dataset_digest="0" * 64,
+        parts=[Part(number=0, name="part-000000.parquet", products=1, rows=3, size=1, sha256="1" * 64)],
+    )
+    with pytest.raises(StageError, match="there is no dataset in"):
+        Manifest.read(store, manifest.sha256)
+    manifest.write(store)
+    assert Manifest.read(store, manifest.sha256) == manifest
+    assert manifest.size == 1
+    with pytest.raises(VerificationError, match=r"part-000000\.parquet is missing"):
+        manifest.require_unchanged(store)
+    store.write("part-000000.parquet", b"x")
+    with pytest.raises(VerificationError, match="its manifest has 1111"):
+        manifest.require_unchanged(store)
+    store.write(MANIFEST, manifest.content + b" ")
+    with pytest.raises(VerificationError, match="was recorded"):
+        Manifest.read(store, manifest.sha256)
