@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+from pandas.util import hash_array
 from pyspark import Broadcast, StorageLevel
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import DataFrame
@@ -27,6 +28,7 @@ from listeners.training.term_counts import count_terms
 from listeners.training.text import TEXT_COLUMNS, text_cleaner
 
 _Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
 
 # The number of partitions depends only on the number of products. So the solver adds the same partial sums on every cluster. The features of
 # 25,000 products take some 150 MB, and each partition also makes one gradient, which has the size of the coefficients.
@@ -36,7 +38,8 @@ _CLEAN: Final = (
     "productid bigint, prdtypecode bigint, copies bigint, fold int, designation string, description string"
 )
 _DF: Final = tuple(f"df_{fold}" for fold in range(FOLDS))
-_COUNTED: Final = "block int, term string, tf bigint, " + ", ".join(f"{name} bigint" for name in _DF)
+_SUMS: Final = ("tf", *_DF)
+_COUNTED: Final = "block int, term string, " + ", ".join(f"{name} bigint" for name in (*_SUMS, "fingerprint"))
 _VECTORISED: Final = StructType(
     [
         *(StructField(name, IntegerType() if name == "fold" else LongType()) for name in _KEYS),
@@ -55,25 +58,45 @@ _VECTOR: Final = pa.struct(
 
 
 class Vocabulary(NamedTuple):
-    """The terms of all blocks.
+    """The terms of all blocks, and which of them are in exactly the same products equally often.
+
+    The features that Spark fits have one column for each group of such terms of a block, as `training.features.merge_equal_columns`
+    explains: n_columns instead of n_terms.
 
     Attributes:
         blocks: with fitted vectorizers.
-        document_frequency: for each fold, how many copies of its products contain each term, shape (FOLDS, n_features), int64.
+        document_frequency: for each fold, how many copies of its products contain each term, shape (FOLDS, n_terms), int64.
+        first: the first term of each column, shape (n_columns,), int64, ascending.
+        column: the column of each term, shape (n_terms,), int64.
     """
 
     blocks: Sequence[TfidfBlock]
     document_frequency: _Ints
-
-    def without_fold(self, fold: int) -> _Ints:
-        """Return how many copies of the products outside of a fold contain each term, shape (n_features,), int64."""
-        return np.delete(self.document_frequency, fold, axis=0).sum(axis=0)
+    first: _Ints
+    column: _Ints
 
     @property
-    def shares(self) -> npt.NDArray[np.float64]:
-        """Return 1 for the columns of each block, and 0 for the others, shape (n_blocks, n_features)."""
+    def length(self) -> _Floats:
+        """Return the length of the vector of ones that a column stands for, shape (n_columns,)."""
+        return np.sqrt(np.bincount(self.column))
+
+    def shares(self, fold: int, min_df: int) -> _Floats:
+        """Return 1 for the columns of each block that are frequent enough without a fold, else 0, shape (n_blocks, n_columns)."""
+        outside = np.delete(self.document_frequency, fold, axis=0).sum(axis=0)[self.first]
         sizes = [len(block.vectorizer.idf_) for block in self.blocks]
-        return np.repeat(np.eye(len(sizes)), sizes, axis=1)
+        shares: _Floats = np.repeat(np.eye(len(sizes)), sizes, axis=1)[:, self.first] * (outside >= min_df)
+        return shares
+
+    def merged(self, features: sparse.csr_array) -> sparse.csr_array:
+        """Return features of all terms, shape (n, n_terms), as features of the columns, shape (n, n_columns)."""
+        merged = features[:, self.first]
+        merged.data *= self.length[merged.indices]
+        return merged
+
+    def unmerged(self, coefficients: _Floats) -> _Floats:
+        """Return coefficients of the columns, shape (k, n_columns), as those of the terms, shape (k, n_terms)."""
+        unmerged: _Floats = (coefficients / self.length)[:, self.column]
+        return unmerged
 
 
 def distinct_products(dataset: DataFrame) -> DataFrame:
@@ -128,12 +151,15 @@ def find_vocabulary(cleaned: DataFrame, blocks: Sequence[TfidfBlock], *, copies:
         ValueError: a block has no term that is frequent enough.
     """
     [min_df] = {block.vectorizer.min_df for block in blocks}
-    sums = [F.sum(name).alias(name) for name in ("tf", *_DF)]
-    counted = cleaned.mapInArrow(partial(_count, blocks=blocks), _COUNTED).groupBy("block", "term").agg(*sums)
+    counted = (
+        cleaned.mapInArrow(partial(_count, blocks=blocks), _COUNTED)
+        .groupBy("block", "term")
+        .agg(*(F.sum(name).alias(name) for name in _SUMS), F.bit_xor("fingerprint").alias("fingerprint"))
+    )
     frequent = counted.filter(sum(map(F.col, _DF), F.lit(0)) >= min_df).persist(StorageLevel.DISK_ONLY)
     try:
         numbers = {row["block"]: row["count"] for row in frequent.groupBy("block").count().collect()}
-        frequencies = []
+        frequencies, groups = [], []
         for number, block in enumerate(blocks):
             mine = frequent.filter(F.col("block") == number)
             table = _chosen(mine, numbers.get(number, 0), block.vectorizer.max_features)
@@ -141,19 +167,25 @@ def find_vocabulary(cleaned: DataFrame, blocks: Sequence[TfidfBlock], *, copies:
             of_all = of_folds.sum(axis=0).astype(np.float64)
             set_terms(block.vectorizer, table["term"].to_pylist(), of_all, copies)
             frequencies.append(of_folds)
+            groups.append(pd.DataFrame({"block": number, "fingerprint": table["fingerprint"].to_numpy()}))
     finally:
         frequent.unpersist()
-    return Vocabulary(blocks, np.hstack(frequencies))
+    column = (
+        pd.concat(groups).groupby(["block", "fingerprint"], sort=False).ngroup().to_numpy().astype(np.int64)
+    )
+    return Vocabulary(blocks, np.hstack(frequencies), np.unique(column, return_index=True)[1], column)
 
 
 def _count(batches: Iterator[pa.RecordBatch], *, blocks: Sequence[TfidfBlock]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        copies, folds = batch.column("copies").to_numpy(), batch.column("fold").to_numpy()
+        productids, copies, folds = (
+            batch.column(name).to_numpy() for name in ("productid", "copies", "fold")
+        )
         for number, block in enumerate(blocks):
             counts = count_terms(block.vectorizer, batch.column(block.column).to_pylist())
             matrix, n_terms = counts.matrix, counts.matrix.shape[1]
-            of_value = np.repeat(copies, np.diff(matrix.indptr))
-            fold_of_value = np.repeat(folds, np.diff(matrix.indptr))
+            rows = np.repeat(np.arange(len(copies)), np.diff(matrix.indptr))
+            of_value, fold_of_value = copies[rows], folds[rows]
             # All sums are integers far below 2^53, so they are exact as floats.
             frequencies = [
                 np.bincount(matrix.indices, weights, n_terms).astype(np.int64)
@@ -163,8 +195,17 @@ def _count(batches: Iterator[pa.RecordBatch], *, blocks: Sequence[TfidfBlock]) -
                 )
             ]
             terms = pa.array(list(counts.terms(np.arange(n_terms))), pa.string())
-            columns = [pa.array(np.full(n_terms, number, np.int32)), terms, *map(pa.array, frequencies)]
-            yield pa.RecordBatch.from_arrays(columns, ["block", "term", "tf", *_DF])
+            fingerprints = np.zeros(n_terms, np.int64)
+            np.bitwise_xor.at(fingerprints, matrix.indices, _hashes(productids[rows], matrix.data))
+            columns = [pa.array(np.full(n_terms, number, np.int32)), terms]
+            columns += map(pa.array, (*frequencies, fingerprints))
+            yield pa.RecordBatch.from_arrays(columns, ["block", "term", *_SUMS, "fingerprint"])
+
+
+def _hashes(productids: _Ints, counts: _Floats) -> _Ints:
+    """Return a hash of each pair, shape (n,). Terms whose hashes have the same exclusive or are in the same products equally often."""
+    mixed = hash_array(productids) + counts.astype(np.uint64)
+    return hash_array(mixed).view(np.int64)
 
 
 def _chosen(frequent: DataFrame, number: int, limit: int | None) -> pa.Table:
@@ -181,32 +222,32 @@ def _chosen(frequent: DataFrame, number: int, limit: int | None) -> pa.Table:
         least = int(frequencies[chosen].min())
         frequent = frequent.filter(F.col("tf") >= least)
         kept = pa.array(np.isin(np.flatnonzero(frequencies >= least), chosen))
-    table = frequent.orderBy("term").select("term", *_DF).toArrow()
+    table = frequent.orderBy("term").select("term", *_DF, "fingerprint").toArrow()
     return table if isinstance(kept, slice) else table.filter(kept)
 
 
-def vectorise(cleaned: DataFrame, blocks: "Broadcast[Sequence[TfidfBlock]]") -> DataFrame:
+def vectorise(cleaned: DataFrame, vocabulary: "Broadcast[Vocabulary]") -> DataFrame:
     """Return for each product productid, prdtypecode, copies, fold and its features, a sparse vector of Spark.
 
     Args:
         cleaned: what `clean_texts` returned.
-        blocks: with fitted vectorizers.
+        vocabulary: what `find_vocabulary` returned.
     """
-    return cleaned.mapInArrow(partial(_vectorise, blocks=blocks), _VECTORISED)
+    return cleaned.mapInArrow(partial(_vectorise, vocabulary=vocabulary), _VECTORISED)
 
 
 def _vectorise(
-    batches: Iterator[pa.RecordBatch], *, blocks: "Broadcast[Sequence[TfidfBlock]]"
+    batches: Iterator[pa.RecordBatch], *, vocabulary: "Broadcast[Vocabulary]"
 ) -> Iterator[pa.RecordBatch]:
+    terms = vocabulary.value
     for batch in batches:
         if batch.num_rows:
             matrices = [
-                _features(block.vectorizer, batch.column(block.column).to_pylist()) for block in blocks.value
+                _features(block.vectorizer, batch.column(block.column).to_pylist()) for block in terms.blocks
             ]
+            vectors = as_vectors(terms.merged(sparse.hstack(matrices, format="csr")))
             columns = [batch.column(name) for name in _KEYS]
-            yield pa.RecordBatch.from_arrays(
-                [*columns, as_vectors(sparse.hstack(matrices, format="csr"))], [*_KEYS, "features"]
-            )
+            yield pa.RecordBatch.from_arrays([*columns, vectors], [*_KEYS, "features"])
 
 
 def _features(vectorizer: TfidfVectorizer, texts: Sequence[str]) -> sparse.csr_array:

@@ -152,7 +152,7 @@ def fit(
 
         progress("counting the terms")
         vocabulary = find_vocabulary(cleaned, tfidf_blocks(features), copies=everything.copies)
-        vectorised = keep(vectorise(cleaned, broadcast(vocabulary.blocks)))
+        vectorised = keep(vectorise(cleaned, broadcast(vocabulary)))
 
         progress("fitting the coefficients")
         classifier = _solve(vectorised, everything, solver, everything.copies)
@@ -165,11 +165,13 @@ def fit(
                 if enough
                 else None
             )
-            frequent = vocabulary.without_fold(fold) >= features.min_df
-            scorer = FoldClassifier(found, vocabulary.shares * frequent, everything.classes)
+            scorer = FoldClassifier(found, vocabulary.shares(fold, features.min_df), everything.classes)
             scored.append(score_fold(vectorised.filter(F.col("fold") == fold), broadcast(scorer)))
 
         progress("calibrating the probabilities")
+        # In Fortran order, as in `training.model.unmerged`.
+        classifier.coef_ = np.asfortranarray(vocabulary.unmerged(classifier.coef_))
+        classifier.n_features_in_ = len(vocabulary.column)
         scores = keep(reduce(DataFrame.unionByName, scored))
         inverse = inverse_temperature(scores)
         pipeline = assemble(join_blocks(vocabulary.blocks), with_temperature(classifier, inverse))
@@ -220,8 +222,7 @@ def _solve(vectorised: DataFrame, part: _Part, solver: Solver, copies_of_all: in
         coefficients, intercepts = ((values[1:] - values[:1]) / 2 for values in (coefficients, intercepts))
     classifier = LogisticRegression()
     classifier.classes_ = part.classes
-    # In Fortran order, as in `training.model.unmerged`.
-    classifier.coef_, classifier.intercept_ = np.asfortranarray(coefficients), intercepts
+    classifier.coef_, classifier.intercept_ = coefficients, intercepts
     classifier.n_iter_ = np.array([fitted.summary.totalIterations], np.int32)
     classifier.n_features_in_ = coefficients.shape[1]
     return classifier

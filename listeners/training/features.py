@@ -130,7 +130,7 @@ def most_frequent(frequencies: npt.NDArray[Any], limit: int | None) -> npt.NDArr
 def set_terms(
     vectorizer: TfidfVectorizer,
     terms: Sequence[str],
-    document_frequency: npt.NDArray[np.float64],
+    document_frequency: npt.NDArray[Any],
     copies: int,
 ) -> None:
     """Make `vectorizer` a fitted one, with these terms.
