@@ -7,6 +7,7 @@ RPC): Java reads it itself, so they are in no process's arguments, and Spark red
 
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,8 @@ def spark_session(settings: Settings, name: str) -> "Iterator[SparkSession]":
 
     from listeners.spark.errors import translate_errors  # noqa: PLC0415
 
+    # pyspark warns each time that it has not been tested with pandas 3. We exchange Arrow data with Spark, never data frames of pandas.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     is_local = settings.spark_master.startswith("local")
     given = read_properties(settings.spark_conf)
     defaults = _DEFAULTS | (_LOCAL_DEFAULTS if is_local else {})

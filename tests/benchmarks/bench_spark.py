@@ -86,15 +86,23 @@ def _show(local: Point, spark: Point) -> None:
     )
 
 
-def _local(conninfo: str, settings: Settings) -> tuple[float, str]:
+def _cpu_s() -> float:
+    """The CPU time of this process and its descendants until now, also of those that have ended and been waited for."""
+    me = psutil.Process()
+    all_times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(times.user + times.system + times.children_user + times.children_system for times in all_times)
+
+
+def _local(conninfo: str, settings: Settings) -> tuple[float, float, str]:
     path = settings.state_path / "local.parquet"
     begun = time.perf_counter()
     with connect_arrow(conninfo, "benchmark") as connection:
         build_locally(connection, 1, settings.random_seed, path)
-    return time.perf_counter() - begun, identity_of(path).digest
+        digest = identity_of(path).digest
+    return time.perf_counter() - begun, _cpu_s(), digest
 
 
-def _spark(conninfo: str, settings: Settings) -> tuple[float, str]:
+def _spark(conninfo: str, settings: Settings) -> tuple[float, float, str]:
     folder = settings.state_path / "spark"
     shutil.rmtree(folder, ignore_errors=True)
     source = Source(conninfo, settings.spark_postgres_connections)
@@ -102,29 +110,29 @@ def _spark(conninfo: str, settings: Settings) -> tuple[float, str]:
         begun = time.perf_counter()
         order = Order("d", 1, settings.random_seed, source, Store(str(folder)), 1, lambda: None)
         digest = build(session, order).manifest.dataset_digest
-        return time.perf_counter() - begun, digest
+        return time.perf_counter() - begun, _cpu_s(), digest
 
 
 def _measure(
-    work: Callable[[str, Settings], tuple[float, str]], rows: int, conninfo: str, settings: Settings
+    work: Callable[[str, Settings], tuple[float, float, str]], rows: int, conninfo: str, settings: Settings
 ) -> Point:
     receive, send = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=lambda: send.send(work(conninfo, settings)))
     begun = time.perf_counter()
     child.start()
-    usage = _Usage(psutil.Process(child.pid))
+    memory = _Memory(psutil.Process(child.pid))
     child.join()
     wall_s = time.perf_counter() - begun
-    usage.stop()
-    build_s, digest = receive.recv()
-    return Point(work.__name__.strip("_"), rows, wall_s, build_s, usage.cpu_s, usage.peak_mb, digest)
+    memory.stop()
+    build_s, cpu_s, digest = receive.recv()
+    return Point(work.__name__.strip("_"), rows, wall_s, build_s, cpu_s, memory.peak_mb, digest)
 
 
-class _Usage:
-    """CPU and the highest sum of memory of a process and its descendants, looked at five times a second."""
+class _Memory:
+    """The highest sum of the memory of a process and its descendants, looked at five times a second."""
 
     def __init__(self, root: psutil.Process) -> None:
-        self._root, self._cpu, self.peak_mb, self._ended = root, {}, 0.0, threading.Event()
+        self._root, self.peak_mb, self._ended = root, 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
@@ -132,18 +140,12 @@ class _Usage:
         self._ended.set()
         self._thread.join()
 
-    @property
-    def cpu_s(self) -> float:
-        return sum(self._cpu.values())
-
     def _watch(self) -> None:
         while not self._ended.wait(_INTERVAL_S):
             held = 0
             with suppress(psutil.Error):
                 for process in (self._root, *self._root.children(recursive=True)):
                     with suppress(psutil.Error):
-                        times = process.cpu_times()
-                        self._cpu[process.pid] = times.user + times.system
                         held += process.memory_full_info().pss
             self.peak_mb = max(self.peak_mb, held / MEBIBYTE)
 

@@ -91,5 +91,15 @@ def test_a_sign_of_life_says_for_how_long_the_process_has_only_waited(signs):
     assert waiting[3] < waiting[2]
 
 
+def test_a_process_whose_other_processes_get_further_does_not_only_wait(signs):
+    def idle_until_the_fourth_look():
+        yield from (0.0, 0.0, 0.0)
+        liveness.PROGRESS.note()
+
+    waiting = signs([("S", number) for number in range(5)], idle_until_the_fourth_look())
+    assert waiting[2] > 0
+    assert waiting[3] < waiting[2]
+
+
 def test_where_the_system_shows_no_state_of_a_thread_it_counts_as_running(monkeypatch, tmp_path):
     assert liveness._uninterruptible_wait(tmp_path / "nothing") == ""

@@ -1,5 +1,6 @@
--- Return the columns of a dataset, except the label, of the training products in a range of ids of products_history, in the order
--- of the ids (see product_entries.sql). The range may hold older entries of a product, too; Spark knows which ones are the newest.
+-- Return the columns of a dataset, except the label, of the training products in a range of ids of products_history, in the
+-- order of the ids (see product_entries.sql). The range may hold older entries of a product, too. Spark knows which ones are
+-- the newest.
 select
     history_id,
     productid,
