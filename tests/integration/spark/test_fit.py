@@ -16,6 +16,7 @@ from listeners.promotion.compare import compare
 from listeners.serving.fast_path import fast_probabilities
 from listeners.training import calibration, model
 from listeners.training.features import MergedFeatures
+from listeners.training.suspects import suspects_frame
 from listeners.training.trainers import FittedModel
 
 pytest.importorskip("pyspark")
@@ -23,6 +24,7 @@ pytest.importorskip("pyspark")
 from listeners.spark.calibration import FoldClassifier, collect_probabilities, inverse_temperature, score_fold
 from listeners.spark.features import distinct_products
 from listeners.spark.fit import Solver, fit
+from listeners.spark.training_data import collect_training_data
 
 SEED = 42
 
@@ -78,6 +80,16 @@ def test_the_training_stage_can_use_it_like_a_model_of_a_trainer(fitted):
     assert all(isinstance(value, str | int | float) for value in model.hyperparameters.values())
     assert not [name for name in model.hyperparameters if name.startswith("svm_")]
     assert model.classes.tolist() == [10, 2060, 2583]
+
+
+def test_the_driver_collects_what_the_suspects_need(spark, path, data, fitted):
+    collected = collect_training_data(distinct_products(spark.read.parquet(str(path))), fitted)
+    for name in ("productids", "labels", "multiplicities"):
+        assert getattr(collected, name).tolist() == getattr(data, name).tolist()
+    found, expected = (suspects_frame(each, fitted.out_of_fold, fitted.classes) for each in (collected, data))
+    assert len(found)
+    assert found.to_csv() == expected.to_csv()
+    assert collected.products["designation"].notna().sum() <= len(found)
 
 
 def test_two_fits_agree_within_the_tolerance(spark, path, fitted):
