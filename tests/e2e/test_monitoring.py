@@ -20,7 +20,8 @@ import psycopg
 import pytest
 import search_path
 from listener_processes import RAKUTEN, Listeners, login_variables
-from prometheus import PROGRAM, Prometheus, rules
+from programs import needs
+from prometheus import Prometheus, rules
 from psycopg import sql
 from psycopg.types.json import Jsonb
 from recorded_results import drift_entry
@@ -36,7 +37,7 @@ from shared.events import Stage
 from shared.mlflow_names import Tag
 
 pytestmark = [
-    pytest.mark.skipif(PROGRAM is None, reason="Prometheus is not installed (Debian: prometheus)"),
+    needs("prometheus"),
     pytest.mark.timeout(1200),
 ]
 DEADLINE_S = 120
