@@ -1,7 +1,9 @@
 """Results of the stages as PostgreSQL records them, made up: a test then needs neither MLflow nor a model."""
 
 from jobs import claim_job, finish
+from psycopg.types.json import Jsonb
 
+from db.connect import connect
 from db.database import Role
 from shared.events import Stage
 
@@ -54,3 +56,19 @@ def record(database, settings, stage: Stage, batch_id: int, result: dict) -> Non
 def record_both(database, settings, batch_id: int, f1: float = 0.8) -> None:
     record(database, settings, Stage.SNAPSHOT, batch_id, dataset(batch_id))
     record(database, settings, Stage.TRAINING, batch_id, model(batch_id, f1))
+
+
+def promote(database, version: int) -> None:
+    """Record that the model of this version, made by `model(version)`, is the champion."""
+    move = {
+        "sha256": f"5ea{version}",
+        "number": version,
+        "kind": "promotion",
+        "to_version": version,
+        "run_id": f"model{version}",
+        "at": "2026-01-01",
+        "by": "a test",
+        "reason": "not significantly worse",
+    }
+    with connect(database.conninfo(Role.TRAINING), "test", autocommit=True) as connection:
+        connection.execute("select record_champion_moves(%s)", [Jsonb([move])])
