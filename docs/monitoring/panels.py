@@ -62,7 +62,7 @@ HEALTH: Final = (
         {"{{stage}}": "max by (stage) (rakuten_oldest_waiting_seconds)"},
         unit="s",
         kind="stat",
-        limits=((900, "orange"), (3600, "red")),
+        limits=((900, "orange"), (1800, "red")),
         width=6,
     ),
     Panel(
@@ -106,7 +106,7 @@ HEALTH: Final = (
     ),
     Panel(
         "Which processes answer Prometheus?",
-        "1 if Prometheus could read the page /metrics of the process.",
+        "Whether Prometheus could read the page /metrics of each listener and model server.",
         {"{{job}} {{instance}}": 'up{job=~"rakuten-.*"}'},
         kind="states",
         base="red",
@@ -119,7 +119,7 @@ HEALTH: Final = (
         "The time since the last ping of the listener's connection, as PostgreSQL sees it.",
         {"{{stage}}": "max by (stage) (rakuten_listener_silent_seconds)"},
         unit="s",
-        limits=((30, "orange"), (120, "red")),
+        limits=((30, "red"),),
     ),
     Panel(
         "Does the work make progress?",
@@ -144,7 +144,15 @@ HEALTH: Final = (
             "{{stage}} reconnects": "max by (stage) (rakuten_listener_reconnects_total)",
             "{{stage}} lost claims": "max by (stage) (rakuten_fenced_total)",
         },
-        width=12,
+    ),
+    Panel(
+        "Does PostgreSQL answer?",
+        "Whether PostgreSQL answered when Prometheus asked the listener for the numbers of the pipeline.",
+        {"{{stage}}": "max by (stage) (rakuten_database_up)"},
+        kind="states",
+        base="red",
+        limits=((1, "green"),),
+        names={"0": "no answer", "1": "answers"},
     ),
     Panel(
         "How full is the queue of notifications?",
@@ -152,7 +160,6 @@ HEALTH: Final = (
         {"used": "max(rakuten_notification_queue_ratio)"},
         unit="percentunit",
         limits=((0.25, "orange"), (0.5, "red")),
-        width=12,
     ),
 )
 LOADING: Final = (

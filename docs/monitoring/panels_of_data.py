@@ -165,7 +165,7 @@ SERVER: Final = (
     ),
     Panel(
         "Which version is served?",
-        "1 for the version that a server answers with.",
+        "How many servers answer with each version of the model.",
         {"version {{version}}, {{batch}}": "count by (version, batch) (rakuten_server_model)"},
         kind="stat",
         base="blue",
