@@ -127,3 +127,18 @@ def test_the_token_of_the_model_server_is_in_a_file_that_only_prometheus_can_rea
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alertmanager_tells_nobody_until_somebody_adds_the_receiver_that_its_file_shows(tmp_path):
+    text = (ROOT / "docs/monitoring/alertmanager.yml").read_text()
+    assert yaml.safe_load(text)["receivers"] == [{"name": "nobody"}]
+    receiver = "".join(f"{line[2:]}\n" for line in text.splitlines() if line.startswith("#   "))
+    with_receiver = (text + receiver).replace("receiver: nobody", "receiver: team")
+    assert [each["name"] for each in yaml.safe_load(with_receiver)["receivers"]] == ["nobody", "team"]
+    if (amtool := shutil.which("amtool")) is None:
+        pytest.skip("amtool is not installed")
+    for number, config in enumerate((text, with_receiver)):
+        path = tmp_path / f"{number}.yml"
+        path.write_text(config)
+        done = subprocess.run([amtool, "check-config", path], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

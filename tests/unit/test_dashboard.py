@@ -74,3 +74,9 @@ def test_no_panel_leaves_the_grid():
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
+
+
+def test_a_legend_names_each_series_of_its_panel():
+    for panel in PANELS:
+        legends = [target["legendFormat"] for target in panel["targets"]]
+        assert len(set(legends)) == len(legends)
