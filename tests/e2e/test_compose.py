@@ -33,6 +33,9 @@ ONE_SHOT = {"db-upgrade", "airflow-init"}
 SCREENSHOTS = ROOT / "build" / "screenshots"
 HAS_MONITORING = "monitoring" in os.environ.get("COMPOSE_PROFILES", "").split(",")  # noqa: TID251
 RUNNING = set(SECRETS_OF) - (set() if HAS_MONITORING else MONITORING)
+with_monitoring = pytest.mark.skipif(
+    not HAS_MONITORING, reason="run by COMPOSE_PROFILES=monitoring make test-compose"
+)
 
 
 @pytest.fixture(scope="module")
@@ -276,10 +279,34 @@ def test_the_uis_open_in_a_browser(stack):
         browser.close()
 
 
+@with_monitoring
+def test_prometheus_reads_every_listener_and_the_model_server(stack):
+    def up():
+        answer = stack.get_json("prometheus", 9090, "/api/v1/query?query=up")
+        return {result["metric"]["instance"]: result["value"][1] for result in answer["data"]["result"]}
+
+    targets = {"snapshot-listener:9100", "training-listener:9100", "model-server:8000"}
+    stack.wait(lambda: up() == dict.fromkeys(targets, "1"))
+    alertmanagers = stack.get_json("prometheus", 9090, "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+    assert [each["url"] for each in alertmanagers] == ["http://alertmanager:9093/api/v2/alerts"]
+
+
+@with_monitoring
+def test_grafana_shows_the_dashboard_to_its_administrator_only(stack):
+    path = "/api/dashboards/uid/rakuten-pipeline"
+    with pytest.raises(HTTPError, match="401"):
+        stack.get_json("grafana", 3000, path)
+    shown = stack.get_json("grafana", 3000, path, ("admin", stack.secrets["GRAFANA_ADMIN_PASSWORD"]))
+    ours = json.loads((ROOT / "docs/monitoring/dashboard.json").read_text())
+    assert [panel["title"] for panel in shown["dashboard"]["panels"]] == [
+        panel["title"] for panel in ours["panels"]
+    ]
+
+
 def test_everything_ends_with_0_within_its_grace_period(stack):
     stack.compose("stop")
     assert {name: service["ExitCode"] for name, service in stack.services().items()} == dict.fromkeys(
-        SECRETS_OF, 0
+        RUNNING, 0
     )
 
 

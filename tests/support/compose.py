@@ -1,5 +1,6 @@
 """The stack of docker-compose.yml as a project of its own: its own volumes, its own secrets, free ports."""
 
+import base64
 import functools
 import json
 import os
@@ -168,6 +169,16 @@ class Stack:
     @property
     def airflow(self) -> str:
         return f"http://{self.address('airflow-api-server', 8080)}"
+
+    def get_json(self, service: str, port: int, path: str, login: tuple[str, str] | None = None) -> dict:
+        """Return what a service answers, with a user's name and password if `login` is given."""
+        request = urllib.request.Request(f"http://{self.address(service, port)}{path}")
+        if login is not None:
+            request.add_header(
+                "authorization", f"Basic {base64.b64encode(':'.join(login).encode()).decode()}"
+            )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.load(answer)
 
     def predict(self, title: str, *, token: str | None = None) -> dict:
         """Return the model server's answer about a product."""
