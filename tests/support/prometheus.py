@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import socket
 import subprocess
 from contextlib import suppress
@@ -11,11 +10,10 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import yaml
+from programs import path_of
 from repository import ROOT
 from waiting import eventually
 
-PROGRAM = shutil.which("prometheus")
-PROMTOOL = shutil.which("promtool")
 MONITORING = ROOT / "docs/monitoring"
 # What a test cannot wait for, in the expressions of alerts.yml, and what it waits for instead. `for` becomes a second.
 SCALED = {
@@ -79,9 +77,11 @@ class Prometheus:
             self._address = f"127.0.0.1:{free.getsockname()[1]}"
 
     def __enter__(self):
-        subprocess.run([PROMTOOL, "check", "config", self._config], check=True, capture_output=True)
+        subprocess.run(
+            [path_of("promtool"), "check", "config", self._config], check=True, capture_output=True
+        )
         command = [
-            PROGRAM,
+            path_of("prometheus"),
             f"--config.file={self._config}",
             f"--storage.tsdb.path={self._data}",
             f"--web.listen-address={self._address}",
