@@ -4,20 +4,24 @@ import json
 import math
 import re
 import subprocess
+from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 
 import pytest
 from listener_processes import RAKUTEN, login_variables
-from monitoring import TOKEN, Monitored
+from monitored_listeners import MonitoredListeners
 from panels_of_data import ROWS
-from prometheus import PROGRAM, Prometheus
+from programs import needs
+from prometheus import Prometheus
+from server_process import ModelServer
 from waiting import eventually
 
 from db.database import Role
 from db.source.training_set import read_training_set
 from shared.config import environment_for
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Prometheus is not installed (Debian: prometheus)")
+pytestmark = needs("prometheus")
 DEADLINE_S = 120
 PANELS = {panel.title: panel for panel in chain.from_iterable(ROWS.values())}
 # The panels that this run cannot fill, with the reason.
@@ -32,17 +36,28 @@ PRODUCT = json.dumps({"designation": "Piscine gonflable ronde 3 m"})
 @pytest.fixture(scope="module")
 def ask(shared_database, generated, load_weeks_into, tmp_path_factory):
     """Asks a Prometheus that reads a run of two weeks, and sends a request to the run's model server before each question."""
-    with shared_database() as database:
-        settings = database.settings.model_copy(update={"data_path": generated})
-        with Monitored(database, settings) as run:
-            training_set = read_training_set(generated, settings.random_seed, settings.holdout_percentage)
-            load_weeks_into(database, settings, training_set, 2)
-            run.listeners.wait_for_models(2)
-            verify(run.settings, database)
-            eventually(lambda: run.predict(PRODUCT) == 200, DEADLINE_S, report=run.server.log.read_text)
-            directory = tmp_path_factory.mktemp("monitoring") / "prometheus"
-            with Prometheus(directory, *run.addresses, TOKEN) as prometheus:
-                yield lambda query: (run.predict(PRODUCT), prometheus.query(query))[1]
+    with ExitStack() as stack:
+        database = stack.enter_context(shared_database())
+        settings = database.settings.model_copy(update={"data_path": generated, "poll_interval_s": 1.0})
+        listeners = MonitoredListeners(database, settings)
+        stack.callback(listeners.kill)
+        listeners.start()
+        training_set = read_training_set(generated, settings.random_seed, settings.holdout_percentage)
+        load_weeks_into(database, settings, training_set, 2)
+        listeners.wait_for_models(2)
+        verify(settings, database)
+        server = ModelServer(database, settings)
+        process = server.start()
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        predict = partial(server.ask, "POST", "/predict", PRODUCT)
+        eventually(lambda: server.model() is not None, DEADLINE_S, report=server.log.read_text)
+        addresses = [
+            [f"127.0.0.1:{port}" for port in ports] for ports in (listeners.ports.values(), [server.port])
+        ]
+        directory = tmp_path_factory.mktemp("monitoring") / "prometheus"
+        prometheus = stack.enter_context(Prometheus(directory, *addresses, "no token is needed"))
+        yield lambda query: (predict(), prometheus.query(query))[1]
 
 
 def verify(settings, database):

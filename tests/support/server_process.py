@@ -45,14 +45,11 @@ class ModelServer:
         answer = self.ask("GET", "/model")
         return json.loads(answer[1]) if answer is not None and answer[0] == 200 else None
 
-    def ask(
-        self, method: str, path: str, body: str | None = None, *, token: str | None = None
-    ) -> tuple[int, bytes] | None:
+    def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes] | None:
         """The status and the body of an answer; None if there is no whole answer within the deadline."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_DEADLINE_S)
         with closing(connection), suppress(OSError, HTTPException):
-            headers = {"authorization": f"Bearer {token}"} if token else {}
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body)
             answer = connection.getresponse()
             return answer.status, answer.read()
         return None

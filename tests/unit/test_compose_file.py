@@ -2,13 +2,13 @@
 
 import json
 import re
-import shutil
 import stat
 import subprocess
 
 import pytest
 import yaml
 from compose import MONITORING, PUBLISHED, SECRETS_OF
+from programs import path_of
 from repository import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -118,10 +118,8 @@ def test_the_token_of_the_model_server_is_in_a_file_that_only_prometheus_can_rea
     token = tmp_path / "model_server_token"
     assert token.read_text() == "a%s token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    if (promtool := shutil.which("promtool")) is None:
-        pytest.skip("promtool is not installed")
     done = subprocess.run(
-        [promtool, "check", "config", tmp_path / "prometheus.yml"],
+        [path_of("promtool"), "check", "config", tmp_path / "prometheus.yml"],
         capture_output=True,
         text=True,
         check=False,
@@ -135,8 +133,7 @@ def test_alertmanager_tells_nobody_until_somebody_adds_the_receiver_that_its_fil
     receiver = "".join(f"{line[2:]}\n" for line in text.splitlines() if line.startswith("#   "))
     with_receiver = (text + receiver).replace("receiver: nobody", "receiver: team")
     assert [each["name"] for each in yaml.safe_load(with_receiver)["receivers"]] == ["nobody", "team"]
-    if (amtool := shutil.which("amtool")) is None:
-        pytest.skip("amtool is not installed")
+    amtool = path_of("amtool")
     for number, config in enumerate((text, with_receiver)):
         path = tmp_path / f"{number}.yml"
         path.write_text(config)
