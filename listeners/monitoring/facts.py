@@ -38,6 +38,7 @@ GAUGES: Final[Mapping[str, str]] = {
     "rakuten_verification_problems": "Checks of the last rakuten verify that found a change.",
     "rakuten_notification_queue_ratio": "Used share of PostgreSQL's queue of notifications.",
     "rakuten_storage_bytes": "Bytes of the pipeline's data. They are read every five minutes.",
+    "rakuten_storage_bytes_per_week": "Estimated growth of the pipeline's data a week, in bytes.",
     "rakuten_model_servers": "Model servers that are connected to PostgreSQL.",
     "rakuten_model_servers_refusing": "Model servers that refuse to serve the champion.",
 }

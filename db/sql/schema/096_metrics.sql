@@ -238,5 +238,10 @@ create or replace function internal.storage_metrics() returns table (name text, 
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select 'rakuten_storage_bytes', jsonb_build_object('kind', kind, 'object', object), bytes from public.storage
+    select sizes.name, jsonb_build_object('kind', kind, 'object', object), value
+    from public.storage_growth
+    cross join lateral (
+        values ('rakuten_storage_bytes', bytes), ('rakuten_storage_bytes_per_week', bytes_per_week)
+    ) as sizes (name, value)
+    where value is not null
 $$;
