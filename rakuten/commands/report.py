@@ -1,12 +1,17 @@
 """`rakuten report`: write one page with figures about the loads, the models, the storage and the problems."""
 
 import json
+import subprocess
+import sys
 import time
 import webbrowser
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+import psutil
 import typer
 
 from rakuten.console import working
@@ -40,19 +45,20 @@ def report(
         return
     require_extra("report")
     require_folder(out)
-    with working("making the report"), ThreadPoolExecutor(1) as pool:
-        started = time.perf_counter()
-        vega = pool.submit(_vega)  # takes a second or more, without Python's lock
+    times = [psutil.Process().create_time(), time.time()]
+    with working("making the report"), _vega() as vega:
         facts = _facts(settings)
-        read = time.perf_counter()
-        html = _page(facts, vega)
-        drawn = time.perf_counter()
+        times.append(time.time())
+        library = vega()
+        times.append(time.time())
+        html = _page(facts, library)
+        times.append(time.time())
         with whole_file(out) as file:
             file.write(html)
-    typer.echo(
-        f"{out}: {len(html.encode()):,} bytes, about {len(facts.batch_names)} batches; {drawn - started:.1f} s: "
-        f"{read - started:.1f} s for PostgreSQL, {drawn - read:.1f} s for the page"
-    )
+    typer.echo(f"{out}: {len(html.encode()):,} bytes, {len(facts.batch_names)} batches")
+    parts = ("start", "read PostgreSQL", "wait for Vega's JavaScript", "draw and write")
+    spent = [f"{name} {end - begin:.1f} s" for name, (begin, end) in zip(parts, pairwise(times), strict=True)]
+    typer.echo(f"{times[-1] - times[0]:.1f} s: {', '.join(spent)}")
     if opens:
         webbrowser.open(out.absolute().as_uri())
 
@@ -64,14 +70,29 @@ def _facts(settings: Settings) -> Facts:
         )
 
 
-def _vega() -> str:
-    """Return Vega, Vega-Lite and vegaEmbed as one script."""
-    import vl_convert  # noqa: PLC0415  it loads a JavaScript engine
+@contextmanager
+def _vega() -> Iterator[Callable[[], str]]:
+    """Yield a function that returns Vega, Vega-Lite and vegaEmbed as one script.
 
-    return vl_convert.javascript_bundle()
+    The package makes the script with a JavaScript engine. It takes more than a second and holds Python's lock, so it is done in
+    another process meanwhile.
+    """
+    code = "import sys, vl_convert; sys.stdout.buffer.write(vl_convert.javascript_bundle().encode())"
+    with subprocess.Popen([sys.executable, "-I", "-c", code], stdout=subprocess.PIPE) as process:
+        try:
+            yield lambda: _output_of(process)
+        finally:
+            process.kill()
 
 
-def _page(facts: Facts, vega: "Future[str]") -> str:
+def _output_of(process: "subprocess.Popen[bytes]") -> str:
+    script, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return script.decode()
+
+
+def _page(facts: Facts, vega: str) -> str:
     from rakuten.report.page import page_of  # noqa: PLC0415  only the extra `report` installs Jinja
 
-    return page_of(facts, vega.result())
+    return page_of(facts, vega)

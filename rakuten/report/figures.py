@@ -3,7 +3,9 @@
 A figure has no colours of its own: the page gives it those of its style sheet, for light and for dark. Its width is that of the page.
 """
 
+import math
 from collections.abc import Iterable, Sequence
+from collections import Counter
 from typing import Any, Final
 
 from rakuten.report.tables import Row
@@ -13,6 +15,7 @@ Spec = dict[str, Any]
 _SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"  # a name: nothing is fetched
 _ROW_HEIGHT: Final = 17  # pixels of one class in a heatmap
 _BAR_HEIGHT: Final = 24  # pixels of one horizontal bar, or of one feature
+_FEW_TICKS: Final = 8
 _HEIGHT: Final = 280  # pixels of a figure with an axis of numbers
 _BATCH_TITLE: Final = "batch (a number: week, c: correction)"
 
@@ -123,7 +126,7 @@ def _moves_layer(moves: list[Row], axis: Spec, y: Spec) -> Spec:
                 "field": "move",
                 "type": "nominal",
                 "scale": {"domain": kinds, "range": ["triangle-up", "triangle-down", "cross"]},
-                "legend": {"title": "champion moved by", "orient": "top"},
+                "legend": {"title": "champion moved by", "orient": "top", "symbolOpacity": 1},
             },
             "tooltip": _tips(name="batch", label="move", f1="F1 of the new champion", reason="reason"),
         },
@@ -140,12 +143,18 @@ def seconds_by_step(rows: list[Row], batch_names: Sequence[str]) -> Spec:
         mark={"type": "line", "point": {"size": 40, "filled": True}},
         encoding={
             "x": _batch_axis(batch_names),
-            "y": _number("seconds", "seconds (each line of the grid: ten times)", scale={"type": "log"}),
+            "y": _number("seconds", "seconds (each line: ten times as long)", scale={"type": "log"}, values=_powers(values)),
             "color": _colour("step", steps, "step"),
             "shape": {"field": "step", "type": "nominal", "scale": {"domain": steps}},
             "tooltip": _tips(name="batch", step="step", seconds="seconds"),
         },
     )
+
+
+def _powers(rows: list[Row]) -> list[float]:
+    """Return the powers of ten around the seconds of the rows."""
+    exponents = [math.floor(math.log10(row["seconds"])) for row in rows]
+    return [10.0**power for power in range(min(exponents, default=0), max(exponents, default=0) + 2)]
 
 
 def attempts_by_batch(rows: list[Row], batch_names: Sequence[str]) -> Spec:
@@ -162,13 +171,17 @@ def attempts_by_batch(rows: list[Row], batch_names: Sequence[str]) -> Spec:
         for column, text in outcomes.items()
         if row[column]
     ]
+    per_batch = Counter[str]()
+    for row in rows:
+        per_batch[row["batch_name"]] += row["attempts"]
+    most = max(per_batch.values(), default=0)
     return _figure(
         values,
         200,
         mark={"type": "bar"},
         encoding={
             "x": _batch_axis(batch_names),
-            "y": {**_number("attempts", "attempts", format="d", tickMinStep=1), "aggregate": "sum"},
+            "y": {**_number("attempts", "attempts", **_whole(most)), "aggregate": "sum"},
             "color": _colour("outcome", list(outcomes.values()), None),
             "order": {"field": "outcome", "sort": "descending"},
             "tooltip": [*_tips(name="batch", outcome="outcome"), {"aggregate": "sum", "field": "attempts"}],
@@ -183,16 +196,14 @@ def bytes_by_object(rows: list[Row]) -> Spec:
         for row in rows
     ]
     places = [row["place"] for row in sorted(values, key=lambda row: -row["megabytes"])]
-    return _figure(
-        values,
-        _BAR_HEIGHT * len(places),
-        mark={"type": "bar"},
-        encoding={
-            "y": _names("place", places),
-            "x": _number("megabytes", "megabytes", format=",.4~g"),
-            "tooltip": _tips(place="place", size="size"),
-        },
-    )
+    y = _names("place", places)
+    x = _number("megabytes", "megabytes", format=",.4~g", tickCount=5)
+    bars = {"mark": {"type": "bar"}, "encoding": {"y": y, "x": x, "tooltip": _tips(place="place", size="size")}}
+    sizes = {
+        "mark": {"type": "text", "align": "left", "dx": 4, "style": "strong"},
+        "encoding": {"y": y, "x": x, "text": {"field": "size"}},
+    }
+    return _figure(values, _BAR_HEIGHT * len(places), layer=[bars, sizes])
 
 
 def drift_heatmap(rows: list[Row], batch_names: Sequence[str], features: Sequence[str]) -> Spec:
@@ -241,7 +252,7 @@ def suspects_by_batch(rows: list[Row], batch_names: Sequence[str]) -> Spec:
         mark={"type": "bar"},
         encoding={
             "x": _batch_axis(batch_names),
-            "y": _number("suspects", "suspected labels", format=",d", tickMinStep=1),
+            "y": _number("suspects", "suspected labels", **_whole(max((row["suspects"] for row in rows), default=0))),
             "tooltip": _tips(name="batch", suspects="suspected labels"),
         },
     )
@@ -288,12 +299,17 @@ def _number(field: str, title: str, *, scale: Spec | None = None, **axis: Any) -
     return encoding if scale is None else {**encoding, "scale": scale}
 
 
+def _whole(most: int) -> Spec:
+    """Return the ticks of an axis of counts. Vega would put ticks between small whole numbers."""
+    return {"format": ",d", **({"values": list(range(most + 1))} if most < _FEW_TICKS else {})}
+
+
 def _colour(field: str, domain: Sequence[str], title: str | None) -> Spec:
     return {
         "field": field,
         "type": "nominal",
         "scale": {"domain": list(domain)},
-        "legend": {"title": title, "orient": "top"},
+        "legend": {"title": title, "orient": "top", "symbolOpacity": 1},
     }
 
 

@@ -7,7 +7,7 @@ const narrow = matchMedia("(max-width: 40rem)");
 function config() {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const [paper, ink, muted, grid] = ["paper", "ink", "muted", "grid"].map(colour);
+  const [ink, muted, grid] = ["ink", "muted", "grid"].map(colour);
   const series = [1, 2, 3, 4, 5].map((number) => colour(`series-${number}`));
   const title = { titleColor: muted, titleFontWeight: "normal" };
   return {
@@ -22,8 +22,8 @@ function config() {
     mark: { color: series[0] },
     style: {
       muted: { stroke: muted },
-      strong: { stroke: ink, fill: null },
-      mark: { fill: paper, stroke: ink, strokeWidth: 1 },
+      strong: { color: ink },
+      mark: { color: "white", stroke: "black", strokeWidth: 1 },
     },
   };
 }

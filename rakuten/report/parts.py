@@ -37,13 +37,26 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step of a lineage: what it is, its name, and facts about it as pairs of texts."""
+
+    title: str
+    name: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Grid:
-    """A table of texts. `numeric` says for each column whether its cells are aligned to the right."""
+    """A table of texts. `numeric` says for each column whether its cells are aligned to the right.
+
+    A table that `is_open` is visible at once; the others open on a click.
+    """
 
     caption: str
     headings: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: list[tuple[str, ...]]
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,8 +69,7 @@ class Section:
         help: one sentence that says how to read the figure.
         says: what the figure shows now.
         queries: the queries that returned the data, in the order in which they are shown.
-        figures, lines, grids: what the section shows. A grid that `shows` is visible at once; the others open on a click.
-        is_open: whether the tables are visible at once.
+        figures, lines, steps, grids: what the section shows.
     """
 
     anchor: str
@@ -67,8 +79,8 @@ class Section:
     queries: tuple[Table, ...]
     figures: tuple[Figure, ...] = ()
     lines: tuple[Line, ...] = ()
+    steps: tuple[Step, ...] = ()
     grids: tuple[Grid, ...] = ()
-    is_open: bool = False
 
 
 def grid(caption: str, rows: Sequence[Row], formats: dict[str, Format] | None = None, /, **titles: str) -> Grid:
@@ -85,13 +97,6 @@ def pivot(caption: str, rows: Sequence[Row], down: str, across: str, value: str,
     values = {(str(row[down]), str(row[across])): form(row[value]) for row in rows}
     cells = [(name, *(values.get((name, column), NOTHING) for column in columns)) for name in names]
     return Grid(caption, (down.replace("_", " "), *columns), (False, *(True for _ in columns)), cells)
-
-
-def pairs(caption: str, row: Row, formats: dict[str, Format] | None = None, /, **titles: str) -> Grid:
-    """Return a table of one row, turned: a line for each column."""
-    formats = formats or {}
-    cells = [(title, formats.get(column, text_of)(row[column])) for column, title in titles.items()]
-    return Grid(caption, ("what", "value"), (False, False), cells)
 
 
 def _is_number(rows: Sequence[Row], column: str) -> bool:
@@ -127,7 +132,7 @@ def score(value: float | None) -> str:
 
 def percent(value: float | None) -> str:
     """Write a share from 0 to 1 in percent, with two digits."""
-    return NOTHING if value is None else f"{100 * value:.2f} %"
+    return NOTHING if value is None else f"{100 * value:.2f}\u00a0%"
 
 
 def seconds(value: float | None) -> str:

@@ -32,7 +32,7 @@ def _loaded(facts: Facts) -> Tile:
     more = f" and {plural(corrections, 'correction')}" if corrections else ""
     return Tile(
         "Loaded",
-        f"{last['percentage']:g} %",
+        f"{last['percentage']:g}\u00a0%",
         f"{last['total_rows']:,}{of_file} training rows, in {plural(weeks, 'week')}{more}; the last was {last['batch_name']}.",
         "rows",
     )
@@ -47,7 +47,7 @@ def _champion(facts: Facts) -> Tile:
         "Champion",
         f"F1 {score(row['f1'])}",
         f"Version {row['version']}, the model of {row['batch_name']}, is in use. Its F1 is between {score(row['f1_low'])} and "
-        f"{score(row['f1_high'])} (95 %).",
+        f"{score(row['f1_high'])} (95\u00a0%).",
         "champion",
     )
 

@@ -27,7 +27,7 @@ def rows(facts: Facts) -> Section:
     """Show how many rows each batch has, and how much of the training file is loaded."""
     batches = facts.rows("batches")
     last = batches[-1]
-    says = f"{last['total_rows']:,} rows are loaded: {last['percentage']:g} % of the training file."
+    says = f"{last['total_rows']:,} rows are loaded: {last['percentage']:g}\u00a0% of the training file."
     return Section(
         "rows",
         "Rows",
@@ -46,7 +46,7 @@ def rows(facts: Facts) -> Section:
             grid(
                 "Batches",
                 batches,
-                {"percentage": lambda value: f"{value:g} %"},
+                {"percentage": lambda value: percent(value / 100)},
                 batch_name="batch",
                 percentage="of the file",
                 loaded_rows="rows of the batch",
@@ -92,8 +92,8 @@ def classes(facts: Facts) -> Section:
                 f"Heatmap: the share of each of {len(names)} classes in {plural(len(facts.batch_names), 'batch')}. {says}",
             ),
         ),
-        lines,
-        (pivot("Share of each class", labelled, "class", "batch_name", "share", percent),),
+        lines=lines,
+        grids=(pivot("Share of each class", labelled, "class", "batch_name", "share", percent),),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rakuten.report import figures
 from rakuten.report.figures import class_label
-from rakuten.report.parts import NOT_RECORDED, Figure, Section, grid, number, pairs, pivot, plural, score
+from rakuten.report.parts import NOT_RECORDED, Figure, Section, Step, grid, number, pivot, plural, score, text_of
 from rakuten.report.sections.data import classes_by_size
 from rakuten.report.tables import Facts, Row
 
@@ -151,42 +151,17 @@ def champion(facts: Facts) -> Section:
     says = "There is no champion yet."
     if origin:
         says = (
-            f"Version {number(origin[0]['version'])} is the model of {origin[0]['batch_name'] or 'an unknown batch'}. "
-            f"Reason: {origin[0]['reason']}."
+            f"Version {number(origin[0]['version'])} is the model of {origin[0]['batch_name'] or 'an unknown batch'}."
         )
     return Section(
         "champion",
         "Where the champion comes from",
-        "Read from top to bottom: the batch and its seal (a digest of all rows up to it), the dataset built from it, the model "
+        "Read from left to right, or from top to bottom on a phone: the batch and its seal (a digest of all rows up to it), the dataset built from it, the model "
         "trained on the dataset, and the moves that made models champion.",
         says,
         (facts.tables["champion_lineage"], facts.tables["champion_moves"]),
+        steps=_steps(origin[0]) if origin else (),
         grids=(
-            *(
-                pairs(
-                    "Lineage",
-                    row,
-                    {"version": number, "chain_number": number, **dict.fromkeys(("f1", "f1_low", "f1_high"), score)},
-                    batch_name="batch",
-                    chain_number="place in the hash chain",
-                    completed_at="complete at (UTC)",
-                    total_rows="rows in PostgreSQL",
-                    seal="seal of the batch",
-                    dataset_run_id="MLflow run of the dataset",
-                    dataset_rows="rows of the dataset, with copies",
-                    dataset_sha256="SHA-256 of the dataset's file",
-                    dataset_digest="digest of the dataset's content",
-                    model_run_id="MLflow run of the model",
-                    manifest_sha256="SHA-256 of the model's list of files",
-                    f1="weighted F1",
-                    f1_low="interval from",
-                    f1_high="interval to",
-                    version="version in the registry",
-                    moved_at="champion since (UTC)",
-                    kind="moved by",
-                )
-                for row in origin
-            ),
             grid(
                 "Moves of the champion",
                 moves,
@@ -200,5 +175,49 @@ def champion(facts: Facts) -> Section:
                 reason="reason",
             ),
         ),
-        is_open=True,
+    )
+
+
+def _steps(row: Row) -> tuple[Step, ...]:
+    """Return the steps from the champion's batch to the champion."""
+    return (
+        Step(
+            "Batch",
+            text_of(row["batch_name"]),
+            (
+                ("rows in PostgreSQL", text_of(row["total_rows"])),
+                ("complete at", text_of(row["completed_at"])),
+                ("place in the hash chain", number(row["chain_number"])),
+                ("seal", text_of(row["seal"])),
+            ),
+        ),
+        Step(
+            "Dataset",
+            f"train_{row['batch_name']}",
+            (
+                ("rows, with copies", text_of(row["dataset_rows"])),
+                ("MLflow run", text_of(row["dataset_run_id"])),
+                ("SHA-256 of the file", text_of(row["dataset_sha256"])),
+                ("digest of the content", text_of(row["dataset_digest"])),
+            ),
+        ),
+        Step(
+            "Model",
+            f"model_{row['batch_name']}",
+            (
+                ("weighted F1", score(row["f1"])),
+                ("95\u00a0% interval", f"{score(row['f1_low'])} to {score(row['f1_high'])}"),
+                ("MLflow run", text_of(row["model_run_id"])),
+                ("SHA-256 of the list of files", text_of(row["manifest_sha256"])),
+            ),
+        ),
+        Step(
+            "Champion",
+            f"version {number(row['version'])}",
+            (
+                ("since", text_of(row["moved_at"])),
+                ("moved by", f"{row['kind']}: {row['moved_by']}"),
+                ("reason", text_of(row["reason"])),
+            ),
+        ),
     )

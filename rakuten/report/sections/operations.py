@@ -1,5 +1,6 @@
 """The sections about the work itself: latencies, attempts, storage and problems."""
 
+from dataclasses import replace
 from itertools import groupby
 from statistics import median
 
@@ -150,7 +151,8 @@ def problems(facts: Facts) -> Section:
         says,
         (facts.tables["problems"],),
         grids=(
-            grid(
+            replace(
+                grid(
                 "Problems",
                 found,
                 severity="severity",
@@ -158,9 +160,6 @@ def problems(facts: Facts) -> Section:
                 subject="subject",
                 detail="detail",
                 remedy="what to do",
-            ),
-        )
-        if found
-        else (),
-        is_open=True,
+            ), is_open=True),
+        ),
     )
