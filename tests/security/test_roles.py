@@ -79,6 +79,8 @@ NOT_FOR_TRAINING = (
     "training_products",
     "class_distribution",
     "storage",
+    "storage_growth",
+    "internal.wal_bytes()",
     "products_as_of_batch(1)",
     "products_as_of(now())",
 )

@@ -86,6 +86,8 @@ grant execute on function
     pipeline_doctor(interval, interval),
     internal.listener_sessions(),
     internal.model_server_sessions(),
+    internal.artifact_files(),
+    internal.wal_bytes(),
     internal.claim_renewed_at(bigint, text),
     internal.verify_seals(),
     internal.unrecorded_changes(),

@@ -23,6 +23,10 @@ comment on function internal.listener_sessions is
     'Return the connections of the listeners, with the time of the last sign of life of each.';
 comment on function internal.model_server_sessions is
     'Return the connections of the model servers, with the versions that they serve and refuse.';
+comment on function internal.artifact_files is
+    'Return the files that the stages published in MLflow, with the size of each as recorded.';
+comment on function internal.wal_bytes is
+    'Return the bytes of the write-ahead log, or null if the owner of the function may not list its files.';
 comment on function internal.claim_renewed_at is
     'Return when a worker last renewed its claim on a batch, or null if nobody holds the batch.';
 

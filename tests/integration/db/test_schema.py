@@ -102,8 +102,8 @@ def test_the_functions_of_an_earlier_version_move_to_the_schema_internal(databas
             $$
         """)
         connection.execute("drop schema internal")
-        connection.execute("drop view model_servers")
-        connection.execute("drop function model_server_sessions")
+        connection.execute("drop view model_servers, storage_growth, storage")
+        connection.execute("drop function model_server_sessions, artifact_files, wal_bytes")
         connection.execute("drop table confirmed_labels, champion_moves cascade")  # and views that read them
         connection.execute("create function of_another() returns int language sql return 1")
         connection.execute("update alembic_version set version_num = '0001'")
@@ -237,6 +237,7 @@ READS = [
         "categories",
         "class_distribution",
         "storage",
+        "storage_growth",
         "products_as_of_batch(1)",
         "products_as_of(now())",
         "pending_batches('snapshot')",
