@@ -79,6 +79,7 @@ NOT_FOR_TRAINING = (
     "training_products",
     "class_distribution",
     "storage",
+    "drift",
     "products_as_of_batch(1)",
     "products_as_of(now())",
 )

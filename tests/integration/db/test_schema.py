@@ -236,6 +236,7 @@ READS = [
         "training_products",
         "categories",
         "class_distribution",
+        "drift",
         "storage",
         "products_as_of_batch(1)",
         "products_as_of(now())",
