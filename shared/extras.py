@@ -17,6 +17,7 @@ PACKAGES: Final = {
         "imblearn",
         "matplotlib",
         "mlflow",
+        "py3langid",
         "scipy",
         "skops",
         "sklearn",

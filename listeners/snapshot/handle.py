@@ -1,11 +1,14 @@
 """Run the snapshot stage: publish the test set and the holdout in MLflow, then build and publish a batch's dataset."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import structlog
 from mlflow.entities import Run
 from psycopg.rows import TupleRow
@@ -16,6 +19,7 @@ from listeners.job import Job
 from listeners.snapshot.balance import HashOverSampler
 from listeners.snapshot.copies import keep_copy, make_missing_copies
 from listeners.snapshot.dataset_digest import identity_of
+from listeners.snapshot.drift import DriftSample, find_groups
 from listeners.snapshot.earlier import EarlierDataset, find_earlier_dataset
 from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
 from listeners.snapshot.leakage import require_no_leak
@@ -24,6 +28,7 @@ from listeners.snapshot.plots import class_distribution
 from listeners.snapshot.read import read_batch
 from listeners.tracking import descriptions
 from listeners.tracking.ownership import own_names
+from listeners.tracking.results import recorded_drift
 from listeners.tracking.runs import Publication, Tracking
 from shared.categories import category_name
 from shared.errors import StageError
@@ -62,7 +67,8 @@ def handle(job: Job) -> dict[str, Any]:
         "held_out_products": int(published.data.metrics["held_out_products"]),
         "dataset_sha256": published.data.tags[Tag.DATASET_SHA256],
         "dataset_digest": published.data.tags[Tag.DATASET_DIGEST],
-        **tracking.record_of(published.info.run_id),
+        **(record := tracking.record_of(published.info.run_id)),
+        **recorded_drift(tracking, published, record),
         **copied,
         "fixed_sets": recorded_fixed_sets(tracking, fixed_sets),
     }
@@ -86,8 +92,10 @@ def _publish(
         # `reader` may see a later state of the database than `connection`. Both read the same rows, because the history
         # of a completed batch never changes.
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
-            stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
+            sample = find_groups(connection, batch.id)
+            stats = build(reader, batch.id, job.settings.random_seed, path, earlier, sample.collect)
         _log(run, job, path, stats)
+        _log_drift(run, sample, job.settings.random_seed)
         copied = keep_copy(path, job.settings.snapshots_path)
     return tracking.client.get_run(run.run_id), copied
 
@@ -98,6 +106,7 @@ def build(
     random_seed: int,
     path: Path,
     earlier: EarlierDataset | None = None,
+    collect: Callable[[pa.Table], None] | None = None,
 ) -> dict[str, Any]:
     """Write a batch's balanced parquet file from the history tables, verify it, and return the file's statistics.
 
@@ -112,6 +121,7 @@ def build(
         path: the file to write.
         earlier: the dataset of an earlier batch. Rows that it shares with this batch are read from its file, and PostgreSQL
             sends only the remaining rows. The written file is the same with and without `earlier`.
+        collect: gets the training rows in tables of the columns of the dataset, each row once, while they are read.
 
     Raises:
         StageError: the batch has no training rows.
@@ -119,7 +129,7 @@ def build(
     """
     with TemporaryDirectory(dir=path.parent, prefix="rows-") as scratch:
         scratch_path = Path(scratch) / "rows.arrow"
-        rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier)
+        rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier, collect)
         if not len(rows.productids):
             raise StageError(f"batch {batch_id} has no labelled training rows, so no dataset can be built")
         copies = HashOverSampler(random_seed=random_seed).count_copies(rows.productids, rows.labels)
@@ -135,6 +145,13 @@ def build(
             for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
         },
     }
+
+
+def _log_drift(run: Publication, sample: DriftSample, seed: int) -> None:
+    run.json(Artifact.DRIFT, sample.document(seed=seed))
+    path = run.scratch / Artifact.DRIFT_SAMPLE
+    pq.write_table(sample.table(), path)
+    run.file(path)
 
 
 def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:

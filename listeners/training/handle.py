@@ -13,6 +13,7 @@ from listeners.promotion.champion_alias import champion_alias
 from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
 from listeners.tracking import descriptions, registry
 from listeners.tracking.ownership import own_names
+from listeners.tracking.results import f1_by_class, recorded_drift, recorded_suspects
 from listeners.tracking.runs import Publication, Tracking
 from listeners.training import linear_svm  # noqa: F401  the fork server imports the default trainer once, for all children
 from listeners.training.dataset import (
@@ -23,10 +24,11 @@ from listeners.training.dataset import (
     read_training_data,
     training_input,
 )
+from listeners.training.drift import drift_document
 from listeners.training.evaluate import report
 from listeners.training.plots import confusion_figure, reliability_figure, risk_coverage_figure
 from listeners.training.scores import HoldoutScores, score_holdout, score_test_set
-from listeners.training.suspects import suspects_frame
+from listeners.training.suspects import MAX_LOGGED, suspects_frame, suspects_summary
 from listeners.training.trainers import FittedModel, load_trainer
 from shared.mlflow_names import (
     HOLDOUT_SET,
@@ -73,7 +75,10 @@ def handle(job: Job) -> dict[str, Any]:
         "promotion": verdict,
         "promotion_sha256": None if verdict is None else verdict_sha256(tracking, run, verdict),
         **metrics,
-        **tracking.record_of(run.info.run_id),
+        "f1_by_class": f1_by_class(run),
+        **(record := tracking.record_of(run.info.run_id)),
+        **recorded_drift(tracking, run, record),
+        **recorded_suspects(tracking, run, record),
     }
 
 
@@ -104,8 +109,10 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
         run.values(metrics=dict(model.metrics), step=batch.week)
         run.describe(descriptions.model_run(batch, dataset, {**scores.metrics, **model.metrics}))
         if model.out_of_fold is not None:
-            suspects = suspects_frame(data, model.out_of_fold, model.classes)
-            run.text(Artifact.LABEL_SUSPECTS, suspects.to_csv(index=False))
+            suspects = suspects_frame(data, model.out_of_fold, model.classes, limit=None)
+            run.text(Artifact.LABEL_SUSPECTS, suspects[:MAX_LOGGED].to_csv(index=False))
+            run.json(Artifact.SUSPECTS_SUMMARY, suspects_summary(suspects))
+        _log_drift(tracking, run, job, dataset, directory, data, model)
         _log_test_set(run, job, model, test)
         model_uri = model.log(run.run_id)
         run.values(tags={Tag.MODEL_URI: model_uri})
@@ -158,6 +165,21 @@ def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.D
     path = run.scratch / Artifact.HOLDOUT_PREDICTIONS
     scores.frame(holdout["productid"]).to_parquet(path)
     run.file(path)
+
+
+def _log_drift(
+    tracking: Tracking,
+    run: Publication,
+    job: Job,
+    dataset: Run,
+    directory: Path,
+    data: TrainingData,
+    model: FittedModel,
+) -> None:
+    """Log the comparison of the new products with earlier ones, unless the dataset is of an earlier version and names none."""
+    if Artifact.DRIFT_SAMPLE in tracking.record_of(dataset.info.run_id).get("artifact_bytes", {}):
+        sample = tracking.download(dataset, Artifact.DRIFT_SAMPLE, directory)
+        run.json(Artifact.DRIFT, drift_document(sample, data, model, seed=job.settings.random_seed))
 
 
 def _log_test_set(run: Publication, job: Job, model: FittedModel, test: pd.DataFrame) -> None:
