@@ -39,6 +39,7 @@ def page_of(facts: Facts, vega: str) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     return environment.get_template("page.html").render(
         facts=facts,

@@ -151,9 +151,18 @@ def size(count: float | None) -> str:
     return f"{count:,.3g} TB"
 
 
+def unrecorded(batch_names: Sequence[str], rows: Sequence[Row]) -> str:
+    """Say for how many of the batches no row was recorded, or return "" if each has one."""
+    known = {row["batch_name"] for row in rows}
+    missing = [name for name in batch_names if name not in known]
+    if not missing:
+        return ""
+    return f"{plural(len(missing), 'batch') if known else 'All batches'}: {NOT_RECORDED}."
+
+
 def plural(count: int, noun: str) -> str:
     """Write a number with its noun: `1 week`, `2 weeks`, `3 batches`."""
-    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    ending = "" if count == 1 else "es" if noun.endswith(("ch", "ss")) else "s"
     return f"{count:,} {noun}{ending}"
 
 

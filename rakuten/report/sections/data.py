@@ -6,7 +6,6 @@ from typing import Final
 from rakuten.report import figures
 from rakuten.report.figures import class_label
 from rakuten.report.parts import (
-    NOT_RECORDED,
     Figure,
     Line,
     Section,
@@ -17,10 +16,11 @@ from rakuten.report.parts import (
     pivot,
     plural,
     score,
+    unrecorded,
 )
 from rakuten.report.tables import Facts, Row
 
-_REFERENCES: Final = {"first": "compared with the first batch", "before": "compared with the batch before"}
+_REFERENCES: Final = {"first": "new products compared with the first week", "before": "new products compared with the week before"}
 
 
 def rows(facts: Facts) -> Section:
@@ -119,29 +119,30 @@ def _lines_of_change(shares: list[Row], names: list[str]) -> tuple[Line, ...]:
 
 
 def drift(facts: Facts) -> Section:
-    """Show for each feature how far the rows of each batch are from the first batch and from the batch before."""
+    """Show for each feature how far each week's new products are from those of the first week and of the week before."""
     found = facts.rows("drift")
     features = list(dict.fromkeys(row["feature"] for row in found))
     drifted = [row for row in found if row["drifted"]]
-    says = f"{NOT_RECORDED[0].upper()}{NOT_RECORDED[1:]}."
+    weeks = [name for name in facts.batch_names if name.startswith("week_")]
+    says = unrecorded(weeks[1:], found)
     if found:
         newest = found[-1]["batch_name"]
         recent = [row["feature"] for row in drifted if row["batch_name"] == newest]
         says = (
-            f"{plural(len(drifted), 'comparison')} of {len(found):,} found drift. In the newest batch, {newest}: "
-            f"{', '.join(dict.fromkeys(recent)) or 'none'}."
+            f"{plural(len(drifted), 'comparison')} of {len(found):,} found drift. In the newest week, {newest}: "
+            f"{', '.join(dict.fromkeys(recent)) or 'none'}. {says}"
         )
     return Section(
         "drift",
         "Drift",
-        "Each cell is how far a feature of a batch's rows is from a reference, divided by the most that chance explains: a value "
-        "above 1 is drift, and gets a diamond.",
+        "Each cell is how far a feature of the products that a week added is from those of another week, divided by the most that "
+        "chance explains: a value above 1 is drift, and gets a diamond. A correction adds no week.",
         says,
         (facts.tables["drift"],),
         tuple(
             Figure(
                 f"drift-{reference}",
-                figures.drift_heatmap(part, facts.batch_names, features),
+                figures.drift_heatmap(part, weeks, features),
                 f"Heatmap of drift {text}: {plural(sum(row['drifted'] for row in part), 'cell')} of {len(part)} with drift.",
                 text[0].upper() + text[1:],
             )
@@ -169,10 +170,10 @@ def drift(facts: Facts) -> Section:
 def suspects(facts: Facts) -> Section:
     """Show how many labels each model suspects, and the most suspicious products of the newest model."""
     counts, top = facts.rows("suspects"), facts.rows("top_suspects")
-    says = f"{NOT_RECORDED[0].upper()}{NOT_RECORDED[1:]}."
+    says = unrecorded([row["batch_name"] for row in facts.rows("model_scores")], counts)
     if counts:
         says = (
-            f"The model of {counts[-1]['batch_name']} suspects {plural(counts[-1]['suspects'], 'label')}. A person decides: "
+            f"{says} The model of {counts[-1]['batch_name']} suspects {plural(counts[-1]['suspects'], 'label')}. A person decides: "
             f"rakuten suspects --out suspects.csv writes them for rakuten correct."
         )
     return Section(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rakuten.report import figures
 from rakuten.report.figures import class_label
-from rakuten.report.parts import NOT_RECORDED, Figure, Section, Step, grid, number, pivot, plural, score, text_of
+from rakuten.report.parts import Figure, Section, Step, grid, number, pivot, plural, score, text_of, unrecorded
 from rakuten.report.sections.data import classes_by_size
 from rakuten.report.tables import Facts, Row
 
@@ -118,13 +118,13 @@ def scores_by_class(facts: Facts) -> Section:
     names = [name for name in classes_by_size(facts) if name in known]
     names += sorted(known - set(names))
     found.sort(key=lambda row: names.index(row["class"]))
-    says = f"{NOT_RECORDED[0].upper()}{NOT_RECORDED[1:]}."
+    says = unrecorded([row["batch_name"] for row in facts.rows("model_scores")], found)
     if found:
         newest = max(found, key=lambda row: row["chain_number"])["batch_name"]
         last = sorted((row for row in found if row["batch_name"] == newest), key=lambda row: row["f1"])
         says = (
             f"The newest model is best at {last[-1]['category']} ({score(last[-1]['f1'])}) and worst at {last[0]['category']} "
-            f"({score(last[0]['f1'])})."
+            f"({score(last[0]['f1'])}). {says}"
         )
     return Section(
         "f1-by-class",
