@@ -30,7 +30,8 @@ def require_folder(path: Path) -> None:
         raise BadInputError(f"{path} is a folder", remedy=f"name a file: --out {path / 'report.html'}")
     if not path.parent.is_dir():
         raise BadInputError(
-            f"the folder {path.parent} does not exist", remedy=f"make it first: mkdir -p {quote(str(path.parent))}"
+            f"the folder {path.parent} does not exist",
+            remedy=f"make it first: mkdir -p {quote(str(path.parent))}",
         )
 
 

@@ -17,7 +17,7 @@ function config() {
     view: { stroke: null },
     axis: { labelColor: ink, domainColor: muted, tickColor: muted, gridColor: grid, labelFontSize: 11, titleFontSize: 11, ...title },
     axisY: { labelLimit: narrow.matches ? 118 : 230 },
-    legend: { labelColor: ink, labelFontSize: 11, titleFontSize: 11, columns: narrow.matches ? 2 : 0, ...title },
+    legend: { labelColor: ink, labelFontSize: 11, titleFontSize: 11, columns: narrow.matches ? 2 : 0, layout: { top: { direction: narrow.matches ? "vertical" : "horizontal", anchor: "start", margin: 6 } }, ...title },
     range: { category: series, symbol: ["circle", "square", "triangle-up", "diamond", "triangle-down"] },
     mark: { color: series[0] },
     style: {

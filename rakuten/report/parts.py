@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from rakuten.report.tables import Row, Table
 
-NOTHING: Final = "–"
+NOTHING: Final = "-"
 NOT_RECORDED: Final = "not recorded (before version 0.3)"
 _LINE_WIDTH: Final = 100.0  # units of a small line's own coordinates
 _LINE_HEIGHT: Final = 30.0
@@ -83,25 +83,33 @@ class Section:
     grids: tuple[Grid, ...] = ()
 
 
-def grid(caption: str, rows: Sequence[Row], formats: dict[str, Format] | None = None, /, **titles: str) -> Grid:
+def grid(
+    caption: str, rows: Sequence[Row], formats: dict[str, Format] | None = None, /, **titles: str
+) -> Grid:
     """Return a table of some columns of the rows, which `titles` names with their headings. `formats` writes the values."""
     formats = formats or {}
     cells = [tuple(formats.get(column, text_of)(row[column]) for column in titles) for row in rows]
     return Grid(caption, tuple(titles.values()), tuple(_is_number(rows, column) for column in titles), cells)
 
 
-def pivot(caption: str, rows: Sequence[Row], down: str, across: str, value: str, form: Format) -> Grid:
-    """Return a table with one row for each value of `down`, and one column for each value of `across`, in order of appearance."""
-    columns = list(dict.fromkeys(str(row[across]) for row in rows))
-    names = list(dict.fromkeys(str(row[down]) for row in rows))
-    values = {(str(row[down]), str(row[across])): form(row[value]) for row in rows}
-    cells = [(name, *(values.get((name, column), NOTHING) for column in columns)) for name in names]
-    return Grid(caption, (down.replace("_", " "), *columns), (False, *(True for _ in columns)), cells)
+def pivot(
+    caption: str, rows: Sequence[Row], batch_names: Sequence[str], *, down: str, value: str, form: Format
+) -> Grid:
+    """Return a table with a row for each value of `down`, in order of appearance, and a column for each batch that has a row."""
+    values = {(row[down], row["batch_name"]): form(row[value]) for row in rows}
+    columns = [name for name in batch_names if any(name == batch for _, batch in values)]
+    cells = [
+        (name, *(values.get((name, column), NOTHING) for column in columns))
+        for name in dict.fromkeys(row[down] for row in rows)
+    ]
+    return Grid(caption, (down, *columns), (False, *(True for _ in columns)), cells)
 
 
 def _is_number(rows: Sequence[Row], column: str) -> bool:
     values = [row[column] for row in rows if row[column] is not None]
-    return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return bool(values) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
 
 
 def text_of(value: Any) -> str:

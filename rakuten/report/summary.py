@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rakuten.report.parts import NOT_RECORDED, plural, score, size
+from rakuten.report.parts import NOT_RECORDED, NOTHING, plural, score, size
 from rakuten.report.sections.models import trend
 from rakuten.report.sections.operations import when_full
 from rakuten.report.tables import Facts
@@ -61,14 +61,22 @@ def _trend(facts: Facts) -> Tile:
 def _drift(facts: Facts) -> Tile:
     found = facts.rows("drift")
     if not found:
-        return Tile("Drift", "–", f"Drift is {NOT_RECORDED}.", "drift")
+        return Tile("Drift", NOTHING, f"Drift is {NOT_RECORDED}.", "drift")
     newest = found[-1]["batch_name"]
     drifted = list(
         dict.fromkeys(row["feature"] for row in found if row["batch_name"] == newest and row["drifted"])
     )
     if not drifted:
-        return Tile("Drift", "none", f"The rows of {newest} are like the rows before, as far as chance allows.", "drift", "good")
-    return Tile("Drift", plural(len(drifted), "feature"), f"In {newest}: {', '.join(drifted)}.", "drift", "bad")
+        return Tile(
+            "Drift",
+            "none",
+            f"The rows of {newest} are like the rows before, as far as chance allows.",
+            "drift",
+            "good",
+        )
+    return Tile(
+        "Drift", plural(len(drifted), "feature"), f"In {newest}: {', '.join(drifted)}.", "drift", "bad"
+    )
 
 
 def _problems(facts: Facts) -> Tile:
@@ -76,8 +84,8 @@ def _problems(facts: Facts) -> Tile:
     if not found:
         return Tile("Problems", "none", "The doctor finds nothing wrong in PostgreSQL.", "problems", "good")
     first = found[0]
-    sentence = f"The first: {first['finding']}, {first['subject']}."
-    return Tile("Problems", f"{len(found):,}", sentence, "problems", "bad")
+    sentence = f"The first: {first['finding']} ({first['subject']}). What to do: {first['remedy']}."
+    return Tile("Problems", plural(len(found), "problem"), sentence, "problems", "bad")
 
 
 def _disk(facts: Facts) -> Tile:

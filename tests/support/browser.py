@@ -35,7 +35,9 @@ def chromium() -> Iterator[object]:
 
 
 @contextmanager
-def visit(browser: object, file: Path, *, width: int, scheme: str = "light", **options: object) -> Iterator[Visit]:
+def visit(
+    browser: object, file: Path, *, width: int, scheme: str = "light", **options: object
+) -> Iterator[Visit]:
     """Open a file in a window of a width, in light or dark."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
     visited = Visit(page)
@@ -46,7 +48,9 @@ def visit(browser: object, file: Path, *, width: int, scheme: str = "light", **o
     )
     page.on(
         "console",
-        lambda message: visited.messages.append(message.text) if message.type in {"error", "warning"} else None,
+        lambda message: (
+            visited.messages.append(message.text) if message.type in {"error", "warning"} else None
+        ),
     )
     page.on("pageerror", lambda error: visited.messages.append(str(error)))
     page.goto(file.as_uri())

@@ -3,7 +3,6 @@
 It takes about ten minutes. `rakuten report` of the folder then shows each thing that the report can show.
 """
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -58,12 +57,19 @@ class LongRun:
                 if week in CORRECTED_AFTER:
                     self.correct(week)
                 if week == ROLLED_BACK_AFTER:
-                    self.rakuten("rollback", "--reason", "a customer found wrong classes in the catalogue of books")
+                    self.rakuten(
+                        "rollback", "--reason", "a customer found wrong classes in the catalogue of books"
+                    )
 
     @contextmanager
     def running(self) -> Iterator[None]:
         with (self.state / "up.log").open("w") as log:
-            up = subprocess.Popen(["rakuten", "up", "--no-mlflow"], env=self.environment, stdout=log, stderr=log)  # noqa: S607
+            up = subprocess.Popen(
+                ["rakuten", "up", "--no-mlflow"],  # noqa: S607
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
         try:
             eventually(lambda: "next week" in (self.state / "up.log").read_text(), DEADLINE_S, report=str)
             self.url = self.rakuten("db", "url").strip()
@@ -84,7 +90,12 @@ class LongRun:
         """Give the twenty most suspicious products the class that the models suggest."""
         file = self.state / f"suspects-{week}.csv"
         self.rakuten("suspects", "--top", "20", "--out", str(file))
-        self.rakuten("correct", str(file), "--reason", f"the most suspicious labels after week {week}, read by a person")
+        self.rakuten(
+            "correct",
+            str(file),
+            "--reason",
+            f"the most suspicious labels after week {week}, read by a person",
+        )
         self.wait()
 
     def ledger(self) -> list[dict]:
@@ -100,6 +111,6 @@ class LongRun:
 
 
 if __name__ == "__main__":
-    folder = Path(os.path.abspath(sys.argv[1]))
+    folder = Path(sys.argv[1]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     LongRun(folder).make()

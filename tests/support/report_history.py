@@ -68,7 +68,8 @@ def _work(database: Database, name: str, week: int, *, recorded: bool) -> None:
         if name == "week_9":
             attempt = _claim(connection, batch_id, "snapshot")
             connection.execute(
-                "select postpone_stage(%s, 'snapshot', %s, 'MLflow: <b>down</b>', '0 s', '0 s')", [batch_id, attempt]
+                "select postpone_stage(%s, 'snapshot', %s, 'MLflow: <b>down</b>', '0 s', '0 s')",
+                [batch_id, attempt],
             )
         _finish(connection, batch_id, "snapshot", _dataset(name, number, recorded=recorded))
     with _connect(database, Role.TRAINING) as connection:
@@ -77,7 +78,12 @@ def _work(database: Database, name: str, week: int, *, recorded: bool) -> None:
             connection.execute(
                 "select fail_stage(%s, 'training', %s, 'it did not converge', '0 s')", [batch_id, attempt]
             )
-        _finish(connection, batch_id, "training", _model(number, week, recorded=recorded))
+        _finish(
+            connection,
+            batch_id,
+            "training",
+            _model(number, week, recorded=recorded, is_week=name.startswith("week_")),
+        )
     if number % 4 != 3:
         _move(database, "promotion", number - 1 or None, number, f"model_{name}", "not significantly worse")
 
@@ -125,7 +131,7 @@ def _dataset(name: str, number: int, *, recorded: bool) -> dict[str, Any]:
     return result
 
 
-def _model(number: int, week: int, *, recorded: bool) -> dict[str, Any]:
+def _model(number: int, week: int, *, recorded: bool, is_week: bool) -> dict[str, Any]:
     f1 = 0.66 + 0.16 * (1 - 0.88**week) + 0.004 * ((number * 5) % 3 - 1)
     result: dict[str, Any] = {
         "run_id": f"{1000 + number:032x}",
@@ -145,11 +151,16 @@ def _model(number: int, week: int, *, recorded: bool) -> dict[str, Any]:
             for place, code in enumerate(CATEGORIES)
         }
         top = [
-            {"productid": 1000000 + (place * 7919) % 99999989, "prdtypecode": 10, "suggested": 2280, "probability": 0.99 - place / 50}
+            {
+                "productid": 1000000 + (place * 7919) % 99999989,
+                "prdtypecode": 10,
+                "suggested": 2280,
+                "probability": 0.99 - place / 50,
+            }
             for place in range(1, 21)
         ]
         result["suspects"] = {"count": 30 + 4 * number, "top": top}
-        result["drift"] = _drift(MODEL_FEATURES, number)
+        result["drift"] = _drift(MODEL_FEATURES, number) if is_week else []
     return result
 
 

@@ -20,7 +20,10 @@ from rakuten.report.parts import (
 )
 from rakuten.report.tables import Facts, Row
 
-_REFERENCES: Final = {"first": "new products compared with the first week", "before": "new products compared with the week before"}
+_REFERENCES: Final = {
+    "first": "new products compared with the first week",
+    "before": "new products compared with the week before",
+}
 
 
 def rows(facts: Facts) -> Section:
@@ -88,12 +91,18 @@ def classes(facts: Facts) -> Section:
         (
             Figure(
                 "classes",
-                figures.class_heatmap(shares, facts.batch_names, names, "share", "share", ".1%"),
+                figures.class_heatmap(
+                    shares, facts.batch_names, names, field="share", title="share", form=".1%"
+                ),
                 f"Heatmap: the share of each of {len(names)} classes in {plural(len(facts.batch_names), 'batch')}. {says}",
             ),
         ),
         lines=lines,
-        grids=(pivot("Share of each class", labelled, "class", "batch_name", "share", percent),),
+        grids=(
+            pivot(
+                "Share of each class", labelled, facts.batch_names, down="class", value="share", form=percent
+            ),
+        ),
     )
 
 
@@ -101,7 +110,9 @@ def _lines_of_change(shares: list[Row], names: list[str]) -> tuple[Line, ...]:
     """Return a small line for each class: its share divided by its first share, on one scale for all classes."""
     by_class = {
         label: [row["share"] or 0.0 for row in group]
-        for label, group in groupby(sorted(shares, key=lambda row: (class_label(row), row["chain_number"])), class_label)
+        for label, group in groupby(
+            sorted(shares, key=lambda row: (class_label(row), row["chain_number"])), class_label
+        )
     }
     relative = {label: [value / (values[0] or 1.0) for value in values] for label, values in by_class.items()}
     everything = [value for values in relative.values() for value in values]
@@ -147,7 +158,9 @@ def drift(facts: Facts) -> Section:
                 text[0].upper() + text[1:],
             )
             for reference, text in _REFERENCES.items()
-            if (part := [row for row in found if row["reference"] == reference])
+            if (
+                part := [row for row in found if row["reference"] == reference and row["batch_name"] in weeks]
+            )
         ),
         grids=(
             grid(
@@ -173,8 +186,8 @@ def suspects(facts: Facts) -> Section:
     says = unrecorded([row["batch_name"] for row in facts.rows("model_scores")], counts)
     if counts:
         says = (
-            f"{says} The model of {counts[-1]['batch_name']} suspects {plural(counts[-1]['suspects'], 'label')}. A person decides: "
-            f"rakuten suspects --out suspects.csv writes them for rakuten correct."
+            f"The model of {counts[-1]['batch_name']} suspects {plural(counts[-1]['suspects'], 'label')}. A person decides: "
+            f"rakuten suspects --out suspects.csv writes them for rakuten correct. {says}"
         )
     return Section(
         "suspects",

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 
 from rakuten.report import figures
 from rakuten.report.figures import class_label
-from rakuten.report.parts import Figure, Section, Step, grid, number, pivot, plural, score, text_of, unrecorded
+from rakuten.report.parts import (
+    Figure,
+    Section,
+    Step,
+    grid,
+    number,
+    pivot,
+    plural,
+    score,
+    text_of,
+    unrecorded,
+)
 from rakuten.report.sections.data import classes_by_size
 from rakuten.report.tables import Facts, Row
 
@@ -16,7 +27,7 @@ def scores(facts: Facts) -> Section:
     return Section(
         "f1",
         "Weighted F1",
-        "Each point is a model on the holdout, products that no model was trained on; its line is the 95 % interval, and two "
+        "Each point is a model on the holdout, products that no model was trained on; its line is the 95\u00a0% interval, and two "
         "models whose lines overlap widely may be equally good. The step line is the champion, the model in use.",
         trend(found) + _moves_text(moves),
         (facts.tables["model_scores"], facts.tables["champion_moves"]),
@@ -67,7 +78,8 @@ def place_moves(moves: list[Row], found: list[Row]) -> list[Row]:
             "label": f"{move['kind']}: version {number(move['from_version'])} to {move['to_version']}",
         }
         for move in moves
-        if (batch_name := move["model_of"] if move["kind"] == "promotion" else move["after_batch"]) is not None
+        if (batch_name := move["model_of"] if move["kind"] == "promotion" else move["after_batch"])
+        is not None
         and move["to_version"] in f1_of
     ]
 
@@ -98,17 +110,15 @@ def trend(found: list[Row]) -> str:
         if overlap
         else "The intervals do not overlap, so this is more than chance."
     )
-    return (
-        f"F1 {verb} from {score(first['f1'])} ({first['batch_name']}) to {score(last['f1'])} ({last['batch_name']}). {certainty}"
-    )
+    return f"F1 {verb} from {score(first['f1'])} ({first['batch_name']}) to {score(last['f1'])} ({last['batch_name']}). {certainty}"
 
 
 def _moves_text(moves: list[Row]) -> str:
-    by_kind = {kind: sum(move["kind"] == kind for move in moves) for kind in ("promotion", "rollback", "by hand")}
+    by_kind = {
+        kind: sum(move["kind"] == kind for move in moves) for kind in ("promotion", "rollback", "by hand")
+    }
     by_hand = f", {plural(by_kind['by hand'], 'move')} by hand" if by_kind["by hand"] else ""
-    return (
-        f" The champion moved by {plural(by_kind['promotion'], 'promotion')} and {plural(by_kind['rollback'], 'rollback')}{by_hand}."
-    )
+    return f" The champion moved by {plural(by_kind['promotion'], 'promotion')} and {plural(by_kind['rollback'], 'rollback')}{by_hand}."
 
 
 def scores_by_class(facts: Facts) -> Section:
@@ -129,19 +139,19 @@ def scores_by_class(facts: Facts) -> Section:
     return Section(
         "f1-by-class",
         "F1 by class",
-        "Each cell is the F1 of a class in the model of a batch, from 0 (dark) to 1 (bright); the largest class is at the top.",
+        "Each cell is the F1 of a class in the model of a batch, from low (dark) to high (bright); the largest class is at the top.",
         says,
         (facts.tables["class_scores"],),
         (
             Figure(
                 "f1-by-class",
-                figures.class_heatmap(found, facts.batch_names, names, "f1", "F1", ".2f"),
+                figures.class_heatmap(found, facts.batch_names, names, field="f1", title="F1", form=".2f"),
                 f"Heatmap: the F1 of {plural(len(names), 'class')}. {says}",
             ),
         )
         if found
         else (),
-        grids=(pivot("F1 of each class", found, "class", "batch_name", "f1", score),),
+        grids=(pivot("F1 of each class", found, facts.batch_names, down="class", value="f1", form=score),),
     )
 
 
@@ -150,9 +160,7 @@ def champion(facts: Facts) -> Section:
     origin, moves = facts.rows("champion_lineage"), facts.rows("champion_moves")
     says = "There is no champion yet."
     if origin:
-        says = (
-            f"Version {number(origin[0]['version'])} is the model of {origin[0]['batch_name'] or 'an unknown batch'}."
-        )
+        says = f"Version {number(origin[0]['version'])} is the model of {origin[0]['batch_name'] or 'an unknown batch'}."
     return Section(
         "champion",
         "Where the champion comes from",

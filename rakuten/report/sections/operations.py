@@ -3,10 +3,15 @@
 from dataclasses import replace
 from itertools import groupby
 from statistics import median
+from typing import Final
 
 from rakuten.report import figures
 from rakuten.report.parts import Figure, Section, grid, percent, pivot, plural, seconds, size
 from rakuten.report.tables import Facts
+
+_WEEKS_OF_YEAR: Final = 52
+_FEW_YEARS: Final = 2  # until then, the weeks are said
+_CENTURY: Final = 100
 
 
 def latencies(facts: Facts) -> Section:
@@ -16,7 +21,8 @@ def latencies(facts: Facts) -> Section:
     typical = {
         step: median(row["seconds"] for row in group)
         for step, group in (
-            (step, [row for row in found if row["step"] == step and row["seconds"] is not None]) for step in steps
+            (step, [row for row in found if row["step"] == step and row["seconds"] is not None])
+            for step in steps
         )
         if group
     }
@@ -28,8 +34,18 @@ def latencies(facts: Facts) -> Section:
         "worker has noticed it.",
         says,
         (facts.tables["latencies"],),
-        (Figure("latencies", figures.seconds_by_step(found, facts.batch_names), f"Lines on a logarithmic axis. {says}"),),
-        grids=(pivot("Seconds of each step", found, "step", "batch_name", "seconds", seconds),),
+        (
+            Figure(
+                "latencies",
+                figures.seconds_by_step(found, facts.batch_names),
+                f"Lines on a logarithmic axis. {says}",
+            ),
+        ),
+        grids=(
+            pivot(
+                "Seconds of each step", found, facts.batch_names, down="step", value="seconds", form=seconds
+            ),
+        ),
     )
 
 
@@ -95,8 +111,14 @@ def when_full(facts: Facts) -> str:
         return "The growth is known after two weeks."
     if weeks is None:
         return "The data does not grow."
-    years = weeks / 52
-    until = f"{plural(round(weeks), 'week')}" if years < 2 else f"about {years:,.0f} years" if years < 100 else "more than a century"
+    years = weeks / _WEEKS_OF_YEAR
+    until = (
+        f"{plural(round(weeks), 'week')}"
+        if years < _FEW_YEARS
+        else f"about {years:,.0f} years"
+        if years < _CENTURY
+        else "more than a century"
+    )
     return f"The data grows by {size(growth)} a week, so the disk is full in {until}."
 
 
@@ -105,7 +127,7 @@ def storage(facts: Facts) -> Section:
     found, disk = facts.rows("storage"), facts.disk
     places = [row for row in found if not row["is_part_of_database"]]
     total = sum(row["bytes"] for row in places)
-    listed = ", ".join(f"{row['object']} {row['size']}" for row in places)
+    listed = ", ".join(f"{row['object']} {size(row['bytes'])}" for row in places)
     says = (
         f"The data takes {size(total)}. The disk of {disk.path} has {size(disk.free)} free of {size(disk.size)} "
         f"({percent(disk.free / disk.size)}). {when_full(facts)}"
@@ -122,11 +144,10 @@ def storage(facts: Facts) -> Section:
             grid(
                 "Storage",
                 found,
-                {"bytes_per_week": size},
+                {"bytes": size, "bytes_per_week": size},
                 kind="kind",
                 object="object",
-                size="size",
-                bytes="bytes",
+                bytes="size",
                 bytes_per_week="growth a week",
                 is_part_of_database="part of the database",
             ),
@@ -153,13 +174,15 @@ def problems(facts: Facts) -> Section:
         grids=(
             replace(
                 grid(
-                "Problems",
-                found,
-                severity="severity",
-                finding="finding",
-                subject="subject",
-                detail="detail",
-                remedy="what to do",
-            ), is_open=True),
+                    "Problems",
+                    found,
+                    severity="severity",
+                    finding="finding",
+                    subject="subject",
+                    detail="detail",
+                    remedy="what to do",
+                ),
+                is_open=True,
+            ),
         ),
     )

@@ -2,6 +2,7 @@
 
 import html
 import re
+from itertools import pairwise
 
 import pytest
 from browser import SCHEMES, WIDTHS, chromium, visit
@@ -63,10 +64,12 @@ def test_each_figure_has_a_text_and_each_control_a_name(browser, file):
             assert len(figure.get_attribute("aria-label")) > 30
         for control in visited.page.locator("a, button, summary").all():
             assert control.text_content().strip()
-        levels = visited.page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map((one) => +one.tagName[1])")
+        levels = visited.page.evaluate(
+            "[...document.querySelectorAll('h1,h2,h3')].map((one) => +one.tagName[1])"
+        )
         assert levels[0] == 1
         assert levels.count(1) == 1
-        assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False))
+        assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
         assert visited.page.locator("html").get_attribute("lang") == "en"
 
 

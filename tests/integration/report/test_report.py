@@ -43,7 +43,15 @@ def page(facts):
 def test_a_query_of_the_page_runs_in_psql_by_the_reader(name, filled):
     if (psql := shutil.which("psql")) is None:
         pytest.skip("psql is not installed")
-    command = [psql, "-X", "-v", "ON_ERROR_STOP=1", filled.conninfo(Role.READER), "-c", query(f"report/{name}")]
+    command = [
+        psql,
+        "-X",
+        "-v",
+        "ON_ERROR_STOP=1",
+        filled.conninfo(Role.READER),
+        "-c",
+        query(f"report/{name}"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "(0 rows)" not in done.stdout

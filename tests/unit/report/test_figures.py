@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import altair
+import altair as alt
 import pytest
 
 from rakuten.report import figures
@@ -58,15 +58,23 @@ def specifications() -> dict[str, dict]:
     classes = [figures.class_label(row) for row in shares[:2]]
     moves = models.place_moves([move("rollback", 1, model_of="week_1")], scores(0.7, 0.8))
     rows = [
-        {"batch_name": name, "file_rows": 100, "total_rows": 50, "kind": "week", "percentage": 40.0, "reason": None}
+        {
+            "batch_name": name,
+            "file_rows": 100,
+            "total_rows": 50,
+            "kind": "week",
+            "percentage": 40.0,
+            "reason": None,
+        }
         for name in BATCHES
     ]
     return {
         "rows": figures.rows_by_batch(rows, BATCHES),
-        "heatmap": figures.class_heatmap(shares, BATCHES, classes, "share", "share", ".1%"),
+        "heatmap": figures.class_heatmap(shares, BATCHES, classes, field="share", title="share", form=".1%"),
         "f1": figures.f1_by_batch(scores(0.7, 0.8), models.champion_by_batch(moves, BATCHES), moves, BATCHES),
         "seconds": figures.seconds_by_step(
-            [{"batch_name": "week_1", "step": "load", "seconds": seconds} for seconds in (0.02, 0.0, None)], BATCHES
+            [{"batch_name": "week_1", "step": "load", "seconds": seconds} for seconds in (0.02, 0.0, None)],
+            BATCHES,
         ),
         "attempts": figures.attempts_by_batch(
             [
@@ -82,12 +90,18 @@ def specifications() -> dict[str, dict]:
             ],
             BATCHES,
         ),
-        "storage": figures.bytes_by_object(
-            [{"object": "models", "kind": "artifacts", "bytes": 5_000_000, "size": "5 MB"}]
-        ),
+        "storage": figures.bytes_by_object([{"object": "models", "kind": "artifacts", "bytes": 5_000_000}]),
         "drift": figures.drift_heatmap(
             [
-                {"batch_name": "week_2", "feature": "language", "js": js, "noise": noise, "drifted": js is not None, "psi": 0, "rows": 3}
+                {
+                    "batch_name": "week_2",
+                    "feature": "language",
+                    "js": js,
+                    "noise": noise,
+                    "drifted": js is not None,
+                    "psi": 0,
+                    "rows": 3,
+                }
                 for js, noise in ((0.3, 0.1), (0.3, 0.0), (None, None))
             ],
             BATCHES,
@@ -99,7 +113,7 @@ def specifications() -> dict[str, dict]:
 
 @pytest.mark.parametrize("name", specifications())
 def test_a_figure_is_valid_vega_lite(name):
-    altair.Chart.from_dict(specifications()[name], validate=True)
+    alt.Chart.from_dict(specifications()[name], validate=True)
 
 
 def test_the_axis_has_all_batches_in_the_order_of_the_chain():
@@ -120,7 +134,9 @@ def test_a_promotion_is_at_the_batch_of_its_model_and_a_rollback_at_the_newest_b
 
 
 def test_the_alias_that_was_deleted_is_no_point_of_the_figure():
-    assert models.place_moves([{**move("by hand", 1, model_of="week_1"), "to_version": None}], scores(0.7)) == []
+    assert (
+        models.place_moves([{**move("by hand", 1, model_of="week_1"), "to_version": None}], scores(0.7)) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +154,13 @@ def test_the_trend_says_whether_chance_explains_it(values, said):
 
 @pytest.mark.parametrize(
     ("per_week", "said"),
-    [(None, "known after two weeks"), (0, "does not grow"), (10, "40 weeks"), (1, "about 8 years"), (1e-3, "century")],
+    [
+        (None, "known after two weeks"),
+        (0, "does not grow"),
+        (10, "40 weeks"),
+        (1, "about 8 years"),
+        (1e-3, "century"),
+    ],
 )
 def test_the_disk_is_full_when_the_growth_has_used_the_free_space(per_week, said):
     rows = [
@@ -172,23 +194,26 @@ def test_the_page_of_an_empty_database_says_what_to_do():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (True, "yes"), (1234567, "1,234,567"), (0.123456, "0.1235"), (HOSTILE, HOSTILE)],  # noqa: RUF001
+    [(None, "-"), (True, "yes"), (1234567, "1,234,567"), (0.123456, "0.1235"), (HOSTILE, HOSTILE)],
 )
 def test_a_value_is_written_for_people(value, text):
     assert text_of(value) == text
 
 
 def test_units_and_plurals():
-    assert (size(999), size(12_345_678), size(3e12), size(None)) == ("999 bytes", "12.3 MB", "3 TB", "–")  # noqa: RUF001
+    assert (size(999), size(12_345_678), size(3e12), size(None)) == ("999 bytes", "12.3 MB", "3 TB", "-")
     assert percent(0.1234) == "12.34\u00a0%"
     assert (plural(1, "week"), plural(2, "batch"), plural(0, "class")) == ("1 week", "2 batches", "0 classes")
 
 
 def test_a_pivot_has_a_dash_where_a_batch_has_no_value():
-    rows = [{"class": "a", "batch": "week_1", "f1": 0.5}, {"class": "b", "batch": "week_2", "f1": 0.6}]
-    table = pivot("F1", rows, "class", "batch", "f1", str)
+    rows = [
+        {"class": "a", "batch_name": "week_2", "f1": 0.5},
+        {"class": "b", "batch_name": "week_1", "f1": 0.6},
+    ]
+    table = pivot("F1", rows, BATCHES, down="class", value="f1", form=str)
     assert table.headings == ("class", "week_1", "week_2")
-    assert table.rows == [("a", "0.5", "–"), ("b", "–", "0.6")]  # noqa: RUF001
+    assert table.rows == [("a", "-", "0.5"), ("b", "0.6", "-")]
 
 
 def test_numbers_are_aligned_to_the_right():

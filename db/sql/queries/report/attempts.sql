@@ -1,5 +1,5 @@
--- How the attempts of each stage ended for each batch: finished, failed by the fault of the batch, postponed by an outage, or ended
--- early (a worker was stopped or killed, or still works).
+-- How the attempts of each stage ended for each batch: finished, failed by the fault of the batch, postponed by an outage, or
+-- ended early (a worker was stopped or killed, or still works).
 select
     chain_number,
     stage_ledger.batch_name,

@@ -1,4 +1,5 @@
--- The completed batches in the order of the hash chain, with the rows that each holds. A batch is a week or a file of corrections.
+-- The completed batches in the order of the hash chain, with the rows that each holds. A batch is a week, or the corrections of
+-- one file.
 select
     chain_number,
     batch_name,

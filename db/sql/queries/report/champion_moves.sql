@@ -1,5 +1,5 @@
--- The moves of the champion, oldest first. `model_of` is the batch of the new champion, and `after_batch` is the newest batch that
--- was complete at that time.
+-- The moves of the champion, oldest first. `model_of` is the batch of the new champion, and `after_batch` is the newest batch
+-- that was complete at that time.
 select
     champion_moves.id,
     champion_moves.kind,

@@ -15,7 +15,7 @@ select
     suggested_class.name as suggested_class,
     suspect.probability,
     case
-        when labels.prdtypecode is distinct from suspect.prdtypecode then 'changed since'
+        when labels.prdtypecode is null or labels.prdtypecode <> suspect.prdtypecode then 'changed since'
         when confirmed_labels.productid is not null then 'confirmed by a person'
         else 'open'
     end as state
