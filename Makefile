@@ -88,6 +88,7 @@ docs: $(VENV)/.dev ## Build the documentation as a site in build/site, with the 
 pages: $(VENV)/.dev ## Run the commands of the pages, and write their outputs and pictures into the pages and README.md
 	$(BIN)/python tests/support/run_pages.py
 	$(BIN)/python tests/support/draw_pictures.py
+	$(BIN)/python tests/support/draw_report.py
 
 schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema or shared/categories.py
 	cd tests/support && ../../$(BIN)/python categories_script.py && ../../$(BIN)/python expected_schema.py

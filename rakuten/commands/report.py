@@ -28,7 +28,9 @@ _DEFAULT_OUT: Final = Path("report.html")
 
 def report(
     *,
-    out: Path = typer.Option(_DEFAULT_OUT, metavar="FILE.html", help="file to write; an existing file is replaced"),
+    out: Path = typer.Option(
+        _DEFAULT_OUT, metavar="FILE.html", help="file to write; an existing file is replaced"
+    ),
     opens: bool = typer.Option(False, "--open", help="open the page in the browser"),
     as_json: bool = typer.Option(
         False, "--json", help="print the data behind the figures as JSON, and write no page"
