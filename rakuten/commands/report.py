@@ -19,6 +19,7 @@ from rakuten.output_file import require_folder, whole_file
 from rakuten.report.tables import Facts, read_facts
 from rakuten.session import open_session
 from shared.config import Settings, read_settings
+from shared.errors import BadInputError
 from shared.extras import require_extra
 
 EXAMPLES: Final = ("rakuten report", "rakuten report --out ~/report.html --open", "rakuten report --json")
@@ -28,8 +29,8 @@ _DEFAULT_OUT: Final = Path("report.html")
 
 def report(
     *,
-    out: Path = typer.Option(
-        _DEFAULT_OUT, metavar="FILE.html", help="file to write; an existing file is replaced"
+    out: Path | None = typer.Option(
+        None, metavar="FILE.html", help="file to write, by default report.html; an existing file is replaced"
     ),
     opens: bool = typer.Option(False, "--open", help="open the page in the browser"),
     as_json: bool = typer.Option(
@@ -42,10 +43,13 @@ def report(
     query. All data comes from PostgreSQL.
     """
     settings = read_settings()
+    if as_json and (out is not None or opens):
+        raise BadInputError("--json writes no page", remedy="leave out --out and --open")
     if as_json:
         typer.echo(json.dumps(_facts(settings).as_json(), ensure_ascii=False, indent=2))
         return
     require_extra("report")
+    out = out or _DEFAULT_OUT
     require_folder(out)
     times = [psutil.Process().create_time(), time.time()]
     with working("making the report"), _vega() as vega:

@@ -1,6 +1,7 @@
 """`rakuten report` on a real database: what it reads, what it writes, and what it refuses."""
 
 import html
+import importlib.util
 import json
 import re
 import shutil
@@ -103,6 +104,24 @@ def test_json_has_the_data_behind_the_figures(rakuten):
     assert len(document["batches"]) == WEEKS + CORRECTIONS
     assert document["top_suspects"][0]["title"] == ATTACK
     assert document["disk"]["free"] > 0
+
+
+def test_json_writes_no_page(rakuten, tmp_path):
+    for options in (["--out", "page.html"], ["--open"]):
+        refused = rakuten("report", "--json", *options).exception
+        assert (refused.message, refused.exit_code) == ("--json writes no page", 2)
+    assert rakuten("report", "--json").exit_code == 0
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_without_its_packages_the_command_says_what_to_install(rakuten, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "vl_convert" else find(name)
+    )
+    missing = rakuten("report").exception
+    assert missing.message == "vl_convert is not installed"
+    assert missing.remedy == "pip install 'rakuten-pipeline[report]'"
 
 
 def test_all_tables_show_one_moment_and_nothing_is_written(filled):
