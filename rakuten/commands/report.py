@@ -65,8 +65,8 @@ def report(
     parts = ("start", "read PostgreSQL", "wait for Vega's JavaScript", "draw and write")
     spent = [f"{name} {end - begin:.1f} s" for name, (begin, end) in zip(parts, pairwise(times), strict=True)]
     typer.echo(f"{times[-1] - times[0]:.1f} s: {', '.join(spent)}")
-    if opens:
-        webbrowser.open(out.absolute().as_uri())
+    if opens and not webbrowser.open(out.absolute().as_uri()):
+        typer.echo(f"no browser was found: open {out} yourself", err=True)
 
 
 def _facts(settings: Settings) -> Facts:
