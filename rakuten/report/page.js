@@ -21,7 +21,7 @@ function config() {
     range: { category: series, symbol: ["circle", "square", "triangle-up", "diamond", "triangle-down"] },
     mark: { color: series[0] },
     style: {
-      muted: { stroke: muted },
+      muted: { color: muted },
       strong: { color: ink },
       mark: { color: "white", stroke: "black", strokeWidth: 1 },
     },
