@@ -17,6 +17,7 @@ PACKAGES: Final = {
         "imblearn",
         "matplotlib",
         "mlflow",
+        "prometheus_client",
         "py3langid",
         "scipy",
         "skops",

@@ -1,5 +1,6 @@
 """Run the snapshot stage: publish the test set and the holdout in MLflow, then build and publish a batch's dataset."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,6 +66,7 @@ def handle(job: Job) -> dict[str, Any]:
         "dataset": name,
         "total_rows": int(published.data.params["total_rows"]),
         "held_out_products": int(published.data.metrics["held_out_products"]),
+        "classes": _source_counts(published),
         "dataset_sha256": published.data.tags[Tag.DATASET_SHA256],
         "dataset_digest": published.data.tags[Tag.DATASET_DIGEST],
         **(record := tracking.record_of(published.info.run_id)),
@@ -72,6 +74,12 @@ def handle(job: Job) -> dict[str, Any]:
         **copied,
         "fixed_sets": recorded_fixed_sets(tracking, fixed_sets),
     }
+
+
+def _source_counts(run: Run) -> dict[str, int]:
+    """Return how many products of each class the dataset of a run has before it is balanced, by class code."""
+    names = ((name, re.fullmatch(r"class_(\d+)_source_count", name)) for name in run.data.metrics)
+    return {match[1]: int(run.data.metrics[name]) for name, match in names if match}
 
 
 def _publish(

@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pytest
-from compose import ROOT, Stack, why_not
+from compose import MONITORING, ROOT, SECRETS_OF, Stack, why_not
 from mlflow import MlflowClient
 from run_pages import command_blocks
 
@@ -31,41 +31,11 @@ MEMORY_BYTES = 3 * 2**30
 LISTENERS = tuple(f"{stage}-listener" for stage in Stage)
 ONE_SHOT = {"db-upgrade", "airflow-init"}
 SCREENSHOTS = ROOT / "build" / "screenshots"
-
-SECRETS_OF = {
-    "postgres": {
-        "POSTGRES_SUPERUSER_PASSWORD",
-        "RAKUTEN_OWNER_PASSWORD",
-        "RAKUTEN_LOADER_PASSWORD",
-        "RAKUTEN_SNAPSHOT_PASSWORD",
-        "RAKUTEN_TRAINING_PASSWORD",
-        "RAKUTEN_SERVER_PASSWORD",
-        "RAKUTEN_READER_PASSWORD",
-        "MLFLOW_DB_PASSWORD",
-        "AIRFLOW_DB_PASSWORD",
-    },
-    "db-upgrade": {"RAKUTEN_OWNER_PASSWORD"},
-    "mlflow": {"MLFLOW_DB_PASSWORD"},
-    "snapshot-listener": {"RAKUTEN_SNAPSHOT_PASSWORD"},
-    "training-listener": {"RAKUTEN_TRAINING_PASSWORD"},
-    "model-server": {"RAKUTEN_SERVER_PASSWORD", "MODEL_SERVER_TOKEN"},
-    "airflow-init": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
-    "airflow-dag-processor": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
-    "airflow-scheduler": {
-        "AIRFLOW_DB_PASSWORD",
-        "AIRFLOW_FERNET_KEY",
-        "AIRFLOW_API_SECRET",
-        "AIRFLOW_JWT_SECRET",
-        "RAKUTEN_LOADER_PASSWORD",
-    },
-    "airflow-api-server": {
-        "AIRFLOW_DB_PASSWORD",
-        "AIRFLOW_FERNET_KEY",
-        "AIRFLOW_API_SECRET",
-        "AIRFLOW_JWT_SECRET",
-        "AIRFLOW_ADMIN_PASSWORD",
-    },
-}
+HAS_MONITORING = "monitoring" in os.environ.get("COMPOSE_PROFILES", "").split(",")  # noqa: TID251
+RUNNING = set(SECRETS_OF) - (set() if HAS_MONITORING else MONITORING)
+with_monitoring = pytest.mark.skipif(
+    not HAS_MONITORING, reason="run by COMPOSE_PROFILES=monitoring make test-compose"
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +58,7 @@ def stack(tmp_path_factory):
 
 def test_every_service_is_healthy_within_its_memory(stack):
     services = stack.services()
-    assert set(services) == set(SECRETS_OF)
+    assert set(services) == RUNNING
     for name, service in services.items():
         expected = ("exited", "") if name in ONE_SHOT else ("running", "healthy")
         assert (service["State"], service["Health"]) == expected, name
@@ -119,7 +89,8 @@ print(json.dumps([{name: owners[name] for name in names}, inside, os.getuid()]))
 
 
 def test_each_service_has_its_own_secrets_and_no_others(stack):
-    for service, wanted in SECRETS_OF.items():
+    for service in RUNNING:
+        wanted = SECRETS_OF[service]
         text = "\n".join(stack.environment_of(service).values())
         assert {name for name, value in stack.secrets.items() if value in text} == wanted, service
 
@@ -308,10 +279,34 @@ def test_the_uis_open_in_a_browser(stack):
         browser.close()
 
 
+@with_monitoring
+def test_prometheus_reads_every_listener_and_the_model_server(stack):
+    def up():
+        answer = stack.get_json("prometheus", 9090, "/api/v1/query?query=up")
+        return {result["metric"]["instance"]: result["value"][1] for result in answer["data"]["result"]}
+
+    targets = {"snapshot-listener:9100", "training-listener:9100", "model-server:8000"}
+    stack.wait(lambda: up() == dict.fromkeys(targets, "1"))
+    alertmanagers = stack.get_json("prometheus", 9090, "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+    assert [each["url"] for each in alertmanagers] == ["http://alertmanager:9093/api/v2/alerts"]
+
+
+@with_monitoring
+def test_grafana_shows_the_dashboard_to_its_administrator_only(stack):
+    path = "/api/dashboards/uid/rakuten-pipeline"
+    with pytest.raises(HTTPError, match="401"):
+        stack.get_json("grafana", 3000, path)
+    shown = stack.get_json("grafana", 3000, path, ("admin", stack.secrets["GRAFANA_ADMIN_PASSWORD"]))
+    ours = json.loads((ROOT / "docs/monitoring/dashboard.json").read_text())
+    assert [panel["title"] for panel in shown["dashboard"]["panels"]] == [
+        panel["title"] for panel in ours["panels"]
+    ]
+
+
 def test_everything_ends_with_0_within_its_grace_period(stack):
     stack.compose("stop")
     assert {name: service["ExitCode"] for name, service in stack.services().items()} == dict.fromkeys(
-        SECRETS_OF, 0
+        RUNNING, 0
     )
 
 

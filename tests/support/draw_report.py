@@ -13,7 +13,7 @@ from PIL import Image
 from run_pages import ROOT
 
 IMAGES = ROOT / "docs/images"
-COLOURS = 64  # of a picture: it stays small
+COLOURS = 256  # of a picture: it stays small
 TOP_HEIGHT = 1290  # pixels of the phone's picture
 
 

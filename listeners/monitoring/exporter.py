@@ -1,0 +1,120 @@
+"""Answer /metrics of a listener: the numbers of the pipeline, from PostgreSQL, and those of the process itself.
+
+Threads answer the requests, so the listener's event loop does nothing for them but one short query of PostgreSQL, which does not
+block it. Nothing runs as long as nobody asks. If PostgreSQL is unavailable, the process's own numbers are answered.
+
+Both listeners answer the same numbers of the pipeline. So if one of them has died, Prometheus learns it from the other one.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from typing import Final
+
+import psycopg
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from db.sqlstates import meaning_of
+from listeners.monitoring.address import address_error
+from listeners.monitoring.facts import DEADLINE_S, PipelineFacts, Sample, families
+from listeners.monitoring.vitals import Vitals
+from shared.config import Settings
+from shared.errors import PipelineError
+
+logger = structlog.get_logger()
+
+_MARGIN_S: Final = 1.0  # for the event loop, on a busy machine
+
+
+class Exporter(Collector):
+    """Answers /metrics from its creation until `close`. Create it on the listener's event loop.
+
+    Args:
+        settings: the settings of the pipeline, with a METRICS_PORT.
+        conninfo: connection string, with the role of the listener.
+        vitals: the state of the process.
+
+    Raises:
+        PipelineError: METRICS_PORT is in use, or METRICS_HOST is no address of this machine.
+    """
+
+    def __init__(self, settings: Settings, conninfo: str, vitals: Vitals) -> None:
+        self._vitals, self._state_path = vitals, settings.state_path
+        self._loop = asyncio.get_running_loop()
+        self._facts = PipelineFacts(conninfo, f"rakuten {vitals.stage} metrics", settings.max_percentage)
+        self._database_is_up = True
+        registry = CollectorRegistry()
+        registry.register(self)
+        host, port = settings.metrics_host, settings.metrics_port or 0
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise address_error(settings, error) from error
+        logger.info("answering /metrics", address=self._server.server_address)
+
+    async def close(self) -> None:
+        """Stop answering, and close the connection to PostgreSQL."""
+        await asyncio.to_thread(self._server.shutdown)
+        self._server.server_close()
+        await self._facts.close()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics of one scrape. It runs in a thread of its own."""
+        samples = self._samples()
+        yield from families(samples or [])
+        stage, work = self._vitals.stage, self._vitals.work
+        gauges = {
+            "rakuten_database_up": (
+                "1 if PostgreSQL answered the numbers of the pipeline.",
+                samples is not None,
+            ),
+            "rakuten_listener_working": ("1 while the listener works on a batch.", work.has_claim),
+            "rakuten_listener_ping_age_seconds": (
+                "Seconds since PostgreSQL last answered a ping.",
+                self._vitals.ping_age_s(),
+            ),
+            "rakuten_child_progress_age_seconds": (
+                "Seconds since the last sign of life of the child process that works; 0: none works.",
+                work.child_silent_s(),
+            ),
+            **self._disk(),
+        }
+        counters = {
+            "rakuten_listener_reconnects": ("How often LISTEN connected again.", self._vitals.reconnects),
+            "rakuten_fenced": ("How often the listener lost its claim on a batch.", work.fenced),
+        }
+        for kind, metrics in ((GaugeMetricFamily, gauges), (CounterMetricFamily, counters)):
+            for name, (text, value) in metrics.items():
+                metric = kind(name, text, labels=("stage",))
+                metric.add_metric([stage], float(value))
+                yield metric
+
+    def _samples(self) -> list[Sample] | None:
+        """Return the numbers of the pipeline, or None if PostgreSQL does not answer them in time."""
+        reading = asyncio.run_coroutine_threadsafe(self._facts.read(), self._loop)
+        try:
+            samples = reading.result(DEADLINE_S + _MARGIN_S)
+        except (psycopg.Error, PipelineError, CancelledError, TimeoutError, OSError) as error:
+            reading.cancel()
+            if self._database_is_up:
+                remedy = meaning_of(error).remedy if isinstance(error, psycopg.Error) else None
+                problem = str(error).strip() or type(error).__name__
+                logger.warning("PostgreSQL does not answer its metrics", error=problem, remedy=remedy)
+            self._database_is_up = False
+            return None
+        self._database_is_up = True
+        return samples
+
+    def _disk(self) -> dict[str, tuple[str, float]]:
+        try:
+            usage = shutil.disk_usage(self._state_path)
+        except OSError:
+            return {}
+        return {
+            "rakuten_disk_free_bytes": ("Free bytes of the disk of STATE_PATH.", usage.free),
+            "rakuten_disk_size_bytes": ("Size of the disk of STATE_PATH in bytes.", usage.total),
+        }
