@@ -87,7 +87,7 @@ def find_groups(connection: psycopg.Connection[TupleRow], batch_id: int) -> Drif
     `connection` needs a role that may read the history.
     """
     rows = connection.execute(query("snapshot/drift_groups"), {"batch_id": batch_id}).fetchall()
-    found = dict(rows)
+    found: dict[str, list[int]] = dict(rows)
     return DriftSample(
         {name: np.array(found[name], np.int64) for name in GROUPS if name in found} if NEW in found else {}
     )

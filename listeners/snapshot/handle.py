@@ -93,7 +93,7 @@ def _publish(
         # of a completed batch never changes.
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
             sample = find_groups(connection, batch.id)
-            stats = build(reader, batch.id, job.settings.random_seed, path, earlier, sample.collect)
+            stats = build(reader, batch.id, job.settings.random_seed, path, earlier, collect=sample.collect)
         _log(run, job, path, stats)
         _log_drift(run, sample, job.settings.random_seed)
         copied = keep_copy(path, job.settings.snapshots_path)
@@ -106,6 +106,7 @@ def build(
     random_seed: int,
     path: Path,
     earlier: EarlierDataset | None = None,
+    *,
     collect: Callable[[pa.Table], None] | None = None,
 ) -> dict[str, Any]:
     """Write a batch's balanced parquet file from the history tables, verify it, and return the file's statistics.
@@ -129,7 +130,9 @@ def build(
     """
     with TemporaryDirectory(dir=path.parent, prefix="rows-") as scratch:
         scratch_path = Path(scratch) / "rows.arrow"
-        rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier, collect)
+        rows = read_batch(
+            connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier, collect=collect
+        )
         if not len(rows.productids):
             raise StageError(f"batch {batch_id} has no labelled training rows, so no dataset can be built")
         copies = HashOverSampler(random_seed=random_seed).count_copies(rows.productids, rows.labels)

@@ -112,7 +112,8 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
             suspects = suspects_frame(data, model.out_of_fold, model.classes, limit=None)
             run.text(Artifact.LABEL_SUSPECTS, suspects[:MAX_LOGGED].to_csv(index=False))
             run.json(Artifact.SUSPECTS_SUMMARY, suspects_summary(suspects))
-        _log_drift(tracking, run, job, dataset, directory, data, model)
+        if (sample := _fetch_drift_sample(tracking, dataset, directory)) is not None:
+            run.json(Artifact.DRIFT, drift_document(sample, data, model, seed=job.settings.random_seed))
         _log_test_set(run, job, model, test)
         model_uri = model.log(run.run_id)
         run.values(tags={Tag.MODEL_URI: model_uri})
@@ -167,19 +168,11 @@ def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.D
     run.file(path)
 
 
-def _log_drift(
-    tracking: Tracking,
-    run: Publication,
-    job: Job,
-    dataset: Run,
-    directory: Path,
-    data: TrainingData,
-    model: FittedModel,
-) -> None:
-    """Log the comparison of the new products with earlier ones, unless the dataset is of an earlier version and names none."""
-    if Artifact.DRIFT_SAMPLE in tracking.record_of(dataset.info.run_id).get("artifact_bytes", {}):
-        sample = tracking.download(dataset, Artifact.DRIFT_SAMPLE, directory)
-        run.json(Artifact.DRIFT, drift_document(sample, data, model, seed=job.settings.random_seed))
+def _fetch_drift_sample(tracking: Tracking, dataset: Run, directory: Path) -> Path | None:
+    """Download which products drift compares. Return None for a dataset of an earlier version, which does not say it."""
+    if Artifact.DRIFT_SAMPLE not in tracking.record_of(dataset.info.run_id).get("artifact_bytes", {}):
+        return None
+    return tracking.download(dataset, Artifact.DRIFT_SAMPLE, directory)
 
 
 def _log_test_set(run: Publication, job: Job, model: FittedModel, test: pd.DataFrame) -> None:
