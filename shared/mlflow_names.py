@@ -29,6 +29,7 @@ class Artifact:
     SUSPECTS_SUMMARY: Final = (
         "label_suspects.json"  # how many there are, and the first 20, as PostgreSQL records them
     )
+    CARD: Final = "card.html"  # the data card or the model card, which MLflow shows
     DRIFT: Final = "drift.json"  # the new products compared with those of earlier weeks
     DRIFT_SAMPLE: Final = "drift_sample.parquet"  # the products that drift compares: group and productid
     MANIFEST: Final = "manifest.json"  # SHA-256 and size of every other artifact of the run, by path

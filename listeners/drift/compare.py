@@ -65,10 +65,10 @@ def compare(feature: str, reference: str, new: Histogram, old: Histogram, *, see
 
 def _divergence(counts: _Counts, pooled: _Counts) -> _Floats:
     """Return the Jensen-Shannon divergence between each row of `counts`, shape (n, bins), and the rest of `pooled`, shape (n,)."""
-    distance: _Floats = jensenshannon(
-        counts, pooled - counts, base=2, axis=1
-    )  # it divides by the sums itself
-    return np.round(np.square(distance), 12)
+    distance: Any = jensenshannon(counts, pooled - counts, base=2, axis=1)
+    # Rounded, so that equal divisions give equal divergences, in whatever order the sums were made.
+    divergence: _Floats = np.round(np.square(distance), 12)
+    return divergence
 
 
 def _psi(counts: _Counts, earlier: _Counts) -> float:

@@ -63,7 +63,7 @@ class DriftSample:
             name: rows.filter(pc.is_in(rows["productid"], pa.array(ids))) for name, ids in self.groups.items()
         }
         compared = {name: part for name, part in parts.items() if part.num_rows}
-        features = {name: _features(part, languages=len(compared) > 1) for name, part in compared.items()}
+        features = {name: _features(part) for name, part in compared.items()}
         histograms = {
             feature: {group: found[feature] for group, found in features.items()}
             for feature in next(iter(features.values()), {})
@@ -87,22 +87,22 @@ def find_groups(connection: psycopg.Connection[TupleRow], batch_id: int) -> Drif
     `connection` needs a role that may read the history.
     """
     rows = connection.execute(query("snapshot/drift_groups"), {"batch_id": batch_id}).fetchall()
-    found = dict(rows)
+    found: dict[str, list[int]] = dict(rows)
     return DriftSample(
         {name: np.array(found[name], np.int64) for name in GROUPS if name in found} if NEW in found else {}
     )
 
 
-def _features(rows: pa.Table, *, languages: bool) -> dict[str, dict[str, int]]:
+def _features(rows: pa.Table) -> dict[str, dict[str, int]]:
     codes, counts = np.unique(rows["prdtypecode"].to_numpy(), return_counts=True)
     described = rows["description"].drop_null()
-    features = {
+    return {
         "class shares": dict(zip(map(str, codes.tolist()), counts.tolist(), strict=True)),
         "title length": histogram(_lengths(rows["designation"].drop_null()), _TITLE_EDGES),
         "description length": histogram(_lengths(described), _DESCRIPTION_EDGES),
         "missing descriptions": {"missing": rows.num_rows - len(described), "present": len(described)},
+        "language": _languages(rows.slice(0, _LANGUAGE_ROWS)),
     }
-    return {**features, "language": _languages(rows.slice(0, _LANGUAGE_ROWS))} if languages else features
 
 
 def _lengths(texts: pa.ChunkedArray) -> npt.NDArray[np.int32]:

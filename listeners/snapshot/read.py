@@ -55,6 +55,7 @@ def read_batch(
     rows_per_chunk: int,
     path: Path,
     earlier: EarlierDataset | None = None,
+    *,
     collect: Callable[[pa.Table], None] | None = None,
 ) -> BatchRows:
     """Read a batch and write its training rows to `path`, in chunks of `rows_per_chunk` rows; the last chunk may be smaller.

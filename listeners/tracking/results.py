@@ -24,26 +24,28 @@ def f1_by_class(run: Run) -> dict[str, float]:
 
 def recorded_drift(tracking: Tracking, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return `drift`, or nothing for a run of an earlier version. `record` is what `Tracking.record_of` returns."""
-    document = read_json(tracking, run, record, Artifact.DRIFT)
-    return {} if document is None else {"drift": document["drift"]}
+    return (
+        {"drift": read_json(tracking, run, Artifact.DRIFT)["drift"]} if _has(record, Artifact.DRIFT) else {}
+    )
 
 
 def recorded_suspects(tracking: Tracking, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return `suspects`, or nothing if the run has none: its model has no out-of-fold probabilities, or is of an earlier version."""
-    document = read_json(tracking, run, record, Artifact.SUSPECTS_SUMMARY)
-    return {} if document is None else {"suspects": document}
+    name = Artifact.SUSPECTS_SUMMARY
+    return {"suspects": read_json(tracking, run, name)} if _has(record, name) else {}
 
 
-def read_json(tracking: Tracking, run: Run, record: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """Return the content of a JSON file of a run, or None if the run has no such file.
+def read_json(tracking: Tracking, run: Run, name: str) -> dict[str, Any]:
+    """Return the content of a JSON file of a run.
 
     Raises:
-        StageError: the file cannot be read.
+        StageError: the run has no such file, or the file cannot be read.
     """
-    if name not in record.get("artifact_bytes", {}):
-        return None
     with TemporaryDirectory(prefix="rakuten-") as scratch:
-        content: dict[str, Any] = json.loads(
-            tracking.download(run, name, Path(scratch)).read_text(encoding="utf-8")
-        )
+        text = tracking.download(run, name, Path(scratch)).read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
     return content
+
+
+def _has(record: Mapping[str, Any], artifact: str) -> bool:
+    return artifact in record.get("artifact_bytes", {})

@@ -172,6 +172,7 @@ def _snapshot_queries(connection: psycopg.Connection, batches: dict[str, int]) -
         "snapshot/batch_rows": Case(before=settings),
         "snapshot/added_rows": Case(before=settings),
         "snapshot/has_only_additions": Case(parameters={**between, "last_productid": last}),
+        "snapshot/changes_of_batch": Case(parameters={"batch_id": batch_id}),
         "snapshot/drift_groups": Case(parameters={"batch_id": batch_id}),
         "snapshot/texts_without_holdout_check": Case(
             parameters={"batch_id": batch_id},

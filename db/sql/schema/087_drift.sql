@@ -1,6 +1,6 @@
--- How the products that each week added differ from those of the first week and of the week before, one row for each week, feature
--- and reference. The stages compare the products and record the results: the snapshot stage those of classes, lengths and languages,
--- the training stage those of words and confidence. A batch of an earlier version has no row, and a correction adds no week.
+-- How the products that each week added differ from those of the first week and of the week before: one row for each week,
+-- feature and reference. The stages compare the products and record the results: the snapshot stage those of classes, lengths and
+-- languages, the training stage those of words and confidence. A correction has no rows, nor has a batch of an earlier version.
 --
 -- jsonb_path_query() with `silent => true` skips a record that is no list of objects, so such a record cannot break the view.
 create or replace view drift as
@@ -22,4 +22,4 @@ cross join lateral jsonb_path_query(
     result, 'strict $.drift[*] ? (@.type() == "object")', silent => true
 ) with ordinality as found (entry, position)
 where status = 'completed'
-order by chain_number, place, position;
+order by chain_number, place, found.position;

@@ -32,12 +32,13 @@ comment on column drift.batch_id is 'The number of the batch (data_loads.id).';
 comment on column drift.batch_name is 'The name of the batch, for example week_7.';
 comment on column drift.chain_number is 'The number of the batch in the hash chain, which orders the batches.';
 comment on column drift.feature is
-    'What is compared: class shares, title length, description length, missing descriptions, language, unknown words or confidence.';
+    'The property that is compared, for example class shares, title length, language, unknown words or confidence.';
 comment on column drift.reference is
     'The earlier products: first (those of the first week) or before (those of the week before).';
 comment on column drift.rows is 'The number of new products that were compared, a random sample of at most 2,000.';
 comment on column drift.reference_rows is 'The number of earlier products that they were compared with.';
-comment on column drift.psi is 'The population stability index, from 0; many call 0.1 to 0.25 a small change and more a large one.';
+comment on column drift.psi is
+    'The population stability index, from 0; many people call 0.1 to 0.25 a small change and more a large one.';
 comment on column drift.js is 'The Jensen-Shannon divergence in bits, from 0 (equal) to 1 (nothing in common).';
 comment on column drift.noise is
     'The largest divergence of 999 random divisions of the same products; without a change, 1 comparison in 1,000 exceeds it.';

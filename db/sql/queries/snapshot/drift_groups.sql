@@ -1,6 +1,6 @@
--- Return the products that drift compares for a batch that is a week: `new` are the training products that the week added, `first`
--- those of the first week, and `before` those of the week before. For each group, return the productids of at most 2,000 products
--- with the lowest sample_rank, in its order. The first week has only the group `new`, and a correction has no group.
+-- Return the products that drift compares for a batch that is a week: `new` are the training products that the week added,
+-- `first` those of the first week, and `before` those of the week before. For each group, return the productids of at most 2,000
+-- products with the lowest sample_rank, in its order. The first week has only the group `new`, and a correction has no group.
 --
 -- A product belongs to the batch that inserted it, and the history ids between the marks of two batches are those of the second.
 with completed as (
