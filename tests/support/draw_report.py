@@ -25,9 +25,10 @@ def draw(page: Path) -> None:
             end = visited.page.locator("#rows").bounding_box()["y"]
             clip = {"x": 100, "y": 0, "width": 1200, "height": end}
             save(visited.page.screenshot(clip=clip, full_page=True), "report_summary.png")
-            save(visited.page.locator("#f1").screenshot(), "report_f1.png")
-            save(visited.page.locator("#f1-by-class").screenshot(), "report_f1_by_class.png")
-            save(visited.page.locator("#attempts").screenshot(), "report_attempts.png")
+            for anchor, name in (("f1", "f1"), ("f1-by-class", "f1_by_class"), ("attempts", "attempts")):
+                box = visited.page.locator(f"#{anchor}").bounding_box()
+                clip |= {"y": box["y"] + 2, "height": box["height"]}
+                save(visited.page.screenshot(clip=clip, full_page=True), f"report_{name}.png")
         with visit(browser, page, width=390, scheme="dark") as visited:
             visited.page.wait_for_selector("html[data-drawn]")
             top, classes = (
