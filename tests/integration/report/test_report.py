@@ -161,7 +161,9 @@ def test_a_folder_and_a_missing_folder_are_refused_and_the_remedies_work(rakuten
 
 def test_open_shows_the_page_in_the_browser(rakuten, tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(command.webbrowser, "open", lambda address: opened.append(address) or len(opened) == 1)
+    monkeypatch.setattr(
+        command.webbrowser, "open", lambda address: opened.append(address) or len(opened) == 1
+    )
     out = tmp_path / "my report.html"
     assert rakuten("report", "--out", out, "--open").exit_code == 0
     assert opened == [out.as_uri()]
