@@ -88,6 +88,7 @@ docs: $(VENV)/.dev ## Build the documentation as a site in build/site, with the 
 pages: $(VENV)/.dev ## Run the commands of the pages, and write their outputs and pictures into the pages and README.md
 	$(BIN)/python tests/support/run_pages.py
 	$(BIN)/python tests/support/draw_pictures.py
+	$(BIN)/python tests/support/draw_report.py
 
 dashboard: $(VENV)/.dev ## Write docs/monitoring/dashboard.json, the dashboard for Grafana, after a change of its panels
 	$(BIN)/python docs/monitoring/make_dashboard.py

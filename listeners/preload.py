@@ -2,7 +2,10 @@
 
 Matplotlib, MLflow and skops import some of their modules only when they first need them. `packages` and `checkout` cache their results,
 so no child process reads hundreds of files, and a run records the code that was imported, even if somebody changes the checkout later.
+The fork server of the snapshot stage also loads the model that identifies languages.
 """
+
+import sys
 
 import matplotlib.backends.backend_agg  # noqa: F401
 import mlflow.pyfunc  # noqa: F401
@@ -12,3 +15,5 @@ from listeners.tracking.environment import checkout, packages
 
 packages()
 checkout()
+if (drift := sys.modules.get("listeners.snapshot.drift")) is not None:
+    drift.language_identifier()

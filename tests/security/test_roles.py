@@ -83,6 +83,7 @@ NOT_FOR_TRAINING = (
     "storage",
     "storage_growth",
     "internal.wal_bytes()",
+    "drift",
     "products_as_of_batch(1)",
     "products_as_of(now())",
 )

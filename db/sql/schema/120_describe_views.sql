@@ -26,6 +26,24 @@ comment on column class_distribution.products is
     'The number of training products of the class as of the batch, each counted once.';
 comment on column class_distribution.share is 'The share of the class in all training products of the batch, from 0 to 1.';
 
+comment on view drift is
+    'How the products that each week added differ from those of earlier weeks, one row for each week, feature and reference.';
+comment on column drift.batch_id is 'The number of the batch (data_loads.id).';
+comment on column drift.batch_name is 'The name of the batch, for example week_7.';
+comment on column drift.chain_number is 'The number of the batch in the hash chain, which orders the batches.';
+comment on column drift.feature is
+    'The property that is compared, for example class shares, title length, language, unknown words or confidence.';
+comment on column drift.reference is
+    'The earlier products: first (those of the first week) or before (those of the week before).';
+comment on column drift.rows is 'The number of new products that were compared, a random sample of at most 2,000.';
+comment on column drift.reference_rows is 'The number of earlier products that they were compared with.';
+comment on column drift.psi is
+    'The population stability index, from 0; many people call 0.1 to 0.25 a small change and more a large one.';
+comment on column drift.js is 'The Jensen-Shannon divergence in bits, from 0 (equal) to 1 (nothing in common).';
+comment on column drift.noise is
+    'The largest divergence of 999 random divisions of the same products; without a change, 1 comparison in 1,000 exceeds it.';
+comment on column drift.drifted is 'True if the divergence exceeds the noise.';
+
 comment on view champion is
     'The present champion and what is recorded about its model, one row; no row before the first champion.';
 comment on column champion.version is 'The version of the registered model, or null if the alias was deleted.';

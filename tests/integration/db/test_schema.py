@@ -239,6 +239,7 @@ READS = [
         "training_products",
         "categories",
         "class_distribution",
+        "drift",
         "storage",
         "storage_growth",
         "products_as_of_batch(1)",

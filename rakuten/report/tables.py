@@ -1,0 +1,132 @@
+"""Read the data of the report from PostgreSQL: one table for each query in db/sql/queries/report, all of the same moment."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from db import batches
+from db.batches import Connection
+from db.sql import query
+
+TABLES: Final = (
+    "batches",
+    "class_shares",
+    "model_scores",
+    "champion_moves",
+    "class_scores",
+    "latencies",
+    "attempts",
+    "storage",
+    "drift",
+    "suspects",
+    "top_suspects",
+    "problems",
+    "champion_lineage",
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a query, and the text of the query that returned them."""
+
+    name: str
+    sql: str
+    rows: list[Row]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk that holds STATE_PATH. Sizes are in bytes."""
+
+    path: Path
+    size: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the report shows.
+
+    Attributes:
+        read_at: when the tables were read.
+        database: name of the database.
+        tables: the table of each query, by the query's name.
+        disk: the disk of STATE_PATH.
+        at_rest: true if the embedded PostgreSQL runs and no listener does: nothing is wrong then.
+    """
+
+    read_at: datetime
+    database: str
+    tables: dict[str, Table]
+    disk: Disk
+    at_rest: bool = False
+    batch_names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the names of the completed batches, in the order of the hash chain."""
+        names = tuple(row["batch_name"] for row in self.tables["batches"].rows)
+        object.__setattr__(self, "batch_names", names)
+
+    def rows(self, name: str) -> list[Row]:
+        """Return the rows of a table."""
+        return self.tables[name].rows
+
+    def as_json(self) -> Row:
+        """Return all facts as values that JSON can hold."""
+        return {
+            "read_at": self.read_at.isoformat(),
+            "database": self.database,
+            "disk": {"path": str(self.disk.path), "size": self.disk.size, "free": self.disk.free},
+            "at_rest": self.at_rest,
+            **{name: [_plain_row(row) for row in table.rows] for name, table in self.tables.items()},
+        }
+
+
+def read_facts(connection: Connection, state_path: Path, *, is_embedded: bool) -> Facts:
+    """Read all tables in one read-only transaction, so that they show the same moment.
+
+    Args:
+        connection: a connection with the role of a reader, in autocommit mode.
+        state_path: a folder on the disk whose free space is measured. If it does not exist, the nearest folder above it counts.
+        is_embedded: whether PostgreSQL is the embedded one, which runs without listeners between two commands.
+    """
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        tables = {name: _read(connection, name) for name in TABLES}
+        at_rest = is_embedded and not batches.listening_stages(connection)
+    if at_rest:
+        kept = [row for row in tables["problems"].rows if row["finding"] != "no listener"]
+        tables["problems"].rows[:] = kept
+    return Facts(
+        datetime.now(UTC), connection.info.dbname, tables, measure_disk(state_path.absolute()), at_rest
+    )
+
+
+def measure_disk(path: Path) -> Disk:
+    """Measure the disk that holds a folder, or that would hold it."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    usage = shutil.disk_usage(existing)
+    return Disk(path, usage.total, usage.free)
+
+
+def _read(connection: Connection, name: str) -> Table:
+    sql = query(f"report/{name}")
+    cursor = connection.execute(sql.encode())
+    columns = tuple(column.name for column in cursor.description or ())
+    rows = [dict(zip(columns, _values(row), strict=True)) for row in cursor]
+    return Table(name, sql, rows, columns)
+
+
+def _values(row: tuple[Any, ...]) -> Iterator[Any]:
+    return (float(value) if isinstance(value, Decimal) else value for value in row)
+
+
+def _plain_row(row: Row) -> Row:
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in row.items()}
