@@ -102,7 +102,8 @@ grant execute on function
     internal.week_of_batch(bigint),
     internal.database_identity()
 to rakuten_reader, rakuten_loader, rakuten_snapshot, rakuten_training;
-grant execute on function internal.pipeline_metrics(numeric), internal.storage_metrics() to rakuten_reader, rakuten_snapshot, rakuten_training;
+grant execute on function internal.pipeline_metrics(numeric), internal.storage_metrics()
+to rakuten_reader, rakuten_snapshot, rakuten_training;
 grant execute on function internal.record_verification(integer, integer) to rakuten_reader;
 
 grant insert, update, delete on products, labels to rakuten_loader;
