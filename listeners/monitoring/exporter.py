@@ -8,7 +8,7 @@ Both listeners answer the same numbers of the pipeline. So if one of them has di
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from typing import Final
 
@@ -27,6 +27,19 @@ from shared.errors import PipelineError
 
 logger = structlog.get_logger()
 
+# What the metrics of the process itself say, for Prometheus. It adds `_total` to the name of a counter.
+GAUGES: Final[Mapping[str, str]] = {
+    "rakuten_database_up": "1 if PostgreSQL answered the numbers of the pipeline.",
+    "rakuten_listener_working": "1 while the listener works on a batch.",
+    "rakuten_listener_ping_age_seconds": "Seconds since PostgreSQL last answered a ping.",
+    "rakuten_child_progress_age_seconds": "Seconds since the last sign of life of the child process that works; 0: none works.",
+    "rakuten_disk_free_bytes": "Free bytes of the disk of STATE_PATH.",
+    "rakuten_disk_size_bytes": "Size of the disk of STATE_PATH in bytes.",
+}
+COUNTERS: Final[Mapping[str, str]] = {
+    "rakuten_listener_reconnects": "How often LISTEN connected again.",
+    "rakuten_fenced": "How often the listener lost its claim on a batch.",
+}
 _MARGIN_S: Final = 1.0  # for the event loop, on a busy machine
 
 
@@ -66,31 +79,22 @@ class Exporter(Collector):
         """Yield all metrics of one scrape. It runs in a thread of its own."""
         samples = self._samples()
         yield from families(samples or [])
-        stage, work = self._vitals.stage, self._vitals.work
+        vitals, work = self._vitals, self._vitals.work
         gauges = {
-            "rakuten_database_up": (
-                "1 if PostgreSQL answered the numbers of the pipeline.",
-                samples is not None,
-            ),
-            "rakuten_listener_working": ("1 while the listener works on a batch.", work.has_claim),
-            "rakuten_listener_ping_age_seconds": (
-                "Seconds since PostgreSQL last answered a ping.",
-                self._vitals.ping_age_s(),
-            ),
-            "rakuten_child_progress_age_seconds": (
-                "Seconds since the last sign of life of the child process that works; 0: none works.",
-                work.child_silent_s(),
-            ),
+            "rakuten_database_up": samples is not None,
+            "rakuten_listener_working": work.has_claim,
+            "rakuten_listener_ping_age_seconds": vitals.ping_age_s(),
+            "rakuten_child_progress_age_seconds": work.child_silent_s(),
             **self._disk(),
         }
-        counters = {
-            "rakuten_listener_reconnects": ("How often LISTEN connected again.", self._vitals.reconnects),
-            "rakuten_fenced": ("How often the listener lost its claim on a batch.", work.fenced),
-        }
-        for kind, metrics in ((GaugeMetricFamily, gauges), (CounterMetricFamily, counters)):
-            for name, (text, value) in metrics.items():
-                metric = kind(name, text, labels=("stage",))
-                metric.add_metric([stage], float(value))
+        counters = {"rakuten_listener_reconnects": vitals.reconnects, "rakuten_fenced": work.fenced}
+        for kind, texts, values in (
+            (GaugeMetricFamily, GAUGES, gauges),
+            (CounterMetricFamily, COUNTERS, counters),
+        ):
+            for name, value in values.items():
+                metric = kind(name, texts[name], labels=("stage",))
+                metric.add_metric([vitals.stage], float(value))
                 yield metric
 
     def _samples(self) -> list[Sample] | None:
@@ -109,12 +113,9 @@ class Exporter(Collector):
         self._database_is_up = True
         return samples
 
-    def _disk(self) -> dict[str, tuple[str, float]]:
+    def _disk(self) -> dict[str, float]:
         try:
             usage = shutil.disk_usage(self._state_path)
         except OSError:
             return {}
-        return {
-            "rakuten_disk_free_bytes": ("Free bytes of the disk of STATE_PATH.", usage.free),
-            "rakuten_disk_size_bytes": ("Size of the disk of STATE_PATH in bytes.", usage.total),
-        }
+        return {"rakuten_disk_free_bytes": usage.free, "rakuten_disk_size_bytes": usage.total}
