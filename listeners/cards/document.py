@@ -16,7 +16,7 @@ from typing import Final
 MARKDOWN_LENGTH: Final = 7_500
 _MARKDOWN_ROWS: Final = 8  # of a table; the page has all
 _CUT: Final = "The rest is in `card.html`, among the artifacts of this run."
-_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~$-])")
+_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
 _NUMBER: Final = re.compile(r"[-+]?[0-9][0-9.,]*( %)?")
 _MARKUP: Final = re.compile(
     r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|\[(?P<label>[^\]]+)\]\((?P<url>#[^)\s]+)\)"

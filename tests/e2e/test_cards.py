@@ -60,6 +60,7 @@ def open_page(browser, **options):
 def test_mlflow_shows_the_cards_and_the_descriptions(runs, browser, tmp_path):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page = open_page(browser)
+    page.goto(runs.url)  # the first page after a choice may not know it yet
     for kind, run, heading, introduction in (
         ("data_card", runs.train_week_2, "Data card: train_week_2", "balanced to"),
         (
@@ -78,6 +79,7 @@ def test_mlflow_shows_the_cards_and_the_descriptions(runs, browser, tmp_path):
         page.goto("about:blank")
         page.goto(address)
         page.get_by_text(introduction).first.wait_for()
+        page.get_by_text("Show more").first.click()
         page.get_by_role("heading", name="Check it, build it again, trace it").wait_for()
         page.screenshot(path=SCREENSHOTS / f"mlflow_{kind}_description.png", full_page=True)
     assert (
