@@ -16,7 +16,8 @@ from typing import Final
 MARKDOWN_LENGTH: Final = 7_500
 _MARKDOWN_ROWS: Final = 8  # of a table; the page has all
 _CUT: Final = "The rest is in `card.html`, among the artifacts of this run."
-_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~$-])")
+_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
+_NUMBER: Final = re.compile(r"[-+]?[0-9][0-9.,]*( %)?")
 _MARKUP: Final = re.compile(
     r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|\[(?P<label>[^\]]+)\]\((?P<url>#[^)\s]+)\)"
 )
@@ -30,6 +31,14 @@ class Share:
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} %"
+
+
+@dataclass(frozen=True)
+class Score(Share):
+    """A score from 0 to 1, shown as a number with a bar."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f}"
 
 
 Cell = str | int | Share
@@ -117,19 +126,27 @@ def _html(block: Block) -> str:
         case Commands(text):
             return f"<pre><code>{escape(text)}</code></pre>"
         case Table(headers, rows):
-            head = "".join(f'<th scope="col">{escape(name)}</th>' for name in headers) if any(headers) else ""
+            kinds = [_aligned(cell) for cell in rows[0]] if rows else [""] * len(headers)
+            head = "".join(
+                f'<th scope="col"{kind}>{escape(name)}</th>'
+                for name, kind in zip(headers, kinds, strict=True)
+            )
             body = "".join(f"<tr>{''.join(map(_html_cell, row))}</tr>\n" for row in rows)
-            return f'<div class="table"><table>\n{f"<thead><tr>{head}</tr></thead>" if head else ""}<tbody>\n{body}</tbody></table></div>'
+            return f'<div class="table"><table>\n{f"<thead><tr>{head}</tr></thead>" if any(headers) else ""}<tbody>\n{body}</tbody></table></div>'
 
 
 def _html_cell(cell: Cell) -> str:
     match cell:
         case Share():
-            return f'<td class="number"><span class="bar" style="--share:{100 * cell.value:.1f}%"></span>{cell}</td>'
+            return f'<td class="number"><span class="bar" style="--share:{100 * cell.value:.1f}%"></span><span class="value">{cell}</span></td>'
         case int():
             return f'<td class="number">{cell:,}</td>'
         case str():
-            return f"<td>{escape(cell)}</td>"
+            return f"<td{_aligned(cell)}>{escape(cell)}</td>"
+
+
+def _aligned(cell: Cell) -> str:
+    return "" if isinstance(cell, str) and not _NUMBER.fullmatch(cell) else ' class="number"'
 
 
 def _inline_html(text: str) -> str:

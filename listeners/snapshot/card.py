@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 from db.sql import query
 from listeners.cards.document import Card, Cell, Paragraph, Section, Share, Table, facts
 from listeners.cards.sections import drift_section, how_to_check
+from listeners.snapshot.drift import LANGUAGES
 from listeners.tracking import descriptions
 from shared.batch import Batch
 
@@ -163,7 +164,7 @@ def _texts(known: DatasetFacts) -> Section:
     total = max(1, sum(languages.values()))
     found = sorted(languages.items(), key=lambda entry: -entry[1])
     by_language = Table(
-        ("Language", "Share"), [(code, Share(count / total)) for code, count in found if count]
+        ("Language", "Share"), [(LANGUAGES[code], Share(count / total)) for code, count in found if count]
     )
     said = (
         f"Languages of {total} of the new products, as py3langid guesses them among eight from the first 200 characters:"

@@ -27,7 +27,16 @@ from listeners.snapshot.parquet import SCHEMA
 _TITLE_EDGES: Final = (0, 20, 30, 40, 50, 60, 70, 80, 100, 125, 150, 200, 250)
 _DESCRIPTION_EDGES: Final = (0, 50, 100, 200, 400, 800, 1600, 3200, 6400)
 # The languages that occur in the challenge's data; py3langid knows 97, and takes short titles for rare ones.
-LANGUAGES: Final = ("de", "en", "es", "fr", "it", "nl", "pl", "pt")
+LANGUAGES: Final = {
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "it": "Italian",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "pt": "Portuguese",
+}
 _LANGUAGE_ROWS: Final = 500  # of each group: it takes 0.1 ms to identify a language
 _LANGUAGE_CHARACTERS: Final = 200
 
@@ -120,7 +129,7 @@ def _languages(rows: pa.Table) -> dict[str, int]:
         known.classify(text)[0]
         for text in pc.utf8_slice_codeunits(texts, 0, _LANGUAGE_CHARACTERS).to_pylist()
     ]
-    return {language: found.count(language) for language in LANGUAGES}
+    return {code: found.count(code) for code in LANGUAGES}
 
 
 @cache

@@ -20,6 +20,7 @@ from listeners.job import Job
 from listeners.snapshot.balance import HashOverSampler
 from listeners.snapshot.card import DatasetFacts, RowsSummary, changes_of, data_card
 from listeners.snapshot.copies import keep_copy, make_missing_copies
+from listeners.snapshot.croissant import croissant
 from listeners.snapshot.dataset_digest import identity_of
 from listeners.snapshot.drift import DriftSample, find_groups
 from listeners.snapshot.earlier import EarlierDataset, find_earlier_dataset
@@ -109,6 +110,7 @@ def _publish(
             stats = build(reader, batch.id, job.settings.random_seed, path, earlier, collect=collect)
         sha256, digest = sha256_of(path), identity_of(path).digest
         _log(run, job, path, stats, {Tag.DATASET_SHA256: sha256, Tag.DATASET_DIGEST: digest})
+        run.json(Artifact.CROISSANT, croissant(batch, name, stats, sha256))
         drift = _log_drift(run, sample, job.settings.random_seed)
         changes = changes_of(connection, batch.id)
         run.card(data_card(batch, DatasetFacts(name, stats, sha256, digest, summary, drift, changes)))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
-from listeners.cards.document import Card, Cell, Commands, Paragraph, Section, Share, Table, facts
+from listeners.cards.document import Card, Cell, Commands, Paragraph, Score, Section, Share, Table, facts
 from listeners.cards.sections import drift_section, how_to_check
 from listeners.tracking import descriptions
 from listeners.training.dataset import TrainingData
@@ -165,7 +165,7 @@ def _classes(scores: HoldoutScores) -> Section:
         counts.sum(axis=0).tolist(),
         strict=True,
     ):
-        shares = (Share(scores.metrics[f"f1_class_{code}"]), _share(hits, predicted), _share(hits, support))
+        shares = (Score(scores.metrics[f"f1_class_{code}"]), _ratio(hits, predicted), _ratio(hits, support))
         rows.append((str(code), category_name(code), support, *shares))
     rows.sort(key=lambda row: row[3].value if isinstance(row[3], Share) else 0)
     return Section(
@@ -266,8 +266,8 @@ def shortened(title: Any) -> str:
     return text if len(text) <= _TITLE_LENGTH else f"{text[: _TITLE_LENGTH - 1]}…"
 
 
-def _share(part: int, whole: int) -> Share:
-    return Share(part / whole if whole else 0.0)
+def _ratio(part: int, whole: int) -> Score:
+    return Score(part / whole if whole else 0.0)
 
 
 _USE: Final = (

@@ -1,0 +1,121 @@
+"""A card says the same as a page and as Markdown, and no text of the data becomes markup in either."""
+
+import pytest
+from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
+from listeners.cards.document import (
+    MARKDOWN_LENGTH,
+    Card,
+    Commands,
+    Paragraph,
+    Score,
+    Section,
+    Share,
+    Table,
+    escape_markdown,
+    facts,
+)
+from listeners.cards.sections import drift_section
+from listeners.tracking.descriptions import VERDICT_PENDING, with_verdict
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a | b\n| --- |",
+    "[click](javascript:alert(1))",
+    "**bold** `code` # heading ~~gone~~ $x$",
+    '"><img src=x onerror=alert(1)>',
+    "&amp; &lt;",
+]
+
+
+def card(*sections):
+    return Card("A <card>", [Paragraph("**bold** `code` [run](#/a/b) 1 < 2")], sections)
+
+
+def test_a_page_escapes_all_texts_and_has_our_own_markup():
+    page = card(Section("A & B", [Table(("<i>",), [(text,) for text in HOSTILE])])).html()
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<p><strong>bold</strong> <code>code</code> run 1 &lt; 2</p>" in page
+    assert "<h2>A &amp; B</h2>" in page
+    assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_cell_of_markdown_shows_its_text_and_nothing_else(text):
+    [_, _, row] = card(Section("T", [Table(("x", "y"), [(text, 1)])])).markdown().splitlines()[-3:]
+    cells = row.replace(r"\|", "").split("|")
+    assert len(cells) == 4  # the ends are empty
+    escaped = escape_markdown(text)
+    assert "<script>" not in escaped
+    assert "](" not in escaped
+    assert "\n" not in escaped
+
+
+def test_a_description_fits_into_a_tag_and_says_where_the_rest_is():
+    assert MARKDOWN_LENGTH < MAX_TAG_VAL_LENGTH
+    many = [Section(f"Section {n}", [Paragraph("word " * 200)]) for n in range(20)]
+    text = card(*many).markdown()
+    assert len(text) <= MARKDOWN_LENGTH
+    assert "### Section 0" in text
+    assert text.endswith("The rest is in `card.html`, among the artifacts of this run.")
+    assert "Section 19" in card(*many).html()
+
+
+def test_a_long_table_is_cut_in_the_description_only():
+    table = Table(("n",), [(n,) for n in range(100, 120)])
+    text = card(Section("T", [table])).markdown()
+    assert "| 107 |" in text
+    assert "| 108 |" not in text
+    assert "12 more rows are in `card.html`." in text
+    assert ">119<" in card(Section("T", [table])).html()
+
+
+def test_numbers_shares_and_commands_are_shown_as_what_they_are():
+    page = card(
+        Section("T", [facts(("rows", 12345), ("part", Share(0.256)), ("F1", Score(0.5))), Commands("a < b")])
+    ).html()
+    for part in ("12,345", "25.6 %", "0.500", "--share:25.6%", "<pre><code>a &lt; b</code></pre>"):
+        assert part in page
+    text = card(Section("T", [facts(("part", Share(0.256))), Commands("a < b")])).markdown()
+    assert "| part | 25.6 % |" in text
+    assert "```\na < b\n```" in text
+
+
+def test_the_section_about_drift_names_what_changed():
+    entry = {
+        "feature": "language",
+        "reference": "before",
+        "rows": 9,
+        "reference_rows": 8,
+        "psi": 0.1,
+        "js": 0.2,
+        "noise": 0.1,
+    }
+    text = card(drift_section([{**entry, "drifted": True}])).markdown()
+    assert "**Changed by more than chance**: language (the week before)." in text
+    assert "Nothing changed" in card(drift_section([{**entry, "drifted": False}])).markdown()
+    assert "first week" in card(drift_section([])).markdown()
+
+
+def test_a_verdict_takes_the_place_of_the_sentence_that_announces_it_once():
+    before = f"F1 0.7.\n\n{VERDICT_PENDING.format('promotion.json')}\n\nmore"
+    first = with_verdict(before, {"promote": True, "reason": "there is no champion yet"}, "promotion.json")
+    assert (
+        "**Became champion**: there is no champion yet. The whole comparison is in `promotion.json`." in first
+    )
+    compared = {
+        "promote": False,
+        "reason": "worse",
+        "champion_version": 3,
+        "difference": -0.01,
+        "ci_low": -0.02,
+        "ci_high": -0.001,
+        "p_value": 0.01,
+        "n_rows": 1000,
+    }
+    assert with_verdict(first, compared, "promotion_2.json") == first
+    second = with_verdict(before, compared, "promotion_2.json")
+    assert "**Did not become champion**: worse. Its F1 is -0.0100 against version 3" in second
+    assert "`promotion_2.json`" in second
