@@ -42,8 +42,9 @@ def _record(session: Session, checks: list[Check]) -> None:
     """Record in PostgreSQL that the checks were made, and how many found a change. Prometheus reads this record."""
     try:
         session.connection.execute("select record_verification(%s, %s)", [len(checks), len(_changes(checks))])
-    except psycopg.errors.ReadOnlySqlTransaction:
-        typer.echo("PostgreSQL is read-only, so it does not record that the checks were made", err=True)
+    except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege) as error:
+        reason = error.diag.message_primary
+        typer.echo(f"PostgreSQL does not record that the checks were made: {reason}", err=True)
 
 
 def _changes(checks: list[Check]) -> list[Check]:

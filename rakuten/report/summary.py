@@ -89,4 +89,4 @@ def _problems(facts: Facts) -> Tile:
 
 
 def _disk(facts: Facts) -> Tile:
-    return Tile("Disk", f"{size(facts.disk.free)} free", when_full(facts), "storage")
+    return Tile("Disk", f"{size(facts.disk.free_bytes)} free", when_full(facts), "storage")

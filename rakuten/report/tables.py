@@ -1,8 +1,7 @@
 """Read the data of the report from PostgreSQL: one table for each query in db/sql/queries/report, all of the same moment."""
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final
 from db import batches
 from db.batches import Connection
 from db.sql import query
+from rakuten.storage import Disk, measure_disk
 
 TABLES: Final = (
     "batches",
@@ -39,15 +39,6 @@ class Table:
     sql: str
     rows: list[Row]
     columns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Disk:
-    """The disk that holds STATE_PATH. Sizes are in bytes."""
-
-    path: Path
-    size: int
-    free: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ class Facts:
         return {
             "read_at": self.read_at.isoformat(),
             "database": self.database,
-            "disk": {"path": str(self.disk.path), "size": self.disk.size, "free": self.disk.free},
+            "disk": {**asdict(self.disk), "path": str(self.disk.path)},
             "at_rest": self.at_rest,
             **{name: [_plain_row(row) for row in table.rows] for name, table in self.tables.items()},
         }
@@ -107,13 +98,6 @@ def read_facts(connection: Connection, state_path: Path, *, is_embedded: bool) -
     return Facts(
         datetime.now(UTC), connection.info.dbname, tables, measure_disk(state_path.absolute()), at_rest
     )
-
-
-def measure_disk(path: Path) -> Disk:
-    """Measure the disk that holds a folder, or that would hold it."""
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    usage = shutil.disk_usage(existing)
-    return Disk(path, usage.total, usage.free)
 
 
 def _read(connection: Connection, name: str) -> Table:

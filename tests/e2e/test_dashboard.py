@@ -28,7 +28,6 @@ PANELS = {panel.title: panel for panel in chain.from_iterable(ROWS.values())}
 WITHOUT_DATA = {
     "Which alerts fire?": "an alert fires only if something is wrong",
     "Which classes have changed most in four weeks?": "Prometheus has run for seconds only",
-    "What has drifted?": "the stages record no drift yet",
 }
 PRODUCT = json.dumps({"designation": "Piscine gonflable ronde 3 m"})
 

@@ -101,7 +101,7 @@ def weekly_growth(facts: Facts) -> float | None:
 def weeks_left(facts: Facts) -> float | None:
     """Return the weeks until the disk is full if the data grows as it did, or None if it does not grow."""
     growth = weekly_growth(facts)
-    return facts.disk.free / growth if growth is not None and growth > 0 else None
+    return facts.disk.free_bytes / growth if growth is not None and growth > 0 else None
 
 
 def when_full(facts: Facts) -> str:
@@ -129,8 +129,8 @@ def storage(facts: Facts) -> Section:
     total = sum(row["bytes"] for row in places)
     listed = ", ".join(f"{row['object']} {size(row['bytes'])}" for row in places)
     says = (
-        f"The data takes {size(total)}. The disk of {disk.path} has {size(disk.free)} free of {size(disk.size)} "
-        f"({percent(disk.free / disk.size)}). {when_full(facts)}"
+        f"The data takes {size(total)}. The disk of {disk.path} has {size(disk.free_bytes)} free of {size(disk.size_bytes)} "
+        f"({percent(disk.free_bytes / disk.size_bytes)}). {when_full(facts)}"
     )
     return Section(
         "storage",

@@ -38,4 +38,11 @@ def test_a_standby_that_cannot_record_the_run_still_verifies(rakuten, load_weeks
         finally:
             connection.execute("alter role rakuten_reader reset default_transaction_read_only")
     assert verified.exit_code == 0
-    assert "it does not record that the checks were made" in verified.output
+    assert "does not record that the checks were made: cannot execute" in verified.output
+
+
+def test_a_login_that_may_not_record_the_run_still_verifies(rakuten_as, load_weeks, database, settings):
+    load_weeks(1)
+    verified = rakuten_as(database.conninfo(Role.LOADER), settings)("verify")
+    assert verified.exit_code == 0
+    assert "does not record that the checks were made: permission denied" in verified.output
