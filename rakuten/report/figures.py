@@ -1,6 +1,5 @@
 """Draw the figures of the report as specifications of Vega-Lite, which the page draws in the browser."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -10,11 +9,13 @@ from rakuten.report.tables import Row
 from rakuten.report.vega import (
     Spec,
     batch_axis,
+    class_label,
     colour,
     figure,
     named,
     names_axis,
     number_axis,
+    powers_of_ten,
     tips,
     whole_numbers,
 )
@@ -22,11 +23,6 @@ from rakuten.report.vega import (
 _ROW_HEIGHT: Final = 17  # pixels of one class in a heatmap
 _BAR_HEIGHT: Final = 24  # pixels of one horizontal bar, or of one feature
 _HEIGHT: Final = 280  # pixels of a figure with an axis of numbers
-
-
-def class_label(row: Row) -> str:
-    """Return the code and the name of a class, for example `2583 Pools and spas`."""
-    return f"{row['prdtypecode']} {row['category']}"
 
 
 def rows_by_batch(rows: list[Row], batch_names: Sequence[str]) -> Spec:
@@ -166,19 +162,13 @@ def seconds_by_step(rows: list[Row], batch_names: Sequence[str]) -> Spec:
                 "seconds",
                 "seconds (each line: ten times as long)",
                 scale={"type": "log"},
-                values=_powers(values),
+                values=powers_of_ten(values),
             ),
             "color": colour("step", steps, "step"),
             "shape": {"field": "step", "type": "nominal", "scale": {"domain": steps}},
             "tooltip": tips(name="batch", step="step", seconds="seconds"),
         },
     )
-
-
-def _powers(rows: list[Row]) -> list[float]:
-    """Return the powers of ten around the seconds of the rows."""
-    exponents = [math.floor(math.log10(row["seconds"])) for row in rows]
-    return [10.0**power for power in range(min(exponents, default=0), max(exponents, default=0) + 2)]
 
 
 def attempts_by_batch(rows: list[Row], batch_names: Sequence[str]) -> Spec:

@@ -3,6 +3,7 @@
 A figure has no colours of its own: the page gives it those of its style sheet, for light and for dark. Its width is that of the page.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -19,6 +20,11 @@ def short_name(batch_name: str) -> str:
     """Return the name of a batch on an axis: `7` for week_7, `c2` for correction_2."""
     kind, _, number = batch_name.partition("_")
     return number if kind == "week" else f"{kind[:1]}{number}"
+
+
+def class_label(row: Row) -> str:
+    """Return the code and the name of a class, for example `2583 Pools and spas`."""
+    return f"{row['prdtypecode']} {row['category']}"
 
 
 def figure(rows: list[Row], height: int, **rest: Any) -> Spec:
@@ -73,6 +79,12 @@ def number_axis(field: str, title: str, *, scale: Spec | None = None, **axis: An
 def whole_numbers(most: int) -> Spec:
     """Return the ticks of an axis of counts. Vega would put ticks between small whole numbers."""
     return {"format": ",d", **({"values": list(range(most + 1))} if most < _FEW_TICKS else {})}
+
+
+def powers_of_ten(rows: list[Row]) -> list[float]:
+    """Return the powers of ten around the seconds of the rows."""
+    exponents = [math.floor(math.log10(row["seconds"])) for row in rows]
+    return [10.0**power for power in range(min(exponents, default=0), max(exponents, default=0) + 2)]
 
 
 def colour(field: str, domain: Sequence[str], title: str | None) -> Spec:

@@ -4,7 +4,6 @@ from itertools import groupby
 from typing import Final
 
 from rakuten.report import figures
-from rakuten.report.figures import class_label
 from rakuten.report.parts import (
     Figure,
     Line,
@@ -19,6 +18,7 @@ from rakuten.report.parts import (
     unrecorded,
 )
 from rakuten.report.tables import Facts, Row
+from rakuten.report.vega import class_label
 
 _REFERENCES: Final = {
     "first": "new products compared with the first week",

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from rakuten.report import figures
-from rakuten.report.figures import class_label
 from rakuten.report.parts import (
     Figure,
     Section,
@@ -18,6 +17,7 @@ from rakuten.report.parts import (
 )
 from rakuten.report.sections.data import classes_by_size
 from rakuten.report.tables import Facts, Row
+from rakuten.report.vega import class_label
 
 
 def scores(facts: Facts) -> Section:
