@@ -1,6 +1,6 @@
-"""Draw the pictures of docs/how-to/report.md: the report of a pipeline that has run for 21 weeks (long_run.py), in Chromium.
+"""Draw the pictures of docs/how-to/report.md and docs/how-to/monitoring.md: the report of a pipeline that has run for 21 weeks (long_run.py), in Chromium.
 
-`draw_report.py [FOLDER]`: use the state in the folder if there is one. Otherwise run the 21 weeks first, which takes ten minutes.
+`draw_report.py [FOLDER]`: use the state in the folder if there is one. Otherwise run the 21 weeks first, which takes long.
 """
 
 import sys
@@ -14,6 +14,7 @@ from run_pages import ROOT
 
 IMAGES = ROOT / "docs/images"
 COLOURS = 256  # of a picture: it stays small
+SECTIONS = ("rows", "classes", "f1", "f1-by-class", "attempts", "storage")
 TOP_HEIGHT = 1290  # pixels of the phone's picture
 
 
@@ -25,10 +26,10 @@ def draw(page: Path) -> None:
             end = visited.page.locator("#rows").bounding_box()["y"]
             clip = {"x": 100, "y": 0, "width": 1200, "height": end}
             save(visited.page.screenshot(clip=clip, full_page=True), "report_summary.png")
-            for anchor, name in (("f1", "f1"), ("f1-by-class", "f1_by_class"), ("attempts", "attempts")):
+            for anchor in SECTIONS:
                 box = visited.page.locator(f"#{anchor}").bounding_box()
                 clip |= {"y": box["y"] + 2, "height": box["height"]}
-                save(visited.page.screenshot(clip=clip, full_page=True), f"report_{name}.png")
+                save(visited.page.screenshot(clip=clip, full_page=True), f"report_{anchor}.png")
         with visit(browser, page, width=390, scheme="dark") as visited:
             visited.page.wait_for_selector("html[data-drawn]")
             top, classes = (
