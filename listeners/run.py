@@ -15,7 +15,7 @@ from listeners.doorbell import Doorbell
 from listeners.health import Heartbeat
 from listeners.job import handler_module
 from listeners.listen import Timing, WakeUp, listen
-from listeners.monitoring.vitals import Vitals
+from listeners.monitoring.process_state import ProcessState
 from listeners.parent_end import at_parent_end
 from listeners.worker import StageWorker
 from shared.config import Settings
@@ -62,9 +62,11 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
 
     logger.info("starting", pid=os.getpid())
     worker = StageWorker(stage, conninfo, settings, doorbell, stop)
-    vitals = Vitals(stage, worker)
-    async with _metrics(settings, conninfo, vitals):
-        await _listen_and_work(conninfo, settings, worker=worker, vitals=vitals, doorbell=doorbell, stop=stop)
+    process = ProcessState(stage, worker)
+    async with _metrics(settings, conninfo, process):
+        await _listen_and_work(
+            conninfo, settings, worker=worker, process=process, doorbell=doorbell, stop=stop
+        )
     logger.info("stopped")
 
 
@@ -73,11 +75,11 @@ async def _listen_and_work(
     settings: Settings,
     *,
     worker: StageWorker,
-    vitals: Vitals,
+    process: ProcessState,
     doorbell: Doorbell,
     stop: asyncio.Event,
 ) -> None:
-    stage, timing = vitals.stage, Timing(settings.ping_interval_s, settings.ping_deadline_s)
+    stage, timing = process.stage, Timing(settings.ping_interval_s, settings.ping_deadline_s)
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(handler_module(stage)))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,11 +87,11 @@ async def _listen_and_work(
     heartbeat = Heartbeat(stage, heartbeat_s, worker.is_responsive)
 
     def wake_up(wake: WakeUp) -> None:
-        vitals.wake_up(wake)
+        process.wake_up(wake)
         doorbell.ring(wake)
 
     def alive() -> None:
-        vitals.alive()
+        process.alive()
         heartbeat.beat()
 
     listening = asyncio.create_task(
@@ -120,14 +122,14 @@ async def _listen_and_work(
 
 
 @asynccontextmanager
-async def _metrics(settings: Settings, conninfo: str, vitals: Vitals) -> AsyncIterator[None]:
+async def _metrics(settings: Settings, conninfo: str, process: ProcessState) -> AsyncIterator[None]:
     """Answer /metrics during the `async with` block, if METRICS_PORT is set."""
     if settings.metrics_port is None:
         yield
         return
     from listeners.monitoring.exporter import Exporter  # noqa: PLC0415  only a listener with METRICS_PORT needs it
 
-    exporter = Exporter(settings, conninfo, vitals)
+    exporter = Exporter(settings, conninfo, process)
     try:
         yield
     finally:

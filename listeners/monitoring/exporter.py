@@ -3,7 +3,7 @@
 Threads answer the requests, so the listener's event loop does nothing for them but one short query of PostgreSQL, which does not
 block it. Nothing runs as long as nobody asks. If PostgreSQL is unavailable, the process's own numbers are answered.
 
-Both listeners answer the same numbers of the pipeline. So if one of them has died, Prometheus learns it from the other one.
+Both listeners answer the same numbers of the pipeline. So if one of them has ended, the other one reports it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from db.sqlstates import meaning_of
 from listeners.monitoring.address import address_error
 from listeners.monitoring.facts import DEADLINE_S, PipelineFacts, Sample, families
-from listeners.monitoring.vitals import Vitals
+from listeners.monitoring.process_state import ProcessState
 from shared.config import Settings
 from shared.errors import PipelineError
 
@@ -49,16 +49,16 @@ class Exporter(Collector):
     Args:
         settings: the settings of the pipeline, with a METRICS_PORT.
         conninfo: connection string, with the role of the listener.
-        vitals: the state of the process.
+        process: the state of the process.
 
     Raises:
         PipelineError: METRICS_PORT is in use, or METRICS_HOST is no address of this machine.
     """
 
-    def __init__(self, settings: Settings, conninfo: str, vitals: Vitals) -> None:
-        self._vitals, self._state_path = vitals, settings.state_path
+    def __init__(self, settings: Settings, conninfo: str, process: ProcessState) -> None:
+        self._process, self._state_path = process, settings.state_path
         self._loop = asyncio.get_running_loop()
-        self._facts = PipelineFacts(conninfo, f"rakuten {vitals.stage} metrics", settings.max_percentage)
+        self._facts = PipelineFacts(conninfo, f"rakuten {process.stage} metrics", settings.max_percentage)
         self._database_is_up = True
         registry = CollectorRegistry()
         registry.register(self)
@@ -79,22 +79,22 @@ class Exporter(Collector):
         """Yield all metrics of one scrape. It runs in a thread of its own."""
         samples = self._samples()
         yield from families(samples or [])
-        vitals, work = self._vitals, self._vitals.work
+        process, work = self._process, self._process.work
         gauges = {
             "rakuten_database_up": samples is not None,
             "rakuten_listener_working": work.has_claim,
-            "rakuten_listener_ping_age_seconds": vitals.ping_age_s(),
+            "rakuten_listener_ping_age_seconds": process.ping_age_s(),
             "rakuten_child_progress_age_seconds": work.child_silent_s(),
             **self._disk(),
         }
-        counters = {"rakuten_listener_reconnects": vitals.reconnects, "rakuten_fenced": work.fenced}
+        counters = {"rakuten_listener_reconnects": process.reconnects, "rakuten_fenced": work.fenced}
         for kind, texts, values in (
             (GaugeMetricFamily, GAUGES, gauges),
             (CounterMetricFamily, COUNTERS, counters),
         ):
             for name, value in values.items():
                 metric = kind(name, texts[name], labels=("stage",))
-                metric.add_metric([vitals.stage], float(value))
+                metric.add_metric([process.stage], float(value))
                 yield metric
 
     def _samples(self) -> list[Sample] | None:

@@ -7,14 +7,20 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import psycopg
+import structlog
 from prometheus_client.core import Metric
 
 from db.connect import open_async_connection
 from db.sql import query
 
-# A query that takes longer is given up, by PostgreSQL and by the listener: Prometheus itself waits for 10 s.
+logger = structlog.get_logger()
+
+# A scrape that takes longer is given up, by PostgreSQL and by the listener: Prometheus itself waits for 10 s.
 DEADLINE_S: Final = 5.0
+_SIZES_DEADLINE_S: Final = 1.5
+_NUMBERS_DEADLINE_S: Final = DEADLINE_S - _SIZES_DEADLINE_S
 _SIZES_VALID_FOR_S: Final = 300.0
+_SIZES_RETRY_S: Final = 15.0
 
 # What each metric says, for Prometheus. A histogram has the names of its samples without their ending.
 GAUGES: Final[Mapping[str, str]] = {
@@ -54,7 +60,7 @@ class Sample(NamedTuple):
 
     name: str
     labels: dict[str, str]
-    value: float
+    value: float | None
 
 
 class PipelineFacts:
@@ -71,7 +77,7 @@ class PipelineFacts:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._one_at_a_time = asyncio.Lock()
         self._sizes: list[Sample] = []
-        self._sizes_read_at = -_SIZES_VALID_FOR_S
+        self._sizes_due_at = 0.0
 
     async def read(self) -> list[Sample]:
         """Return the numbers.
@@ -81,31 +87,43 @@ class PipelineFacts:
             PipelineError: a pooler shares PostgreSQL's connections.
             TimeoutError: there was no answer before the deadline.
         """
-        async with asyncio.timeout(DEADLINE_S), self._one_at_a_time:
-            try:
-                numbers = await self._query(
-                    "monitoring/pipeline_metrics", max_percentage=self._max_percentage
-                )
-                if time.monotonic() - self._sizes_read_at >= _SIZES_VALID_FOR_S:
-                    self._sizes = await self._query("monitoring/storage_metrics")
-                    self._sizes_read_at = time.monotonic()
-            except BaseException:  # a query that was given up may still run in this connection
-                await self.close()
-                raise
+        async with self._one_at_a_time:
+            numbers = await self._query(
+                "monitoring/pipeline_metrics", _NUMBERS_DEADLINE_S, max_percentage=self._max_percentage
+            )
+            if time.monotonic() >= self._sizes_due_at:
+                await self._read_sizes()
         return numbers + self._sizes
+
+    async def _read_sizes(self) -> None:
+        """Read the sizes. If PostgreSQL does not answer them, keep those of before: it waits if somebody has locked a table."""
+        try:
+            self._sizes = await self._query("monitoring/storage_metrics", _SIZES_DEADLINE_S)
+            self._sizes_due_at = time.monotonic() + _SIZES_VALID_FOR_S
+        except (psycopg.Error, TimeoutError) as error:
+            problem = str(error).strip() or f"no answer within {_SIZES_DEADLINE_S} s"
+            logger.warning("PostgreSQL does not answer the sizes", error=problem)
+            self._sizes_due_at = time.monotonic() + _SIZES_RETRY_S
 
     async def close(self) -> None:
         """Close the connection. The next scrape opens another one."""
         if self._connection is not None:
             await self._connection.close()
 
-    async def _query(self, name: str, **parameters: object) -> list[Sample]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await open_async_connection(self._conninfo, self._application)
-            limit = f"{DEADLINE_S:.0f}s"
-            await self._connection.execute("select set_config('statement_timeout', %s, false)", [limit])
-        cursor = await self._connection.execute(query(name), parameters)
-        return [Sample(*row) for row in await cursor.fetchall()]
+    async def _query(self, name: str, deadline_s: float, **parameters: object) -> list[Sample]:
+        try:
+            async with asyncio.timeout(deadline_s):
+                if self._connection is None or self._connection.closed:
+                    self._connection = await open_async_connection(self._conninfo, self._application)
+                    limit = f"{DEADLINE_S:.0f}s"
+                    await self._connection.execute(
+                        "select set_config('statement_timeout', %s, false)", [limit]
+                    )
+                cursor = await self._connection.execute(query(name), parameters)
+                return [Sample(*row) for row in await cursor.fetchall()]
+        except BaseException:  # a query that was given up may still run in this connection
+            await self.close()
+            raise
 
 
 def families(samples: Iterable[Sample]) -> Iterator[Metric]:
@@ -119,5 +137,7 @@ def families(samples: Iterable[Sample]) -> Iterator[Metric]:
         **{f"{name}_{part}": name for name in HISTOGRAMS for part in ("bucket", "count", "sum")},
     }
     for sample in samples:
-        found[family_of[sample.name]].add_sample(*sample)
+        # A database of a newer version may have further names. A number is null if a record of a stage is damaged.
+        if sample.name in family_of and sample.value is not None:
+            found[family_of[sample.name]].add_sample(sample.name, sample.labels, sample.value)
     yield from (metric for metric in found.values() if metric.samples)

@@ -29,11 +29,11 @@ def verify(as_json: bool = typer.Option(False, "--json", help="print all checks 
         for check in run_checks(session.connection, session.tracking, session.settings.snapshots_path):
             status.update(f"{check.batch_name} {check.subject}")
             checks.append(check)
+        if as_json:
+            typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
+        else:
+            _print(checks)
         _record(session, checks)
-    if as_json:
-        typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
-    else:
-        _print(checks)
     if _changes(checks):
         raise typer.Exit(1)
 
@@ -42,8 +42,10 @@ def _record(session: Session, checks: list[Check]) -> None:
     """Record in PostgreSQL that the checks were made, and how many found a change. Prometheus reads this record."""
     try:
         session.connection.execute("select record_verification(%s, %s)", [len(checks), len(_changes(checks))])
-    except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege) as error:
-        reason = error.diag.message_primary
+    except (
+        psycopg.Error
+    ) as error:  # a standby, a login without the right, or a connection that was lost meanwhile
+        reason = error.diag.message_primary or str(error).strip()
         typer.echo(f"PostgreSQL does not record that the checks were made: {reason}", err=True)
 
 

@@ -29,7 +29,7 @@ def dataset(number, *, classes=None, **others):
         "dataset": f"train_week_{number}",
         "total_rows": 900,
         "classes": classes or {"10": 30, "2280": 10},
-        "artifact_bytes": {"train.parquet": 1000},
+        "artifact_bytes": {"train_week_1.parquet": 1000},
         "drift": [drift_entry("class shares"), drift_entry("language", reference="first")],
         **others,
     }

@@ -30,8 +30,9 @@ as $$
     )
     select
         object, batch_id, run_id, file ->> 'key' as file_name, (file ->> 'value')::numeric as bytes,
-        -- the snapshot stage keeps a local copy of the parquet file of each dataset
-        object = 'datasets' and not result ? 'copy_error' and (file is null or file ->> 'key' like '%.parquet') as has_local_copy
+        -- the snapshot stage keeps a local copy of the file of each dataset, train_week_7.parquet, and of no other file
+        object = 'datasets' and not result ? 'copy_error' and (file is null or file ->> 'key' like 'train\_%.parquet')
+            as has_local_copy
     from runs
     left join lateral jsonb_path_query(
         result, '$.artifact_bytes.keyvalue() ? (@.value.type() == "number")', silent => true

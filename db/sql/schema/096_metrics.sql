@@ -34,8 +34,8 @@ as $$
             select
                 max(ready_to_wake_s) filter (where stage = 'snapshot') as wake_s,
                 max(ready_at) filter (where stage = 'snapshot') as completed_at,
-                max(finished_at) filter (where stage = 'snapshot') as dataset_at,
-                max(finished_at) filter (where stage = 'training') as model_at
+                max(finished_at) filter (where stage = 'snapshot' and state = 'finished') as dataset_at,
+                max(finished_at) filter (where stage = 'training' and state = 'finished') as model_at
             from ledger
             group by batch_id
         ) as times

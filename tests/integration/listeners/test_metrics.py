@@ -15,7 +15,7 @@ from db.database import Role
 from listeners.listen import WakeSource, WakeUp
 from listeners.monitoring import facts
 from listeners.monitoring.exporter import COUNTERS, GAUGES, Exporter
-from listeners.monitoring.vitals import Vitals
+from listeners.monitoring.process_state import ProcessState
 from shared.errors import PipelineError
 from shared.events import Stage
 
@@ -54,14 +54,14 @@ def exporting(database, settings, port):
     @asynccontextmanager
     async def opened(conninfo=None):
         settings.state_path.mkdir(parents=True, exist_ok=True)
-        vitals = Vitals(Stage.TRAINING, IdleWork())
+        process = ProcessState(Stage.TRAINING, IdleWork())
         exporter = Exporter(
             settings.model_copy(update={"metrics_port": port}),
             conninfo or database.conninfo(Role.TRAINING),
-            vitals,
+            process,
         )
         try:
-            yield vitals, lambda: asyncio.to_thread(scrape, port)
+            yield process, lambda: asyncio.to_thread(scrape, port)
         finally:
             await exporter.close()
 
@@ -75,7 +75,7 @@ async def test_every_described_metric_is_exported_and_no_other(exporting, load_w
     with database.connect(Role.READER, "test", autocommit=True) as reader:
         reader.execute("select record_verification(1, 0)")
         with database.connect(Role.TRAINING, "rakuten training listen"):
-            async with exporting() as (_vitals, scraped):
+            async with exporting() as (_process, scraped):
                 names = {name for name, *_ in await scraped()}
     histograms = {f"{name}_{part}" for name in facts.HISTOGRAMS for part in ("bucket", "count", "sum")}
     assert names == {*facts.GAUGES, *histograms, *OWN}
@@ -85,7 +85,7 @@ async def test_nothing_is_asked_of_postgresql_until_somebody_scrapes_and_then_wi
     exporting, as_superuser
 ):
     with as_superuser(autocommit=True) as connection:
-        async with exporting() as (_vitals, scraped):
+        async with exporting() as (_process, scraped):
             assert connection.execute(SESSIONS).fetchone() == (0,)
             await asyncio.gather(*(scraped() for _ in range(5)))
             assert connection.execute(SESSIONS).fetchone() == (1,)
@@ -93,7 +93,7 @@ async def test_nothing_is_asked_of_postgresql_until_somebody_scrapes_and_then_wi
 
 async def test_without_postgresql_the_process_still_answers_its_own_metrics(exporting, database):
     nowhere = make_conninfo(database.conninfo(Role.TRAINING), port=1)
-    async with exporting(nowhere) as (_vitals, scraped):
+    async with exporting(nowhere) as (_process, scraped):
         found = await scraped()
     assert found["rakuten_database_up", STAGE] == 0
     assert {name for name, *_ in found} == OWN
@@ -101,8 +101,8 @@ async def test_without_postgresql_the_process_still_answers_its_own_metrics(expo
 
 
 async def test_a_query_that_hangs_is_given_up_and_blocks_no_event_loop(exporting, as_superuser, monkeypatch):
-    monkeypatch.setattr(facts, "DEADLINE_S", 1.0)
-    async with exporting() as (_vitals, scraped):
+    monkeypatch.setattr(facts, "_NUMBERS_DEADLINE_S", 1.0)
+    async with exporting() as (_process, scraped):
         assert (await scraped())["rakuten_database_up", STAGE] == 1
         with as_superuser() as holder:
             holder.execute("lock table data_loads in access exclusive mode")
@@ -115,8 +115,29 @@ async def test_a_query_that_hangs_is_given_up_and_blocks_no_event_loop(exporting
         assert (await scraped())["rakuten_database_up", STAGE] == 1
 
 
+async def test_sizes_that_do_not_come_take_no_other_number_away(exporting, as_superuser):
+    async with exporting() as (_process, scraped):
+        with as_superuser() as holder:
+            holder.execute("lock table products in access exclusive mode")  # its size waits for the lock
+            for _ in range(2):
+                found = await scraped()
+                assert found["rakuten_database_up", STAGE] == 1
+                assert found["rakuten_listeners", STAGE] == 0
+                assert "rakuten_storage_bytes" not in {name for name, *_ in found}
+
+
+def test_a_sample_of_a_newer_database_and_one_without_a_number_are_left_out():
+    samples = [
+        facts.Sample("rakuten_from_the_future", {}, 1),
+        facts.Sample("rakuten_rows", {}, None),
+        facts.Sample("rakuten_target_rows", {}, 7),
+    ]
+    found = [sample for metric in facts.families(samples) for sample in metric.samples]
+    assert [(sample.name, sample.value) for sample in found] == [("rakuten_target_rows", 7)]
+
+
 async def test_a_session_that_was_ended_is_opened_again(exporting, as_superuser):
-    async with exporting() as (_vitals, scraped):
+    async with exporting() as (_process, scraped):
         await scraped()
         with as_superuser(autocommit=True) as connection:
             connection.execute(SESSIONS.replace("count(*)", "pg_terminate_backend(pid)"))
@@ -125,12 +146,12 @@ async def test_a_session_that_was_ended_is_opened_again(exporting, as_superuser)
 
 
 async def test_the_state_of_the_process_is_shown(exporting):
-    async with exporting() as (vitals, scraped):
-        vitals.wake_up(WakeUp(WakeSource.RECONNECT, 0.0))
-        vitals.wake_up(WakeUp(WakeSource.NOTIFY, 0.0))
-        vitals.work.has_claim, vitals.work.fenced = True, 2
+    async with exporting() as (process, scraped):
+        process.wake_up(WakeUp(WakeSource.RECONNECT, 0.0))
+        process.wake_up(WakeUp(WakeSource.NOTIFY, 0.0))
+        process.work.has_claim, process.work.fenced = True, 2
         first, second = await scraped(), await scraped()
-        vitals.alive()
+        process.alive()
         third = await scraped()
     assert first["rakuten_listener_reconnects_total", STAGE] == 1
     assert first["rakuten_fenced_total", STAGE] == 2
@@ -145,5 +166,5 @@ async def test_an_address_that_is_in_use_is_named_and_another_one_works(exportin
     with socket.create_server(("127.0.0.1", port)), pytest.raises(PipelineError, match=message):
         async with exporting():
             pass
-    async with exporting() as (_vitals, scraped):
+    async with exporting() as (_process, scraped):
         assert (await scraped())["rakuten_database_up", STAGE] == 1

@@ -1,4 +1,4 @@
-"""Note what only a listener's own process knows: how it hears from PostgreSQL, and how its work goes."""
+"""Note what only a listener's own process knows: whether its connection receives notifications, and what its worker does."""
 
 import time
 from typing import Protocol
@@ -18,7 +18,7 @@ class Work(Protocol):
         ...
 
 
-class Vitals:
+class ProcessState:
     """The state of one listener process. The event loop writes it, and the threads that answer /metrics read it.
 
     Attributes:
