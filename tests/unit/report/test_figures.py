@@ -12,7 +12,7 @@ from rakuten.report.page import json_for_script, page_of
 from rakuten.report.parts import grid, line, percent, pivot, plural, size, text_of, unrecorded
 from rakuten.report.sections import models, operations
 from rakuten.report.tables import TABLES, Facts, Table
-from rakuten.storage import Disk, measure_disk
+from shared.disk import Disk
 
 BATCHES = ["week_1", "week_2", "correction_1", "week_3"]
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028\u2029 &"
@@ -170,10 +170,6 @@ def test_the_disk_is_full_when_the_growth_has_used_the_free_space(per_week, said
         {"bytes_per_week": None, "is_part_of_database": False},
     ]
     assert said in operations.when_full(facts_of(storage=rows))
-
-
-def test_a_disk_is_measured_before_its_folder_exists(tmp_path):
-    assert measure_disk(tmp_path / "not" / "yet").size_bytes == measure_disk(tmp_path).size_bytes > 0
 
 
 def test_json_in_a_script_cannot_end_the_script_and_stays_the_same():
