@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from db import batches
+from db.batches import Connection
 from db.sql import query
-from rakuten.session import Session
 from shared.config import Settings
 from shared.disk import Disk, measure_disk
 
+STORAGE_QUERY: Final = "batches/storage"  # in db/sql/queries
 _WARN_WEEKS: Final = 2  # docs/monitoring/alerts.yml has the same limit, in days
 _DAYS_PER_WEEK: Final = 7
 
@@ -80,13 +81,12 @@ class Storage:
         }
 
 
-def measure_storage(session: Session) -> Storage:
+def measure_storage(connection: Connection, settings: Settings) -> Storage:
     """Read the views `storage` and `storage_growth`, and measure the files and the disk of STATE_PATH."""
-    settings = session.settings
-    recorded = [Place(**row) for row in batches.rows(session.connection, query("batches/storage"))]
+    recorded = [Place(**row) for row in batches.rows(connection, query(STORAGE_QUERY))]
     places = [_present(place, settings) for place in recorded]
     [last] = batches.rows(
-        session.connection,
+        connection,
         "select max(kind_number) as week from batches where kind = 'week' and status = 'completed'",
     )
     return Storage(

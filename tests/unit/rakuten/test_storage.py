@@ -60,7 +60,8 @@ def test_the_sentences_say_what_the_numbers_mean():
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (storage(WAL), "Everything takes 1.0 GB. The growth is known when two weeks are loaded."),
+        (storage(WAL), "Everything takes 1.0 GB."),
+        (storage(WAL), "The growth is known when two weeks are loaded."),
         (storage(DATABASE, weeks=0), "All weeks are loaded, so only corrections add data."),
         (
             storage(DATABASE, free=1000 * GB),
