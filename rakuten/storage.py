@@ -1,18 +1,19 @@
 """Measure how many bytes the pipeline takes, how fast they grow, and for how long the disk of STATE_PATH is large enough."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from db import batches
+from db.batches import Connection
 from db.sql import query
-from rakuten.session import Session
 from shared.config import Settings
+from shared.disk import Disk, measure_disk
 
-WARN_DAYS: Final = 14.0  # docs/monitoring/alerts.yml has the same limit
+STORAGE_QUERY: Final = "batches/storage"  # in db/sql/queries
+_WARN_WEEKS: Final = 2  # docs/monitoring/alerts.yml has the same limit, in days
 _DAYS_PER_WEEK: Final = 7
 
 
@@ -27,15 +28,6 @@ class Place:
     bytes_per_week: int | None = None
     is_part_of_database: bool = False
     runs_without_size: int | None = None
-
-
-@dataclass(frozen=True)
-class Disk:
-    """The disk that holds a folder: its size and its free space."""
-
-    path: Path
-    size_bytes: int
-    free_bytes: int
 
 
 @dataclass(frozen=True)
@@ -74,8 +66,8 @@ class Storage:
 
     @property
     def is_nearly_full(self) -> bool:
-        """True if the disk will be full within two weeks that are still to be loaded."""
-        return self.days_left is not None and self.days_left < WARN_DAYS and self.weeks_to_come > 0
+        """True if the next two weeks that are still to be loaded do not fit on the disk."""
+        return min(self.weeks_to_come, _WARN_WEEKS) * (self.bytes_per_week or 0) > self.disk.free_bytes
 
     def as_json(self) -> dict[str, Any]:
         """Return all numbers as values that JSON can hold."""
@@ -89,13 +81,12 @@ class Storage:
         }
 
 
-def measure_storage(session: Session) -> Storage:
+def measure_storage(connection: Connection, settings: Settings) -> Storage:
     """Read the views `storage` and `storage_growth`, and measure the files and the disk of STATE_PATH."""
-    settings = session.settings
-    recorded = [Place(**row) for row in batches.rows(session.connection, query("batches/storage"))]
+    recorded = [Place(**row) for row in batches.rows(connection, query(STORAGE_QUERY))]
     places = [_present(place, settings) for place in recorded]
     [last] = batches.rows(
-        session.connection,
+        connection,
         "select max(kind_number) as week from batches where kind = 'week' and status = 'completed'",
     )
     return Storage(
@@ -103,13 +94,6 @@ def measure_storage(session: Session) -> Storage:
         measure_disk(settings.state_path),
         max(0, settings.last_week - (last["week"] or 0)),
     )
-
-
-def measure_disk(path: Path) -> Disk:
-    """Measure the disk that holds a folder, or that would hold it."""
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    usage = shutil.disk_usage(existing)
-    return Disk(path, usage.total, usage.free)
 
 
 def _present(place: Place, settings: Settings) -> Place:

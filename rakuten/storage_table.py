@@ -27,31 +27,36 @@ def show_storage(storage: Storage, *, as_json: bool, wide: bool = False) -> None
 
 def sentences(storage: Storage) -> list[str]:
     """Return what the numbers mean: the sum and its growth, the free space, and the days and weeks that it is enough for."""
-    disk, growth, weeks = storage.disk, storage.bytes_per_week, storage.weeks_to_come
+    disk, growth = storage.disk, storage.bytes_per_week
     total = f"Everything takes {readable_bytes(storage.bytes)}"
+    if growth is not None:
+        total += f" and grows by about {readable_bytes(growth)} a week"
     free = (
         f"The disk of STATE_PATH ({disk.path}) has {readable_bytes(disk.free_bytes)} of "
         f"{readable_bytes(disk.size_bytes)} free."
     )
-    if growth is None or storage.days_left is None:
-        return [f"{total}. The growth is known when two weeks are loaded.", free]
-    lines = [f"{total} and grows by about {readable_bytes(growth)} a week.", free]
+    lines = [f"{total}.", free]
+    if storage.weeks_to_come and (days := storage.days_left) is not None:
+        lines.append(
+            "With one load a week it is full "
+            + (f"in about {days:,.0f} days" if days < _MANY_DAYS else "in more than ten years")
+            + ", if it holds everything."
+        )
+    return [*lines, outlook(storage)]
+
+
+def outlook(storage: Storage) -> str:
+    """Say in one sentence whether the disk has room for the weeks that are still to be loaded."""
+    growth, weeks = storage.bytes_per_week, storage.weeks_to_come
     if not weeks:
-        return [*lines, "All weeks are loaded, so only corrections add data."]
-    days = storage.days_left
-    lines.append(
-        "With one load a week it is full "
-        + (f"in about {days:,.0f} days" if days < _MANY_DAYS else "in more than ten years")
-        + ", if it holds everything."
-    )
+        return "All weeks are loaded, so only corrections add data."
+    if growth is None:
+        return "The growth is known when two weeks are loaded."
     need = weeks * growth
-    enough = "which fits" if need <= disk.free_bytes else "which does not fit"
-    lines.append(
-        f"The {weeks} weeks still to load need about {readable_bytes(need)}, {enough}."
-        if weeks > 1
-        else f"The last week still to load needs about {readable_bytes(need)}, {enough}."
-    )
-    return lines
+    enough = "which fits" if need <= storage.disk.free_bytes else "which does not fit"
+    if weeks > 1:
+        return f"The {weeks} weeks still to load need about {readable_bytes(need)}, {enough}."
+    return f"The last week still to load needs about {readable_bytes(need)}, {enough}."
 
 
 def _size(count: int | None) -> str:

@@ -5,8 +5,7 @@ from typing import Any
 
 from listeners.cards.document import Commands, Paragraph, Section, Table
 from shared.batch import Batch
-
-_REFERENCES = {"first": "the first week", "before": "the week before"}
+from shared.drift import REFERENCES
 
 
 def how_to_check(batch: Batch) -> Section:
@@ -23,7 +22,7 @@ def drift_section(drift: Sequence[dict[str, Any]]) -> Section:
             title, [Paragraph("Nothing is compared: this is the first week, or the batch is a correction.")]
         )
     changed = [
-        f"{entry['feature']} ({_REFERENCES[entry['reference']]})" for entry in drift if entry["drifted"]
+        f"{entry['feature']} ({REFERENCES[entry['reference']]})" for entry in drift if entry["drifted"]
     ]
     said = (
         f"**Changed by more than chance**: {', '.join(changed)}."
@@ -33,7 +32,7 @@ def drift_section(drift: Sequence[dict[str, Any]]) -> Section:
     rows = [
         (
             entry["feature"],
-            _REFERENCES[entry["reference"]],
+            REFERENCES[entry["reference"]],
             entry["rows"],
             entry["reference_rows"],
             f"{entry['psi']:.3f}",

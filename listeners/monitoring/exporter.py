@@ -7,7 +7,6 @@ Both listeners answer the same numbers of the pipeline. So if one of them has en
 """
 
 import asyncio
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from typing import Final
@@ -23,6 +22,7 @@ from listeners.monitoring.address import address_error
 from listeners.monitoring.facts import DEADLINE_S, PipelineFacts, Sample, families
 from listeners.monitoring.process_state import ProcessState
 from shared.config import Settings
+from shared.disk import measure_disk
 from shared.errors import PipelineError
 
 logger = structlog.get_logger()
@@ -115,7 +115,7 @@ class Exporter(Collector):
 
     def _disk(self) -> dict[str, float]:
         try:
-            usage = shutil.disk_usage(self._state_path)
+            disk = measure_disk(self._state_path)
         except OSError:
             return {}
-        return {"rakuten_disk_free_bytes": usage.free, "rakuten_disk_size_bytes": usage.total}
+        return {"rakuten_disk_free_bytes": disk.free_bytes, "rakuten_disk_size_bytes": disk.size_bytes}

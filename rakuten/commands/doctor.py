@@ -78,7 +78,7 @@ def _on_disk(session: Session) -> Iterator[Finding]:
     if session.database.embedded is None and not session.settings.snapshots_path.exists():
         return
     try:
-        storage = measure_storage(session)
+        storage = measure_storage(session.connection, session.settings)
     except (
         psycopg.ProgrammingError
     ):  # a view or a right is missing, which is a problem of the schema and reported there

@@ -40,7 +40,7 @@ def report(
     """Write one page about the pipeline: rows, classes, models, drift, latencies, storage and problems.
 
     The page needs no server and no network: send the file to anybody, or open it on a phone. Each figure has its table and its
-    query. All data comes from PostgreSQL.
+    query. All data comes from PostgreSQL, but the sizes of files in STATE_PATH and of its disk are measured.
     """
     settings = read_settings()
     if as_json and (out is not None or opens):
@@ -71,9 +71,7 @@ def report(
 
 def _facts(settings: Settings) -> Facts:
     with open_session("report", settings=settings) as session:
-        return read_facts(
-            session.connection, settings.state_path, is_embedded=session.database.embedded is not None
-        )
+        return read_facts(session.connection, settings, is_embedded=session.database.embedded is not None)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def status(
         raise typer.BadParameter("choose one of --ledger and --storage")
     with open_session("status") as session:
         if storage:
-            show_storage(measure_storage(session), as_json=as_json, wide=wide)
+            show_storage(measure_storage(session.connection, session.settings), as_json=as_json, wide=wide)
             return
         rows = (batches.stage_ledger if ledger else batches.pipeline_status)(session.connection)
     if as_json:

@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from rakuten.report.parts import size
+from rakuten.console import readable_bytes
 from rakuten.report.tables import Row
 from rakuten.report.vega import (
     Spec,
     batch_axis,
-    class_label,
     colour,
     figure,
     named,
@@ -19,9 +18,10 @@ from rakuten.report.vega import (
     tips,
     whole_numbers,
 )
+from rakuten.storage import Place
 
-_ROW_HEIGHT: Final = 17  # pixels of one class in a heatmap
-_BAR_HEIGHT: Final = 24  # pixels of one horizontal bar, or of one feature
+_BAR_HEIGHT: Final = 24  # pixels of one horizontal bar
+_MEGABYTE: Final = 2**20  # as in `readable_bytes`
 _HEIGHT: Final = 280  # pixels of a figure with an axis of numbers
 
 
@@ -43,33 +43,6 @@ def rows_by_batch(rows: list[Row], batch_names: Sequence[str]) -> Spec:
         "encoding": {"y": {"field": "target", "type": "quantitative"}},
     }
     return figure(rows, _HEIGHT, layer=[bars, rule] if target else [bars])
-
-
-def class_heatmap(
-    rows: list[Row], batch_names: Sequence[str], classes: Sequence[str], *, field: str, title: str, form: str
-) -> Spec:
-    """Draw one cell for each class and batch, whose colour is the value of `field`. `form` is D3's format of the value."""
-    values = [{**row, "class": class_label(row)} for row in rows]
-    return figure(
-        values,
-        _ROW_HEIGHT * len(classes),
-        mark={"type": "rect"},
-        encoding={
-            "x": batch_axis(batch_names),
-            "y": names_axis("class", classes),
-            "color": {
-                "field": field,
-                "type": "quantitative",
-                "scale": {"scheme": "viridis", "zero": False},
-                "legend": {"title": title, "format": form, "orient": "top", "gradientLength": 200},
-            },
-            "tooltip": [
-                *tips(name="batch"),
-                {"field": "class", "title": "class"},
-                {"field": field, "title": title, "type": "quantitative", "format": form},
-            ],
-        },
-    )
 
 
 def f1_by_batch(scores: list[Row], champion: list[Row], moves: list[Row], batch_names: Sequence[str]) -> Spec:
@@ -203,17 +176,17 @@ def attempts_by_batch(rows: list[Row], batch_names: Sequence[str]) -> Spec:
     )
 
 
-def bytes_by_object(rows: list[Row]) -> Spec:
+def bytes_by_object(found: Sequence[Place]) -> Spec:
     """Draw the bytes of each place as a bar, in megabytes."""
     values = [
         {
-            "place": f"{row['object']} ({row['kind']})",
-            "megabytes": row["bytes"] / 1e6,
-            "size": size(row["bytes"]),
+            "place": f"{place.object} ({place.kind})",
+            "megabytes": place.bytes / _MEGABYTE,
+            "size": readable_bytes(place.bytes),
         }
-        for row in rows
+        for place in sorted(found, key=lambda place: -place.bytes)
     ]
-    places = [row["place"] for row in sorted(values, key=lambda row: -row["megabytes"])]
+    places = [str(row["place"]) for row in values]
     y = names_axis("place", places)
     x = number_axis("megabytes", "megabytes", format=",.4~g", tickCount=5)
     bars = {
@@ -225,61 +198,6 @@ def bytes_by_object(rows: list[Row]) -> Spec:
         "encoding": {"y": y, "x": x, "text": {"field": "size"}},
     }
     return figure(values, _BAR_HEIGHT * len(places), layer=[bars, sizes])
-
-
-def drift_heatmap(rows: list[Row], batch_names: Sequence[str], features: Sequence[str]) -> Spec:
-    """Draw for each feature and batch how far the rows are from the reference, in multiples of what chance explains."""
-    values = [
-        {
-            **row,
-            "ratio": row["js"] / row["noise"] if row["noise"] else 0.0,
-            "mark": "drift" if row["drifted"] else "",
-        }
-        for row in rows
-        if row["js"] is not None
-    ]
-    x, y = batch_axis(batch_names), names_axis("feature", features)
-    shown = tips(
-        name="batch",
-        feature="feature",
-        js="Jensen-Shannon",
-        noise="limit of chance",
-        psi="PSI",
-        rows="rows",
-        mark="result",
-    )
-    cells = {
-        "mark": {"type": "rect"},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": {
-                "field": "ratio",
-                "type": "quantitative",
-                "scale": {"scheme": "viridis", "domain": [0, 2], "clamp": True},
-                "legend": {
-                    "title": "distance / limit of chance",
-                    "orient": "top",
-                    "gradientLength": 200,
-                    "values": [0, 1, 2],
-                },
-            },
-            "tooltip": shown,
-        },
-    }
-    marks = {
-        "transform": [{"filter": "datum.drifted"}],
-        "mark": {
-            "type": "point",
-            "shape": "diamond",
-            "filled": True,
-            "size": 40,
-            "opacity": 1,
-            "style": "mark",
-        },
-        "encoding": {"x": x, "y": y, "tooltip": shown},
-    }
-    return figure(values, _BAR_HEIGHT * len(features), layer=[cells, marks])
 
 
 def suspects_by_batch(rows: list[Row], batch_names: Sequence[str]) -> Spec:

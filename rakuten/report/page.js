@@ -28,10 +28,17 @@ function config() {
   };
 }
 
+let drawn = Promise.resolve([]);
+
+// Remove the earlier figures with their timers and listeners, and draw all again. One call waits for the other.
 function draw() {
-  const options = { actions: false, ast: true, renderer: "svg", config: config() };
-  const boxes = [...document.querySelectorAll("[data-figure]")];
-  return Promise.all(boxes.map((box) => vegaEmbed(box, figures[box.dataset.figure], options)));
+  drawn = drawn.catch(() => []).then((results) => {
+    results.forEach((result) => result.finalize());
+    const options = { actions: false, ast: true, renderer: "svg", config: config() };
+    const boxes = [...document.querySelectorAll("[data-figure]")];
+    return Promise.all(boxes.map((box) => vegaEmbed(box, figures[box.dataset.figure], options)));
+  });
+  return drawn;
 }
 
 function mark_drawn() {

@@ -8,10 +8,9 @@ from typing import Any, Final
 from rakuten.report.tables import Row, Table
 
 NOTHING: Final = "-"
-NOT_RECORDED: Final = "not recorded (before version 0.3)"
+NOT_RECORDED: Final = "not recorded by version 0.2"
 _LINE_WIDTH: Final = 100.0  # units of a small line's own coordinates
 _LINE_HEIGHT: Final = 30.0
-_KILO: Final = 1000.0
 
 Format = Callable[[Any], str]
 
@@ -148,24 +147,13 @@ def seconds(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.3f}"
 
 
-def size(count: float | None) -> str:
-    """Write a number of bytes in the unit that fits: 12.3 MB."""
-    if count is None:
-        return NOTHING
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(count) < _KILO:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
-        count /= _KILO
-    return f"{count:,.3g} TB"
-
-
-def unrecorded(batch_names: Sequence[str], rows: Sequence[Row]) -> str:
-    """Say for how many of the batches no row was recorded, or return "" if each has one."""
+def unrecorded(batch_names: Sequence[str], rows: Sequence[Row], reason: str = NOT_RECORDED) -> str:
+    """Say for how many of the batches no row was recorded, and why. Return "" if each has one."""
     known = {row["batch_name"] for row in rows}
     missing = [name for name in batch_names if name not in known]
     if not missing:
         return ""
-    return f"{plural(len(missing), 'batch') if known else 'All batches'}: {NOT_RECORDED}."
+    return f"{plural(len(missing), 'batch') if known else 'All batches'}: {reason}."
 
 
 def plural(count: int, noun: str) -> str:

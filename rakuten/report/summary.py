@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-from rakuten.report.parts import NOT_RECORDED, NOTHING, plural, score, size
-from rakuten.report.sections.models import trend
-from rakuten.report.sections.operations import when_full
+from rakuten.console import readable_bytes
+from rakuten.report.parts import NOTHING, plural, score
+from rakuten.report.sections.data import weeks_without_drift
+from rakuten.report.sections.models import no_champion, origin, trend
 from rakuten.report.tables import Facts
+from rakuten.storage_table import outlook
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,15 @@ def _loaded(facts: Facts) -> Tile:
 
 
 def _champion(facts: Facts) -> Tile:
-    found = facts.rows("champion_lineage")
-    if not found or found[0]["f1"] is None:
-        return Tile("Champion", "none", "No model is in use yet.", "champion")
-    row = found[0]
+    row = next(iter(facts.rows("champion_lineage")), None)
+    if row is None or row["version"] is None:
+        return Tile("Champion", "none", no_champion(facts), "champion")
+    if row["f1"] is None:
+        return Tile("Champion", f"version {row['version']}", f"{origin(row)} Its F1 is unknown.", "champion")
     return Tile(
         "Champion",
         f"F1 {score(row['f1'])}",
-        f"Version {row['version']}, the model of {row['batch_name']}, is in use. Its F1 is between {score(row['f1_low'])} and "
-        f"{score(row['f1_high'])} (95\u00a0%).",
+        f"{origin(row)} Its F1 is between {score(row['f1_low'])} and {score(row['f1_high'])} (95\u00a0%).",
         "champion",
     )
 
@@ -61,7 +63,7 @@ def _trend(facts: Facts) -> Tile:
 def _drift(facts: Facts) -> Tile:
     found = facts.rows("drift")
     if not found:
-        return Tile("Drift", NOTHING, f"Drift is {NOT_RECORDED}.", "drift")
+        return Tile("Drift", NOTHING, weeks_without_drift(facts), "drift")
     newest = found[-1]["batch_name"]
     drifted = list(
         dict.fromkeys(row["feature"] for row in found if row["batch_name"] == newest and row["drifted"])
@@ -80,7 +82,7 @@ def _drift(facts: Facts) -> Tile:
 
 
 def _problems(facts: Facts) -> Tile:
-    found = facts.rows("problems")
+    found = facts.problems()
     if not found:
         return Tile("Problems", "none", "The doctor finds nothing wrong in PostgreSQL.", "problems", "good")
     first = found[0]
@@ -89,4 +91,6 @@ def _problems(facts: Facts) -> Tile:
 
 
 def _disk(facts: Facts) -> Tile:
-    return Tile("Disk", f"{size(facts.disk.free_bytes)} free", when_full(facts), "storage")
+    storage = facts.storage
+    tone = "bad" if storage.is_nearly_full else "plain"
+    return Tile("Disk", f"{readable_bytes(storage.disk.free_bytes)} free", outlook(storage), "storage", tone)

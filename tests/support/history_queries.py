@@ -38,7 +38,6 @@ _WITHOUT_PLAN: Final = {
     "report/drift",
     "report/latencies",
     "report/model_scores",
-    "report/storage",
     "report/suspects",
     "snapshot/earlier_dataset",
     "snapshot/missing_copies",

@@ -3,7 +3,7 @@
 from itertools import groupby
 from typing import Final
 
-from rakuten.report import figures
+from rakuten.report import figures, heatmaps
 from rakuten.report.parts import (
     Figure,
     Line,
@@ -19,11 +19,12 @@ from rakuten.report.parts import (
 )
 from rakuten.report.tables import Facts, Row
 from rakuten.report.vega import class_label
+from shared.drift import REFERENCES
 
-_REFERENCES: Final = {
-    "first": "new products compared with the first week",
-    "before": "new products compared with the week before",
-}
+_NO_SUSPECTS: Final = (
+    "no suspected labels recorded, because version 0.2 trained the model, or its trainer gives no probabilities of products "
+    "that the model has not seen"
+)
 
 
 def rows(facts: Facts) -> Section:
@@ -91,7 +92,7 @@ def classes(facts: Facts) -> Section:
         (
             Figure(
                 "classes",
-                figures.class_heatmap(
+                heatmaps.class_heatmap(
                     shares, facts.batch_names, names, field="share", title="share", form=".1%"
                 ),
                 f"Heatmap: the share of each of {len(names)} classes in {plural(len(facts.batch_names), 'batch')}. {says}",
@@ -129,13 +130,28 @@ def _lines_of_change(shares: list[Row], names: list[str]) -> tuple[Line, ...]:
     )
 
 
+def weeks_without_drift(facts: Facts) -> str:
+    """Say why weeks have no comparison, or return "" if each has one that can have one: a later week with a dataset."""
+    weeks = [row["batch_name"] for row in facts.rows("batches") if row["kind"] == "week"]
+    if len(weeks) <= 1:
+        return "Nothing to compare yet: this is the first week."
+    built = {
+        row["batch_name"]
+        for row in facts.rows("attempts")
+        if (row["stage"], row["state"]) == ("snapshot", "finished")
+    }
+    if built.isdisjoint(weeks[1:]):
+        return "Nothing to compare yet: no later week has a dataset."
+    return unrecorded([name for name in weeks[1:] if name in built], facts.rows("drift"))
+
+
 def drift(facts: Facts) -> Section:
     """Show for each feature how far each week's new products are from those of the first week and of the week before."""
     found = facts.rows("drift")
     features = list(dict.fromkeys(row["feature"] for row in found))
     drifted = [row for row in found if row["drifted"]]
     weeks = [name for name in facts.batch_names if name.startswith("week_")]
-    says = unrecorded(weeks[1:], found)
+    says = weeks_without_drift(facts)
     if found:
         newest = found[-1]["batch_name"]
         recent = [row["feature"] for row in drifted if row["batch_name"] == newest]
@@ -153,11 +169,11 @@ def drift(facts: Facts) -> Section:
         tuple(
             Figure(
                 f"drift-{reference}",
-                figures.drift_heatmap(part, weeks, features),
-                f"Heatmap of drift {text}: {plural(sum(row['drifted'] for row in part), 'cell')} of {len(part)} with drift.",
-                text[0].upper() + text[1:],
+                heatmaps.drift_heatmap(part, weeks, features),
+                f"Heatmap of drift of new products from those of {text}: {plural(sum(row['drifted'] for row in part), 'cell')} of {len(part)} with drift.",
+                f"New products compared with {text}",
             )
-            for reference, text in _REFERENCES.items()
+            for reference, text in REFERENCES.items()
             if (
                 part := [row for row in found if row["reference"] == reference and row["batch_name"] in weeks]
             )
@@ -183,7 +199,8 @@ def drift(facts: Facts) -> Section:
 def suspects(facts: Facts) -> Section:
     """Show how many labels each model suspects, and the most suspicious products of the newest model."""
     counts, top = facts.rows("suspects"), facts.rows("top_suspects")
-    says = unrecorded([row["batch_name"] for row in facts.rows("model_scores")], counts)
+    models = [row["batch_name"] for row in facts.rows("model_scores")]
+    says = unrecorded(models, counts, _NO_SUSPECTS) if models else "No model is trained yet."
     if counts:
         says = (
             f"The model of {counts[-1]['batch_name']} suspects {plural(counts[-1]['suspects'], 'label')}. A person decides: "

@@ -1,8 +1,9 @@
 """The sections about the models: F1, F1 by class, and the champion."""
 
 from collections.abc import Sequence
+from typing import Final
 
-from rakuten.report import figures
+from rakuten.report import figures, heatmaps
 from rakuten.report.parts import (
     Figure,
     Section,
@@ -18,6 +19,8 @@ from rakuten.report.parts import (
 from rakuten.report.sections.data import classes_by_size
 from rakuten.report.tables import Facts, Row
 from rakuten.report.vega import class_label
+
+_UNKNOWN: Final = "unknown"
 
 
 def scores(facts: Facts) -> Section:
@@ -145,7 +148,7 @@ def scores_by_class(facts: Facts) -> Section:
         (
             Figure(
                 "f1-by-class",
-                figures.class_heatmap(found, facts.batch_names, names, field="f1", title="F1", form=".2f"),
+                heatmaps.class_heatmap(found, facts.batch_names, names, field="f1", title="F1", form=".2f"),
                 f"Heatmap: the F1 of {plural(len(names), 'class')}. {says}",
             ),
         )
@@ -157,18 +160,16 @@ def scores_by_class(facts: Facts) -> Section:
 
 def champion(facts: Facts) -> Section:
     """Show where the champion comes from, and all its moves."""
-    origin, moves = facts.rows("champion_lineage"), facts.rows("champion_moves")
-    says = "There is no champion yet."
-    if origin:
-        says = f"Version {number(origin[0]['version'])} is the model of {origin[0]['batch_name'] or 'an unknown batch'}."
+    moves = facts.rows("champion_moves")
+    row = next((row for row in facts.rows("champion_lineage") if row["version"] is not None), None)
     return Section(
         "champion",
         "Where the champion comes from",
         "Read from left to right, or from top to bottom on a phone: the batch and its seal (a digest of all rows up to it), the dataset built from it, the model "
         "trained on the dataset, and the moves that made models champion.",
-        says,
+        origin(row) if row else no_champion(facts),
         (facts.tables["champion_lineage"], facts.tables["champion_moves"]),
-        steps=_steps(origin[0]) if origin else (),
+        steps=_steps(row) if row else (),
         grids=(
             grid(
                 "Moves of the champion",
@@ -186,12 +187,23 @@ def champion(facts: Facts) -> Section:
     )
 
 
+def origin(row: Row) -> str:
+    """Say which model is in use. `row` is the champion, with its version."""
+    return f"Version {number(row['version'])}, the model of {row['batch_name'] or 'an unknown batch'}, is in use."
+
+
+def no_champion(facts: Facts) -> str:
+    """Say that no model is in use: there was no champion yet, or the alias in MLflow was deleted."""
+    return "There is no champion now." if facts.rows("champion_lineage") else "No model is in use yet."
+
+
 def _steps(row: Row) -> tuple[Step, ...]:
     """Return the steps from the champion's batch to the champion."""
+    batch = row["batch_name"]
     return (
         Step(
             "Batch",
-            text_of(row["batch_name"]),
+            batch or _UNKNOWN,
             (
                 ("rows in PostgreSQL", text_of(row["total_rows"])),
                 ("complete at", text_of(row["completed_at"])),
@@ -201,7 +213,7 @@ def _steps(row: Row) -> tuple[Step, ...]:
         ),
         Step(
             "Dataset",
-            f"train_{row['batch_name']}",
+            f"train_{batch}" if batch else _UNKNOWN,
             (
                 ("rows, with copies", text_of(row["dataset_rows"])),
                 ("MLflow run", text_of(row["dataset_run_id"])),
@@ -211,7 +223,7 @@ def _steps(row: Row) -> tuple[Step, ...]:
         ),
         Step(
             "Model",
-            f"model_{row['batch_name']}",
+            f"model_{batch}" if batch else _UNKNOWN,
             (
                 ("weighted F1", score(row["f1"])),
                 ("95\u00a0% interval", f"{score(row['f1_low'])} to {score(row['f1_high'])}"),

@@ -1,17 +1,16 @@
 """The sections about the work itself: latencies, attempts, storage and problems."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from statistics import median
-from typing import Final
 
+from db.sql import query
+from rakuten.console import readable_bytes
 from rakuten.report import figures
-from rakuten.report.parts import Figure, Section, grid, percent, pivot, plural, seconds, size
-from rakuten.report.tables import Facts
-
-_WEEKS_OF_YEAR: Final = 52
-_FEW_YEARS: Final = 2  # until then, the weeks are said
-_CENTURY: Final = 100
+from rakuten.report.parts import NOTHING, Figure, Section, grid, pivot, plural, seconds
+from rakuten.report.tables import Facts, Table
+from rakuten.storage import STORAGE_QUERY
+from rakuten.storage_table import sentences
 
 
 def latencies(facts: Facts) -> Section:
@@ -88,63 +87,24 @@ def attempts(facts: Facts) -> Section:
     )
 
 
-def weekly_growth(facts: Facts) -> float | None:
-    """Return the bytes that the data grows by each week, or None before two weeks are known."""
-    known = [
-        row["bytes_per_week"]
-        for row in facts.rows("storage")
-        if row["bytes_per_week"] is not None and not row["is_part_of_database"]
-    ]
-    return sum(known) if known else None
-
-
-def weeks_left(facts: Facts) -> float | None:
-    """Return the weeks until the disk is full if the data grows as it did, or None if it does not grow."""
-    growth = weekly_growth(facts)
-    return facts.disk.free_bytes / growth if growth is not None and growth > 0 else None
-
-
-def when_full(facts: Facts) -> str:
-    """Say in how many weeks the disk is full."""
-    weeks, growth = weeks_left(facts), weekly_growth(facts)
-    if growth is None:
-        return "The growth is known after two weeks."
-    if weeks is None:
-        return "The data does not grow."
-    years = weeks / _WEEKS_OF_YEAR
-    until = (
-        f"{plural(round(weeks), 'week')}"
-        if years < _FEW_YEARS
-        else f"about {years:,.0f} years"
-        if years < _CENTURY
-        else "more than a century"
-    )
-    return f"The data grows by {size(growth)} a week, so the disk is full in {until}."
-
-
 def storage(facts: Facts) -> Section:
-    """Show the bytes by place, the growth, and when the disk is full."""
-    found, disk = facts.rows("storage"), facts.disk
-    places = [row for row in found if not row["is_part_of_database"]]
-    total = sum(row["bytes"] for row in places)
-    listed = ", ".join(f"{row['object']} {size(row['bytes'])}" for row in places)
-    says = (
-        f"The data takes {size(total)}. The disk of {disk.path} has {size(disk.free_bytes)} free of {size(disk.size_bytes)} "
-        f"({percent(disk.free_bytes / disk.size_bytes)}). {when_full(facts)}"
-    )
+    """Show the bytes by place, the growth, and for how long the disk is large enough."""
+    found = facts.storage.places
+    places = [place for place in found if not place.is_part_of_database]
+    listed = ", ".join(f"{place.object} {readable_bytes(place.bytes)}" for place in places)
     return Section(
         "storage",
         "Storage",
-        "Each bar is a place that holds data; the files in MLflow and the copies are as large as the stages recorded, and they may "
-        "be on another disk.",
-        says,
-        (facts.tables["storage"],),
+        "Each bar is a place that holds data. PostgreSQL knows its own size, and the sizes of the files in MLflow as the stages "
+        "recorded them. The files in STATE_PATH are measured, and the copies of datasets, too, if the folder is on this machine.",
+        " ".join(sentences(facts.storage)),
+        (Table("storage", query(STORAGE_QUERY), [], ()),),
         (Figure("storage", figures.bytes_by_object(places), f"Bars: {listed}."),),
         grids=(
             grid(
                 "Storage",
-                found,
-                {"bytes": size, "bytes_per_week": size},
+                [asdict(place) for place in found],
+                {"bytes": _size, "bytes_per_week": _size},
                 kind="kind",
                 object="object",
                 bytes="size",
@@ -155,15 +115,22 @@ def storage(facts: Facts) -> Section:
     )
 
 
+def _size(count: int | None) -> str:
+    return NOTHING if count is None else readable_bytes(count)
+
+
 def problems(facts: Facts) -> Section:
     """Show what the doctor finds in PostgreSQL."""
-    found = facts.rows("problems")
+    found = facts.problems()
     counts = {severity: len(list(rows)) for severity, rows in groupby(found, lambda row: row["severity"])}
     says = "The doctor finds nothing wrong."
     if found:
         says = " and ".join(plural(count, severity) for severity, count in counts.items()) + "."
     if facts.at_rest:
-        says += " Nothing runs on this machine now; the pipeline goes on with: rakuten up."
+        says += (
+            " Nothing runs on the embedded PostgreSQL now, so the query's rows about missing listeners are left out. "
+            "The pipeline continues with: rakuten up."
+        )
     return Section(
         "problems",
         "Problems",

@@ -10,7 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from db.database import Role
-from rakuten.storage import measure_disk
+from shared.disk import measure_disk
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def file(browser, shared_database, tmp_path_factory):
     with shared_database() as database:
         write_report_history(database)
         with database.connect(Role.READER, "test", autocommit=True) as reader:
-            facts = read_facts(reader, database.settings.state_path, is_embedded=False)
+            facts = read_facts(reader, database.settings, is_embedded=False)
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(page_of(facts, vl_convert.javascript_bundle()), encoding="utf-8")
     return path
@@ -103,6 +103,22 @@ def test_the_figures_follow_a_change_from_light_to_dark(browser, file):
         light = label.get_attribute("fill")
         visited.page.emulate_media(color_scheme="dark")
         eventually(lambda: label.get_attribute("fill") != light)
+
+
+def test_figures_that_are_drawn_again_are_finalized_first_and_one_draw_waits_for_the_other(browser, file):
+    with visit(browser, file, width=1400) as visited:
+        visited.page.wait_for_selector(DRAWN)
+        visited.page.evaluate(
+            "() => { window.open_views = 10; window.most = 10; const embed = vegaEmbed;"
+            "drawn.then((results) => results.forEach(count));"
+            "function count(result) { const end = result.finalize;"
+            "  result.finalize = () => { open_views -= 1; end.call(result); }; return result; }"
+            "vegaEmbed = (...given) => { open_views += 1; most = Math.max(most, open_views);"
+            "  return embed(...given).then(count); } }"
+        )
+        visited.page.evaluate("Promise.all([draw(), draw(), draw()]).then(() => null)")
+        assert visited.page.evaluate("[open_views, most]") == [10, 10]
+        assert visited.page.locator("[data-figure] svg.marks").count() == 10
 
 
 def test_the_button_copies_the_query(browser, file):

@@ -15,6 +15,9 @@ from db.sql import query
 from rakuten.commands import report as command
 from rakuten.report.page import page_of
 from rakuten.report.tables import TABLES, read_facts
+from rakuten.storage import STORAGE_QUERY
+
+QUERIES = (*(f"report/{name}" for name in TABLES), STORAGE_QUERY)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def rakuten(filled, rakuten_as):
 @pytest.fixture(scope="module")
 def facts(filled):
     with filled.connect(Role.READER, "test", autocommit=True) as reader:
-        return read_facts(reader, filled.settings.state_path, is_embedded=False)
+        return read_facts(reader, filled.settings, is_embedded=False)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def page(facts):
     return page_of(facts, "/* Vega */")
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", QUERIES)
 def test_a_query_of_the_page_runs_in_psql_by_the_reader(name, filled):
     if (psql := shutil.which("psql")) is None:
         pytest.skip("psql is not installed")
@@ -51,7 +54,7 @@ def test_a_query_of_the_page_runs_in_psql_by_the_reader(name, filled):
         "ON_ERROR_STOP=1",
         filled.conninfo(Role.READER),
         "-c",
-        query(f"report/{name}"),
+        query(name),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -61,7 +64,7 @@ def test_a_query_of_the_page_runs_in_psql_by_the_reader(name, filled):
 def test_the_page_shows_the_text_of_each_query_that_was_run(page):
     body = page.split('<script type="application/json"')[0]
     shown = {html.unescape(text) for text in re.findall(r"<code id=[^>]*>(.*?)</code>", body, re.DOTALL)}
-    assert shown == {query(f"report/{name}") for name in TABLES}
+    assert shown == {query(name) for name in QUERIES}
 
 
 def test_each_section_has_a_figure_or_table_a_sentence_and_its_query(page):
@@ -95,7 +98,7 @@ def test_a_rollback_an_outage_and_a_failure_are_told(page):
 
 
 def test_a_batch_of_an_earlier_version_is_said_to_lack_records(page):
-    assert "1 batch: not recorded (before version 0.3)." in page
+    assert "1 batch: not recorded by version 0.2." in page
 
 
 def test_json_has_the_data_behind_the_figures(rakuten):
@@ -103,7 +106,7 @@ def test_json_has_the_data_behind_the_figures(rakuten):
     assert set(TABLES) < set(document)
     assert len(document["batches"]) == WEEKS + CORRECTIONS
     assert document["top_suspects"][0]["title"] == ATTACK
-    assert document["disk"]["free"] > 0
+    assert document["storage"]["disk"]["free_bytes"] > 0
 
 
 def test_json_writes_no_page(rakuten, tmp_path):
@@ -134,7 +137,7 @@ def test_all_tables_show_one_moment_and_nothing_is_written(filled):
             return original(statement, *arguments, **options)
 
         reader.execute = remember
-        read_facts(reader, filled.settings.state_path, is_embedded=False)
+        read_facts(reader, filled.settings, is_embedded=False)
     assert statements[0] == "set transaction isolation level repeatable read, read only"
 
 
@@ -191,3 +194,5 @@ def test_a_first_week_without_dataset_and_model_is_shown(load_weeks, database, r
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "No model is trained yet." in text
     assert "No model is in use yet." in text
+    assert "Nothing to compare yet: this is the first week." in text
+    assert "version 0." not in text

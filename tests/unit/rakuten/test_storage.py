@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from rakuten.console import fitting_table, readable_bytes
-from rakuten.storage import Disk, Place, Storage, measure_disk
+from rakuten.storage import Place, Storage
 from rakuten.storage_table import COLUMNS, sentences
+from shared.disk import Disk, measure_disk
 
 GB = 2**30
 DATABASE = Place("database", "rakuten_db", 2 * GB, bytes_per_week=GB)
@@ -34,9 +35,16 @@ def test_the_days_left_are_the_free_space_divided_by_the_growth():
 
 
 @pytest.mark.parametrize(
-    ("free", "weeks", "nearly_full"), [(4 * GB, 5, False), (4 * GB - 1, 5, True), (4 * GB - 1, 0, False)]
+    ("free", "weeks", "nearly_full"),
+    [
+        (4 * GB, 5, False),
+        (4 * GB - 1, 5, True),
+        (4 * GB - 1, 1, False),
+        (2 * GB - 1, 1, True),
+        (0, 0, False),
+    ],
 )
-def test_a_disk_is_nearly_full_if_less_than_two_weeks_fit_and_weeks_are_to_come(free, weeks, nearly_full):
+def test_a_disk_is_nearly_full_if_the_next_two_weeks_to_come_do_not_fit(free, weeks, nearly_full):
     assert storage(DATABASE, MODELS, free=free, weeks=weeks).is_nearly_full is nearly_full
 
 
@@ -52,7 +60,8 @@ def test_the_sentences_say_what_the_numbers_mean():
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (storage(WAL), "Everything takes 1.0 GB. The growth is known when two weeks are loaded."),
+        (storage(WAL), "Everything takes 1.0 GB."),
+        (storage(WAL), "The growth is known when two weeks are loaded."),
         (storage(DATABASE, weeks=0), "All weeks are loaded, so only corrections add data."),
         (
             storage(DATABASE, free=1000 * GB),

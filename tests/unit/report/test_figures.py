@@ -1,37 +1,18 @@
 """The figures are valid Vega-Lite, and the page's texts say what the data says."""
 
 import json
-from datetime import UTC, datetime
-from pathlib import Path
 
 import altair as alt
 import pytest
+from report_facts import BATCHES, PLACES, facts_of, scores
 
-from rakuten.report import figures
+from rakuten.report import figures, heatmaps
 from rakuten.report.page import json_for_script, page_of
-from rakuten.report.parts import grid, line, percent, pivot, plural, size, text_of, unrecorded
-from rakuten.report.sections import models, operations
-from rakuten.report.tables import TABLES, Facts, Table
-from rakuten.storage import Disk, measure_disk
+from rakuten.report.parts import grid, line, percent, pivot, plural, text_of, unrecorded
+from rakuten.report.sections import models
+from rakuten.report.vega import class_label
 
-BATCHES = ["week_1", "week_2", "correction_1", "week_3"]
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028\u2029 &"
-
-
-def scores(*values: float, width: float = 0.02) -> list[dict]:
-    return [
-        {
-            "batch_name": name,
-            "model_version": version,
-            "f1": f1,
-            "f1_low": f1 - width,
-            "f1_high": f1 + width,
-            "f1_macro": f1,
-            "accuracy": f1,
-            "became_champion": True,
-        }
-        for version, (name, f1) in enumerate(zip(BATCHES, values, strict=False), 1)
-    ]
 
 
 def move(kind: str, to: int, *, model_of: str, after: str = "week_3") -> dict:
@@ -45,18 +26,13 @@ def move(kind: str, to: int, *, model_of: str, after: str = "week_3") -> dict:
     }
 
 
-def facts_of(**rows: list[dict]) -> Facts:
-    tables = {name: Table(name, f"-- {name}", rows.get(name, []), ()) for name in TABLES}
-    return Facts(datetime(2026, 1, 5, tzinfo=UTC), "rakuten_db", tables, Disk(Path("/data"), 1000, 400))
-
-
 def specifications() -> dict[str, dict]:
     shares = [
         {"batch_name": name, "prdtypecode": code, "category": HOSTILE, "share": 0.5}
         for name in BATCHES
         for code in (10, 40)
     ]
-    classes = [figures.class_label(row) for row in shares[:2]]
+    classes = [class_label(row) for row in shares[:2]]
     moves = models.place_moves([move("rollback", 1, model_of="week_1")], scores(0.7, 0.8))
     rows = [
         {
@@ -71,7 +47,7 @@ def specifications() -> dict[str, dict]:
     ]
     return {
         "rows": figures.rows_by_batch(rows, BATCHES),
-        "heatmap": figures.class_heatmap(shares, BATCHES, classes, field="share", title="share", form=".1%"),
+        "heatmap": heatmaps.class_heatmap(shares, BATCHES, classes, field="share", title="share", form=".1%"),
         "f1": figures.f1_by_batch(scores(0.7, 0.8), models.champion_by_batch(moves, BATCHES), moves, BATCHES),
         "seconds": figures.seconds_by_step(
             [{"batch_name": "week_1", "step": "load", "seconds": seconds} for seconds in (0.02, 0.0, None)],
@@ -91,8 +67,8 @@ def specifications() -> dict[str, dict]:
             ],
             BATCHES,
         ),
-        "storage": figures.bytes_by_object([{"object": "models", "kind": "artifacts", "bytes": 5_000_000}]),
-        "drift": figures.drift_heatmap(
+        "storage": figures.bytes_by_object(PLACES),
+        "drift": heatmaps.drift_heatmap(
             [
                 {
                     "batch_name": "week_2",
@@ -153,29 +129,6 @@ def test_the_trend_says_whether_chance_explains_it(values, said):
     assert said in models.trend(scores(*values))
 
 
-@pytest.mark.parametrize(
-    ("per_week", "said"),
-    [
-        (None, "known after two weeks"),
-        (0, "does not grow"),
-        (10, "40 weeks"),
-        (1, "about 8 years"),
-        (1e-3, "century"),
-    ],
-)
-def test_the_disk_is_full_when_the_growth_has_used_the_free_space(per_week, said):
-    rows = [
-        {"bytes_per_week": per_week, "is_part_of_database": False},
-        {"bytes_per_week": 1e9, "is_part_of_database": True},
-        {"bytes_per_week": None, "is_part_of_database": False},
-    ]
-    assert said in operations.when_full(facts_of(storage=rows))
-
-
-def test_a_disk_is_measured_before_its_folder_exists(tmp_path):
-    assert measure_disk(tmp_path / "not" / "yet").size_bytes == measure_disk(tmp_path).size_bytes > 0
-
-
 def test_json_in_a_script_cannot_end_the_script_and_stays_the_same():
     text = json_for_script({"title": HOSTILE})
     assert not set("<>&\u2028\u2029") & set(text)
@@ -202,7 +155,6 @@ def test_a_value_is_written_for_people(value, text):
 
 
 def test_units_and_plurals():
-    assert (size(999), size(12_345_678), size(3e12), size(None)) == ("999 bytes", "12.3 MB", "3 TB", "-")
     assert percent(0.1234) == "12.34\u00a0%"
     assert (plural(1, "week"), plural(2, "batch"), plural(0, "class")) == ("1 week", "2 batches", "0 classes")
 
@@ -230,6 +182,6 @@ def test_a_small_line_begins_at_its_base_and_stays_in_its_box():
 
 def test_batches_without_a_record_are_counted():
     rows = [{"batch_name": "week_2"}]
-    assert unrecorded(["week_1", "week_2"], rows) == "1 batch: not recorded (before version 0.3)."
-    assert unrecorded(["week_1"], []) == "All batches: not recorded (before version 0.3)."
+    assert unrecorded(["week_1", "week_2"], rows) == "1 batch: not recorded by version 0.2."
+    assert unrecorded(["week_1"], []) == "All batches: not recorded by version 0.2."
     assert unrecorded(["week_2"], rows) == ""
