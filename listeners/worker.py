@@ -163,7 +163,9 @@ class StageWorker:
                 await self._claims.finish(claim, result)
             self._stalls.pop(claim.batch.id, None)
             self._events.finished(claim, result)
-            log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
+            # PostgreSQL has the whole result. Its lists and dictionaries, such as the scores of all classes, are too long for the log.
+            values = {name: value for name, value in result.items() if not isinstance(value, dict | list)}
+            log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **values)
         except FencedError as error:
             self.fenced += 1
             log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
@@ -289,12 +291,8 @@ class StageWorker:
             log.warning("fenced", error=str(fenced))
             return False
         if backoff is None:
-            log.error(
-                "given up",
-                error=str(error),
-                failures=failures,
-                remedy=f"rakuten retry --batch {claim.batch.name}",
-            )
+            remedy = f"rakuten retry --batch {claim.batch.name}"
+            log.error("given up", error=str(error), failures=failures, remedy=remedy)
         else:
             log.warning("failed", error=str(error), failures=failures, retry_in_s=backoff.total_seconds())
         return True

@@ -212,3 +212,12 @@ def rakuten_as(monkeypatch):
         return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
     return logged_in
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Chromium, for the tests of a module. Without Chromium they are skipped, or fail where it is required (programs.py)."""
+    from browser import chromium  # noqa: PLC0415  few tests need playwright
+
+    with chromium() as started:
+        yield started

@@ -16,7 +16,12 @@ from typing import Final
 MARKDOWN_LENGTH: Final = 7_500
 _MARKDOWN_ROWS: Final = 8  # of a table; the page has all
 _CUT: Final = "The rest is in `card.html`, among the artifacts of this run."
-_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
+# MLflow's pages render Markdown with showdown, flavour github. It shows the backslash before < & $ @, makes links of addresses and of
+# @name, emoji of :name:, and an ellipsis of three dots. So these characters become entities.
+_SPECIAL: Final = re.compile(
+    r"(?P<entity>[<>&$@:]|(?<=www)\.|\.(?=\.))|(?P<escaped>[\\`*_{}\[\]()#+!|~-])", re.IGNORECASE
+)
+_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _NUMBER: Final = re.compile(r"[-+]?[0-9][0-9.,]*( %)?")
 _MARKUP: Final = re.compile(
     r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|\[(?P<label>[^\]]+)\]\((?P<url>#[^)\s]+)\)"
@@ -189,4 +194,10 @@ def _markdown_row(cells: Sequence[Cell]) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return a text of the data as Markdown that shows exactly this text, in one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(_escape_character, " ".join(text.split()))
+
+
+def _escape_character(found: re.Match[str]) -> str:
+    if (character := found["entity"]) is None:
+        return f"\\{found['escaped']}"
+    return _ENTITIES.get(character, f"&#{ord(character)};")

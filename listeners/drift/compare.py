@@ -1,4 +1,4 @@
-"""Compare two groups of rows by the histograms of one feature, and tell whether they differ by more than chance.
+"""Compare two groups of rows by the histograms of one feature, and decide whether they differ by more than chance.
 
 Two measures say how far the histograms are apart. The *population stability index* (PSI) is the one that people know from credit
 scoring. The *Jensen-Shannon divergence* is symmetric, lies between 0 and 1, and needs no smoothing for an empty bin; it decides.

@@ -97,7 +97,7 @@ def data_card(batch: Batch, known: DatasetFacts) -> Card:
             drift_section(known.drift["drift"]),
             _holdout(batch, known),
             _origin(batch, known),
-            _LIMITS,
+            _limits(known),
         ],
     )
 
@@ -110,8 +110,8 @@ def _origin(batch: Batch, known: DatasetFacts) -> Section:
         "Origin",
         [
             Paragraph(
-                "The products and labels are those of the Rakuten France challenge. Each week loads the next products of one random "
-                "order, which is fixed. The audit trail in PostgreSQL gives this dataset again, byte for byte."
+                "The products and labels were read from the source files below. Each week loads the next products of one random order, "
+                "which is fixed. The audit trail in PostgreSQL gives this dataset again, byte for byte."
             ),
             facts(
                 ("Batch", f"{batch.id} ({batch.name}), number {batch.chain_number} in the hash chain"),
@@ -207,16 +207,18 @@ def _changes(known: DatasetFacts) -> Section:
     )
 
 
-_LIMITS: Final = Section(
-    "Known limits",
-    [
-        Paragraph(
-            "All classes are equally frequent here, but not among the products. Measure a model on `holdout_df`, never on a part of "
-            "this file: copies of one product would be on both sides."
-        ),
-        Paragraph(
-            "About 7 % of the labels are probably wrong (`label_suspects.csv` of the model's run). The texts are those of sellers: "
-            "mostly French, with HTML, and a third of the products has no description. Images are named, not contained."
-        ),
-    ],
-)
+def _limits(known: DatasetFacts) -> Section:
+    return Section(
+        "Known limits",
+        [
+            Paragraph(
+                "All classes are equally frequent here, but not among the products. Measure a model on `holdout_df`, never on a part of "
+                "this file: copies of one product would be on both sides."
+            ),
+            Paragraph(
+                f"{Share(known.rows.missing()['description'])} of the products have no description. Images are named, not contained. "
+                "Labels can be wrong: `label_suspects.csv` of the model's run lists those that probably are. In the data of the Rakuten "
+                "France challenge, these are about 7 %."
+            ),
+        ],
+    )

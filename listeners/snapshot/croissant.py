@@ -14,9 +14,6 @@ from listeners.snapshot.parquet import SCHEMA
 from shared.batch import Batch
 from shared.mlflow_names import parquet_name
 
-_CHALLENGE: Final = (
-    "https://challengedata.ens.fr/challenges/35"  # the page of the challenge, with its terms of use
-)
 _DESCRIPTIONS: Final = {
     "productid": "The number of the product in the source file. A row occurs once for each copy.",
     "designation": "The title of the product.",
@@ -47,11 +44,10 @@ def croissant(batch: Batch, name: str, stats: dict[str, Any], sha256: str) -> di
         "@type": "sc:Dataset",
         "name": name,
         "description": (
-            f"{stats['distinct_products']:,} products of the Rakuten France challenge in {len(stats['classes'])} classes, balanced to "
-            f"{stats['total_rows']:,} rows by repeating products of small classes."
+            f"{stats['distinct_products']:,} products in {len(stats['classes'])} classes, balanced to {stats['total_rows']:,} rows by "
+            f"repeating products of small classes. The source files are {_source_files(batch)}."
         ),
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "url": _CHALLENGE,
         "version": f"{batch.chain_number}.0.0",
         "datePublished": f"{batch.completed_at:%Y-%m-%d}",
         "distribution": [
@@ -73,6 +69,11 @@ def croissant(batch: Batch, name: str, stats: dict[str, Any], sha256: str) -> di
             }
         ],
     }
+
+
+def _source_files(batch: Batch) -> str:
+    files = sorted(batch.source.get("files", {}).items())
+    return ", ".join(f"{name} (SHA-256 {sha256})" for name, sha256 in files) or "not recorded"
 
 
 def _field(column: pa.Field, file: str) -> dict[str, Any]:

@@ -271,12 +271,11 @@ def _ratio(part: int, whole: int) -> Score:
 
 
 _USE: Final = (
-    "It proposes the product class of an offer on a French marketplace from its title and description. Use its probability to decide "
-    "which proposals a person should check. It knows only the classes of the challenge, does not look at images, and is no basis for "
-    "decisions about people."
+    "It proposes the product class of an offer from its title and description. Use its probability to decide which proposals a person "
+    "should check. It knows only the classes of its training products, does not look at images, and is no basis for decisions about people."
 )
 _LIMITS: Final = (
-    "All numbers are measured on the holdout: products of the same source and time, none of which shares its text with a training "
-    "product. Products of another shop, language or time will be predicted worse. About 7 % of the labels are probably wrong, those of the "
-    "holdout too, which limits every score. A class with few holdout products has a wide interval."
+    "All numbers are measured on the holdout: products of the same source files, none of which shares its text with a training product. "
+    "Products of another shop, language or time will be predicted worse. Labels can be wrong, those of the holdout too, which limits "
+    "every score. In the data of the Rakuten France challenge, about 7 % probably are. A class with few holdout products has a wide interval."
 )

@@ -68,16 +68,20 @@ def unknown_shares(titles: list[str], groups: dict[str, _Ints]) -> dict[str, _Fl
     Returns:
         For each group an array of shape (products of the group,).
     """
-    words = [set(_WORD.findall(title.lower())) for title in titles]
-    titles_with = Counter(word for found in words for word in found)
+
+    def words(position: int) -> set[str]:
+        return set(_WORD.findall(titles[position].lower()))
+
     new = set(groups[NEW].tolist())
-    for position in new:
-        titles_with.subtract(words[position])
+    # Only the counts are kept, because the words of all titles take a hundred megabytes.
+    titles_with = Counter(
+        word for position in range(len(titles)) if position not in new for word in words(position)
+    )
 
     def share(position: int) -> float:
-        own = 0 if position in new else 1
-        unknown = sum(titles_with[word] <= own for word in words[position])
-        return unknown / len(words[position]) if words[position] else 0.0
+        own, found = 0 if position in new else 1, words(position)
+        unknown = sum(titles_with[word] <= own for word in found)
+        return unknown / len(found) if found else 0.0
 
     return {
         name: np.array([share(position) for position in found.tolist()]) for name, found in groups.items()

@@ -1,14 +1,16 @@
 """MLflow's own pages show the cards: in the preview of a run's artifacts, and as the run's description."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import pytest
+from hostile_titles import HOSTILE_TITLES
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow_server import MlflowServer
 from repository import ROOT
 from stage_work import work_on
 
+from listeners.cards.document import Card, Paragraph, Section, Table
 from listeners.tracking.runs import Tracking
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT
 
@@ -31,19 +33,6 @@ def runs(database, settings, load_weeks, tmp_path):
             for experiment, name in ((DATASET_EXPERIMENT, "train_week_2"), (MODEL_EXPERIMENT, "model_week_2"))
         }
         yield SimpleNamespace(url=server.url, tracking=tracking, **found)
-
-
-@pytest.fixture
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        try:
-            # the system's, else the one that playwright brought
-            found = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {error.message.splitlines()[0]}")
-        yield found
-        found.close()
 
 
 def open_page(browser, **options):
@@ -111,3 +100,29 @@ def test_the_record_of_a_run_does_not_depend_on_its_description(runs, database):
     record = runs.tracking.record_of(runs.model_week_2.info.run_id)
     runs.tracking.client.set_tag(runs.model_week_2.info.run_id, "mlflow.note.content", json.dumps("another"))
     assert runs.tracking.record_of(runs.model_week_2.info.run_id) == record
+
+
+def test_mlflow_shows_hostile_titles_as_their_text(browser, settings, tmp_path):
+    rows = [(title, number) for number, title in enumerate(HOSTILE_TITLES)]
+    sections = [
+        Section(f"Part {at}", [Table(("Title", "Number"), rows[at : at + 5])])
+        for at in range(0, len(rows), 5)
+    ]
+    with MlflowServer(tmp_path / "server") as server:
+        tracking = Tracking(settings.model_copy(update={"mlflow_tracking_uri": server.url}))
+        description = Card("Titles", [Paragraph("Titles as they are")], sections).markdown()
+        experiment = tracking.experiment_id(DATASET_EXPERIMENT)
+        run = tracking.client.create_run(experiment, tags={MLFLOW_RUN_NOTE: description})
+        page = open_page(browser)
+        page.goto(server.url)
+        page.goto("about:blank")
+        page.goto(f"{server.url}/#/experiments/{experiment}/runs/{run.info.run_id}")
+        page.get_by_text("Show more").first.click()
+        page.get_by_role("heading", name="Part 10").wait_for()
+        tables = page.locator("table:has(th:text-is('Title'))")
+        cells = tables.locator("td:first-child")
+        assert [" ".join(text.split()) for text in cells.all_text_contents()] == [
+            " ".join(title.split()) for title in HOSTILE_TITLES
+        ]
+        assert tables.locator("td").count() == 2 * len(HOSTILE_TITLES)
+        assert tables.locator("td *").count() == 0  # no link, no image, no emphasis

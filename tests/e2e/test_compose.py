@@ -5,7 +5,6 @@
 
 import json
 import os
-import shutil
 import time
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -236,47 +235,39 @@ def test_each_command_of_a_page_works(stack, page, tmp_path_factory):
     assert [finding for finding in found if finding["severity"] == "error"] == []
 
 
-def test_the_uis_open_in_a_browser(stack):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_the_uis_open_in_a_browser(stack, browser):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    with playwright.sync_playwright() as started:
-        try:
-            # the system's, else the one that playwright brought
-            browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {error.message.splitlines()[0]}")
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.goto(stack.airflow)
-        page.fill("input[name=username]", "admin")
-        page.fill("input[name=password]", stack.secrets["AIRFLOW_ADMIN_PASSWORD"])
-        page.press("input[name=password]", "Enter")
-        page.wait_for_url("**/")
-        page.goto(f"{stack.airflow}/dags/{DAG}")
-        page.get_by_text("Complete the batch").first.wait_for()
-        page.screenshot(path=SCREENSHOTS / "airflow_grid.png")
-        # what a reader chooses once, at the top left: model training, and no assistant
-        page.add_init_script(
-            "localStorage.setItem('mlflow.workflowType_v1', '\"machine_learning\"');"
-            "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
-        )
-        first, newest = (stack.status()[week]["model_run_id"] for week in ("week_1", "week_3"))
-        experiment = MlflowClient(stack.mlflow).get_run(newest).info.experiment_id
-        compared = quote(json.dumps([first, newest]))
-        for name, address, text in (
-            ("run", f"experiments/{experiment}/runs/{newest}", REGISTERED_MODEL),
-            ("runs", f"experiments/{experiment}/runs", "model_week_3"),
-            ("model", f"models/{REGISTERED_MODEL}", "champion"),
-            (
-                "compared",
-                f"compare-runs?runs={compared}&experiments={quote(json.dumps([experiment]))}",
-                "model_week_1",
-            ),
-        ):
-            page.goto("about:blank")  # another fragment alone would not load the page again
-            page.goto(f"{stack.mlflow}/#/{address}")
-            page.get_by_text(text).first.wait_for()
-            page.screenshot(path=SCREENSHOTS / f"mlflow_{name}.png")
-        browser.close()
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.goto(stack.airflow)
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", stack.secrets["AIRFLOW_ADMIN_PASSWORD"])
+    page.press("input[name=password]", "Enter")
+    page.wait_for_url("**/")
+    page.goto(f"{stack.airflow}/dags/{DAG}")
+    page.get_by_text("Complete the batch").first.wait_for()
+    page.screenshot(path=SCREENSHOTS / "airflow_grid.png")
+    # what a reader chooses once, at the top left: model training, and no assistant
+    page.add_init_script(
+        "localStorage.setItem('mlflow.workflowType_v1', '\"machine_learning\"');"
+        "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
+    )
+    first, newest = (stack.status()[week]["model_run_id"] for week in ("week_1", "week_3"))
+    experiment = MlflowClient(stack.mlflow).get_run(newest).info.experiment_id
+    compared = quote(json.dumps([first, newest]))
+    for name, address, text in (
+        ("run", f"experiments/{experiment}/runs/{newest}", REGISTERED_MODEL),
+        ("runs", f"experiments/{experiment}/runs", "model_week_3"),
+        ("model", f"models/{REGISTERED_MODEL}", "champion"),
+        (
+            "compared",
+            f"compare-runs?runs={compared}&experiments={quote(json.dumps([experiment]))}",
+            "model_week_1",
+        ),
+    ):
+        page.goto("about:blank")  # another fragment alone would not load the page again
+        page.goto(f"{stack.mlflow}/#/{address}")
+        page.get_by_text(text).first.wait_for()
+        page.screenshot(path=SCREENSHOTS / f"mlflow_{name}.png")
 
 
 @with_monitoring

@@ -1,12 +1,12 @@
 """Open a file in headless Chromium, and note what a page must not do: ask for anything, or write errors and warnings."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
+from playwright.sync_api import sync_playwright
+from programs import path_of
 
 WIDTHS = (390, 1400)  # a phone, a desk
 SCHEMES = ("light", "dark")
@@ -24,11 +24,9 @@ class Visit:
 
 @contextmanager
 def chromium() -> Iterator[object]:
-    """Start the browser. Skip the test if there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if (path := shutil.which("chromium")) is None:
-        pytest.skip("chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
+    """Start the browser. `path_of` skips the test, or fails it, if Chromium is not installed."""
+    path = path_of("chromium")
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()

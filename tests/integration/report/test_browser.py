@@ -5,7 +5,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from browser import SCHEMES, WIDTHS, chromium, visit
+from browser import SCHEMES, WIDTHS, visit
 from report_history import ATTACK, write_report_history
 from repository import ROOT
 from waiting import eventually
@@ -18,12 +18,6 @@ SCREENSHOTS = ROOT / "build" / "screenshots"
 DRAWN = "html[data-drawn]"
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 AA_TEXT, AA_SHAPE = 4.5, 3.0
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """What the data card and the Croissant metadata of a dataset say."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -13,6 +14,7 @@ from listeners.cards.document import MARKDOWN_LENGTH
 from listeners.snapshot import handle as snapshot
 from listeners.tracking.runs import Tracking
 from shared.events import Stage
+from shared.hashing import sha256_of
 
 
 @pytest.fixture
@@ -65,7 +67,31 @@ def test_the_card_of_a_dataset_says_where_it_comes_from_and_what_is_in_it(datase
     ):
         assert value in page
     assert "rakuten_loader" in page
+    assert any(
+        line.startswith(f"{100 * missing:.1f} % of the products have no description.") for line in lines
+    )
     assert not re.search(r"<script|src=|href=|url\(", page)
+
+
+def test_a_card_and_the_metadata_state_only_what_is_known_of_the_source_files(dataset, load_weeks, settings):
+    """The files may be generated ones, or the user's own."""
+    _, folder = dataset(*load_weeks(1))
+    page = (folder / "card.html").read_text(encoding="utf-8")
+    metadata = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
+    files = sorted(settings.data_path.glob("*.csv"))
+    assert files
+    for file in files:
+        sha256 = sha256_of(file)
+        assert f"SHA-256 of {file.stem}" in page
+        assert sha256 in page
+        assert f"{file.stem}" in metadata["description"]
+        assert sha256 in metadata["description"]
+    for sentence in re.split(r"(?<=[.:]) ", page):
+        assert "challenge" not in sentence or sentence.startswith(
+            "In the data of the Rakuten France challenge, "
+        )
+    assert "hallenge" not in metadata["description"]
+    assert "url" not in metadata
 
 
 def test_the_description_of_a_dataset_is_the_card_as_markdown(dataset, load_weeks):

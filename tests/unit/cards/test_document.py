@@ -1,6 +1,10 @@
 """A card says the same as a page and as Markdown, and no text of the data becomes markup in either."""
 
+import html
+import re
+
 import pytest
+from hostile_titles import HOSTILE_TITLES
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from listeners.cards.document import (
@@ -18,22 +22,13 @@ from listeners.cards.document import (
 from listeners.cards.sections import drift_section
 from listeners.tracking.descriptions import VERDICT_PENDING, with_verdict
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "a | b\n| --- |",
-    "[click](javascript:alert(1))",
-    "**bold** `code` # heading ~~gone~~ $x$",
-    '"><img src=x onerror=alert(1)>',
-    "&amp; &lt;",
-]
-
 
 def card(*sections):
     return Card("A <card>", [Paragraph("**bold** `code` [run](#/a/b) 1 < 2")], sections)
 
 
 def test_a_page_escapes_all_texts_and_has_our_own_markup():
-    page = card(Section("A & B", [Table(("<i>",), [(text,) for text in HOSTILE])])).html()
+    page = card(Section("A & B", [Table(("<i>",), [(text,) for text in HOSTILE_TITLES])])).html()
     assert "<script" not in page
     assert "<img" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -42,15 +37,30 @@ def test_a_page_escapes_all_texts_and_has_our_own_markup():
     assert "default-src 'none'" in page
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE_TITLES)
 def test_a_cell_of_markdown_shows_its_text_and_nothing_else(text):
     [_, _, row] = card(Section("T", [Table(("x", "y"), [(text, 1)])])).markdown().splitlines()[-3:]
-    cells = row.replace(r"\|", "").split("|")
+    cells = re.split(r"(?<!\\)(?:\\\\)*\|", row)
     assert len(cells) == 4  # the ends are empty
     escaped = escape_markdown(text)
-    assert "<script>" not in escaped
-    assert "](" not in escaped
-    assert "\n" not in escaped
+    assert html.unescape(re.sub(r"\\(.)", r"\1", escaped)) == " ".join(text.split())
+    unescaped = re.sub(r"\\.|&#?\w+;", "", escaped)
+    assert not re.search(r"[<>&$@:\\`*_\[\]()#+!|~{}\n\t-]|\.\.|www\.", unescaped, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("https://a.example", "https&#58;//a.example"),
+        ("WWW.a.example", "WWW&#46;a.example"),
+        ("me@a.example", "me&#64;a.example"),
+        ("C&A <b>", "C&amp;A &lt;b&gt;"),
+        ("$x$ ...", "&#36;x&#36; &#46;&#46;."),
+        ("a_b", r"a\_b"),
+    ],
+)
+def test_showdown_gets_entities_where_it_would_make_a_link_or_show_a_backslash(text, escaped):
+    assert escape_markdown(text) == escaped
 
 
 def test_a_description_fits_into_a_tag_and_says_where_the_rest_is():
