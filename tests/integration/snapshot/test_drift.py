@@ -155,7 +155,7 @@ def test_an_adopted_dataset_gives_the_same_record(load_weeks, database, settings
 
 
 def test_a_dataset_of_an_earlier_version_has_no_drift(load_weeks, work, monkeypatch, as_role):
-    monkeypatch.setattr(snapshot, "_log_drift", lambda *_: None)
+    monkeypatch.setattr(snapshot, "_log_drift", lambda *_: {"histograms": {}, "drift": []})
     [first] = load_weeks(1)
     assert "drift" not in work(first)
     assert drift_of(as_role) == []
