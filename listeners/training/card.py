@@ -277,6 +277,6 @@ _USE: Final = (
 )
 _LIMITS: Final = (
     "All numbers are measured on the holdout: products of the same source and time, none of which shares its text with a training "
-    "product. Products of another shop, language or time will be predicted worse. About 7 % of the labels are probably wrong, those of the "
+    "product. Products of another shop, language or time will be predicted worse. Some labels are wrong, those of the "
     "holdout too, which limits every score. A class with few holdout products has a wide interval."
 )
