@@ -37,7 +37,7 @@ class RowsSummary:
         for name in (*_TEXTS, "imageid"):
             self._nulls[name] = self._nulls.get(name, 0) + rows[name].null_count
         for name, lengths in self._lengths.items():
-            lengths.append(pc.utf8_length(rows[name].drop_null()).to_numpy())
+            lengths.append(pc.utf8_length(rows[name]).drop_null().to_numpy())
         titles = rows["designation"].drop_null().to_numpy()
         self._titles.append(pd.util.hash_array(titles, categorize=False))
 
@@ -167,7 +167,7 @@ def _texts(known: DatasetFacts) -> Section:
         ("Language", "Share"), [(LANGUAGES[code], Share(count / total)) for code, count in found if count]
     )
     said = (
-        f"Languages of {total} of the new products, as py3langid guesses them among eight from the first 200 characters:"
+        f"Languages of {total} of the new products, as py3langid guesses them among eight from the first 100 characters:"
         if found
         else "Languages are counted for the new products of a week, and this batch is no week."
     )
@@ -217,8 +217,7 @@ def _limits(known: DatasetFacts) -> Section:
             ),
             Paragraph(
                 f"{Share(known.rows.missing()['description'])} of the products have no description. Images are named, not contained. "
-                "Labels can be wrong: `label_suspects.csv` of the model's run lists those that probably are. In the data of the Rakuten "
-                "France challenge, these are about 7 %."
+                "Labels can be wrong: `label_suspects.csv` of the model's run lists those that probably are."
             ),
         ],
     )

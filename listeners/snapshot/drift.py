@@ -37,8 +37,9 @@ LANGUAGES: Final = {
     "pl": "Polish",
     "pt": "Portuguese",
 }
-_LANGUAGE_ROWS: Final = 500  # of each group: it takes 0.1 ms to identify a language
-_LANGUAGE_CHARACTERS: Final = 200
+# Of each group. It takes 70 microseconds to identify the language of 100 characters, which is a third of what drift costs.
+_LANGUAGE_ROWS: Final = 200
+_LANGUAGE_CHARACTERS: Final = 100
 
 SAMPLE_SCHEMA: Final = pa.schema([("group", pa.string()), ("productid", pa.int64())])
 
@@ -120,7 +121,7 @@ def _lengths(texts: pa.ChunkedArray) -> npt.NDArray[np.int32]:
 
 
 def _languages(rows: pa.Table) -> dict[str, int]:
-    """Count the languages of the first 200 characters of title and description."""
+    """Count the languages of the beginning of title and description."""
     texts = pc.binary_join_element_wise(
         *(rows[name].fill_null("") for name in ("designation", "description")), " "
     )

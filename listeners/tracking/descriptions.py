@@ -55,13 +55,10 @@ def with_verdict(description: str, verdict: Mapping[str, Any], artifact: str) ->
         artifact: the name of the artifact.
     """
     outcome = "**Became champion**" if verdict["promote"] else "**Did not become champion**"
-    evidence = (
-        f" Its F1 is {verdict['difference']:+.4f} against version {verdict['champion_version']} (90 % interval "
-        f"{verdict['ci_low']:+.4f} to {verdict['ci_high']:+.4f}, p = {verdict['p_value']:.3f}, {verdict['n_rows']:,} holdout products)."
-        if "difference" in verdict
-        else ""
+    against = (
+        f" (compared with version {verdict['champion_version']})" if "champion_version" in verdict else ""
     )
-    said = f"{outcome}: {verdict['reason']}.{evidence} The whole comparison is in `{artifact}`."
+    said = f"{outcome}{against}: {verdict['reason']}. The whole comparison is in `{artifact}`."
     return _ANY_PENDING.sub(lambda _: said, description)
 
 

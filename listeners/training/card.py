@@ -277,5 +277,5 @@ _USE: Final = (
 _LIMITS: Final = (
     "All numbers are measured on the holdout: products of the same source files, none of which shares its text with a training product. "
     "Products of another shop, language or time will be predicted worse. Labels can be wrong, those of the holdout too, which limits "
-    "every score. In the data of the Rakuten France challenge, about 7 % probably are. A class with few holdout products has a wide interval."
+    "every score. A class with few holdout products has a wide interval."
 )

@@ -115,17 +115,11 @@ def test_a_verdict_takes_the_place_of_the_sentence_that_announces_it_once():
     assert (
         "**Became champion**: there is no champion yet. The whole comparison is in `promotion.json`." in first
     )
-    compared = {
-        "promote": False,
-        "reason": "worse",
-        "champion_version": 3,
-        "difference": -0.01,
-        "ci_low": -0.02,
-        "ci_high": -0.001,
-        "p_value": 0.01,
-        "n_rows": 1000,
-    }
+    compared = {"promote": False, "reason": "significantly worse: weighted F1 -0.0100", "champion_version": 3}
     assert with_verdict(first, compared, "promotion_2.json") == first
     second = with_verdict(before, compared, "promotion_2.json")
-    assert "**Did not become champion**: worse. Its F1 is -0.0100 against version 3" in second
+    assert (
+        "**Did not become champion** (compared with version 3): significantly worse: weighted F1 -0.0100."
+        in second
+    )
     assert "`promotion_2.json`" in second
