@@ -32,7 +32,7 @@ def publish(as_role):
     """Record the size of a batch's dataset."""
 
     def record(batch_id: int, size: int) -> None:
-        result = {"run_id": "r", "artifact_bytes": {"train.parquet": size}}
+        result = {"run_id": "r", "artifact_bytes": {"train_week_1.parquet": size, "drift_sample.parquet": 0}}
         with as_role(Role.SNAPSHOT) as snapshot:
             snapshot.execute("select claim_stage(%s, 'snapshot', 'w', 'start', '0')", [batch_id])
             snapshot.execute("select finish_stage(%s, 'snapshot', 1, %s)", [batch_id, Jsonb(result)])
