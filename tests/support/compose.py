@@ -44,9 +44,8 @@ class Stack:
         env_file.write(self._env_file, ROOT / ".env.example")
         lines = self._env_file.read_text()
         self.secrets = dict(re.findall(r"^([A-Z_]+)=(.+)$", lines, re.MULTILINE))
-        ports = {
-            f"{name}_PUBLISHED_PORT": 0 for name in ("POSTGRES", "MLFLOW", "AIRFLOW", "SERVE")
-        }  # any free one
+        published = ("POSTGRES", "MLFLOW", "AIRFLOW", "SERVE")
+        ports = {f"{name}_PUBLISHED_PORT": 0 for name in published}  # any free one
         chosen = {"DATA_PATH": data, "TAG": "test", **ports, **settings}
         self._env_file.write_text(lines + "".join(f'{name}="{value}"\n' for name, value in chosen.items()))
         # a variable of the developer's shell would win over the file
