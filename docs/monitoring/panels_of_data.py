@@ -64,7 +64,7 @@ MODELS: Final = (
 DRIFT: Final = (
     Panel(
         "What has drifted?",
-        "Features of the last batch that differ from week 1 (first) or from the batch before by more than chance.",
+        "Features of the last week that differ from week 1 (first) or from the week before by more than chance.",
         {"{{feature}}, against {{reference}}": "max by (feature, reference) (rakuten_drifted)"},
         kind="states",
         limits=((1, "orange"),),

@@ -39,7 +39,7 @@ GAUGES: Final[Mapping[str, str]] = {
     "rakuten_champion_version": "Version of the champion; the label is its batch.",
     "rakuten_models_worse_than_champion": "How many of the last three models have a 95 % interval of F1 below the champion's F1.",
     "rakuten_class_share": "Share of each class in the products of the last dataset, before it is balanced.",
-    "rakuten_drifted": "1 if a feature of the last batch differs from a reference by more than chance.",
+    "rakuten_drifted": "1 if a feature of the last week differs from a reference by more than chance.",
     "rakuten_verification_timestamp_seconds": "When rakuten verify last ended, in Unix time.",
     "rakuten_verification_problems": "Checks of the last rakuten verify that found a change.",
     "rakuten_notification_queue_ratio": "Used share of PostgreSQL's queue of notifications.",

@@ -81,10 +81,27 @@ as $$
         left join public.batches on batches.id = champion.batch_id
         where version is not null
     ),
-    -- a model and a dataset have other features
+    -- Of the last week, because a correction has no drift: it must not end the alert of the week before it. A model and a
+    -- dataset have other features.
     drift as (
         select entry ->> 'feature' as feature, entry ->> 'reference' as reference, entry -> 'drifted' = 'true' as drifted
-        from (select dataset as result from last_dataset union all select model from last_model) as results
+        from (
+            (
+                select dataset as result
+                from public.batches
+                where status = 'completed' and kind = 'week' and dataset is not null
+                order by chain_number desc
+                limit 1
+            )
+            union all
+            (
+                select model
+                from public.batches
+                where status = 'completed' and kind = 'week' and model is not null
+                order by chain_number desc
+                limit 1
+            )
+        ) as results
         cross join lateral jsonb_path_query(result, '$.drift[*]', silent => true) as entry
     ),
     sessions as (

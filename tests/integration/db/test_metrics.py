@@ -144,6 +144,22 @@ def test_the_shares_and_the_drift_are_those_of_the_last_dataset_and_model(
     assert len([name for name, *_ in found if name == "rakuten_drifted"]) == 2
 
 
+def test_a_correction_does_not_end_the_alarm_of_the_week_before_it(
+    metrics, load_weeks, database, settings, apply, training_set
+):
+    [week] = load_weeks(1)
+    drift = [drift_entry("class shares", drifted=True)]
+    record(database, settings, Stage.SNAPSHOT, week, dataset(1, drift=drift))
+    record(database, settings, Stage.TRAINING, week, model(1))
+    [productid] = training_set.rows(0, 1)["productid"].to_pylist()
+    correction = apply("productid,designation", (productid, "Un autre titre")).batch_id
+    record(database, settings, Stage.SNAPSHOT, correction, dataset(2, drift=[]))
+    record(database, settings, Stage.TRAINING, correction, model(2, drift=[]))
+    found = metrics()
+    assert found["rakuten_drifted", ("feature", "class shares"), ("reference", "before")] == 1
+    assert found["rakuten_drifted", ("feature", "unknown words"), ("reference", "before")] == 0
+
+
 @pytest.mark.parametrize(
     "broken", [{"classes": {"10": "many"}}, {"classes": 7, "drift": {"a": 1}}, {"drift": [7]}]
 )
