@@ -13,7 +13,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo up test test-compose test-wheel chaos fuzz check docs pages schema format bench growth audit sbom dist constraints clean
+.PHONY: help env demo up test test-compose test-wheel chaos fuzz check docs pages dashboard schema format bench growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -88,6 +88,10 @@ docs: $(VENV)/.dev ## Build the documentation as a site in build/site, with the 
 pages: $(VENV)/.dev ## Run the commands of the pages, and write their outputs and pictures into the pages and README.md
 	$(BIN)/python tests/support/run_pages.py
 	$(BIN)/python tests/support/draw_pictures.py
+	$(BIN)/python tests/support/draw_report.py
+
+dashboard: $(VENV)/.dev ## Write docs/monitoring/dashboard.json, the dashboard for Grafana, after a change of its panels
+	$(BIN)/python docs/monitoring/make_dashboard.py
 
 schema: $(VENV)/.dev ## Write the schema that a new database has, after a change of db/sql/schema or shared/categories.py
 	cd tests/support && ../../$(BIN)/python categories_script.py && ../../$(BIN)/python expected_schema.py

@@ -161,13 +161,20 @@ def _is_prepared(server: EmbeddedPostgres, dbname: str) -> bool:
 def _grant_logins(server: EmbeddedPostgres, dbname: str) -> None:
     """Let all roles log in with the superuser's password, because one person uses this server, on one machine."""
     with psycopg.connect(server.conninfo(dbname), autocommit=True) as connection:
-        # The SQL function listener_sessions() runs as the owner role and needs this right. Only a superuser can grant it. The
-        # right is granted only once, so that a read-only server can start, too.
-        [(is_granted,)] = connection.execute(
-            "select pg_has_role(%s, 'pg_read_all_stats', 'member')", [Role.OWNER]
+        # The SQL functions listener_sessions() and wal_bytes() run as the owner role and need these rights. Only a superuser can
+        # grant them. They are granted only once, so that a read-only server can start, too.
+        [(sees_sessions, lists_wal)] = connection.execute(
+            "select pg_has_role(%(role)s, 'pg_read_all_stats', 'member'), "
+            "has_function_privilege(%(role)s, 'pg_catalog.pg_ls_waldir()', 'execute')",
+            {"role": Role.OWNER},
         ).fetchall()
-        if not is_granted:
-            connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(sql.Identifier(Role.OWNER)))
+        owner = sql.Identifier(Role.OWNER)
+        if not sees_sessions:
+            connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(owner))
+        if not lists_wal:
+            connection.execute(
+                sql.SQL("grant execute on function pg_catalog.pg_ls_waldir() to {}").format(owner)
+            )
         # The upgrade ran this script as the owner role, which may not describe itself.
         connection.execute(dict(schema_scripts())["140_describe_roles.sql"].encode())
         rows = connection.execute(

@@ -21,6 +21,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -154,6 +155,10 @@ class Child:
     def silent_s(self) -> float:
         """Return the seconds since the last sign of life of the child, which works. Call this method regularly."""
         return self._silence.look()
+
+    def since_sign_of_life_s(self) -> float:
+        """Return the seconds since the last sign of life, by the clock. Any thread may call this method."""
+        return time.monotonic() - self._silence.ended_at
 
     async def result(self) -> dict[str, Any]:
         """Wait for the result of the handler that the child runs, and return the result.

@@ -26,6 +26,9 @@ class Silence:
 
     One look adds at most `longest_step_s`. So if the process of the observer was frozen itself (SIGSTOP, `docker pause`, a
     suspended machine), the time of the freeze does not count as a silence of the observed process.
+
+    Attributes:
+        ended_at: the time of the last sign of progress, from time.monotonic().
     """
 
     def __init__(self, longest_step_s: float) -> None:
@@ -34,7 +37,8 @@ class Silence:
 
     def end(self) -> None:
         """Note a sign of progress: the count begins at zero again."""
-        self._seconds, self._looked_at = 0.0, time.monotonic()
+        self.ended_at = self._looked_at = time.monotonic()
+        self._seconds = 0.0
 
     def look(self) -> float:
         now = time.monotonic()

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -12,7 +14,8 @@ from listeners.child import warm_up
 from listeners.doorbell import Doorbell
 from listeners.health import Heartbeat
 from listeners.job import handler_module
-from listeners.listen import Timing, listen
+from listeners.listen import Timing, WakeUp, listen
+from listeners.monitoring.process_state import ProcessState
 from listeners.parent_end import at_parent_end
 from listeners.worker import StageWorker
 from shared.config import Settings
@@ -57,22 +60,48 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     if with_parent:
         at_parent_end(lambda: request_stop("parent ended"))
 
-    timing = Timing(settings.ping_interval_s, settings.ping_deadline_s)
     logger.info("starting", pid=os.getpid())
+    worker = StageWorker(stage, conninfo, settings, doorbell, stop)
+    process = ProcessState(stage, worker)
+    async with _metrics(settings, conninfo, process):
+        await _listen_and_work(
+            conninfo, settings, worker=worker, process=process, doorbell=doorbell, stop=stop
+        )
+    logger.info("stopped")
+
+
+async def _listen_and_work(
+    conninfo: str,
+    settings: Settings,
+    *,
+    worker: StageWorker,
+    process: ProcessState,
+    doorbell: Doorbell,
+    stop: asyncio.Event,
+) -> None:
+    stage, timing = process.stage, Timing(settings.ping_interval_s, settings.ping_deadline_s)
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(warm_up(handler_module(stage)))
     await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    worker = StageWorker(stage, conninfo, settings, doorbell, stop)
     heartbeat_s = MISSED_PINGS * (timing.ping_interval_s + timing.ping_deadline_s)
     heartbeat = Heartbeat(stage, heartbeat_s, worker.is_responsive)
+
+    def wake_up(wake: WakeUp) -> None:
+        process.wake_up(wake)
+        doorbell.ring(wake)
+
+    def alive() -> None:
+        process.alive()
+        heartbeat.beat()
+
     listening = asyncio.create_task(
         listen(
             conninfo,
             [_CHANNEL_OF[stage]],
             timing,
-            doorbell.ring,
+            wake_up,
             application=listening_application(stage),
-            on_alive=heartbeat.beat,
+            on_alive=alive,
         )
     )
     working = asyncio.create_task(worker.run())
@@ -90,7 +119,21 @@ async def _run(stage: Stage, conninfo: str, settings: Settings, *, with_parent: 
     for result in results:
         if isinstance(result, Exception):
             raise result
-    logger.info("stopped")
+
+
+@asynccontextmanager
+async def _metrics(settings: Settings, conninfo: str, process: ProcessState) -> AsyncIterator[None]:
+    """Answer /metrics during the `async with` block, if METRICS_PORT is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    from listeners.monitoring.exporter import Exporter  # noqa: PLC0415  only a listener with METRICS_PORT needs it
+
+    exporter = Exporter(settings, conninfo, process)
+    try:
+        yield
+    finally:
+        await exporter.close()
 
 
 def _end_after(seconds: float) -> None:

@@ -60,6 +60,8 @@ class StageWorker:
         self._events = StageEvents(stage, settings)
         self._children = Children(Task(stage, conninfo, settings, self._handler))
         self.has_claim = False
+        self.fenced = 0  # how often it has lost its claim on a batch
+        self._child: Child | None = None
         self._is_waiting = False
         self._silence = Silence(2 * (settings.ping_interval_s + settings.ping_deadline_s))
         self._stalls: Counter[int] = Counter()
@@ -93,6 +95,11 @@ class StageWorker:
     def is_responsive(self) -> bool:
         """Tell whether the worker waits for a batch or has made progress lately. The listener calls this at every ping."""
         return self._silence.look() < _DOUBT_SHARE * self._settings.stall_timeout_s or self._is_waiting
+
+    def child_silent_s(self) -> float:
+        """Return the seconds since the last sign of life of the child that works, or 0 if none works. Any thread may call this."""
+        child = self._child
+        return 0.0 if child is None else child.since_sign_of_life_s()
 
     async def _reconcile(self) -> None:
         """Repair the differences between MLflow and PostgreSQL, once. If a service is unavailable, try at the next wake-up."""
@@ -156,8 +163,11 @@ class StageWorker:
                 await self._claims.finish(claim, result)
             self._stalls.pop(claim.batch.id, None)
             self._events.finished(claim, result)
-            log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **result)
+            # PostgreSQL has the whole result. Its lists and dictionaries, such as the scores of all classes, are too long for the log.
+            values = {name: value for name, value in result.items() if not isinstance(value, dict | list)}
+            log.info("finished", wake=claim.wake, duration_s=round(time.monotonic() - started, 3), **values)
         except FencedError as error:
+            self.fenced += 1
             log.warning("fenced", error=str(error), duration_s=round(time.monotonic() - started, 3))
             self._events.aborted(claim, str(error))
         except (StageError, psycopg.DataError) as error:
@@ -191,6 +201,7 @@ class StageWorker:
         Raises:
             StalledError: the child made no progress for too long, and was killed.
         """
+        self._child = child
         work = asyncio.create_task(child.result())
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -205,6 +216,7 @@ class StageWorker:
                     await keep_claim()
             return await work
         finally:
+            self._child = None
             work.cancel()
             stop.cancel()
 
@@ -262,6 +274,7 @@ class StageWorker:
             await self._claims.postpone(claim, str(outage), _OUTAGE_RETRY_FIRST, longest)
             report("batch postponed: its work cannot be done now", error=outage.message, remedy=outage.remedy)
         except FencedError as fenced:
+            self.fenced += 1
             log.warning("fenced", error=str(fenced))
 
     async def _fail(self, claim: Claim, error: Exception, log: Any) -> bool:
@@ -274,15 +287,12 @@ class StageWorker:
         try:
             await self._claims.fail(claim, str(error), backoff)
         except FencedError as fenced:
+            self.fenced += 1
             log.warning("fenced", error=str(fenced))
             return False
         if backoff is None:
-            log.error(
-                "given up",
-                error=str(error),
-                failures=failures,
-                remedy=f"rakuten retry --batch {claim.batch.name}",
-            )
+            remedy = f"rakuten retry --batch {claim.batch.name}"
+            log.error("given up", error=str(error), failures=failures, remedy=remedy)
         else:
             log.warning("failed", error=str(error), failures=failures, retry_in_s=backoff.total_seconds())
         return True

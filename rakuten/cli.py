@@ -23,6 +23,7 @@ SECTIONS: Final = {
     },
     "Look": {
         "status": "Show one line per batch: the rows that were loaded, the dataset and the model.",
+        "report": "Write one page about the pipeline: rows, classes, models, drift, latencies, storage and problems.",
         "doctor": "List the problems of the pipeline, each with its remedy.",
         "events": "Print each notification that PostgreSQL sends to the listeners, as it arrives.",
         "suspects": "List training products whose label is probably wrong, the most suspicious first.",

@@ -24,6 +24,9 @@ from shared.errors import BadSourceError
 
 _UNLIMITED: Final = 1000  # columns of a console that is not a terminal
 _SHORT_ID: Final = 8
+_UNIT: Final = 1024  # as in pg_size_pretty()
+_UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
+_ONE_DIGIT_BELOW: Final = 10
 _WRAPPED_WIDTH: Final = 20  # columns that a text gets at least, if it is longer and may be wrapped
 _WIDE_HINT: Final = "--wide, or a wider terminal, also shows"
 
@@ -114,6 +117,19 @@ def print_table(columns: Sequence[Column], rows: Sequence[Any], *, wide: bool = 
 def short_id(run_id: str | None, *, full: bool) -> str:
     """Return the first characters of a run id, which tell the runs of one pipeline apart, or all if `full`."""
     return (run_id or "") if full else (run_id or "")[:_SHORT_ID]
+
+
+def readable_bytes(count: float) -> str:
+    """Return a number of bytes in a unit that is easy to read, for example 1.5 GB. A unit is 1,024 of the next smaller one."""
+    units = iter(_UNITS)
+    unit = next(units)
+    while abs(count) >= _UNIT and (larger := next(units, None)):
+        count, unit = count / _UNIT, larger
+    return (
+        f"{count:,.1f} {unit}"
+        if unit != "bytes" and abs(count) < _ONE_DIGIT_BELOW
+        else f"{count:,.0f} {unit}"
+    )
 
 
 def shell_path(path: Path) -> str:

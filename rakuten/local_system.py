@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from db import batches
 from db.database import embedded_server
 from db.embedded.waiting import poll
 from db.load.source_record import recorded_source
+from listeners.monitoring.address import require_free_address
 from rakuten.console import rakuten_command, shell_path
 from rakuten.session import Session, open_session
 from shared.config import Settings, environment_for
@@ -50,12 +51,14 @@ class LocalSystem:
         processes: the listeners and the model server, by the name of the log of each.
         server_url: the address of the model server, which answers some seconds after the start; None if it does not run.
         mlflow_url: the address of MLflow's pages, which are ready some seconds after the start; None if they are not served.
+        metrics_urls: the addresses at which the listeners answer Prometheus; none unless METRICS_PORT is set.
     """
 
     session: Session
     processes: dict[str, "subprocess.Popen[bytes]"]
     server_url: str | None
     mlflow_url: str | None
+    metrics_urls: tuple[str, ...] = ()
 
     def require_processes(self) -> None:
         """Raise a PipelineError if a process has ended. None of them ends by itself, so something is wrong."""
@@ -93,8 +96,9 @@ def run_locally(
         processes: dict[str, subprocess.Popen[bytes]] = {}
         server_url = mlflow_url = None
         try:
-            for stage in Stage:
-                processes[stage] = _start(settings, stage, [program, "listen", stage, "--with-parent"])
+            of_stage = _listener_settings(settings)
+            for stage, own_settings in of_stage.items():
+                processes[stage] = _start(own_settings, stage, [program, "listen", stage, "--with-parent"])
             if model_server:
                 with _free_socket(settings.serve_port) as listening:
                     server_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -107,7 +111,7 @@ def run_locally(
                 mlflow_url = f"http://127.0.0.1:{port}"
                 watched = ["sh", "-c", _END_WITH_PARENT, "sh", *_mlflow(settings, port)]
                 processes["mlflow"] = _start(settings, "mlflow", watched)
-            system = LocalSystem(session, own, server_url, mlflow_url)
+            system = LocalSystem(session, own, server_url, mlflow_url, _metrics_urls(of_stage.values()))
             with console.status("starting two listeners: importing MLflow and scikit-learn takes a while"):
                 if not poll(lambda: _all_listen(system), timeout_s=_START_TIMEOUT_S):
                     raise PipelineError(
@@ -129,7 +133,12 @@ def recorded_files(settings: Settings) -> dict[str, str] | None:
 
 
 def where_to_look(
-    settings: Settings, *, is_running: bool, mlflow_url: str | None = None, server_url: str | None = None
+    settings: Settings,
+    *,
+    is_running: bool,
+    mlflow_url: str | None = None,
+    server_url: str | None = None,
+    metrics_urls: Collection[str] = (),
 ) -> list[str]:
     """Return the lines that name the places where a user sees what the pipeline has done."""
     rakuten = rakuten_command(settings)
@@ -143,6 +152,7 @@ def where_to_look(
         "              select * from products_as_of_batch(1) limit 5;",
         f"  MLflow    {mlflow}",
         *([] if server_url is None else [f"  predict   {_predict_command(settings, server_url)}"]),
+        *([f"  metrics   {', '.join(metrics_urls)}"] if metrics_urls else []),
         f"  datasets  {shell_path(settings.snapshots_path)}",
         f"  logs      {shell_path(settings.logs_path)}",
         f"  status    {rakuten} status",
@@ -206,6 +216,33 @@ def _mlflow(settings: Settings, port: int) -> list[str]:
     program = str(Path(sys.executable).with_name("mlflow"))
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return [program, "server", "--backend-store-uri", settings.tracking_uri, *address]
+
+
+def _listener_settings(settings: Settings) -> dict[Stage, Settings]:
+    """Return the settings of each listener. If METRICS_PORT is set, the second listener gets the next port.
+
+    Raises:
+        PipelineError: one of the ports is in use.
+    """
+    if settings.metrics_port is None:
+        return dict.fromkeys(Stage, settings)
+    ports = dict(zip(Stage, range(settings.metrics_port, settings.metrics_port + len(Stage)), strict=True))
+    of_stage = {stage: settings.model_copy(update={"metrics_port": port}) for stage, port in ports.items()}
+    for of_listener in of_stage.values():
+        require_free_address(of_listener)
+    return of_stage
+
+
+def _metrics_urls(of_listeners: Iterable[Settings]) -> tuple[str, ...]:
+    return tuple(
+        f"http://{_in_url(settings.metrics_host)}:{settings.metrics_port}/metrics"
+        for settings in of_listeners
+        if settings.metrics_port is not None
+    )
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _all_listen(system: LocalSystem) -> bool:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TextIO
 
 from shared.errors import BadInputError
@@ -17,6 +18,21 @@ def require_new(path: Path) -> None:
     """
     if path.exists():
         raise BadInputError(f"{path} exists already", remedy="delete it, or choose another name for --out")
+
+
+def require_folder(path: Path) -> None:
+    """Check that a file of this name can be in its folder, before a command works for seconds.
+
+    Raises:
+        BadInputError: the path is itself a folder, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise BadInputError(f"{path} is a folder", remedy=f"name a file: --out {path / 'report.html'}")
+    if not path.parent.is_dir():
+        raise BadInputError(
+            f"the folder {path.parent} does not exist",
+            remedy=f"make it first: mkdir -p {quote(str(path.parent))}",
+        )
 
 
 @contextmanager

@@ -81,6 +81,15 @@ class Settings(EngineSettings):
         description="bearer token that requests to the model server need; if it is not set, they need none",
     )
 
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        lt=_HIGHEST_PORT,
+        description="port on which a listener answers /metrics for Prometheus; if it is not set, it answers none. Each listener of a machine "
+        "needs a port of its own: `rakuten up` gives the snapshot listener this port, and the training listener the next one",
+    )
+    metrics_host: str = Field("127.0.0.1", description="address on which a listener answers /metrics")
+
     data_path: Path = Field(Path("data/raw"), description="folder of the CSV files")
     state_path: Path = Field(Path("data"), description="folder for everything that the pipeline writes")
 

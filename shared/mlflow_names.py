@@ -26,6 +26,13 @@ class Artifact:
     HOLDOUT_PREDICTIONS: Final = "holdout_predictions.parquet"
     LABEL_SUSPECTS: Final = "label_suspects.csv"  # training products whose label is probably wrong
     SUBMISSION: Final = "test_predictions.csv"  # the predictions of the test set, for the Rakuten challenge
+    SUSPECTS_SUMMARY: Final = (
+        "label_suspects.json"  # how many there are, and the first 20, as PostgreSQL records them
+    )
+    CARD: Final = "card.html"  # the data card or the model card, which MLflow shows
+    CROISSANT: Final = "croissant.json"  # the columns of a dataset, for tools that read the Croissant format
+    DRIFT: Final = "drift.json"  # the new products compared with those of earlier weeks
+    DRIFT_SAMPLE: Final = "drift_sample.parquet"  # the products that drift compares: group and productid
     MANIFEST: Final = "manifest.json"  # SHA-256 and size of every other artifact of the run, by path
     ENVIRONMENT: Final = "environment.json"
 

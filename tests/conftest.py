@@ -222,3 +222,12 @@ def spark(tmp_path_factory):
 
     with shared_session(tmp_path_factory.mktemp("spark")) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Chromium, for the tests of a module. Without Chromium they are skipped, or fail where it is required (programs.py)."""
+    from browser import chromium  # noqa: PLC0415  few tests need playwright
+
+    with chromium() as started:
+        yield started

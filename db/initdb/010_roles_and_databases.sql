@@ -59,3 +59,8 @@ comment on role rakuten_server is 'Reads which model is champion, for the model 
 comment on role rakuten_reader is 'Reads everything and changes nothing: the role for people and reports.';
 comment on role mlflow is 'Owns the database of MLflow, and may use no other database.';
 comment on role airflow is 'Owns the database of Airflow, and may use no other database.';
+
+-- The view storage shows the bytes of the write-ahead log through a function that runs with the rights of rakuten_owner. The
+-- right to execute a function of PostgreSQL belongs to one database.
+\connect rakuten_db
+grant execute on function pg_catalog.pg_ls_waldir() to rakuten_owner;

@@ -97,6 +97,7 @@ def create_app(
     async def predict(request: Request) -> Response:
         """Predict the class of one product, or of each product in a list."""
         answer = await _answer(batcher, await _body(request))
+        metrics.predicted(answer.guesses)
         content = _predictions(answer).model_dump_json() + "\n"
         return Response(content, media_type="application/json", headers=_headers(answer.model))
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from traceback import extract_tb
 from typing import Final
 
 import pandas as pd
@@ -113,14 +114,14 @@ class Batcher:
         try:
             guesses = await asyncio.get_running_loop().run_in_executor(thread, _guesses, model, texts)
         except Exception as error:  # noqa: BLE001  a model of any trainer may raise any error
-            if len(requests) == 1:
-                logger.warning(
-                    "the model failed", error=type(error).__name__
-                )  # its text may repeat the product's
-                self._fail(requests, PredictionError(type(error).__name__))
+            if len(requests) > 1:
+                for request in requests:
+                    await self._predict(thread, model, [request])
                 return
-            for request in requests:
-                await self._predict(thread, model, [request])
+            # The message of the error may repeat the text of the product, so only its type and place are logged.
+            name, raised = type(error).__name__, extract_tb(error.__traceback__)[-1]
+            logger.warning("the model failed", error=name, place=f"{raised.filename}:{raised.lineno}")
+            self._fail(requests, PredictionError(name))
         else:
             self._answer(requests, model.info, guesses)
 

@@ -1,7 +1,7 @@
 """What Prometheus reads from the model server: its requests, the model that it serves, and whether it refuses the champion."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -9,11 +9,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from listeners.serving.model import ModelInfo
+from listeners.serving.model import Guess, ModelInfo
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _MEASURED: Final = ("/predict", "/model")
 _SECONDS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_PROBABILITIES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _VERSION: Final = b"x-model-version"
 
 
@@ -46,6 +47,19 @@ class Metrics(Collector):
             registry=self._registry,
             buckets=_SECONDS,
         )
+
+        self._confidence = Histogram(
+            "rakuten_server_confidence",
+            "Probability of the predicted class, one for each product that was predicted.",
+            registry=self._registry,
+            buckets=_PROBABILITIES,
+        )
+
+    def predicted(self, guesses: Iterable[Sequence[Guess]]) -> None:
+        """Note the probability of the first guess for each product. A model without probabilities notes nothing."""
+        for first, *_ in guesses:
+            if first.probability is not None:
+                self._confidence.observe(first.probability)
 
     def count(self, path: str, code: str, version: str, seconds: float) -> None:
         """Count a request that was answered. `version` is that of the model, or "none" if no model gave the answer."""

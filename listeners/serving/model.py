@@ -136,9 +136,7 @@ def _load(folder: Path) -> Any:
     """Load the scikit-learn pipeline in the folder if it is one, so that it can give probabilities; else any MLflow model."""
     try:
         flavors = Model.load(str(folder)).flavors
-    except (
-        Exception
-    ) as error:  # a malformed file MLmodel raises errors of many types, from YAML's to a TypeError
+    except Exception as error:  # of many types, from YAML's to a TypeError, if the file MLmodel is malformed
         raise StageError(f"{folder} holds no MLflow model: {error}") from error
     if (sklearn := flavors.get("sklearn")) is None:
         return mlflow.pyfunc.load_model(str(folder))

@@ -91,15 +91,15 @@ class Swapper:
         """Record why the present model is not exchanged for the champion, and log each new reason once."""
         is_outage = outage_of(error) is not None
         is_refusal = champion is not None and champion != self._champion and not is_outage
-        self.refused = champion.version if champion is not None and is_refusal else None
+        self.refused = champion.version if champion and is_refusal else None
         if str(error) != self.problem:  # each poll finds the same problem again
+            is_unexpected = not is_outage and not isinstance(error, PipelineError)
             logger.warning(
                 "the champion is refused" if is_refusal else "the champion cannot be checked",
                 serving=None if self._champion is None else self._champion.version,
                 refused=self.refused,
                 error=str(error),
-                exc_info=not is_outage
-                and not isinstance(error, PipelineError),  # only an unexpected error needs it
+                exc_info=is_unexpected,
             )
         self.problem = str(error)
 

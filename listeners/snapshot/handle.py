@@ -1,11 +1,15 @@
 """Run the snapshot stage: publish the test set and the holdout in MLflow, then build and publish a batch's dataset."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import structlog
 from mlflow.entities import Run
 from psycopg.rows import TupleRow
@@ -14,16 +18,19 @@ from db.connect import ArrowConnection, connect, connect_arrow
 from db.load.source_record import require_unchanged_settings
 from listeners.job import Job
 from listeners.snapshot.balance import HashOverSampler
+from listeners.snapshot.card import DatasetFacts, RowsSummary, changes_of, data_card
 from listeners.snapshot.copies import keep_copy, make_missing_copies
+from listeners.snapshot.croissant import croissant
 from listeners.snapshot.dataset_digest import identity_of
+from listeners.snapshot.drift import DriftSample, find_groups
 from listeners.snapshot.earlier import EarlierDataset, find_earlier_dataset
 from listeners.snapshot.fixed_sets import ensure_fixed_sets, recorded_fixed_sets
 from listeners.snapshot.leakage import require_no_leak
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, verify_balanced, write_balanced
 from listeners.snapshot.plots import class_distribution
 from listeners.snapshot.read import read_batch
-from listeners.tracking import descriptions
 from listeners.tracking.ownership import own_names
+from listeners.tracking.results import recorded_drift
 from listeners.tracking.runs import Publication, Tracking
 from shared.categories import category_name
 from shared.errors import StageError
@@ -60,12 +67,20 @@ def handle(job: Job) -> dict[str, Any]:
         "dataset": name,
         "total_rows": int(published.data.params["total_rows"]),
         "held_out_products": int(published.data.metrics["held_out_products"]),
+        "classes": _source_counts(published),
         "dataset_sha256": published.data.tags[Tag.DATASET_SHA256],
         "dataset_digest": published.data.tags[Tag.DATASET_DIGEST],
-        **tracking.record_of(published.info.run_id),
+        **(record := tracking.record_of(published.info.run_id)),
+        **recorded_drift(tracking, published, record),
         **copied,
         "fixed_sets": recorded_fixed_sets(tracking, fixed_sets),
     }
+
+
+def _source_counts(run: Run) -> dict[str, int]:
+    """Return how many products of each class the dataset of a run has before it is balanced, by class code."""
+    names = ((name, re.fullmatch(r"class_(\d+)_source_count", name)) for name in run.data.metrics)
+    return {match[1]: int(run.data.metrics[name]) for name, match in names if match}
 
 
 def _publish(
@@ -86,8 +101,19 @@ def _publish(
         # `reader` may see a later state of the database than `connection`. Both read the same rows, because the history
         # of a completed batch never changes.
         with connect_arrow(job.conninfo, "rakuten snapshot read") as reader:
-            stats = build(reader, batch.id, job.settings.random_seed, path, earlier)
-        _log(run, job, path, stats)
+            sample, summary = find_groups(connection, batch.id), RowsSummary()
+
+            def collect(rows: pa.Table) -> None:
+                sample.collect(rows)
+                summary.collect(rows)
+
+            stats = build(reader, batch.id, job.settings.random_seed, path, earlier, collect=collect)
+        sha256, digest = sha256_of(path), identity_of(path).digest
+        _log(run, job, path, stats, {Tag.DATASET_SHA256: sha256, Tag.DATASET_DIGEST: digest})
+        run.json(Artifact.CROISSANT, croissant(batch, name, stats, sha256))
+        drift = _log_drift(run, sample, job.settings.random_seed)
+        changes = changes_of(connection, batch.id)
+        run.card(data_card(batch, DatasetFacts(name, stats, sha256, digest, summary, drift, changes)))
         copied = keep_copy(path, job.settings.snapshots_path)
     return tracking.client.get_run(run.run_id), copied
 
@@ -98,6 +124,8 @@ def build(
     random_seed: int,
     path: Path,
     earlier: EarlierDataset | None = None,
+    *,
+    collect: Callable[[pa.Table], None] | None = None,
 ) -> dict[str, Any]:
     """Write a batch's balanced parquet file from the history tables, verify it, and return the file's statistics.
 
@@ -112,6 +140,7 @@ def build(
         path: the file to write.
         earlier: the dataset of an earlier batch. Rows that it shares with this batch are read from its file, and PostgreSQL
             sends only the remaining rows. The written file is the same with and without `earlier`.
+        collect: gets the training rows in tables of the columns of the dataset, each row once, while they are read.
 
     Raises:
         StageError: the batch has no training rows.
@@ -119,7 +148,9 @@ def build(
     """
     with TemporaryDirectory(dir=path.parent, prefix="rows-") as scratch:
         scratch_path = Path(scratch) / "rows.arrow"
-        rows = read_batch(connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier)
+        rows = read_batch(
+            connection, batch_id, PRODUCTS_PER_ROW_GROUP, scratch_path, earlier, collect=collect
+        )
         if not len(rows.productids):
             raise StageError(f"batch {batch_id} has no labelled training rows, so no dataset can be built")
         copies = HashOverSampler(random_seed=random_seed).count_copies(rows.productids, rows.labels)
@@ -137,19 +168,28 @@ def build(
     }
 
 
-def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
-    name, digest = path.stem, sha256_of(path)
+def _log_drift(run: Publication, sample: DriftSample, seed: int) -> dict[str, Any]:
+    """Log the comparison of the new products with earlier ones, and which they are. Return the content of drift.json."""
+    document = sample.document(seed=seed)
+    run.json(Artifact.DRIFT, document)
+    path = run.scratch / Artifact.DRIFT_SAMPLE
+    pq.write_table(sample.table(), path)
+    run.file(path)
+    return document
+
+
+def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any], digests: dict[str, str]) -> None:
+    name = path.stem
     source = {int(code): entry["source_rows"] for code, entry in stats["classes"].items()}
     balanced = {int(code): entry["balanced_rows"] for code, entry in stats["classes"].items()}
     run.file(path)
     title = f"{name}: {stats['distinct_products']:,} products in {len(source)} classes, balanced to {stats['total_rows']:,} rows"
     run.figure(Artifact.CLASS_DISTRIBUTION, class_distribution(title, source, balanced))
     run.json(
-        Artifact.DATASET_STATS, {"dataset": name, "batch_id": job.batch.id, "dataset_sha256": digest, **stats}
+        Artifact.DATASET_STATS,
+        {"dataset": name, "batch_id": job.batch.id, "dataset_sha256": digests[Tag.DATASET_SHA256], **stats},
     )
-    run.describe(descriptions.dataset_run(name, job.batch, stats))
-    content = identity_of(path).digest
-    run.dataset(name, content, path.name, "training", {"num_rows": stats["total_rows"]})
+    run.dataset(name, digests[Tag.DATASET_DIGEST], path.name, "training", {"num_rows": stats["total_rows"]})
     run.values(
         params={
             "week_number": job.batch.week,
@@ -165,6 +205,6 @@ def _log(run: Publication, job: Job, path: Path, stats: dict[str, Any]) -> None:
             **{f"class_{code}_count": count for code, count in balanced.items()},
             **{f"class_{code}_source_count": count for code, count in source.items()},
         },
-        tags={Tag.DATASET_SHA256: digest, Tag.DATASET_DIGEST: content},
+        tags=digests,
         step=job.batch.week,
     )

@@ -6,7 +6,7 @@ one chunk of rows, and 20 bytes for each row of the batch. If the dataset of an 
 this batch, these rows are read from the file of that dataset instead of from PostgreSQL.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +55,13 @@ def read_batch(
     rows_per_chunk: int,
     path: Path,
     earlier: EarlierDataset | None = None,
+    *,
+    collect: Callable[[pa.Table], None] | None = None,
 ) -> BatchRows:
     """Read a batch and write its training rows to `path`, in chunks of `rows_per_chunk` rows; the last chunk may be smaller.
 
-    If an earlier dataset is given, its file provides the first rows, and PostgreSQL sends only the rows that were added later.
+    If an earlier dataset is given, its file provides the first rows, and PostgreSQL sends only the rows that were added later. If
+    `collect` is given, it gets each chunk of training rows, so that nobody needs to read them again.
     """
     productids, labels, holdout = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
 
@@ -72,6 +75,8 @@ def read_batch(
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
         for chunk in _rechunk(training_rows(), rows_per_chunk):
             stream.write_table(chunk)
+            if collect is not None:
+                collect(chunk)
             # np.array copies the column. An array that shares the column's memory would keep the whole chunk in memory.
             productids.append(np.array(chunk["productid"]))
             labels.append(np.array(chunk["prdtypecode"]))

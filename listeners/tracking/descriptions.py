@@ -1,5 +1,7 @@
 """Write the descriptions that MLflow's pages show for experiments, runs, the registered model and its versions, in Markdown."""
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mlflow.entities import Run
@@ -37,6 +39,27 @@ REGISTERED_MODEL: Final = (
     "machine. One version per batch. The alias `champion` names the version in use; `rakuten champion` shows its history, and "
     "`rakuten rollback` moves it back."
 )
+# The sentence in the description of a model's run that `with_verdict` replaces: the run is finished before it is compared.
+VERDICT_PENDING: Final = (
+    "The comparison with the champion follows the end of this run: see `{}` among its artifacts."
+)
+_ANY_PENDING: Final = re.compile(re.escape(VERDICT_PENDING).replace(r"\{\}", "[a-z0-9_.]+"))
+
+
+def with_verdict(description: str, verdict: Mapping[str, Any], artifact: str) -> str:
+    """Return the description of a model's run with the verdict in place of the sentence that it follows.
+
+    Args:
+        description: of the run, which may have its verdict already.
+        verdict: the content of the artifact with the comparison.
+        artifact: the name of the artifact.
+    """
+    outcome = "**Became champion**" if verdict["promote"] else "**Did not become champion**"
+    against = (
+        f" (compared with version {verdict['champion_version']})" if "champion_version" in verdict else ""
+    )
+    said = f"{outcome}{against}: {verdict['reason']}. The whole comparison is in `{artifact}`."
+    return _ANY_PENDING.sub(lambda _: said, description)
 
 
 def dataset_run(name: str, batch: Batch, stats: dict[str, Any]) -> str:
@@ -44,7 +67,7 @@ def dataset_run(name: str, batch: Batch, stats: dict[str, Any]) -> str:
     return (
         f"**{name}**: {stats['distinct_products']:,} products in {len(stats['classes'])} classes, balanced to "
         f"{stats['total_rows']:,} rows by repeating products of small classes. {stats['held_out_products']:,} products of the batch "
-        f"are held out and not in this file.\n\n{_origin(batch)}\n\n{_commands(batch)}"
+        f"are held out and not in this file.\n\n{_origin(batch)}"
     )
 
 
@@ -56,7 +79,7 @@ def model_run(batch: Batch, dataset: Run, metrics: dict[str, float]) -> str:
     return (
         f"{warning}**F1 {metrics['f1_score']:.4f}** on the holdout, weighted by class size (95 % interval {metrics['f1_score_ci_low']:.4f} "
         f"to {metrics['f1_score_ci_high']:.4f}); mean of the classes {metrics['f1_macro']:.4f}; accuracy {metrics['accuracy']:.4f}."
-        f"\n\nTrained on {link}, {int(dataset.data.params['total_rows']):,} rows.\n\n{_origin(batch)}\n\n{_commands(batch)}"
+        f"\n\nTrained on {link}, {int(dataset.data.params['total_rows']):,} rows.\n\n{_origin(batch)}"
     )
 
 
@@ -73,11 +96,4 @@ def _origin(batch: Batch) -> str:
     return (
         f"Batch {batch.id} ({batch.name}), number {batch.chain_number} in the hash chain, completed "
         f"{batch.completed_at:%Y-%m-%d %H:%M} UTC. Its seal is `{batch.seal}`."
-    )
-
-
-def _commands(batch: Batch) -> str:
-    """Return the commands that check the run, build its result again, and show where it comes from."""
-    return "\n".join(
-        ["```", f"rakuten verify\nrakuten reproduce {batch.name}\nrakuten lineage {batch.name}", "```"]
     )

@@ -20,6 +20,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Met
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from listeners.cards.document import Card
 from listeners.tracking import artifacts
 from listeners.tracking.environment import environment, source_tags
 from listeners.tracking.experiments import active_experiment
@@ -245,9 +246,10 @@ class Publication:
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
 
-    def describe(self, text: str) -> None:
-        """Set the description that MLflow's page of the run shows, in Markdown."""
-        self.values(tags={MLFLOW_RUN_NOTE: text})
+    def card(self, card: Card) -> None:
+        """Log a card as the page card.html, and set it as the description that MLflow's page of the run shows."""
+        self.text(Artifact.CARD, card.html())
+        self.values(tags={MLFLOW_RUN_NOTE: card.markdown()})
 
     def file(self, path: Path) -> None:
         self._client.log_artifact(self.run_id, str(path))

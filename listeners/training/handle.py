@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from db.connect import connect
 from listeners.job import Job
@@ -13,8 +14,10 @@ from listeners.promotion.champion_alias import champion_alias
 from listeners.promotion.choose_champion import ensure_promoted, verdict_sha256
 from listeners.tracking import descriptions, registry
 from listeners.tracking.ownership import own_names
+from listeners.tracking.results import f1_by_class, read_json, recorded_drift, recorded_suspects
 from listeners.tracking.runs import Publication, Tracking
 from listeners.training import linear_svm  # noqa: F401  the fork server imports the default trainer once, for all children
+from listeners.training.card import Cost, ModelFacts, model_card
 from listeners.training.dataset import (
     TrainingData,
     fetch,
@@ -23,10 +26,11 @@ from listeners.training.dataset import (
     read_training_data,
     training_input,
 )
+from listeners.training.drift import drift_document
 from listeners.training.evaluate import report
 from listeners.training.plots import confusion_figure, reliability_figure, risk_coverage_figure
 from listeners.training.scores import HoldoutScores, score_holdout, score_test_set
-from listeners.training.suspects import suspects_frame
+from listeners.training.suspects import MAX_LOGGED, suspects_frame, suspects_summary
 from listeners.training.trainers import FittedModel, load_trainer
 from shared.mlflow_names import (
     HOLDOUT_SET,
@@ -65,6 +69,8 @@ def handle(job: Job) -> dict[str, Any]:
         promoted, verdict = ensure_promoted(
             tracking, alias, run, version, seed=job.settings.random_seed, attempt=job.attempt
         )
+    if verdict is not None:
+        _describe_verdict(tracking, run, verdict)
     metrics = {name: run.data.metrics[name] for name in _RECORDED_METRICS}
     return {
         "run_id": run.info.run_id,
@@ -73,8 +79,18 @@ def handle(job: Job) -> dict[str, Any]:
         "promotion": verdict,
         "promotion_sha256": None if verdict is None else verdict_sha256(tracking, run, verdict),
         **metrics,
-        **tracking.record_of(run.info.run_id),
+        "f1_by_class": f1_by_class(run),
+        **(record := tracking.record_of(run.info.run_id)),
+        **recorded_drift(tracking, run, record),
+        **recorded_suspects(tracking, run, record),
     }
+
+
+def _describe_verdict(tracking: Tracking, run: Run, artifact: str) -> None:
+    """Complete the description of a run: it was written before the model was compared. No digest covers the description."""
+    verdict = read_json(tracking, run, artifact)
+    description = descriptions.with_verdict(run.data.tags.get(MLFLOW_RUN_NOTE, ""), verdict, artifact)
+    tracking.client.set_tag(run.info.run_id, MLFLOW_RUN_NOTE, description)
 
 
 def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
@@ -93,20 +109,38 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
         tracking.publishing(MODEL_EXPERIMENT, name, tags, job.require_claim, **batch.mlflow_tags) as run,
     ):
         directory = Path(scratch)
-        data = read_training_data(fetch(tracking, dataset, directory))
-        holdout, test = (
-            read_frame(fetch(tracking, find_dataset(tracking, name, **batch.source_tags), directory))
-            for name in (HOLDOUT_SET, TEST_SET)
-        )
-        model = _fit(run, job, dataset, data)
-        scores = score_holdout(model, data.labels, holdout, seed=job.settings.random_seed)
+        cost = Cost()
+        with cost.step("reading the data"):
+            data = read_training_data(fetch(tracking, dataset, directory))
+            holdout, test = (
+                read_frame(fetch(tracking, find_dataset(tracking, name, **batch.source_tags), directory))
+                for name in (HOLDOUT_SET, TEST_SET)
+            )
+        with cost.step("training"):
+            model = _fit(run, job, dataset, data)
+        with cost.step("the holdout"):
+            scores = score_holdout(model, data.labels, holdout, seed=job.settings.random_seed)
         _log_scores(run, job, scores, holdout)
         run.values(metrics=dict(model.metrics), step=batch.week)
-        run.describe(descriptions.model_run(batch, dataset, {**scores.metrics, **model.metrics}))
-        if model.out_of_fold is not None:
-            suspects = suspects_frame(data, model.out_of_fold, model.classes)
-            run.text(Artifact.LABEL_SUSPECTS, suspects.to_csv(index=False))
-        _log_test_set(run, job, model, test)
+        suspects = _log_suspects(run, data, model)
+        drift = {}
+        if (sample := _fetch_drift_sample(tracking, dataset, directory)) is not None:
+            drift = drift_document(sample, data, model, seed=job.settings.random_seed)
+            run.json(Artifact.DRIFT, drift)
+        with cost.step("the test set"):
+            _log_test_set(run, job, model, test)
+        known = ModelFacts(
+            dataset,
+            data,
+            model,
+            job.settings.trainer,
+            scores,
+            holdout,
+            suspects,
+            drift.get("drift", []),
+            cost,
+        )
+        run.card(model_card(batch, known, tracking.registered_model))
         model_uri = model.log(run.run_id)
         run.values(tags={Tag.MODEL_URI: model_uri})
         if model.digest is not None:
@@ -158,6 +192,23 @@ def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.D
     path = run.scratch / Artifact.HOLDOUT_PREDICTIONS
     scores.frame(holdout["productid"]).to_parquet(path)
     run.file(path)
+
+
+def _log_suspects(run: Publication, data: TrainingData, model: FittedModel) -> pd.DataFrame | None:
+    """Log the training products whose label is probably wrong, and return all of them, or None without out-of-fold probabilities."""
+    if model.out_of_fold is None:
+        return None
+    suspects = suspects_frame(data, model.out_of_fold, model.classes, limit=None)
+    run.text(Artifact.LABEL_SUSPECTS, suspects[:MAX_LOGGED].to_csv(index=False))
+    run.json(Artifact.SUSPECTS_SUMMARY, suspects_summary(suspects))
+    return suspects
+
+
+def _fetch_drift_sample(tracking: Tracking, dataset: Run, directory: Path) -> Path | None:
+    """Download which products drift compares. Return None for a dataset of an earlier version, which does not say it."""
+    if Artifact.DRIFT_SAMPLE not in tracking.record_of(dataset.info.run_id).get("artifact_bytes", {}):
+        return None
+    return tracking.download(dataset, Artifact.DRIFT_SAMPLE, directory)
 
 
 def _log_test_set(run: Publication, job: Job, model: FittedModel, test: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ is suspected if its most probable confident class is not its label. The probabil
 product. No label is changed because of this: a person decides.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from listeners.training.evaluate import Codes
 from shared.categories import category_name
 
 MAX_LOGGED: Final = 1000
+_MAX_RECORDED: Final = 20
 
 
 def find_suspects(
@@ -45,9 +46,9 @@ def find_suspects(
 
 
 def suspects_frame(
-    data: TrainingData, probabilities: npt.NDArray[np.float64], classes: Codes, limit: int = MAX_LOGGED
+    data: TrainingData, probabilities: npt.NDArray[np.float64], classes: Codes, limit: int | None = MAX_LOGGED
 ) -> pd.DataFrame:
-    """Return the `limit` most suspicious training products, with their titles, labels, suggested classes and probabilities.
+    """Return the `limit` most suspicious training products (all if None), with their titles, labels, suggested classes and probabilities.
 
     The columns are productid, designation, prdtypecode, category, probability, suggested_prdtypecode, suggested_category and
     suggested_probability.
@@ -66,3 +67,17 @@ def suspects_frame(
             "suggested_probability": probabilities[rows, np.searchsorted(classes, suggested)].round(4),
         }
     )
+
+
+def suspects_summary(suspects: pd.DataFrame) -> dict[str, Any]:
+    """Return what PostgreSQL records about all suspects: how many there are, and the most suspicious 20 without their titles."""
+    top = suspects[:_MAX_RECORDED]
+    columns = (
+        top[name].tolist()
+        for name in ("productid", "prdtypecode", "suggested_prdtypecode", "suggested_probability")
+    )
+    names = ("productid", "prdtypecode", "suggested", "probability")
+    return {
+        "count": len(suspects),
+        "top": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)],
+    }

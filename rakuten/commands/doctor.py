@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
+import psycopg
 import typer
 
 from db import batches
 from db.protections import deviations
 from listeners.run import MISSED_PINGS
-from rakuten.console import working
+from rakuten.console import readable_bytes, working
 from rakuten.session import Session, open_session
+from rakuten.storage import measure_storage
 from shared.events import Stage
 
 EXAMPLES: Final = ("rakuten doctor", "rakuten doctor --json")
@@ -34,6 +36,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="print the problem
             findings = [finding for finding in findings if finding["finding"] != "no listener"]
         if batches.stage_ledger(session.connection):
             findings += _in_mlflow(session)
+        findings += _on_disk(session)
     findings.sort(key=lambda finding: (finding["severity"], finding["finding"], finding["subject"]))
     if as_json:
         typer.echo(json.dumps(findings, indent=2))
@@ -68,6 +71,28 @@ def _in_postgresql(session: Session) -> list[Finding]:
     settings = session.settings
     silence = timedelta(seconds=MISSED_PINGS * (settings.ping_interval_s + settings.ping_deadline_s))
     return batches.pipeline_doctor(session.connection, unresponsive_after=silence)
+
+
+def _on_disk(session: Session) -> Iterator[Finding]:
+    """Report a disk that will soon be full, if this machine holds data of the pipeline and not only the command."""
+    if session.database.embedded is None and not session.settings.snapshots_path.exists():
+        return
+    try:
+        storage = measure_storage(session.connection, session.settings)
+    except (
+        psycopg.ProgrammingError
+    ):  # a view or a right is missing, which is a problem of the schema and reported there
+        return
+    if storage.is_nearly_full:
+        yield {
+            "severity": "warning",
+            "finding": "the disk will be full soon",
+            "subject": str(storage.disk.path),
+            "detail": f"{readable_bytes(storage.disk.free_bytes)} are free, and the data grows by about "
+            f"{readable_bytes(storage.bytes_per_week or 0)} a week: rakuten status --storage",
+            "remedy": "free space on the disk, or move the folder STATE_PATH to a larger one; "
+            "MLflow also has the files in STATE_PATH/training_snapshots, of which only the newest one is needed",
+        }
 
 
 def _in_mlflow(session: Session) -> Iterator[Finding]:

@@ -9,8 +9,15 @@ from rich.table import Table
 from db import batches
 from rakuten.console import Column, fitting_table, print_table, wide_console
 from rakuten.session import open_session
+from rakuten.storage import measure_storage
+from rakuten.storage_table import show_storage
 
-EXAMPLES: Final = ("rakuten status", "rakuten status --ledger", "rakuten status --json")
+EXAMPLES: Final = (
+    "rakuten status",
+    "rakuten status --ledger",
+    "rakuten status --storage",
+    "rakuten status --json",
+)
 
 
 def status(
@@ -20,13 +27,23 @@ def status(
         "--ledger",
         help="show instead, per batch and stage, what woke the listener and how long each step took",
     ),
+    storage: bool = typer.Option(
+        False,
+        "--storage",
+        help="show instead how much space everything takes, how fast it grows, and for how long the disk is large enough",
+    ),
     wide: bool = typer.Option(False, "--wide", help="show all columns, even if the terminal is too narrow"),
 ) -> None:
     """Show one line per batch: the rows that were loaded, the dataset and the model.
 
     A batch is a week, or the corrections of one file.
     """
+    if ledger and storage:
+        raise typer.BadParameter("choose one of --ledger and --storage")
     with open_session("status") as session:
+        if storage:
+            show_storage(measure_storage(session.connection, session.settings), as_json=as_json, wide=wide)
+            return
         rows = (batches.stage_ledger if ledger else batches.pipeline_status)(session.connection)
     if as_json:
         typer.echo(json.dumps(rows, default=_plain, indent=2))

@@ -74,7 +74,13 @@ def _show(system: LocalSystem, console: Console) -> None:
     """Show the batches and where to look, until Ctrl-C."""
     settings = system.session.settings
     lines = [
-        *where_to_look(settings, is_running=True, mlflow_url=system.mlflow_url, server_url=system.server_url),
+        *where_to_look(
+            settings,
+            is_running=True,
+            mlflow_url=system.mlflow_url,
+            server_url=system.server_url,
+            metrics_urls=system.metrics_urls,
+        ),
         f"  next week {_load_command(settings)}",
         "  Ctrl-C ends the listeners, the model server, MLflow and PostgreSQL, in this order.",
     ]

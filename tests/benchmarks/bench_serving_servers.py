@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import psutil
 from bench_serving_client import Endpoint
+from free_port import free_port
 from listener_processes import RAKUTEN, login_variables
 from waiting import eventually
 
@@ -37,11 +37,15 @@ class Server:
 
     def rss_bytes(self) -> int:
         """The memory of the process when it no longer changes: after a swap, some of it goes back to the system."""
-        before, now = -1, self.process.memory_info().rss
-        while now != before:
+        readings = [self.process.memory_info().rss]
+
+        def is_at_rest() -> bool:
             time.sleep(_AT_REST_S)
-            before, now = now, self.process.memory_info().rss
-        return now
+            readings.append(self.process.memory_info().rss)
+            return readings[-1] == readings[-2]
+
+        eventually(is_at_rest, _DEADLINE_S, report=lambda: f"the memory still changes: {readings[-5:]}")
+        return readings[-1]
 
     def logged(self, event: str) -> list[datetime]:
         """When the server has logged an event."""
@@ -52,7 +56,7 @@ class Server:
 @contextmanager
 def champion_server(database: Database, *, path: str = "/readyz") -> Iterator[Server]:
     """`rakuten serve`, when `path` answers."""
-    port = _free_port()
+    port = free_port()
     settings = database.settings.model_copy(update={"serve_port": port, "log_format": "json"})
     variables = environment_for(settings) | login_variables(database.conninfo(Role.SERVER))
     endpoint = Endpoint(port, "/predict")
@@ -63,7 +67,7 @@ def champion_server(database: Database, *, path: str = "/readyz") -> Iterator[Se
 @contextmanager
 def mlflow_server(database: Database, folder: Path) -> Iterator[Server]:
     """`mlflow models serve` with its defaults: one worker. It answers when `/ping` does."""
-    port = _free_port()
+    port = free_port()
     mlflow = Path(sys.executable).with_name("mlflow")
     options = ["-m", str(folder), "--env-manager", "local", "--port", str(port)]
     variables = environment_for(database.settings)
@@ -112,10 +116,3 @@ def _listener_of(pid: int, port: int) -> psutil.Process:
         if any(one.laddr.port == port for one in process.net_connections("tcp") if one.status == "LISTEN"):
             return process
     raise RuntimeError(f"no process listens on port {port}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

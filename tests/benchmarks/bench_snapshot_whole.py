@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import sqlalchemy
 from bench_ground import (
     FEW_ROWS,
@@ -23,6 +24,8 @@ from psycopg.types.json import Jsonb
 from db.connect import ArrowConnection, connect, connect_arrow
 from db.database import Role
 from db.schema import engine
+from listeners.snapshot.card import RowsSummary
+from listeners.snapshot.drift import find_groups
 from listeners.snapshot.earlier import find_earlier_dataset
 from listeners.snapshot.handle import build
 from shared.hashing import sha256_of
@@ -74,6 +77,12 @@ def run(ground: Ground, weeks: Weeks) -> Report:
         variants = {
             "a week": partial(in_child, prepare_week, first, recorded, ground.directory / "week.parquet"),
             "all": partial(in_child, prepare_all, first, recorded, ground.directory / "all.parquet"),
+            "a week, drift": partial(
+                in_child, prepare_week, first, recorded, ground.directory / "week.parquet", True
+            ),
+            "all, drift": partial(
+                in_child, prepare_all, first, recorded, ground.directory / "all.parquet", True
+            ),
             "usual": partial(
                 in_usual_child, prepare_usual, first, recorded, ground.directory / "usual.parquet"
             ),
@@ -85,42 +94,60 @@ def run(ground: Ground, weeks: Weeks) -> Report:
     usual = "read_sql + fit_resample + to_parquet"
     report.compare(STAGE, f"whole: {usual} / ours, a week's", samples, "usual", "a week", at_least=5)
     report.compare(STAGE, f"whole: {usual} / ours, all read", samples, "usual", "all")
+    report.compare(
+        STAGE,
+        "whole: with drift and card / without, a week's",
+        samples,
+        "a week, drift",
+        "a week",
+        at_most=1.15,
+    )
+    report.compare(STAGE, "whole: with drift and card / without, all read", samples, "all, drift", "all")
     add_memory(report, "whole, a week's", runs["a week"], runs["usual"], at_least=20)
     add_memory(report, "whole, all read", runs["all"], runs["usual"])
     return report
 
 
-def prepare_week(few: Recorded, recorded: Recorded, path: Path) -> Task:
+def prepare_week(few: Recorded, recorded: Recorded, path: Path, drift: bool = False) -> Task:
     """In a child: a week whose predecessor's dataset is there."""
-    return _prepare(few, recorded, path, recorded.datasets)
+    return _prepare(few, recorded, path, recorded.datasets, drift)
 
 
-def prepare_all(few: Recorded, recorded: Recorded, path: Path) -> Task:
+def prepare_all(few: Recorded, recorded: Recorded, path: Path, drift: bool = False) -> Task:
     """In a child: a first week, one after a correction, or a dataset that is reproduced."""
-    return _prepare(few, recorded, path, None)
+    return _prepare(few, recorded, path, None, drift)
 
 
-def _prepare(few: Recorded, recorded: Recorded, path: Path, datasets: Path | None) -> Task:
+def _prepare(few: Recorded, recorded: Recorded, path: Path, datasets: Path | None, drift: bool) -> Task:
     """Libraries load some of their code on first use: both ways are gone once with few rows before memory is measured."""
     for some in (few.datasets, None):
         with connect_arrow(few.conninfo, "benchmark whole") as reader:
-            _build(few.conninfo, reader, path, some)
+            _build(few.conninfo, reader, path, some, drift)
 
     def work() -> Sample:
         with connect_arrow(recorded.conninfo, "benchmark whole") as reader:
-            build_it = partial(_build, recorded.conninfo, reader, path, datasets)
+            build_it = partial(_build, recorded.conninfo, reader, path, datasets, drift)
             return timed(build_it, backend_pid(reader))
 
     return Task(work, lambda sample: sample)
 
 
-def _build(conninfo: str, reader: ArrowConnection, path: Path, datasets: Path | None) -> None:
-    earlier = None
-    if datasets is not None:
-        with connect(conninfo, "benchmark whole", autocommit=True) as connection:
+def _build(conninfo: str, reader: ArrowConnection, path: Path, datasets: Path | None, drift: bool) -> None:
+    earlier, sample, collect = None, None, None
+    with connect(conninfo, "benchmark whole", autocommit=True) as connection:
+        if datasets is not None:
             earlier = find_earlier_dataset(connection, LAST_WEEK, datasets)
-        assert earlier is not None
-    build(reader, LAST_WEEK, SEED, path, earlier)
+            assert earlier is not None
+        if drift:
+            sample, summary = find_groups(connection, LAST_WEEK), RowsSummary()
+
+            def collect(rows: pa.Table) -> None:
+                sample.collect(rows)
+                summary.collect(rows)
+
+    build(reader, LAST_WEEK, SEED, path, earlier, collect=collect)
+    if sample:
+        sample.document(seed=SEED)
 
 
 def prepare_usual(few: Recorded, recorded: Recorded, path: Path) -> Task:

@@ -43,6 +43,7 @@ STAGES = (
     "chain",
     "latency",
     "serving",
+    "metrics",
 )
 
 # of each stage: its samples, and which of them are the usual way and ours
@@ -107,7 +108,7 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
     on_database = [
         stage
         for stage in chosen
-        if stage not in {"as_of", "plans", "training", "suspects", "latency", "serving"}
+        if stage not in {"as_of", "plans", "training", "suspects", "latency", "serving", "metrics"}
     ]
     if on_database:
         with (
@@ -136,6 +137,12 @@ def _reports(options: argparse.Namespace) -> Iterator[Report]:
     if "serving" in chosen:
         with console.status(f"measuring: a model server with a model of {options.serving_rows:,} rows"):
             yield importlib.import_module("bench_serving").run(options.serving_rows)
+    if "metrics" in chosen:
+        with (
+            console.status(f"measuring: weeks of {rows:,} rows with and without metrics"),
+            prepared_ground(rows) as ground,
+        ):
+            yield importlib.import_module("bench_metrics").run(ground)
 
 
 def _whole_week(reports: list[Report], *, comparable: bool) -> list[Report]:

@@ -42,7 +42,7 @@ from shared.events import Stage
 ROWS = 500  # enough for a few rows of each of the 27 classes, in the training rows and in the holdout
 INITIAL, INCREMENT = Decimal(10), Decimal("0.2")  # one row a week, and 451 weeks
 DEADLINE_S = 60
-SCRATCH_BYTES = 64 * 2**20
+SCRATCH_BYTES = 192 * 2**20  # py3langid unpacks its model of 68 MB there
 STALL_TIMEOUT_S = 15
 
 

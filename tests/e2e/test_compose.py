@@ -5,13 +5,12 @@
 
 import json
 import os
-import shutil
 import time
 from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pytest
-from compose import ROOT, Stack, why_not
+from compose import MONITORING, ROOT, SECRETS_OF, Stack, why_not
 from mlflow import MlflowClient
 from run_pages import command_blocks
 
@@ -31,41 +30,11 @@ MEMORY_BYTES = 3 * 2**30
 LISTENERS = tuple(f"{stage}-listener" for stage in Stage)
 ONE_SHOT = {"db-upgrade", "airflow-init"}
 SCREENSHOTS = ROOT / "build" / "screenshots"
-
-SECRETS_OF = {
-    "postgres": {
-        "POSTGRES_SUPERUSER_PASSWORD",
-        "RAKUTEN_OWNER_PASSWORD",
-        "RAKUTEN_LOADER_PASSWORD",
-        "RAKUTEN_SNAPSHOT_PASSWORD",
-        "RAKUTEN_TRAINING_PASSWORD",
-        "RAKUTEN_SERVER_PASSWORD",
-        "RAKUTEN_READER_PASSWORD",
-        "MLFLOW_DB_PASSWORD",
-        "AIRFLOW_DB_PASSWORD",
-    },
-    "db-upgrade": {"RAKUTEN_OWNER_PASSWORD"},
-    "mlflow": {"MLFLOW_DB_PASSWORD"},
-    "snapshot-listener": {"RAKUTEN_SNAPSHOT_PASSWORD"},
-    "training-listener": {"RAKUTEN_TRAINING_PASSWORD"},
-    "model-server": {"RAKUTEN_SERVER_PASSWORD", "MODEL_SERVER_TOKEN"},
-    "airflow-init": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
-    "airflow-dag-processor": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
-    "airflow-scheduler": {
-        "AIRFLOW_DB_PASSWORD",
-        "AIRFLOW_FERNET_KEY",
-        "AIRFLOW_API_SECRET",
-        "AIRFLOW_JWT_SECRET",
-        "RAKUTEN_LOADER_PASSWORD",
-    },
-    "airflow-api-server": {
-        "AIRFLOW_DB_PASSWORD",
-        "AIRFLOW_FERNET_KEY",
-        "AIRFLOW_API_SECRET",
-        "AIRFLOW_JWT_SECRET",
-        "AIRFLOW_ADMIN_PASSWORD",
-    },
-}
+HAS_MONITORING = "monitoring" in os.environ.get("COMPOSE_PROFILES", "").split(",")  # noqa: TID251
+RUNNING = set(SECRETS_OF) - (set() if HAS_MONITORING else MONITORING)
+with_monitoring = pytest.mark.skipif(
+    not HAS_MONITORING, reason="run by COMPOSE_PROFILES=monitoring make test-compose"
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +57,7 @@ def stack(tmp_path_factory):
 
 def test_every_service_is_healthy_within_its_memory(stack):
     services = stack.services()
-    assert set(services) == set(SECRETS_OF)
+    assert set(services) == RUNNING
     for name, service in services.items():
         expected = ("exited", "") if name in ONE_SHOT else ("running", "healthy")
         assert (service["State"], service["Health"]) == expected, name
@@ -119,7 +88,8 @@ print(json.dumps([{name: owners[name] for name in names}, inside, os.getuid()]))
 
 
 def test_each_service_has_its_own_secrets_and_no_others(stack):
-    for service, wanted in SECRETS_OF.items():
+    for service in RUNNING:
+        wanted = SECRETS_OF[service]
         text = "\n".join(stack.environment_of(service).values())
         assert {name for name, value in stack.secrets.items() if value in text} == wanted, service
 
@@ -265,53 +235,69 @@ def test_each_command_of_a_page_works(stack, page, tmp_path_factory):
     assert [finding for finding in found if finding["severity"] == "error"] == []
 
 
-def test_the_uis_open_in_a_browser(stack):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_the_uis_open_in_a_browser(stack, browser):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    with playwright.sync_playwright() as started:
-        try:
-            # the system's, else the one that playwright brought
-            browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {error.message.splitlines()[0]}")
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.goto(stack.airflow)
-        page.fill("input[name=username]", "admin")
-        page.fill("input[name=password]", stack.secrets["AIRFLOW_ADMIN_PASSWORD"])
-        page.press("input[name=password]", "Enter")
-        page.wait_for_url("**/")
-        page.goto(f"{stack.airflow}/dags/{DAG}")
-        page.get_by_text("Complete the batch").first.wait_for()
-        page.screenshot(path=SCREENSHOTS / "airflow_grid.png")
-        # what a reader chooses once, at the top left: model training, and no assistant
-        page.add_init_script(
-            "localStorage.setItem('mlflow.workflowType_v1', '\"machine_learning\"');"
-            "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
-        )
-        first, newest = (stack.status()[week]["model_run_id"] for week in ("week_1", "week_3"))
-        experiment = MlflowClient(stack.mlflow).get_run(newest).info.experiment_id
-        compared = quote(json.dumps([first, newest]))
-        for name, address, text in (
-            ("run", f"experiments/{experiment}/runs/{newest}", REGISTERED_MODEL),
-            ("runs", f"experiments/{experiment}/runs", "model_week_3"),
-            ("model", f"models/{REGISTERED_MODEL}", "champion"),
-            (
-                "compared",
-                f"compare-runs?runs={compared}&experiments={quote(json.dumps([experiment]))}",
-                "model_week_1",
-            ),
-        ):
-            page.goto("about:blank")  # another fragment alone would not load the page again
-            page.goto(f"{stack.mlflow}/#/{address}")
-            page.get_by_text(text).first.wait_for()
-            page.screenshot(path=SCREENSHOTS / f"mlflow_{name}.png")
-        browser.close()
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.goto(stack.airflow)
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", stack.secrets["AIRFLOW_ADMIN_PASSWORD"])
+    page.press("input[name=password]", "Enter")
+    page.wait_for_url("**/")
+    page.goto(f"{stack.airflow}/dags/{DAG}")
+    page.get_by_text("Complete the batch").first.wait_for()
+    page.screenshot(path=SCREENSHOTS / "airflow_grid.png")
+    # what a reader chooses once, at the top left: model training, and no assistant
+    page.add_init_script(
+        "localStorage.setItem('mlflow.workflowType_v1', '\"machine_learning\"');"
+        "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
+    )
+    first, newest = (stack.status()[week]["model_run_id"] for week in ("week_1", "week_3"))
+    experiment = MlflowClient(stack.mlflow).get_run(newest).info.experiment_id
+    compared = quote(json.dumps([first, newest]))
+    for name, address, text in (
+        ("run", f"experiments/{experiment}/runs/{newest}", REGISTERED_MODEL),
+        ("runs", f"experiments/{experiment}/runs", "model_week_3"),
+        ("model", f"models/{REGISTERED_MODEL}", "champion"),
+        (
+            "compared",
+            f"compare-runs?runs={compared}&experiments={quote(json.dumps([experiment]))}",
+            "model_week_1",
+        ),
+    ):
+        page.goto("about:blank")  # another fragment alone would not load the page again
+        page.goto(f"{stack.mlflow}/#/{address}")
+        page.get_by_text(text).first.wait_for()
+        page.screenshot(path=SCREENSHOTS / f"mlflow_{name}.png")
+
+
+@with_monitoring
+def test_prometheus_reads_every_listener_and_the_model_server(stack):
+    def up():
+        answer = stack.get_json("prometheus", 9090, "/api/v1/query?query=up")
+        return {result["metric"]["instance"]: result["value"][1] for result in answer["data"]["result"]}
+
+    targets = {"snapshot-listener:9100", "training-listener:9100", "model-server:8000"}
+    stack.wait(lambda: up() == dict.fromkeys(targets, "1"))
+    alertmanagers = stack.get_json("prometheus", 9090, "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+    assert [each["url"] for each in alertmanagers] == ["http://alertmanager:9093/api/v2/alerts"]
+
+
+@with_monitoring
+def test_grafana_shows_the_dashboard_to_its_administrator_only(stack):
+    path = "/api/dashboards/uid/rakuten-pipeline"
+    with pytest.raises(HTTPError, match="401"):
+        stack.get_json("grafana", 3000, path)
+    shown = stack.get_json("grafana", 3000, path, ("admin", stack.secrets["GRAFANA_ADMIN_PASSWORD"]))
+    ours = json.loads((ROOT / "docs/monitoring/dashboard.json").read_text())
+    assert [panel["title"] for panel in shown["dashboard"]["panels"]] == [
+        panel["title"] for panel in ours["panels"]
+    ]
 
 
 def test_everything_ends_with_0_within_its_grace_period(stack):
     stack.compose("stop")
     assert {name: service["ExitCode"] for name, service in stack.services().items()} == dict.fromkeys(
-        SECRETS_OF, 0
+        RUNNING, 0
     )
 
 

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
+from scrape import scrape
 from shell import RAKUTEN, Shell
 from waiting import eventually
 
@@ -25,11 +27,25 @@ def shell(tmp_path):
 
 
 @pytest.fixture
-def running(shell, tmp_path):
+def metrics_port():
+    """A free port after which the next one is free, too."""
+
+    def are_free(port):
+        with suppress(OSError), ExitStack() as stack:
+            return all(
+                stack.enter_context(socket.create_server(("127.0.0.1", each))) for each in (port, port + 1)
+            )
+
+    return next(filter(are_free, range(20_000, 30_000, 2)))
+
+
+@pytest.fixture
+def running(shell, tmp_path, metrics_port):
     """The process, and what it has printed so far."""
     said = tmp_path / "said"
+    environment = shell.environment | {"METRICS_PORT": str(metrics_port)}
     with said.open("w") as output:
-        process = subprocess.Popen([RAKUTEN, "up"], env=shell.environment, stdout=output, stderr=output)
+        process = subprocess.Popen([RAKUTEN, "up"], env=environment, stdout=output, stderr=output)
     try:
         eventually(lambda: "next week" in said.read_text(), DEADLINE_S, report=said.read_text)
         yield process, said.read_text
@@ -52,8 +68,11 @@ def ended(pid):
     return False
 
 
-def test_a_week_that_another_terminal_loads_becomes_a_dataset_and_a_model(shell, running):
+def test_a_week_that_another_terminal_loads_becomes_a_dataset_and_a_model(shell, running, metrics_port):
     process, said = running
+    for stage, port in (("snapshot", metrics_port), ("training", metrics_port + 1)):
+        assert f"http://127.0.0.1:{port}/metrics" in said()
+        assert scrape(port)["rakuten_database_up", ("stage", stage)] == 1
     loaded = shell("load", data=shell.state / "generated-300")
     assert loaded.returncode == 0, loaded.stderr
     eventually(lambda: "week_1: the model has F1" in said(), DEADLINE_S, report=said)
@@ -73,6 +92,15 @@ def test_a_week_that_another_terminal_loads_becomes_a_dataset_and_a_model(shell,
     assert "Stopped." in said()
     assert "Traceback" not in said()
     assert not (shell.state / "postgres" / "data" / "postmaster.pid").exists()
+
+
+def test_a_port_for_metrics_that_is_in_use_is_named_before_anything_is_started(shell, metrics_port):
+    shell.environment["METRICS_PORT"] = str(metrics_port)
+    with socket.create_server(("127.0.0.1", metrics_port + 1)):
+        refused = shell("up")
+    assert refused.returncode == 1
+    assert f"cannot answer /metrics on 127.0.0.1, port {metrics_port + 1}" in refused.stderr
+    assert "set METRICS_PORT to a free port" in refused.stderr
 
 
 def test_nothing_of_it_goes_on_when_it_is_killed(shell, running):

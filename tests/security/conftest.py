@@ -25,6 +25,7 @@ insert into champion_moves (move_sha256, number, kind, to_version, moved_at, mov
 values
     ('5ea1', 1, 'promotion', 1, now(), 'model_week_1', 'there is no champion yet'),
     ('5ea2', 2, 'promotion', 2, now(), 'model_week_2', 'not significantly worse');
+insert into verifications (verified_by, checks, problems) values ('rakuten_reader', 7, 1), ('rakuten_reader', 7, 0);
 select complete_batch(1);
 select set_config('rakuten.batch_id', '', true);
 do $$

@@ -382,8 +382,10 @@ def other_value(name: str) -> str:
 
 
 def recorded_tables() -> list[str]:
-    """All but one that no dataset, model or decision reads, and a copy of MLflow's history (SECURITY.md says so)."""
-    return [table for table in tables() if table not in {"confirmed_labels", "champion_moves"}]
+    """All but two that no dataset, model or decision reads, and a copy of MLflow's history (SECURITY.md says so)."""
+    return [
+        table for table in tables() if table not in {"confirmed_labels", "champion_moves", "verifications"}
+    ]
 
 
 def rows():

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from types import SimpleNamespace
 import mlflow
 import pytest
 from certificates import Authority
+from free_port import free_port
 from jobs import made_up_job
 
 from db.embedded.waiting import poll
@@ -68,9 +68,7 @@ class Server:
 def started(directory: Path, *options: str, **environment: str):
     authority = Authority(directory, "authority")
     certificate, key = authority.issue("127.0.0.1")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = Path(sys.executable).with_name("mlflow")
     listening = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     stores = [

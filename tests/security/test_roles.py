@@ -29,6 +29,7 @@ NEW_ROWS = {
     "confirmed_labels": "(productid, prdtypecode) values (66, 1)",
     "champion_moves": "(move_sha256, number, kind, to_version, moved_at, moved_by, reason)"
     " values ('forged', 1, 'rollback', 66, now(), 'somebody', 'forged')",
+    "verifications": "(verified_by, checks, problems) values ('somebody', 7, 0)",
     "alembic_version": "values ('forged')",
 }
 NEW_VALUES = {
@@ -39,6 +40,7 @@ NEW_VALUES = {
     "data_loads": """metadata = metadata || '{"forged": true}'""",
     "confirmed_labels": "prdtypecode = 2",
     "champion_moves": "to_version = 66",
+    "verifications": "problems = 0",
     "alembic_version": "version_num = 'forged'",
 }
 APPEND_ONLY = ("products_history", "labels_history", "data_loads")
@@ -79,6 +81,9 @@ NOT_FOR_TRAINING = (
     "training_products",
     "class_distribution",
     "storage",
+    "storage_growth",
+    "internal.wal_bytes()",
+    "drift",
     "products_as_of_batch(1)",
     "products_as_of(now())",
 )
@@ -171,6 +176,31 @@ MOVE_ATTACKS = [
     )
     for role in STEPS
     if role is not Role.TRAINING
+]
+
+VERIFICATION_ATTACKS = [
+    Attack(
+        name="record_verification",
+        who=role,
+        statements=("select record_verification(7, 0)",),
+        unprotect=(f"grant execute on all functions in schema public, internal to {role}",),
+        message="permission denied for function",
+        evidence=content("verifications"),
+    )
+    for role in STEPS
+    if role is not Role.READER
+]
+
+METRICS_ATTACKS = [
+    Attack(
+        name=f"read {function}",
+        who=role,
+        statements=(f"select * from {function}",),
+        unprotect=(f"grant execute on all functions in schema public, internal to {role}",),
+        message="permission denied for function",
+    )
+    for role in (Role.LOADER, Role.SERVER)
+    for function in ("pipeline_metrics(100)", "storage_metrics()")
 ]
 
 # what the steps are made of: nobody calls it directly, not even for a step of its own
@@ -284,6 +314,8 @@ ATTACKS = [
     *READ_ATTACKS,
     *STEP_ATTACKS,
     *MOVE_ATTACKS,
+    *VERIFICATION_ATTACKS,
+    *METRICS_ATTACKS,
     *INTERNAL_ATTACKS,
     *OWNER_ATTACKS,
     *TEMPORARY_ATTACKS,
@@ -308,7 +340,7 @@ def test_it_would_succeed_without_the_protection(target, attack):
 
 
 def test_every_step_that_a_role_may_take_is_tried_by_the_others(guarded):
-    """A function that is new, and changes something, belongs into CALLS; the one of MOVE_ATTACKS is no stage's."""
+    """A function that is new, and changes something, belongs into CALLS; those of MOVE_ATTACKS and VERIFICATION_ATTACKS are no stage's."""
     granted = {
         name
         for (name,) in guarded.rows(
@@ -316,7 +348,10 @@ def test_every_step_that_a_role_may_take_is_tried_by_the_others(guarded):
             " where pronamespace = 'internal'::regnamespace and provolatile = 'v' and grantee <> proowner"
         )
     }
-    assert granted == {name for calls in CALLS.values() for name in calls} | {"record_champion_moves"}
+    assert granted == {name for calls in CALLS.values() for name in calls} | {
+        "record_champion_moves",
+        "record_verification",
+    }
 
 
 def test_every_table_is_tried(guarded):

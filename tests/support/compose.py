@@ -1,5 +1,6 @@
 """The stack of docker-compose.yml as a project of its own: its own volumes, its own secrets, free ports."""
 
+import base64
 import functools
 import json
 import os
@@ -19,6 +20,46 @@ from waiting import eventually
 from rakuten import env_file
 
 DEADLINE_S = 300
+# Each service, with the secrets that it gets.
+SECRETS_OF = {
+    "postgres": {
+        "POSTGRES_SUPERUSER_PASSWORD",
+        "RAKUTEN_OWNER_PASSWORD",
+        "RAKUTEN_LOADER_PASSWORD",
+        "RAKUTEN_SNAPSHOT_PASSWORD",
+        "RAKUTEN_TRAINING_PASSWORD",
+        "RAKUTEN_SERVER_PASSWORD",
+        "RAKUTEN_READER_PASSWORD",
+        "MLFLOW_DB_PASSWORD",
+        "AIRFLOW_DB_PASSWORD",
+    },
+    "db-upgrade": {"RAKUTEN_OWNER_PASSWORD"},
+    "mlflow": {"MLFLOW_DB_PASSWORD"},
+    "snapshot-listener": {"RAKUTEN_SNAPSHOT_PASSWORD"},
+    "training-listener": {"RAKUTEN_TRAINING_PASSWORD"},
+    "model-server": {"RAKUTEN_SERVER_PASSWORD", "MODEL_SERVER_TOKEN"},
+    "airflow-init": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
+    "airflow-dag-processor": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
+    "airflow-scheduler": {
+        "AIRFLOW_DB_PASSWORD",
+        "AIRFLOW_FERNET_KEY",
+        "AIRFLOW_API_SECRET",
+        "AIRFLOW_JWT_SECRET",
+        "RAKUTEN_LOADER_PASSWORD",
+    },
+    "airflow-api-server": {
+        "AIRFLOW_DB_PASSWORD",
+        "AIRFLOW_FERNET_KEY",
+        "AIRFLOW_API_SECRET",
+        "AIRFLOW_JWT_SECRET",
+        "AIRFLOW_ADMIN_PASSWORD",
+    },
+    "prometheus": {"MODEL_SERVER_TOKEN"},
+    "alertmanager": set(),
+    "grafana": {"GRAFANA_ADMIN_PASSWORD"},
+}
+PUBLISHED = ("POSTGRES", "MLFLOW", "AIRFLOW", "SERVE", "GRAFANA", "PROMETHEUS", "ALERTMANAGER")
+MONITORING = {"prometheus", "alertmanager", "grafana"}  # the services of the profile monitoring
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -44,9 +85,7 @@ class Stack:
         env_file.write(self._env_file, ROOT / ".env.example")
         lines = self._env_file.read_text()
         self.secrets = dict(re.findall(r"^([A-Z_]+)=(.+)$", lines, re.MULTILINE))
-        ports = {
-            f"{name}_PUBLISHED_PORT": 0 for name in ("POSTGRES", "MLFLOW", "AIRFLOW", "SERVE")
-        }  # any free one
+        ports = {f"{name}_PUBLISHED_PORT": 0 for name in PUBLISHED}  # any free one
         chosen = {"DATA_PATH": data, "TAG": "test", **ports, **settings}
         self._env_file.write_text(lines + "".join(f'{name}="{value}"\n' for name, value in chosen.items()))
         # a variable of the developer's shell would win over the file
@@ -130,6 +169,16 @@ class Stack:
     @property
     def airflow(self) -> str:
         return f"http://{self.address('airflow-api-server', 8080)}"
+
+    def get_json(self, service: str, port: int, path: str, login: tuple[str, str] | None = None) -> dict:
+        """Return what a service answers, with a user's name and password if `login` is given."""
+        request = urllib.request.Request(f"http://{self.address(service, port)}{path}")
+        if login is not None:
+            request.add_header(
+                "authorization", f"Basic {base64.b64encode(':'.join(login).encode()).decode()}"
+            )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.load(answer)
 
     def predict(self, title: str, *, token: str | None = None) -> dict:
         """Return the model server's answer about a product."""

@@ -14,6 +14,7 @@ _FOLDERS: Final = (
     "corrections",
     "snapshot",
     "provenance",
+    "report",
 )  # of db/sql/queries; the others read only data_loads
 # These create or fill a table, or read only data_loads.
 _WITHOUT_PLAN: Final = {
@@ -29,6 +30,15 @@ _WITHOUT_PLAN: Final = {
     "provenance/recorded_moves",
     "provenance/recorded_results",
     "provenance/stage_records",
+    "report/attempts",
+    "report/batches",
+    "report/champion_lineage",
+    "report/champion_moves",
+    "report/class_scores",
+    "report/drift",
+    "report/latencies",
+    "report/model_scores",
+    "report/suspects",
     "snapshot/earlier_dataset",
     "snapshot/earlier_folder",
     "snapshot/missing_copies",
@@ -83,6 +93,7 @@ def cases_of(connection: psycopg.Connection) -> dict[str, Case]:
         **_correction_queries(begin),
         **_snapshot_queries(connection, batches),
         **_provenance_queries(connection, batches),
+        **{f"report/{name}": Case() for name in ("class_shares", "problems", "top_suspects")},
     }
     folder = Path(__file__).parents[2] / "db/sql/queries"
     paths = [path for name in _FOLDERS for path in (folder / name).glob("*.sql")]
@@ -170,6 +181,8 @@ def _snapshot_queries(connection: psycopg.Connection, batches: dict[str, int]) -
         "snapshot/label_entries": Case(before=labels_range),
         "snapshot/entry_texts": Case(before=products_range),
         "snapshot/has_only_additions": Case(parameters={**between, "last_productid": last}),
+        "snapshot/changes_of_batch": Case(parameters={"batch_id": batch_id}),
+        "snapshot/drift_groups": Case(parameters={"batch_id": batch_id}),
         "snapshot/texts_without_holdout_check": Case(
             parameters={"batch_id": batch_id},
             before=("alter table data_loads disable trigger _200_unchanged", unchecked),

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+from free_port import free_port
 from waiting import eventually
 
 START_S = 120
@@ -20,9 +20,7 @@ class MlflowServer:
     def __init__(self, directory: Path, *options: str, **environment: str):
         self._directory, self._options, self._environment = directory, options, environment
         self._process: subprocess.Popen | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:

@@ -1,20 +1,18 @@
 """PgBouncer between the pipeline and PostgreSQL, as people put it there: the Debian package, or none."""
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from programs import find
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from waiting import eventually
 
 HOST = "127.0.0.1"
-PROGRAM = shutil.which(
-    "pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin"
-)
+PROGRAM = find("pgbouncer")
 
 
 @contextmanager

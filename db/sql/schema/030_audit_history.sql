@@ -251,7 +251,10 @@ select 'data_loads', 'data_loads_id_seq', last_value, known_id
 from data_loads_id_seq, (select max(id) as known_id from data_loads) as batches
 union all
 select 'champion_moves', 'champion_moves_id_seq', last_value, known_id
-from champion_moves_id_seq, (select max(id) as known_id from champion_moves) as moves;
+from champion_moves_id_seq, (select max(id) as known_id from champion_moves) as moves
+union all
+select 'verifications', 'verifications_id_seq', last_value, known_id
+from verifications_id_seq, (select max(id) as known_id from verifications) as verified;
 
 -- Set the sequences that lie behind to the last known id.
 select setval(sequence_name::regclass, known_id) from identities where last_id < known_id;

@@ -86,6 +86,8 @@ grant execute on function
     pipeline_doctor(interval, interval),
     internal.listener_sessions(),
     internal.model_server_sessions(),
+    internal.artifact_files(),
+    internal.wal_bytes(),
     internal.claim_renewed_at(bigint, text),
     internal.verify_seals(),
     internal.unrecorded_changes(),
@@ -102,6 +104,9 @@ grant execute on function
     internal.week_of_batch(bigint),
     internal.database_identity()
 to rakuten_reader, rakuten_loader, rakuten_snapshot, rakuten_training;
+grant execute on function internal.pipeline_metrics(numeric), internal.storage_metrics()
+to rakuten_reader, rakuten_snapshot, rakuten_training;
+grant execute on function internal.record_verification(integer, integer) to rakuten_reader;
 
 grant insert, update, delete on products, labels to rakuten_loader;
 grant insert on confirmed_labels to rakuten_loader;

@@ -40,6 +40,13 @@ comment on column champion_moves.moved_at is 'The time at which the alias was mo
 comment on column champion_moves.moved_by is 'The run that was promoted, or the person who rolled back.';
 comment on column champion_moves.reason is 'The result of the comparison, or the reason that the person gave.';
 
+comment on table verifications is 'The runs of rakuten verify, in the order in which they ended; an alert asks for the last one.';
+comment on column verifications.id is 'The number of the run.';
+comment on column verifications.verified_at is 'The time at which the run ended.';
+comment on column verifications.verified_by is 'The login that ran it.';
+comment on column verifications.checks is 'The number of its checks.';
+comment on column verifications.problems is 'The number of the checks that found a change.';
+
 comment on table data_loads is
     'The batches, one row for each weekly load and each correction; the view batches shows the metadata as columns.';
 comment on column data_loads.id is 'The number of the batch, in the order in which the batches were first claimed.';

@@ -26,6 +26,24 @@ comment on column class_distribution.products is
     'The number of training products of the class as of the batch, each counted once.';
 comment on column class_distribution.share is 'The share of the class in all training products of the batch, from 0 to 1.';
 
+comment on view drift is
+    'How the products that each week added differ from those of earlier weeks, one row for each week, feature and reference.';
+comment on column drift.batch_id is 'The number of the batch (data_loads.id).';
+comment on column drift.batch_name is 'The name of the batch, for example week_7.';
+comment on column drift.chain_number is 'The number of the batch in the hash chain, which orders the batches.';
+comment on column drift.feature is
+    'The property that is compared, for example class shares, title length, language, unknown words or confidence.';
+comment on column drift.reference is
+    'The earlier products: first (those of the first week) or before (those of the week before).';
+comment on column drift.rows is 'The number of new products that were compared, a random sample of at most 2,000.';
+comment on column drift.reference_rows is 'The number of earlier products that they were compared with.';
+comment on column drift.psi is
+    'The population stability index, from 0; many people call 0.1 to 0.25 a small change and more a large one.';
+comment on column drift.js is 'The Jensen-Shannon divergence in bits, from 0 (equal) to 1 (nothing in common).';
+comment on column drift.noise is
+    'The largest divergence of 999 random divisions of the same products; without a change, 1 comparison in 1,000 exceeds it.';
+comment on column drift.drifted is 'True if the divergence exceeds the noise.';
+
 comment on view champion is
     'The present champion and what is recorded about its model, one row; no row before the first champion.';
 comment on column champion.version is 'The version of the registered model, or null if the alias was deleted.';
@@ -48,10 +66,11 @@ comment on column model_servers.refused_version is
 comment on column model_servers.last_sign_of_life is 'The time of the last ping; a server pings every few seconds.';
 
 comment on view storage is
-    'The bytes that the data takes, without temporary files and the write-ahead log: one row for each place.';
+    'The bytes that the data takes, without temporary files: one row for each place.';
 comment on column storage.kind is
-    'What the row is about: database, current, history or batches (tables), artifacts (files in MLflow) or copies.';
-comment on column storage.object is 'The database, the table, the kind of MLflow run, or the folder of copies.';
+    'What the row is: database; current, history or batches (tables); artifacts (files in MLflow); copies; write-ahead log.';
+comment on column storage.object is
+    'The database, the table, the kind of MLflow run, the folder of copies, or the folder of the write-ahead log.';
 comment on column storage.bytes is 'The size in bytes; of a table with its indexes, of artifacts and copies as recorded.';
 comment on column storage.size is 'The size in a unit that is easy to read, for example 12 MB.';
 comment on column storage.index_bytes is
@@ -59,6 +78,14 @@ comment on column storage.index_bytes is
 comment on column storage.is_part_of_database is 'True for a table, whose bytes the row of the database includes.';
 comment on column storage.runs_without_size is
     'The number of MLflow runs whose size no stage recorded, because an earlier version published them; null for the database.';
+
+comment on view storage_growth is
+    'An estimate of the bytes that each place of the view storage gains a week: the mean of the last four weeks after week 1.';
+comment on column storage_growth.kind is 'What the row is about, as in storage.';
+comment on column storage_growth.object is 'The database, the table, the kind of MLflow run or the folder, as in storage.';
+comment on column storage_growth.bytes is 'The present size in bytes, as in storage.';
+comment on column storage_growth.bytes_per_week is
+    'The estimated growth a week in bytes; null before week 2, without recorded sizes, and for the write-ahead log.';
 
 comment on view pipeline_status is 'What became of each batch: the load, the dataset and the model, one row for each batch.';
 comment on column pipeline_status.batch_id is 'The number of the batch (data_loads.id).';

@@ -21,8 +21,16 @@ comment on function internal.stage_lock_class is
     'Return the first key of the advisory locks with which the workers of a stage claim batches.';
 comment on function internal.listener_sessions is
     'Return the connections of the listeners, with the time of the last sign of life of each.';
+comment on function internal.pipeline_metrics is
+    'Return the numbers of the pipeline for Prometheus, one row for each sample; the listeners answer them at /metrics.';
+comment on function internal.storage_metrics is
+    'Return the sizes of the pipeline''s data for Prometheus, in the form of pipeline_metrics().';
 comment on function internal.model_server_sessions is
     'Return the connections of the model servers, with the versions that they serve and refuse.';
+comment on function internal.artifact_files is
+    'Return the files that the stages published in MLflow, with the size of each as recorded.';
+comment on function internal.wal_bytes is
+    'Return the bytes of the write-ahead log, or null if the owner of the function may not list its files.';
 comment on function internal.claim_renewed_at is
     'Return when a worker last renewed its claim on a batch, or null if nobody holds the batch.';
 
@@ -55,6 +63,8 @@ comment on function internal.holds_stage is
 comment on function internal.holds_stage_lock is 'Return true if this session holds the lock of a stage on a batch.';
 comment on function internal.record_champion_moves is
     'Record moves of the alias champion that are not recorded yet, and notify that it has moved.';
+comment on function internal.record_verification is
+    'Record that rakuten verify has run, with the number of its checks and of those that found a change.';
 comment on function internal.finish_stage is 'Record the result of a stage for a batch, and notify that it is there.';
 comment on function internal.fail_stage is
     'Record that a stage failed on a batch, and when it tries again, or that it gave the batch up.';

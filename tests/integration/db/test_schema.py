@@ -25,6 +25,7 @@ TABLES = {
     "labels_history",
     "confirmed_labels",
     "champion_moves",
+    "verifications",
 }
 PUBLIC_FUNCTIONS = ["pipeline_doctor", "products_as_of", "products_as_of_batch", "products_diff"]
 
@@ -89,7 +90,8 @@ def test_the_functions_of_an_earlier_version_move_to_the_schema_internal(databas
     load_weeks(1)
     with as_superuser() as connection:
         connection.execute(f"set role {Role.OWNER}")
-        connection.execute("drop function internal.record_champion_moves")
+        for name in ("record_champion_moves", "record_verification", "pipeline_metrics", "storage_metrics"):
+            connection.execute(f"drop function internal.{name}")
         connection.execute("""
             do $$
             declare
@@ -102,9 +104,10 @@ def test_the_functions_of_an_earlier_version_move_to_the_schema_internal(databas
             $$
         """)
         connection.execute("drop schema internal")
-        connection.execute("drop view model_servers")
-        connection.execute("drop function model_server_sessions")
-        connection.execute("drop table confirmed_labels, champion_moves cascade")  # and views that read them
+        connection.execute("drop view model_servers, storage_growth, storage")
+        connection.execute("drop function model_server_sessions, artifact_files, wal_bytes")
+        # and the views that read them
+        connection.execute("drop table confirmed_labels, champion_moves, verifications cascade")
         connection.execute("create function of_another() returns int language sql return 1")
         connection.execute("update alembic_version set version_num = '0001'")
         connection.execute("comment on table alembic_version is 'the scripts of an earlier version'")
@@ -236,7 +239,9 @@ READS = [
         "training_products",
         "categories",
         "class_distribution",
+        "drift",
         "storage",
+        "storage_growth",
         "products_as_of_batch(1)",
         "products_as_of(now())",
         "pending_batches('snapshot')",

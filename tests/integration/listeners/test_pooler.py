@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 from listener_work import work_off
-from pgbouncer import PROGRAM, pooled
+from pgbouncer import pooled
+from programs import needs
 
 from db.connect import connect
 from db.database import Role
@@ -15,7 +16,7 @@ from listeners.listen import WakeSource, WakeUp
 from shared.errors import PipelineError
 from shared.events import Stage
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs PgBouncer: apt-get install pgbouncer")
+pytestmark = needs("pgbouncer")
 
 SHARED = "a pooler shares PostgreSQL's connections"
 

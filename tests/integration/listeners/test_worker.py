@@ -8,6 +8,7 @@ import pytest
 import scripted_handler
 from jobs import claim_of
 from psycopg.rows import dict_row
+from structlog.testing import capture_logs
 from waiting import eventually, until
 
 from db.database import Role
@@ -94,6 +95,23 @@ def heard(database):
     connection.close()
 
 
+def test_the_log_has_the_values_of_a_result_and_none_of_its_lists_and_dictionaries(
+    database, quick, script, load_weeks, stage_record
+):
+    [batch_id] = load_weeks(1)
+
+    async def scenario():
+        async with working(database, quick):
+            await until(lambda: stage_record(batch_id).get("state") == "finished")
+
+    with capture_logs() as logs:
+        asyncio.run(scenario())
+    [finished] = [entry for entry in logs if entry["event"] == "finished"]
+    assert (finished["run_id"], finished["rows"]) == (f"run-{batch_id}-1", 1)
+    assert {"wake", "duration_s", "attempt", "batch_id", "stage"} <= finished.keys()
+    assert not {"classes", "drift"} & finished.keys()
+
+
 def test_a_batch_is_worked_on_recorded_and_announced(
     database, quick, script, load_weeks, stage_record, heard
 ):
@@ -105,7 +123,7 @@ def test_a_batch_is_worked_on_recorded_and_announced(
 
     asyncio.run(scenario())
     record = stage_record(batch_id)
-    assert record["result"] == {"run_id": f"run-{batch_id}-1"}
+    assert record["result"] == {"run_id": f"run-{batch_id}-1", **scripted_handler.DETAILS}
     assert (record["attempt"], record["wake"]) == (1, "start")
     assert "DatasetReady" in heard()
 
@@ -407,7 +425,7 @@ def test_a_child_that_was_killed_while_it_waited_is_replaced(database, quick, sc
             async with children.assigned_child(task.handler, claim_of(task.conninfo, batch_id, 1)) as child:
                 return await child.result()
 
-    assert asyncio.run(scenario()) == {"run_id": f"run-{batch_id}-1"}
+    assert asyncio.run(scenario()) == {"run_id": f"run-{batch_id}-1", **scripted_handler.DETAILS}
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,26 @@ def test_changes_outside_any_batch_and_around_the_audit_are_told_apart(
         assert findings()["history does not match the products"] == "1 products"
 
 
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ("update products set description = null where id = 1", {("products", 1)}),
+        ("update products set productid = -1 where id = 1", {("products", 1)}),
+        ("delete from labels where id in (1, 2)", {("labels", 1), ("labels", 2)}),
+        ("insert into labels overriding system value values (0, 0, 10)", {("labels", 0)}),
+        ("update products set imageid = imageid", set()),
+    ],
+)
+def test_each_row_that_differs_from_the_history_is_found_once(change, changed, load_weeks, as_superuser):
+    load_weeks(1)
+    with as_superuser() as connection:
+        for table in ("products", "labels"):
+            connection.execute(f"alter table {table} disable trigger all")
+        connection.execute(change)
+        found = connection.execute("select table_name, id from internal.unrecorded_changes()").fetchall()
+    assert sorted(found) == sorted(changed)
+
+
 def test_a_product_without_a_label_is_named(findings, listening, load_weeks, as_superuser):
     load_weeks(1)
     with as_superuser() as connection:

@@ -32,5 +32,5 @@ def test_the_page_says_that_nothing_is_wrong(load_weeks, database):
         assert [row[0] for row in reader.execute(query)] == ["nothing is wrong"]
 
 
-def test_the_page_has_twelve_queries():
-    assert len(QUERIES) == 12
+def test_the_page_has_thirteen_queries():
+    assert len(QUERIES) == 13

@@ -14,6 +14,7 @@ from pathlib import Path
 import impatient_server
 import model_server
 import pytest
+from free_port import free_port
 from waiting import eventually
 
 from listeners.training.serialise import save_model
@@ -62,9 +63,7 @@ class Server:
 def server(tmp_path_factory):
     directory = tmp_path_factory.mktemp("server")
     save_model(directory / "model", model_server.fit_pipelines()[1])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = read_settings(
         state_path=directory / "state", serve_port=port, log_format="json", _env_file=None
     )

@@ -70,6 +70,10 @@ def test_a_dataset_run_holds_what_the_design_lists(job_for, load_weeks, settings
         "train_week_1.parquet",
         "class_distribution.png",
         "dataset_stats.json",
+        "card.html",
+        "croissant.json",
+        "drift.json",
+        "drift_sample.parquet",
         "environment.json",
         "manifest.json",
     }

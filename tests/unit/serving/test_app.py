@@ -182,4 +182,7 @@ async def test_an_error_of_the_model_is_named_without_the_texts_of_the_product()
         500,
         {"detail": "the model raised ValueError for these products"},
     )
-    assert [(line["event"], line["error"]) for line in logs] == [("the model failed", "ValueError")]
+    [line] = logs
+    assert (line["event"], line["error"]) == ("the model failed", "ValueError")
+    assert line["place"].startswith(f"{__file__}:")  # where Failing raises it
+    assert "SECRET" not in str(line)

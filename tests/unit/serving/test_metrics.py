@@ -2,22 +2,13 @@
 
 import pytest
 from model_server import client
-from prometheus_client.parser import text_string_to_metric_families
+from scrape import samples
 from starlette.testclient import TestClient
 
 from listeners.serving.app import create_app
 from listeners.serving.batcher import Batcher
 
 pytestmark = pytest.mark.anyio
-
-
-def samples(text):
-    """Each value by the metric's name and its labels."""
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 async def test_requests_are_counted_by_code_and_version(models):
@@ -31,6 +22,17 @@ async def test_requests_are_counted_by_code_and_version(models):
     assert found["rakuten_server_requests_total", ("code", "422"), path, ("version", "none")] == 2
     assert found["rakuten_server_request_seconds_count", path] == 3
     assert {labels[1] for name, *labels in found if name == "rakuten_server_requests_total"} == {path}
+
+
+async def test_the_probability_of_each_predicted_product_is_noted(models):
+    async with client(models[1]) as http:
+        answer = await http.post("/predict", json=[{"designation": "livre"}, {"designation": "piscine"}])
+        found = samples((await http.get("/metrics")).text)
+    probabilities = [prediction["probability"] for prediction in answer.json()["predictions"]]
+    assert found["rakuten_server_confidence_count",] == 2
+    assert found["rakuten_server_confidence_sum",] == pytest.approx(sum(probabilities))
+    below = sum(probability <= 0.5 for probability in probabilities)
+    assert found["rakuten_server_confidence_bucket", ("le", "0.5")] == below
 
 
 def test_the_version_that_is_served_and_the_one_that_is_refused_are_shown(models):

@@ -58,7 +58,7 @@ def test_every_imported_package_is_in_the_plain_installation_or_in_the_extra_tha
 
 def test_the_extra_demo_has_all_that_one_machine_needs():
     [demo] = PROJECT["optional-dependencies"]["demo"]
-    assert demo == "rakuten-pipeline[ml,mlflow-server,serve,embedded]"
+    assert demo == "rakuten-pipeline[ml,mlflow-server,serve,report,embedded]"
 
 
 @pytest.mark.parametrize("extra", PACKAGES)
