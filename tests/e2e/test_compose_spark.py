@@ -8,10 +8,13 @@ import json
 import os
 import subprocess
 import time
+import urllib.request
 
 import pytest
 from compose import SECRETS_OF, Stack, why_not
 from mlflow import MlflowClient
+from repository import ROOT
+from run_pages import command_blocks
 
 from db.source.synthetic import generate
 from shared.mlflow_names import CHAMPION, REGISTERED_MODEL, Param, Tag
@@ -27,6 +30,7 @@ ON_SPARK = (*LISTENERS, *CLUSTER)
 BUILD_S = 2400
 STAGE_S = 1200  # for two stages of a week, on a machine with two cores
 WORKERS = 2
+SPARK_CONF = ROOT / "docs/spark/spark.conf"
 
 
 class SparkStack(Stack):
@@ -80,12 +84,24 @@ class SparkStack(Stack):
 
 
 @pytest.fixture(scope="module")
+def commands() -> list[str]:
+    """The commands of the page: copy the file with Spark's settings, turn the event log on, start the history server.
+
+    All but `make env`: the fixture `stack` has done what it does, and it would write into the developer's own .env.
+    """
+    blocks = command_blocks(ROOT / "docs/how-to/spark.md")
+    return [block for block in blocks if "make env" not in block]
+
+
+@pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     if reason := why_not():
         pytest.skip(reason)
     directory = tmp_path_factory.mktemp("compose")
     generate(directory / "raw", 1200)
-    stack = SparkStack(directory, directory / "raw", ENGINE="spark", COMPOSE_PROFILES="spark")
+    conf = directory / "spark.conf"
+    conf.write_text(SPARK_CONF.read_text().replace("#spark.eventLog", "spark.eventLog"))
+    stack = SparkStack(directory, directory / "raw", ENGINE="spark", SPARK_CONF=conf)
     stack.compose("build", *LISTENERS, *CLUSTER, "mlflow", "db-upgrade", timeout_s=BUILD_S)
     try:
         started = time.monotonic()
@@ -120,6 +136,14 @@ def test_only_loopback_is_published_and_the_workers_are_not(stack):
         port["TargetPort"] for port in services["spark-master"]["Publishers"] if port["PublishedPort"]
     }
     assert published == {8080}
+
+
+def test_the_page_says_how_to_copy_the_settings_and_to_turn_the_event_log_on(stack, commands, tmp_path):
+    copy, turn_on, _history = commands
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    stack.shell(copy, tmp_path)
+    assert (tmp_path / "spark.conf").read_text() == SPARK_CONF.read_text()
+    stack.shell(turn_on, tmp_path)
 
 
 def test_spark_takes_week_1_from_csv_to_a_registered_model(stack):
@@ -194,6 +218,25 @@ with spark_session(read_settings(spark_conf=path), "an attacker") as spark:
     assert "an attacker" not in {job["name"] for job in stack.master()["completedapps"]}
 
 
+def test_the_history_server_shows_the_jobs_of_both_weeks(stack, commands, tmp_path):
+    *_, start = commands
+    stack.shell(start, tmp_path)
+
+    def names():
+        with urllib.request.urlopen("http://127.0.0.1:18080/api/v1/applications", timeout=10) as answer:
+            return {job["name"] for job in json.load(answer)}
+
+    jobs = {
+        f"{name} ({stage})"
+        for week in (1, 2)
+        for name, stage in ((f"train_week_{week}", "snapshot"), (f"model_week_{week}", "training"))
+    }
+    try:
+        stack.wait(lambda: jobs <= names())
+    finally:
+        stack.docker("stop", "spark-history")
+
+
 def test_the_secrets_are_in_no_arguments_no_log_and_on_none_of_sparks_pages(stack):
     texts = ["\n".join(stack.lines()), stack.page(stack.containers("spark-master")[0], "127.0.0.1:8080/")]
     processes = "cat /proc/[0-9]*/cmdline 2>/dev/null; true"
@@ -203,7 +246,9 @@ def test_the_secrets_are_in_no_arguments_no_log_and_on_none_of_sparks_pages(stac
         texts.append(stack.page(container, "127.0.0.1:8081/"))
         logs = "find /srv/rakuten/scratch -name 'std*' -exec cat {} +"
         texts.append(stack.inside(container, "sh", "-c", f"echo logs; {logs}").stdout)
-    for text in texts:
+    [listener] = stack.containers("snapshot-listener")
+    events = stack.inside(listener, "sh", "-c", "cat /srv/rakuten/state/spark-events/*/*").stdout
+    for text in (*texts, events):
         assert text.strip()
         assert not [name for name, value in stack.secrets.items() if value in text]
 
