@@ -81,6 +81,11 @@ class Store:
             content: bytes = file.read()
             return content
 
+    def has(self, name: str) -> bool:
+        """Return whether the folder has a file `name`."""
+        system, base = self._open()
+        return bool(system.get_file_info(f"{base}/{name}").type == fs.FileType.File)
+
     def folders(self) -> list[str]:
         """Return the names of the folders in this folder. Return none if this folder does not exist."""
         system, base = self._open()

@@ -24,9 +24,9 @@ from db.embedded import EmbeddedPostgres
 from db.load.steps import load_week
 from listeners.datasets.store import Store
 from listeners.snapshot.dataset_digest import identity_of
-from listeners.snapshot.handle import build as build_locally
-from listeners.spark.build import Order, build
-from listeners.spark.read import Source
+from listeners.snapshot.local import build as build_locally
+from listeners.snapshot.spark.build import Order, build
+from listeners.snapshot.spark.read import Source
 from listeners.spark.session import spark_session
 from shared.config import Settings, configure_third_parties
 

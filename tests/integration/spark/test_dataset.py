@@ -21,15 +21,15 @@ from db.database import Role
 from listeners.datasets.manifest import MANIFEST, Manifest
 from listeners.datasets.store import Store
 from listeners.snapshot.dataset_digest import identity_of, prove
-from listeners.snapshot.handle import build as build_locally
+from listeners.snapshot.local import build as build_locally
 from shared.errors import DatabaseUnavailableError, FencedError, OutageError, StageError, VerificationError
 from shared.events import Stage
 
 pytest.importorskip("pyspark")
 
-from listeners.spark.build import Order, build
+from listeners.snapshot.spark.build import Order, build
+from listeners.snapshot.spark.read import Source, Watermarks, read_batch
 from listeners.spark.errors import translate_errors
-from listeners.spark.read import Source, Watermarks, read_batch
 
 EXTREME = (-(2**63), -7, 0, 2**63 - 1)
 
