@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -93,8 +93,9 @@ def _start(builder: "SparkSession.Builder", master: str) -> "SparkSession":
 
 def _end_of_java(session: "SparkSession") -> StageError | None:
     """Tell that the driver's Java process has ended, as the listener tells it of its own child. Return None if it lives."""
+    gateway: Any = session.sparkContext._gateway  # noqa: SLF001  pyspark has no method for it
     try:
-        code = session.sparkContext._gateway.proc.wait(_EXIT_S)  # noqa: SLF001  pyspark has no method for it
+        code = gateway.proc.wait(_EXIT_S)
     except subprocess.TimeoutExpired:
         return None
     return StageError(

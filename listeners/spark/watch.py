@@ -69,4 +69,4 @@ class Watch:
     def _has_executor(self) -> bool:
         """Tell whether tasks can run. With SPARK_MASTER=local, the driver runs them, and it is the only one in the list."""
         executors = len(self._context._jsc.sc().statusTracker().getExecutorInfos())  # noqa: SLF001  pyspark has no method for it
-        return executors > 1 or self._context.master.startswith("local")
+        return executors > 1 or str(self._context.master).startswith("local")

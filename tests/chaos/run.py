@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -35,12 +35,13 @@ from shared.config import configure_third_parties, read_settings
 console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
 
 
-def main() -> int:
+def main(suite: list[Fault] = FAULTS, open_suite: Callable = open_environment) -> int:
+    """Run a suite in the environment that `open_suite` opens. Return the exit code."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended
     configure_third_parties()
     faults = [
-        fault for fault in FAULTS if not options.only or any(text in fault.name for text in options.only)
+        fault for fault in suite if not options.only or any(text in fault.name for text in options.only)
     ]
     if options.list:
         for fault in faults:
@@ -53,7 +54,7 @@ def main() -> int:
     started = time.monotonic()
     with (
         _shown(board) as show,
-        open_environment(bindir=read_settings(_env_file=None).pg_bindir) as environment,
+        open_suite(bindir=read_settings(_env_file=None).pg_bindir) as environment,
     ):
         try:
             for fault in faults:
@@ -181,6 +182,7 @@ def _keep_logs(environment: Environment, directory: Path) -> None:
     for log in (
         *environment.listeners.logs.values(),
         environment.model_server.log,
+        *(environment.spark.logs() if environment.spark else ()),
         environment.directory / "mlflow" / "server.log",
         environment.directory / "postgres" / "server.log",
     ):

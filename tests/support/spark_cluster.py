@@ -41,6 +41,7 @@ _CONF = {
     "spark.network.timeoutInterval": "1s",
     "spark.sql.shuffle.partitions": "3",
     "spark.ui.enabled": "true",
+    "spark.ui.liveUpdate.period": "0",  # what the driver says is what is
     "spark.ui.showConsoleProgress": "false",
 }
 
@@ -70,16 +71,6 @@ class Node:
 
     def signal(self, number: signal.Signals) -> None:
         _send(self.pids, number)
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Stop its executors. The worker itself goes on, so the master does not notice."""
-        stopped = self.executors
-        _send(stopped, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            _send(stopped, signal.SIGCONT)
 
 
 @dataclass
@@ -138,7 +129,7 @@ class SparkCluster:
         eventually(lambda: len(self.alive()) > known, START_S, report=node.log.read_text)
         return node
 
-    def heal(self, workers: int = 2) -> None:
+    def mend(self, workers: int = 2) -> None:
         """Bring the cluster back to one master and so many workers, whatever was killed or frozen."""
         if self.master is None or self.master.process.poll() is not None:
             self.start_master()
@@ -152,7 +143,9 @@ class SparkCluster:
 
     def alive(self) -> list[dict[str, Any]]:
         """What the master says about the workers that it can use."""
-        return [worker for worker in (self._about_master() or {}).get("workers", []) if worker["state"] == "ALIVE"]
+        return [
+            worker for worker in (self._about_master() or {}).get("workers", []) if worker["state"] == "ALIVE"
+        ]
 
     def applications(self) -> list[dict[str, Any]]:
         """What the master says about the jobs that run or wait."""
@@ -160,7 +153,9 @@ class SparkCluster:
 
     def executors(self) -> list[dict[str, Any]]:
         """What the driver says about its executors, for example `activeTasks`. None if there is no driver."""
-        return [each for each in self._ask_driver("allexecutors") if each["id"] != "driver" and each["isActive"]]
+        return [
+            each for each in self._ask_driver("allexecutors") if each["id"] != "driver" and each["isActive"]
+        ]
 
     def finished_stages(self) -> int:
         """How many of Spark's stages the driver has finished."""
@@ -175,12 +170,14 @@ class SparkCluster:
         finally:
             node.signal(signal.SIGCONT)
 
+    def runs(self, application: str) -> bool:
+        """Whether there is a job whose name contains `application`."""
+        return any(application in each["name"] for each in self.applications())
+
     def _catch(self, after_stages: int, application: str) -> Node | None:
-        if not any(application in each["name"] for each in self.applications()):
+        if not self.runs(application) or self.finished_stages() < after_stages:
             return None
-        if self.finished_stages() < after_stages:
-            return None
-        for node in self.workers:
+        for node in filter(self._is_busy, self.workers):
             _send(node.executors, signal.SIGSTOP)
             if self._is_busy(node):
                 return node
@@ -189,7 +186,10 @@ class SparkCluster:
 
     def _is_busy(self, node: Node) -> bool:
         ports = _listening_ports(node.executors)
-        return any(each["activeTasks"] and int(each["hostPort"].rpartition(":")[2]) in ports for each in self.executors())
+        return any(
+            each["activeTasks"] and int(each["hostPort"].rpartition(":")[2]) in ports
+            for each in self.executors()
+        )
 
     def describe(self) -> str:
         return f"jobs {self.applications()}, executors {self.executors()}, stages {self.finished_stages()}"
@@ -225,7 +225,11 @@ class SparkCluster:
 
     def _ask_driver(self, question: str) -> list[dict[str, Any]]:
         base = f"http://127.0.0.1:{self.driver_page}/api/v1/applications"
-        return [found for application in _ask(base) or [] for found in _ask(f"{base}/{application['id']}/{question}") or []]
+        return [
+            found
+            for application in _ask(base) or []
+            for found in _ask(f"{base}/{application['id']}/{question}") or []
+        ]
 
 
 @contextmanager
@@ -270,7 +274,7 @@ def _listening_ports(pids: list[int]) -> set[int]:
     inodes = set()
     for pid in pids:
         with suppress(OSError):
-            inodes |= {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()}
+            inodes |= {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
     ports = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
