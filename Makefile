@@ -13,7 +13,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo up test test-compose test-wheel chaos fuzz check docs pages dashboard schema format bench growth audit sbom dist constraints clean
+.PHONY: help env demo up test test-compose test-wheel test-spark chaos chaos-spark fuzz check docs pages dashboard schema format bench growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ test-wheel: $(VENV)/.dev ## Install the wheel in empty environments, with each e
 
 chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; almost two hours
 	mkdir -p build && $(BIN)/python tests/chaos/run.py --json build/chaos.json --report docs/reliability.md
+
+test-spark: $(VENV)/.dev ## Test both stages on a Spark cluster of this machine, with faults; needs Java 17; about 20 minutes
+	$(BIN)/pytest --timeout=1800 tests/spark
+
+chaos-spark: $(VENV)/.dev ## Inject each fault of Spark into a cluster of this machine, with a live scoreboard; about an hour
+	mkdir -p build && $(BIN)/python tests/spark/fault_suite.py --json build/chaos-spark.json
 
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load, the payloads and the model server with more than 150,000 random inputs; about 40 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz

@@ -165,12 +165,12 @@ class Environment:
             self.start_postgres()
         self.fleet.replace()
 
-    def use_spark(self, stage: Stage | None) -> None:
-        """Let this stage work on the cluster, and the other one in its own process. The cluster is whole."""
+    def use_spark(self, *stages: Stage) -> None:
+        """Let these stages work on the cluster, and the other ones in their own processes. Mend the cluster."""
         if self.spark is None:
             return
         self.spark.mend()
-        engines = {stage: {"ENGINE": "spark"}} if stage else {}
+        engines = {stage: {"ENGINE": "spark"} for stage in stages}
         if self.fleet.stage_variables != engines:
             self.fleet.stage_variables = engines
             self.fleet.replace()

@@ -84,7 +84,7 @@ class Fault:
     served: bool = False  # with the model server
     short: bool = False  # also in `make test`, once
     measures: str = "back"
-    spark: Stage | None = None  # which stage works on Spark
+    spark: tuple[Stage, ...] = ()  # which stages work on Spark
     deadline_s: float = DEADLINE_S  # after which the run counts as lost
     unavailable: Callable[[Environment], str | None] = lambda _environment: None
 
@@ -138,7 +138,7 @@ def settle(environment: Environment, fault: Fault, *, deadline_s: float = DEADLI
     The model server runs if the fault is about it.
     """
     environment.fake_clock(fault.faked_clock)
-    environment.use_spark(fault.spark)
+    environment.use_spark(*fault.spark)
     environment.fleet.scale(fault.replicas)
     environment.fleet.serve(wanted=fault.served)
     return (

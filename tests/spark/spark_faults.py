@@ -4,7 +4,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -100,8 +100,12 @@ def kill_the_driver(run: Run, *, stage: Stage, java: bool):
         run.require(not left, f"temporary files of Spark are left: {left}")
 
 
-def kill_the_master(run: Run, *, stage: Stage):
-    """In the middle of a job. It is back after a few seconds, and has what it knew in its files."""
+def kill_the_master(run: Run, *, stage: Stage, recovery: str):
+    """In the middle of a job. It is back after a few seconds, and has what it knew in its files, or has forgotten it.
+
+    A master that does not know the job ends its executors, and never gives it others.
+    """
+    cluster_of(run).configure(deploy__recoveryMode=recovery)
     with caught(run, stage, MIDDLE[stage]):
         cluster_of(run).kill_master()
     cluster_of(run).start_master()
@@ -140,7 +144,7 @@ def freeze_an_executor(run: Run, *, stage: Stage, speculation: bool, for_ever: b
         speculation=str(speculation).lower(), speculation__task__duration__threshold="2s"
     )
     with caught(run, stage, MIDDLE[stage]) as node:
-        frozen = set(node.executors)
+        frozen = {pid for pid in node.executors if _program(pid) == "java"}
         if for_ever:
             run.ended()
             ended = wait_until(lambda: not frozen & set(node.executors), deadline_s=DEADLINE_S)
@@ -199,7 +203,7 @@ def restart_postgresql(run: Run, *, number: signal.Signals):
     with run.breakpoint(Stage.SNAPSHOT, Boundary.BUILDING) as breakpoint_:
         run.load()
         held = breakpoint_.wait()
-        with psycopg.connect(environment.observer_conninfo()) as blocker:
+        with closing(psycopg.connect(environment.observer_conninfo())) as blocker:
             held.release()
             assert wait_until(lambda: cluster_of(run).runs("(snapshot)")), "no job begins"
             blocker.execute("lock table labels_history in access exclusive mode")
@@ -261,7 +265,7 @@ def no_small_disk(environment: Environment) -> str | None:
 
 def fault(kind: str, detail: str, inject: Callable, stage: Stage, **more) -> Fault:
     """A fault of a job of this stage; the other stage works in its own process."""
-    given = {"runs": 1, "bound_s": BOUND_S, "measures": "done", "spark": stage, "deadline_s": DEADLINE_S}
+    given = {"runs": 1, "bound_s": BOUND_S, "measures": "done", "spark": (stage,), "deadline_s": DEADLINE_S}
     return Fault(f"Spark: {kind}", detail, inject, **given | {"unavailable": needs_linux} | more)
 
 
@@ -288,8 +292,17 @@ FAULTS = [
         for java in (False, True)
     ),
     *(
-        fault("master killed and back", stage, partial(kill_the_master, stage=stage), stage)
-        for stage in Stage
+        fault(
+            "master killed and back",
+            f"{stage}, {'with' if recovery == 'FILESYSTEM' else 'without'} its files",
+            partial(kill_the_master, stage=stage, recovery=recovery),
+            stage,
+        )
+        for stage, recovery in (
+            (Stage.SNAPSHOT, "FILESYSTEM"),
+            (Stage.TRAINING, "FILESYSTEM"),
+            (Stage.SNAPSHOT, "NONE"),
+        )
     ),
     fault(
         "no master at the start",
