@@ -60,7 +60,7 @@ test-spark: $(VENV)/.dev ## Test both stages on a Spark cluster of this machine,
 	$(BIN)/pytest --timeout=1800 tests/spark
 
 chaos-spark: $(VENV)/.dev ## Inject each fault of Spark into a cluster of this machine, with a live scoreboard; about an hour
-	mkdir -p build && $(BIN)/python tests/spark/fault_suite.py --json build/chaos-spark.json
+	mkdir -p build && $(BIN)/python tests/spark/fault_suite.py --json build/chaos-spark.json --report docs/reliability-spark.md
 
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load, the payloads and the model server with more than 150,000 random inputs; about 40 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz

@@ -35,7 +35,11 @@ from shared.config import configure_third_parties, read_settings
 console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
 
 
-def main(suite: list[Fault] = FAULTS, open_suite: Callable = open_environment) -> int:
+def main(
+    suite: list[Fault] = FAULTS,
+    open_suite: Callable = open_environment,
+    write_report: Callable = report.write,
+) -> int:
     """Run a suite in the environment that `open_suite` opens. Return the exit code."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended
@@ -62,7 +66,7 @@ def main(suite: list[Fault] = FAULTS, open_suite: Callable = open_environment) -
             show("looking at all batches once more ...")
             board.last_look = _look_at_all(environment)
             if options.report is not None:
-                report.write(board, environment, options.report)
+                write_report(board, environment, options.report)
         finally:
             if options.logs is not None:
                 _keep_logs(environment, options.logs)
@@ -82,9 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--resume", action="store_true", help="go on after the runs that the file of --json already has"
     )
-    parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="write the page docs/reliability.md there"
-    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the page of docs/ there")
     parser.add_argument(
         "--logs", type=Path, metavar="DIR", help="keep the logs of listeners and servers there"
     )

@@ -10,8 +10,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 
 import run
+import spark_report
 from spark_environment import open_spark_environment
 from spark_faults import FAULTS
 
 if __name__ == "__main__":
-    sys.exit(run.main(FAULTS, open_spark_environment))
+    sys.exit(run.main(FAULTS, open_spark_environment, spark_report.write))
