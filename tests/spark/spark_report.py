@@ -33,7 +33,7 @@ dataset and its model, so they contain what was left of the work on Spark. `STAL
 |---|--:|--:|--:|---|--:|--:|--:|--:|
 {table}
 
-Each fault is one function in `tests/spark/spark_faults.py`. [What happens in each case](how-to/spark.md#what-happens-if-something-fails)
+Each fault is one function in `tests/spark/cluster_faults.py` or `store_faults.py`. [What happens in each case](how-to/spark.md#what-happens-if-something-fails)
 explains them.
 """
 

@@ -7,11 +7,12 @@ import pytest
 pytest.importorskip("pyspark")
 
 import invariants
+from caught_jobs import DEADLINE_S, MIDDLE, caught
 from listener_processes import RAKUTEN
 from measure import is_done, wait_until
 from runs import Run, execute, settle
 from spark_environment import open_spark_environment
-from spark_faults import DEADLINE_S, FAULTS, MIDDLE, caught
+from spark_faults import FAULTS
 from spark_on_this_machine import skip_without_spark
 
 from db.database import Role

@@ -162,9 +162,15 @@ class SparkCluster:
         return len(self._ask_driver("stages?status=complete"))
 
     @contextmanager
-    def caught_at_work(self, *, after_stages: int = 0, application: str = "") -> Iterator[Node]:
-        """Yield a worker whose executors are frozen in the middle of a task, in a job whose name contains `application`."""
-        node = eventually(lambda: self._catch(after_stages, application), START_S, report=self.describe)
+    def caught_at_work(
+        self, *, after_stages: int = 0, application: str = "", program: str = "java"
+    ) -> Iterator[Node]:
+        """Yield a worker whose executors are frozen in the middle of a task, in a job whose name contains `application`.
+
+        The executor has a process of this program: `java`, or `python` if it has already run Python code.
+        """
+        catch = lambda: self._catch(after_stages, application, program)  # noqa: E731
+        node = eventually(catch, START_S, report=self.describe)
         try:
             yield node
         finally:
@@ -174,12 +180,12 @@ class SparkCluster:
         """Whether there is a job whose name contains `application`."""
         return any(application in each["name"] for each in self.applications())
 
-    def _catch(self, after_stages: int, application: str) -> Node | None:
+    def _catch(self, after_stages: int, application: str, program: str) -> Node | None:
         if not self.runs(application) or self.finished_stages() < after_stages:
             return None
         for node in filter(self._is_busy, self.workers):
             _send(node.executors, signal.SIGSTOP)
-            if self._is_busy(node):
+            if self._is_busy(node) and program in map(program_of, node.executors):
                 return node
             _send(node.executors, signal.SIGCONT)
         return None
@@ -251,6 +257,14 @@ def _ask(address: str) -> Any:
     with suppress(OSError, URLError, ValueError), urlopen(address, timeout=ANSWER_S) as answer:  # noqa: S310
         return json.load(answer)
     return None
+
+
+def program_of(pid: int) -> str:
+    """`java`, or `python` in any version."""
+    with suppress(OSError):
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        return "python" if name.startswith("python") else name
+    return ""
 
 
 def _session(leader: int) -> Iterator[int]:
