@@ -69,12 +69,13 @@ def test_a_job_without_an_executor_is_an_outage_until_a_worker_is_there(cluster,
     assert submit(spark_drivers.count).result() == 1
 
 
-def test_a_worker_that_is_lost_again_and_again_does_not_fail_the_job(cluster, submit):
-    running = submit(spark_drivers.count, 10)
+def test_a_worker_that_is_lost_again_and_again_does_not_fail_the_job(cluster, submit, tmp_path):
+    running = submit(spark_drivers.count, tmp_path / "go on")
     for _ in range(5):  # a task may fail four times
         with cluster.caught_at_work(application=spark_drivers.NAME) as worker:
             worker.kill()
         cluster.mend()
+    (tmp_path / "go on").touch()
     assert running.result() == 1
 
 

@@ -23,6 +23,7 @@ from free_port import free_port
 from waiting import eventually
 
 START_S = 120
+CATCH_S = 300  # until a job has a task of the wanted stage
 END_S = 30
 ANSWER_S = 5
 _MASTER = "org.apache.spark.deploy.master.Master"
@@ -170,7 +171,7 @@ class SparkCluster:
         The executor has a process of this program: `java`, or `python` if it has already run Python code.
         """
         catch = lambda: self._catch(after_stages, application, program)  # noqa: E731
-        node = eventually(catch, START_S, report=self.describe)
+        node = eventually(catch, CATCH_S, report=self.describe)
         try:
             yield node
         finally:
@@ -198,7 +199,9 @@ class SparkCluster:
         )
 
     def describe(self) -> str:
-        return f"jobs {self.applications()}, executors {self.executors()}, stages {self.finished_stages()}"
+        jobs = [each["name"] for each in self.applications()]
+        tasks = [each["activeTasks"] for each in self.executors()]
+        return f"jobs {jobs}, tasks of each executor {tasks}, {self.finished_stages()} stages finished"
 
     def end(self) -> None:
         """End all processes that were started here."""

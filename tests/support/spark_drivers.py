@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from listeners.spark.session import spark_session
@@ -22,15 +23,16 @@ def driver() -> Iterator[Callable[..., Future[Any]]]:
         yield pool.submit
 
 
-def count(settings: Settings, seconds: float = 0.0) -> int:
-    """A job with one task, which takes so long."""
+def count(settings: Settings, until: Path | None = None) -> int:
+    """A job with one task, which waits until this file is there."""
     with spark_session(settings, NAME) as spark:
 
-        def sleep(number: int) -> int:
-            time.sleep(seconds)
+        def wait(number: int) -> int:
+            while until is not None and not until.exists():
+                time.sleep(0.1)
             return number
 
-        return spark.sparkContext.parallelize([1], 1).map(sleep).sum()
+        return spark.sparkContext.parallelize([1], 1).map(wait).sum()
 
 
 def exhaust_memory(settings: Settings) -> None:
