@@ -13,7 +13,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo up test test-compose test-wheel test-spark chaos chaos-spark fuzz check docs pages dashboard schema format bench growth audit sbom dist constraints clean
+.PHONY: help env demo up test test-compose test-spark test-wheel chaos chaos-spark fuzz check docs pages dashboard schema format bench bench-spark growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,17 +47,17 @@ up: $(VENV)/.demo ## Run the whole pipeline on this machine until Ctrl-C, with M
 test: $(VENV)/.dev ## Run all tests on an embedded PostgreSQL (TESTS=tests/unit for a part of them)
 	$(BIN)/pytest $(TESTS)
 
-test-compose: $(VENV)/.dev ## Build the images and test the whole system in containers; needs Docker
-	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose.py
+test-compose: $(VENV)/.dev ## Build the images and test the whole system in containers; needs Docker (COMPOSE_PROFILES=monitoring, or =spark for a cluster)
+	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose$(if $(findstring spark,$(COMPOSE_PROFILES)),_spark).py
+
+test-spark: $(VENV)/.dev ## Test both stages on a cluster of Apache Spark on this machine, and kill its processes; needs Java 17
+	$(BIN)/pytest -s --timeout=1800 $(if $(TESTS),$(TESTS),tests/spark)
 
 test-wheel: $(VENV)/.dev ## Install the wheel in empty environments, with each extra and without, and use it; needs the network
 	TEST_WHEEL=1 $(BIN)/pytest tests/e2e/test_wheel.py
 
 chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; almost two hours
 	mkdir -p build && $(BIN)/python tests/chaos/run.py --json build/chaos.json --report docs/reliability.md
-
-test-spark: $(VENV)/.dev ## Test both stages on a Spark cluster of this machine, with faults; needs Java 17; about 20 minutes
-	$(BIN)/pytest --timeout=1800 tests/spark
 
 chaos-spark: $(VENV)/.dev ## Inject each fault of Spark into a cluster of this machine, with a live scoreboard; about an hour
 	mkdir -p build && $(BIN)/python tests/spark/fault_suite.py --json build/chaos-spark.json --report docs/reliability-spark.md
@@ -114,6 +114,9 @@ $(VENV)/.rivals: $(VENV)/.dev
 bench: $(VENV)/.rivals ## Compare the speed of this pipeline with the usual way, as ratios
 	$(BIN)/python tests/benchmarks/run.py
 
+bench-spark: $(VENV)/.dev ## Compare Apache Spark with the local engine, as ratios (ROWS=n, the challenge's by default); needs Java 17
+	$(BIN)/python tests/benchmarks/bench_spark.py $(if $(ROWS),--sizes $(ROWS))
+
 growth: $(VENV)/.dev ## Measure the cost for a tenth to ten times the challenge's rows; table and figure in build/
 	@mkdir -p build
 	$(BIN)/python tests/benchmarks/growth.py --json build/growth.json --chart build/growth.png
@@ -133,7 +136,7 @@ $(VENV)/.sbom: pyproject.toml constraints.txt | $(BIN)/uv
 sbom: $(VENV)/.sbom ## Write dist/sbom.cdx.json: every package of a full installation, with its licence (CycloneDX)
 	rm -rf build/sbom && mkdir -p build dist && $(BIN)/uv venv --quiet --python $(BIN)/python build/sbom
 	$(BIN)/uv pip install --quiet --python build/sbom/bin/python --constraint constraints.txt \
-		--extra ml --extra mlflow-server --extra embedded --extra airflow --requirements pyproject.toml
+		--extra ml --extra mlflow-server --extra report --extra spark --extra embedded --extra airflow --requirements pyproject.toml
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
 		--output-file dist/sbom.cdx.json build/sbom/bin/python
 

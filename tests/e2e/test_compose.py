@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pytest
-from compose import MONITORING, ROOT, SECRETS_OF, Stack, why_not
+from compose import PROFILES, ROOT, SECRETS_OF, Stack, is_asked_for, why_not
 from mlflow import MlflowClient
 from run_pages import command_blocks
 
@@ -30,10 +30,11 @@ MEMORY_BYTES = 3 * 2**30
 LISTENERS = tuple(f"{stage}-listener" for stage in Stage)
 ONE_SHOT = {"db-upgrade", "airflow-init"}
 SCREENSHOTS = ROOT / "build" / "screenshots"
-HAS_MONITORING = "monitoring" in os.environ.get("COMPOSE_PROFILES", "").split(",")  # noqa: TID251
-RUNNING = set(SECRETS_OF) - (set() if HAS_MONITORING else MONITORING)
+RUNNING = set(SECRETS_OF) - set().union(
+    *(services for profile, services in PROFILES.items() if not is_asked_for(profile))
+)
 with_monitoring = pytest.mark.skipif(
-    not HAS_MONITORING, reason="run by COMPOSE_PROFILES=monitoring make test-compose"
+    not is_asked_for("monitoring"), reason="run by COMPOSE_PROFILES=monitoring make test-compose"
 )
 
 

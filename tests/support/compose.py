@@ -35,8 +35,8 @@ SECRETS_OF = {
     },
     "db-upgrade": {"RAKUTEN_OWNER_PASSWORD"},
     "mlflow": {"MLFLOW_DB_PASSWORD"},
-    "snapshot-listener": {"RAKUTEN_SNAPSHOT_PASSWORD"},
-    "training-listener": {"RAKUTEN_TRAINING_PASSWORD"},
+    "snapshot-listener": {"RAKUTEN_SNAPSHOT_PASSWORD", "SPARK_SECRET"},
+    "training-listener": {"RAKUTEN_TRAINING_PASSWORD", "SPARK_SECRET"},
     "model-server": {"RAKUTEN_SERVER_PASSWORD", "MODEL_SERVER_TOKEN"},
     "airflow-init": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
     "airflow-dag-processor": {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"},
@@ -57,10 +57,21 @@ SECRETS_OF = {
     "prometheus": {"MODEL_SERVER_TOKEN"},
     "alertmanager": set(),
     "grafana": {"GRAFANA_ADMIN_PASSWORD"},
+    "spark-master": {"SPARK_SECRET"},
+    "spark-worker": {"SPARK_SECRET"},
 }
-PUBLISHED = ("POSTGRES", "MLFLOW", "AIRFLOW", "SERVE", "GRAFANA", "PROMETHEUS", "ALERTMANAGER")
-MONITORING = {"prometheus", "alertmanager", "grafana"}  # the services of the profile monitoring
+PUBLISHED = ("POSTGRES", "MLFLOW", "AIRFLOW", "SERVE", "GRAFANA", "PROMETHEUS", "ALERTMANAGER", "SPARK")
+# The services that run only if somebody asks for their profile.
+PROFILES = {
+    "monitoring": {"prometheus", "alertmanager", "grafana"},
+    "spark": {"spark-master", "spark-worker"},
+}
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def is_asked_for(profile: str) -> bool:
+    """Return whether the environment asks for the services of a profile, as `docker compose` reads it."""
+    return profile in os.environ.get("COMPOSE_PROFILES", "").split(",")  # noqa: TID251
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from programs import is_required
 
 from listeners.spark.java import require_spark
 from listeners.spark.session import spark_session
@@ -22,9 +23,12 @@ spark.eventLog.dir {}
 
 
 def skip_without_spark() -> None:
+    """Skip the test, or fail it where Java is required, if Spark cannot run here. The reason says what to install."""
     try:
         require_spark(read_settings(_env_file=None))
     except OutageError as error:
+        if is_required("java"):
+            pytest.fail(str(error))
         pytest.skip(str(error))
 
 
