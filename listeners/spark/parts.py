@@ -46,4 +46,5 @@ def _read_part(
                 )
             yield from function(path)
     except FileNotFoundError as error:
+        folder.require_folder()
         raise VerificationError(f"{part.name} is missing in {folder.uri}") from error

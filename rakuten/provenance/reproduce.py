@@ -151,6 +151,7 @@ class Reproduction:
             written = self._stack.enter_context(rebuild_dataset(self._settings, *source, seed))
             self._uri, self._sha256 = written.folder.uri, written.manifest.sha256
             self._rebuilt = self._scratch("rebuilt") / name
+            self._rebuilt.mkdir()
             written.manifest.write(Store(str(self._rebuilt)))
             complete_folder(self._rebuilt, written.folder, self._sha256)
             return

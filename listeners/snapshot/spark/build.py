@@ -78,9 +78,11 @@ def build(spark: SparkSession, order: Order) -> WrittenDataset:
     _remove_dead_attempts(order)
     folder = order.folder.folder(f"{_ATTEMPT}{order.attempt:06d}")
     folder.remove()
+    folder.create()
     try:
         with translate_errors():
             built = _build(spark, order, folder)
+        folder.remove_partial_files()
         order.require_claim()
         built.manifest.write(folder)
     except BaseException:

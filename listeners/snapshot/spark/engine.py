@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import structlog
 
+from db.sql import query
 from listeners.datasets.manifest import MANIFEST
-from listeners.datasets.store import Store
+from listeners.datasets.store import Store, dataset_store
 from listeners.snapshot.engine import Built, Request
 from listeners.snapshot.spark.build import Order, WrittenDataset, build
 from listeners.snapshot.spark.read import Source
@@ -30,7 +31,7 @@ def build_dataset(request: Request) -> Built:
         batch_id=job.batch.id,
         random_seed=settings.random_seed,
         source=Source(job.conninfo, settings.spark_postgres_connections),
-        folder=Store(settings.dataset_store_uri).folder(request.database).folder(request.name),
+        folder=_store_of(request).folder(request.name),
         attempt=job.attempt,
         require_claim=job.require_claim,
     )
@@ -49,12 +50,23 @@ def build_dataset(request: Request) -> Built:
     )
 
 
+def _store_of(request: Request) -> Store:
+    """Return the folder of a database in DATASET_STORE. It must exist if it had the earlier dataset: else, its disk is not mounted."""
+    store = dataset_store(request.job.settings).folder(request.database)
+    row = request.connection.execute(
+        query("snapshot/earlier_folder"), {"batch_id": request.job.batch.id}
+    ).fetchone()
+    if row is not None and row[0].startswith(f"{store.uri}/"):
+        store.require_folder()
+    return store
+
+
 @contextmanager
 def rebuild_dataset(
     settings: Settings, conninfo: str, batch_id: int, name: str, random_seed: int
 ) -> Iterator[WrittenDataset]:
     """Build a dataset again, in a folder of its own under DATASET_STORE that is removed at the end, and publish nothing."""
-    folder = Store(settings.dataset_store_uri).folder("reproduced").folder(uuid4().hex)
+    folder = dataset_store(settings).folder("reproduced").folder(uuid4().hex)
     order = Order(
         dataset=name,
         batch_id=batch_id,

@@ -11,7 +11,7 @@ import structlog
 from pyspark import StorageLevel
 
 from listeners.datasets.manifest import MANIFEST, Manifest, Part
-from listeners.datasets.store import Store
+from listeners.datasets.store import Store, dataset_store
 from listeners.drift.groups import NEW
 from listeners.spark.session import spark_session
 from listeners.training.drift import words_of
@@ -60,7 +60,8 @@ def _files(request: Request) -> Iterator[tuple[Store, Sequence[Part]]]:
             return
     path = request.fetch()
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    folder = Store(request.settings.dataset_store_uri).folder("training").folder(uuid4().hex)
+    folder = dataset_store(request.settings).folder("training").folder(uuid4().hex)
+    folder.create()
     try:
         yield folder, [_put(file, folder, number) for number, file in enumerate(files)]
     finally:

@@ -144,6 +144,7 @@ def test_a_lost_claim_commits_nothing_and_dead_attempts_are_removed(spark, order
     [batch_id] = load_weeks(1)
     made = order(batch_id, attempt=5)
     dead = made.folder.folder("attempt-000003")
+    dead.create()
     dead.write("part-000000.parquet", b"half a file")
 
     def lose():
