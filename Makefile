@@ -13,7 +13,7 @@ WEEKS ?=
 ROWS ?=
 TESTS ?=
 
-.PHONY: help env demo up test test-compose test-spark test-wheel chaos fuzz check docs pages dashboard schema format bench bench-spark growth audit sbom dist constraints clean
+.PHONY: help env demo up test test-compose test-spark test-wheel chaos chaos-spark fuzz check docs pages dashboard schema format bench bench-spark growth audit sbom dist constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,13 +51,16 @@ test-compose: $(VENV)/.dev ## Build the images and test the whole system in cont
 	TEST_COMPOSE=1 $(BIN)/pytest -s tests/e2e/test_compose$(if $(findstring spark,$(COMPOSE_PROFILES)),_spark).py
 
 test-spark: $(VENV)/.dev ## Test both stages on a cluster of Apache Spark on this machine, and kill its processes; needs Java 17
-	$(BIN)/pytest -s $(if $(TESTS),$(TESTS),tests/spark)
+	$(BIN)/pytest -s --timeout=1800 $(if $(TESTS),$(TESTS),tests/spark)
 
 test-wheel: $(VENV)/.dev ## Install the wheel in empty environments, with each extra and without, and use it; needs the network
 	TEST_WHEEL=1 $(BIN)/pytest tests/e2e/test_wheel.py
 
 chaos: $(VENV)/.dev ## Inject more than 300 faults into the running pipeline, with a live scoreboard; almost two hours
 	mkdir -p build && $(BIN)/python tests/chaos/run.py --json build/chaos.json --report docs/reliability.md
+
+chaos-spark: $(VENV)/.dev ## Inject each fault of Spark into a cluster of this machine, with a live scoreboard; about an hour
+	mkdir -p build && $(BIN)/python tests/spark/fault_suite.py --json build/chaos-spark.json --report docs/reliability-spark.md
 
 fuzz: $(VENV)/.dev ## Test the CSV reader, the load, the payloads and the model server with more than 150,000 random inputs; about 40 minutes
 	$(BIN)/pytest --hypothesis-profile=long --timeout=7200 tests/fuzz

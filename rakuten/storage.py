@@ -104,7 +104,10 @@ def _present(place: Place, settings: Settings) -> Place:
 
 
 def _files(settings: Settings) -> Iterator[Place]:
-    for path in (settings.mlflow_path / "mlflow.db", settings.openlineage_path, settings.logs_path):
+    paths = [settings.mlflow_path / "mlflow.db", settings.openlineage_path, settings.logs_path]
+    if "://" not in settings.dataset_store_uri:
+        paths.append(Path(settings.dataset_store_uri))  # what Spark has written
+    for path in paths:
         if path.exists():
             yield Place("files", path.name, _bytes_of(path))
 

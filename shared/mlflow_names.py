@@ -40,6 +40,7 @@ class Artifact:
 class Param:
     """The names of the params that the code itself reads."""
 
+    ENGINE: Final = "engine"  # local or spark; runs of earlier versions lack it
     RANDOM_SEED: Final = "random_seed"
     TRAINER: Final = "trainer"
 
@@ -55,6 +56,9 @@ class Tag:
     ATTEMPT: Final = "attempt"
     DATASET_DIGEST: Final = "dataset_digest"  # digest of the rows; see listeners/snapshot/dataset_digest.py
     DATASET_SHA256: Final = "dataset_sha256"
+    DATASET_URI: Final = (
+        "dataset_uri"  # the folder in DATASET_STORE; only datasets that Spark has built have it
+    )
     DATASET_NAME: Final = "dataset_name"
     DATASET_RUN_ID: Final = "dataset_run_id"
     MODEL_URI: Final = "model_uri"

@@ -3,7 +3,9 @@
 The manifest is written last. A folder without a manifest is the left-over of an attempt that failed.
 """
 
+import shutil
 from hashlib import sha256
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,7 +36,7 @@ class Part(_Record):
     """
 
     number: _Count
-    name: str
+    name: Annotated[str, Field(pattern=r"^part-[0-9]{6,}\.parquet$")]
     products: _Count
     rows: _Count
     size: _Count
@@ -124,3 +126,28 @@ class Manifest(_Record):
                 raise VerificationError(
                     f"{part.name} in {folder.uri} has SHA-256 {found}, but its manifest has {part.sha256}"
                 )
+
+
+def complete_folder(path: Path, store: Store, expected_sha256: str) -> Manifest:
+    """Copy the files that a local folder lacks from the dataset's folder in DATASET_STORE, and check all files.
+
+    Args:
+        path: a local folder with the manifest, and with all files or none.
+        store: the folder in DATASET_STORE.
+        expected_sha256: of the manifest.
+
+    Raises:
+        StageError: the folder has no manifest.
+        VerificationError: the manifest or a file differs from what was recorded, or a file is missing.
+    """
+    folder = Store(str(path))
+    manifest = Manifest.read(folder, expected_sha256)
+    for part in manifest.parts:
+        if not (path / part.name).exists():
+            try:
+                with store.reading(part.name) as source, folder.writing(part.name) as target:
+                    shutil.copyfile(source, target)
+            except FileNotFoundError as error:
+                raise VerificationError(f"{part.name} is missing in {store.uri}") from error
+    manifest.require_unchanged(folder)
+    return manifest

@@ -6,7 +6,7 @@ file, and two tasks that write the same file do not mix their bytes.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from pyarrow import fs
 
-from shared.errors import BadInputError
+from shared.config import Settings
+from shared.errors import BadInputError, OutageError
 
 _PARTIAL = ".partial"
 
@@ -28,17 +29,33 @@ class Store:
     def folder(self, name: str) -> "Store":
         return Store(f"{self.uri.rstrip('/')}/{name}")
 
+    def create(self) -> None:
+        """Make this folder, unless it exists. Only the driver calls this method."""
+        system, base = self._open()
+        if system.type_name != "s3":
+            system.create_dir(base, recursive=True)
+
+    def require_folder(self) -> None:
+        """Check that this folder exists, if it is on a disk of this machine: a disk may not be mounted.
+
+        Raises:
+            OutageError: the folder is missing.
+        """
+        system, base = self._open()
+        if isinstance(system, fs.LocalFileSystem) and not Path(base).is_dir():
+            raise OutageError(f"the folder {base} of DATASET_STORE is missing", remedy="mount or create it")
+
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yield the path of a local file to write. At the end of the `with` block, the file is put into the store as `name`.
 
-        If the block raises an error, the store does not change.
+        If the block raises an error, the store does not change. The folder must exist (`create`), except on S3, which has none: so a
+        worker that has not mounted DATASET_STORE fails, instead of writing to its own disk.
         """
         system, base = self._open()
         target = f"{base}/{name}"
         if isinstance(system, fs.LocalFileSystem):
             partial = Path(f"{base}/.{name}.{uuid4().hex}{_PARTIAL}")
-            partial.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield partial
                 partial.replace(target)
@@ -48,7 +65,6 @@ class Store:
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             path = Path(scratch) / name
             yield path
-            system.create_dir(base, recursive=True)
             # S3 shows an object only when it is complete. Other file systems show a file that grows, so it is renamed at the end.
             written = target if system.type_name == "s3" else f"{target}.{uuid4().hex}{_PARTIAL}"
             fs.copy_files(
@@ -81,11 +97,24 @@ class Store:
             content: bytes = file.read()
             return content
 
+    def has(self, name: str) -> bool:
+        """Return whether the folder has a file `name`."""
+        system, base = self._open()
+        return bool(system.get_file_info(f"{base}/{name}").type == fs.FileType.File)
+
     def folders(self) -> list[str]:
         """Return the names of the folders in this folder. Return none if this folder does not exist."""
         system, base = self._open()
         found = system.get_file_info(fs.FileSelector(base, allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
+    def remove_partial_files(self) -> None:
+        """Delete what killed tasks have left in this folder: files that were not completed."""
+        system, base = self._open()
+        for info in system.get_file_info(fs.FileSelector(base, allow_not_found=True)):
+            if info.path.endswith(_PARTIAL):
+                with suppress(FileNotFoundError):  # a task that Spark runs twice has just completed it
+                    system.delete_file(info.path)
 
     def remove(self) -> None:
         """Delete this folder with all its files, if it exists."""
@@ -105,3 +134,16 @@ class Store:
                 remedy="name a folder, or a URI that begins with file://, s3:// or hdfs://",
             ) from error
         return system, path.rstrip("/")
+
+
+def dataset_store(settings: Settings) -> Store:
+    """Return the store that DATASET_STORE names. Only the default folder, in STATE_PATH, is made if it is missing.
+
+    Raises:
+        OutageError: the folder is missing, so its disk may not be mounted.
+    """
+    store = Store(settings.dataset_store_uri)
+    if settings.dataset_store is None:
+        store.create()
+    store.require_folder()
+    return store

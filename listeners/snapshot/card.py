@@ -1,59 +1,19 @@
 """Write the data card of a batch's dataset: where it comes from, what is in it, and what it is not good for."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import psycopg
-import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg.rows import TupleRow
 
 from db.sql import query
 from listeners.cards.document import Card, Cell, Paragraph, Section, Share, Table, facts
 from listeners.cards.sections import drift_section, how_to_check
 from listeners.snapshot.drift import LANGUAGES
+from listeners.snapshot.engine import Built
+from listeners.snapshot.rows import QUANTILES
 from listeners.tracking import descriptions
 from shared.batch import Batch
-
-_TEXTS: Final = ("designation", "description")
-_QUANTILES: Final = (0.5, 0.95, 1)
-
-
-class RowsSummary:
-    """Count nulls, text lengths and repeated titles of a dataset's products, while their rows are read."""
-
-    def __init__(self) -> None:
-        self._lengths: dict[str, list[npt.NDArray[np.int32]]] = {name: [] for name in _TEXTS}
-        self._titles: list[npt.NDArray[np.uint64]] = []
-        self._nulls: dict[str, int] = {}
-        self._rows = 0
-
-    def collect(self, rows: pa.Table) -> None:
-        """Count the rows of a table with the columns of the dataset. Of each row, 16 bytes are kept."""
-        self._rows += rows.num_rows
-        for name in (*_TEXTS, "imageid"):
-            self._nulls[name] = self._nulls.get(name, 0) + rows[name].null_count
-        for name, lengths in self._lengths.items():
-            lengths.append(pc.utf8_length(rows[name]).drop_null().to_numpy())
-        titles = rows["designation"].drop_null().to_numpy()
-        self._titles.append(pd.util.hash_array(titles, categorize=False))
-
-    def missing(self) -> dict[str, float]:
-        """Return the share of the products that lack a text or an image, by column."""
-        return {name: count / max(1, self._rows) for name, count in self._nulls.items()}
-
-    def quantiles(self, name: str) -> list[int]:
-        """Return median, 95 % quantile and maximum of a text's length in characters; no number if there are no texts."""
-        lengths = np.concatenate(self._lengths.get(name) or [np.empty(0, np.int32)])
-        return np.quantile(lengths, _QUANTILES).astype(int).tolist() if len(lengths) else []
-
-    def repeated_titles(self) -> int:
-        """Return how many products have a title that an earlier row of the dataset has, too."""
-        titles = np.concatenate(self._titles)
-        return len(titles) - len(np.unique(titles))
 
 
 @dataclass(frozen=True)
@@ -62,19 +22,13 @@ class DatasetFacts:
 
     Attributes:
         name: of the dataset.
-        stats: what `listeners.snapshot.handle.build` returns.
-        sha256: of the parquet file.
-        digest: of the content.
-        rows: the products, counted.
+        built: the dataset.
         drift: the content of drift.json.
         changes: table, operation, login and number of history entries of the batch.
     """
 
     name: str
-    stats: dict[str, Any]
-    sha256: str
-    digest: str
-    rows: RowsSummary
+    built: Built
     drift: dict[str, Any]
     changes: list[tuple[str, str, str, int]]
 
@@ -88,7 +42,7 @@ def data_card(batch: Batch, known: DatasetFacts) -> Card:
     """Return the card of a batch's dataset."""
     return Card(
         title=f"Data card: {known.name}",
-        introduction=[Paragraph(descriptions.dataset_run(known.name, batch, known.stats))],
+        introduction=[Paragraph(descriptions.dataset_run(known.name, batch, known.built.stats))],
         sections=[
             how_to_check(batch),
             _changes(known),
@@ -118,8 +72,9 @@ def _origin(batch: Batch, known: DatasetFacts) -> Section:
                 ("Products of", f"week 1 to week {batch.week}"),
                 ("Loaded", f"{batch.started_at:%Y-%m-%d %H:%M} to {batch.completed_at:%Y-%m-%d %H:%M} UTC"),
                 ("Seal of the batch", str(batch.seal)),
-                ("SHA-256 of the file", known.sha256),
-                ("Digest of the content", known.digest),
+                ("SHA-256 of the manifest" if known.built.uri else "SHA-256 of the file", known.built.sha256),
+                ("Digest of the content", known.built.digest),
+                *([("Folder of the files", known.built.uri)] if known.built.uri else []),
                 *files,
             ),
         ],
@@ -127,8 +82,8 @@ def _origin(batch: Batch, known: DatasetFacts) -> Section:
 
 
 def _classes(known: DatasetFacts) -> Section:
-    classes = sorted(known.stats["classes"].items(), key=lambda entry: -entry[1]["source_rows"])
-    products = known.stats["distinct_products"]
+    classes = sorted(known.built.stats["classes"].items(), key=lambda entry: -entry[1]["source_rows"])
+    products = known.built.stats["distinct_products"]
     rows: list[tuple[Cell, ...]] = [
         (
             code,
@@ -154,10 +109,10 @@ def _classes(known: DatasetFacts) -> Section:
 def _texts(known: DatasetFacts) -> Section:
     names, missing = (
         {"designation": "Title", "description": "Description", "imageid": "Image"},
-        known.rows.missing(),
+        known.built.rows.missing,
     )
     rows: list[tuple[Cell, ...]] = [
-        (label, Share(missing[name]), *(known.rows.quantiles(name) or ("",) * len(_QUANTILES)))
+        (label, Share(missing[name]), *(known.built.rows.lengths.get(name) or ("",) * len(QUANTILES)))
         for name, label in names.items()
     ]
     languages = known.drift["histograms"].get("language", {}).get("new", {})
@@ -182,7 +137,7 @@ def _texts(known: DatasetFacts) -> Section:
 
 
 def _holdout(batch: Batch, known: DatasetFacts) -> Section:
-    repeated = known.rows.repeated_titles()
+    repeated = known.built.rows.repeated_titles
     percentage = batch.source.get("holdout_percentage")
     return Section(
         "Duplicates and the holdout",
@@ -190,7 +145,7 @@ def _holdout(batch: Batch, known: DatasetFacts) -> Section:
             Paragraph(
                 f"{repeated:,} products have a title that another product of this dataset has, too. Products of equal text, apart from "
                 "case, punctuation and accents, form a group. A hash of the group decides whether it is held out, so no text is on both "
-                f"sides. The setting is {percentage} % of the groups, and {known.stats['held_out_products']:,} products of the batch are "
+                f"sides. The setting is {percentage} % of the groups, and {known.built.stats['held_out_products']:,} products of the batch are "
                 "held out."
             )
         ],
@@ -216,7 +171,7 @@ def _limits(known: DatasetFacts) -> Section:
                 "this file: copies of one product would be on both sides."
             ),
             Paragraph(
-                f"{Share(known.rows.missing()['description'])} of the products have no description. Images are named, not contained. "
+                f"{Share(known.built.rows.missing['description'])} of the products have no description. Images are named, not contained. "
                 "Labels can be wrong: `label_suspects.csv` of the model's run lists those that probably are."
             ),
         ],

@@ -24,21 +24,22 @@ _DESCRIPTIONS: Final = {
 }
 
 
-def croissant(batch: Batch, name: str, stats: dict[str, Any], sha256: str) -> dict[str, Any]:
+def croissant(batch: Batch, name: str, stats: dict[str, Any], file: str, sha256: str) -> dict[str, Any]:
     """Return the content of croissant.json.
 
     Args:
         batch: the completed batch of the dataset.
         name: of the dataset.
-        stats: what `listeners.snapshot.handle.build` returns.
+        stats: what `listeners.snapshot.local.build` returns.
+        file: name of the parquet file, or of a folder of parquet files.
         sha256: of the parquet file.
     """
-    file = parquet_name(name)
     context = (
         resources.files(__name__.rpartition(".")[0])
         .joinpath("croissant_context.json")
         .read_text(encoding="utf-8")
     )
+    is_file = file == parquet_name(name)
     return {
         "@context": json.loads(context),
         "@type": "sc:Dataset",
@@ -50,22 +51,13 @@ def croissant(batch: Batch, name: str, stats: dict[str, Any], sha256: str) -> di
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "version": f"{batch.chain_number}.0.0",
         "datePublished": f"{batch.completed_at:%Y-%m-%d}",
-        "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": file,
-                "name": file,
-                "contentUrl": file,
-                "encodingFormat": "application/x-parquet",
-                "sha256": sha256,
-            }
-        ],
+        "distribution": [_file(file, sha256) if is_file else _folder(file)],
         "recordSet": [
             {
                 "@type": "cr:RecordSet",
                 "@id": "products",
                 "name": "products",
-                "field": [_field(column, file) for column in SCHEMA],
+                "field": [_field(column, "fileObject" if is_file else "fileSet", file) for column in SCHEMA],
             }
         ],
     }
@@ -76,12 +68,34 @@ def _source_files(batch: Batch) -> str:
     return ", ".join(f"{name} (SHA-256 {sha256})" for name, sha256 in files) or "not recorded"
 
 
-def _field(column: pa.Field, file: str) -> dict[str, Any]:
+def _file(name: str, sha256: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": name,
+        "name": name,
+        "contentUrl": name,
+        "encodingFormat": "application/x-parquet",
+        "sha256": sha256,
+    }
+
+
+def _folder(name: str) -> dict[str, Any]:
+    """Describe all parquet files in a folder beside the description. The manifest in the folder has their SHA-256."""
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "includes": f"{name}/*.parquet",
+        "encodingFormat": "application/x-parquet",
+    }
+
+
+def _field(column: pa.Field, source: str, name: str) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
         "@id": f"products/{column.name}",
         "name": column.name,
         "description": _DESCRIPTIONS[column.name],
         "dataType": "sc:Text" if pa.types.is_string(column.type) else "sc:Integer",
-        "source": {"fileObject": {"@id": file}, "extract": {"column": column.name}},
+        "source": {source: {"@id": name}, "extract": {"column": column.name}},
     }

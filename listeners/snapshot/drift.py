@@ -49,17 +49,18 @@ class DriftSample:
 
     Attributes:
         groups: productids of each group (`new`, `first`, `before`), each of shape (products,), int64, by sample_rank.
+        wanted: the productids of all groups, each once, an array of int64.
     """
 
     def __init__(self, groups: Mapping[str, npt.NDArray[np.int64]]) -> None:
         self.groups = groups
-        self._wanted = pa.array(np.unique(np.concatenate([np.empty(0, np.int64), *groups.values()])))
+        self.wanted = pa.array(np.unique(np.concatenate([np.empty(0, np.int64), *groups.values()])))
         self._rows: list[pa.Table] = []
 
     def collect(self, rows: pa.Table) -> None:
         """Keep the rows that belong to a group; `rows` is a table with the columns of `SCHEMA`."""
-        if len(self._wanted):
-            found = rows.filter(pc.is_in(rows["productid"], self._wanted))
+        if len(self.wanted):
+            found = rows.filter(pc.is_in(rows["productid"], self.wanted))
             if found.num_rows:
                 self._rows.append(found)
 
@@ -69,9 +70,12 @@ class DriftSample:
         Without an earlier week, nothing is compared.
         """
         rows = pa.concat_tables(self._rows) if self._rows else SCHEMA.empty_table()
-        parts = {
-            name: rows.filter(pc.is_in(rows["productid"], pa.array(ids))) for name, ids in self.groups.items()
+        # By sample_rank, so that the order in which an engine reads the rows changes nothing.
+        positions = {
+            name: pc.index_in(pa.array(ids), rows["productid"]).drop_null()
+            for name, ids in self.groups.items()
         }
+        parts = {name: rows.take(found) for name, found in positions.items()}
         compared = {name: part for name, part in parts.items() if part.num_rows}
         features = {name: _features(part) for name, part in compared.items()}
         histograms = {

@@ -1,1 +1,1 @@
-"""Build datasets and fit models on Apache Spark (ENGINE=spark). Only this package imports pyspark."""
+"""Start Apache Spark for a job of either stage, read the files of a dataset with it, and say what its errors mean."""

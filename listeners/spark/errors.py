@@ -16,15 +16,22 @@ from pyspark.errors import PySparkException
 from shared.errors import OutageError, PipelineError, StageError, VerificationError
 from shared.logs import censor
 
+# What fails if Java has ended, or if Java reports an error. OSError: the connection to Java is lost.
+SPARK_ERRORS: Final = (PySparkException, Py4JError, OSError)
 _KINDS: Final = {kind.__name__: kind for kind in (OutageError, StageError, VerificationError)}
 _CARRIED: Final = re.compile(r"WorkerError: (\[.*\])")
-# What Spark says if the cluster, not the work, has failed. The executor's own exit is not among them: if it runs out of memory,
-# it does so again, until a person changes a setting.
+# What Spark says if the cluster, not the work, has failed: the master is gone or gives the job up, a disk is full, an executor was
+# frozen, or results of executors that have died were lost more often than Spark computes them again. The executor's own exit is not
+# among them: if it runs out of memory, it does so again, until a person changes a setting.
 _OUTAGE: Final = re.compile(
     "SparkContext was shut down|stopped SparkContext|Master removed our application|masters are unresponsive"
     "|No space left on device|Connection refused|Could not connect to|Failed to connect to|Broken pipe"
+    "|heartbeat timed out|failed the maximum allowable number of times"
 )
-_EXECUTOR_LOST: Final = re.compile(r"ExecutorLostFailure[^\n]*|OutOfMemoryError[^\n]*")
+# A worker that is lost with its executors does not count for the task, so this is a program that ended four times, or lacks memory.
+_EXECUTOR_LOST: Final = re.compile(
+    r"ExecutorLostFailure[^\n]*|OutOfMemoryError[^\n]*|Python worker exited unexpectedly[^\n]*|MemoryError[^\n]*"
+)
 
 
 class WorkerError(Exception):
@@ -67,14 +74,19 @@ def _meaning_of(error: Exception) -> Exception:
     if carried := _CARRIED.search(text):
         kind, message, advice = json.loads(carried[1])
         return _KINDS[kind](message, remedy=advice)
+    java_is_gone = isinstance(error, ConnectionError | Py4JError) and not isinstance(error, Py4JJavaError)
+    if java_is_gone or _OUTAGE.search(text):
+        return OutageError(f"Apache Spark is unavailable: {summary(error)}")
     if lost := _EXECUTOR_LOST.search(text):
         return StageError(
             f"Apache Spark lost an executor too often: {censor(lost[0])}",
             remedy="look at the executor's log; if it lacks memory, set spark.executor.memory in the file SPARK_CONF",
         )
-    java_is_gone = isinstance(error, ConnectionError | Py4JError) and not isinstance(error, Py4JJavaError)
-    if java_is_gone or _OUTAGE.search(text):
-        return OutageError(
-            f"Apache Spark is unavailable: {censor(text.splitlines()[0] if text else type(error).__name__)}"
-        )
     return error
+
+
+def summary(error: Exception) -> str:
+    """Return the line that says what went wrong. py4j names the Java method first, and Java's own message is in the next line."""
+    lines = str(error).splitlines()
+    of_java = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
+    return censor([*of_java, *lines, type(error).__name__][0])

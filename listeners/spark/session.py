@@ -6,20 +6,20 @@ RPC): Java reads it itself, so they are in no process's arguments, and Spark red
 """
 
 import shlex
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from listeners.liveness import PROGRESS
 from listeners.spark.java import require_spark
 from shared.config import Settings, configure_spark
-from shared.errors import BadInputError
+from shared.errors import BadInputError, OutageError, StageError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,7 +36,7 @@ _DEFAULTS: Final = {
 }
 # One machine: no port is reachable from outside, and a task that fails once is tried again, as on a cluster.
 _LOCAL_DEFAULTS: Final = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-_LOOK_S: Final = 1.0
+_EXIT_S: Final = 2.0  # so long Java may take to end after its last answer
 
 
 @contextmanager
@@ -44,37 +44,75 @@ def spark_session(settings: Settings, name: str) -> "Iterator[SparkSession]":
     """Start Spark for one job, named `name` on its pages, and stop it at the end.
 
     Raises:
-        OutageError: pyspark or Java is missing, or the cluster cannot be reached.
+        OutageError: pyspark or Java is missing, the cluster cannot be reached, or it has no executor for STALL_TIMEOUT_S.
+        StageError: the driver's Java process died. Or what `translate_errors` raises.
         BadInputError: the file SPARK_CONF cannot be read.
     """
     require_spark(settings)
     from pyspark.sql import SparkSession  # noqa: PLC0415  only ENGINE=spark needs pyspark
 
-    from listeners.spark.errors import translate_errors  # noqa: PLC0415
+    from listeners.spark.errors import SPARK_ERRORS, translate_errors  # noqa: PLC0415
+    from listeners.spark.watch import Watch  # noqa: PLC0415
 
     # pyspark warns each time that it has not been tested with pandas 3. We exchange Arrow data with Spark, never data frames of pandas.
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     is_local = settings.spark_master.startswith("local")
     given = read_properties(settings.spark_conf)
-    defaults = _DEFAULTS | (_LOCAL_DEFAULTS if is_local else {})
+    defaults = _DEFAULTS | (_LOCAL_DEFAULTS if is_local else {}) | {"spark.local.dir": tempfile.gettempdir()}
     file = ["--properties-file", str(settings.spark_conf)] if settings.spark_conf else []
     python = given.get("spark.pyspark.python", sys.executable)
     configure_spark(shlex.join([*file, "pyspark-shell"]), python, on_loopback=is_local)
     builder = SparkSession.builder.master(_with_retries(settings.spark_master)).appName(name)
     for key in sorted(defaults.keys() - given.keys()):
         builder = builder.config(key, defaults[key])
-    with translate_errors():
-        session = builder.getOrCreate()
-    done = Event()
+    session = _start(builder, settings.spark_master)
+    watch = Watch(session, settings.stall_timeout_s)
+    logger.info("Spark is ready", master=settings.spark_master, pages=session.sparkContext.uiWebUrl)
     try:
-        logger.info("Spark is ready", master=settings.spark_master, pages=session.sparkContext.uiWebUrl)
-        Thread(target=_watch, args=(session, done), daemon=True).start()
-        with translate_errors():
+        with watch.running(), translate_errors():
             yield session
+    except (OutageError, *SPARK_ERRORS) as error:
+        if (cause := watch.outage or _end_of_java(session)) is not None:
+            raise cause from error
+        raise
     finally:
-        done.set()
-        with translate_errors():
-            session.stop()
+        _stop(session)
+
+
+def _start(builder: "SparkSession.Builder", master: str) -> "SparkSession":
+    """Start Spark. Nothing of a batch is known here, so whatever fails is an outage."""
+    from listeners.spark.errors import SPARK_ERRORS, summary  # noqa: PLC0415
+
+    try:
+        return builder.getOrCreate()
+    except SPARK_ERRORS as error:
+        raise OutageError(
+            f"Apache Spark does not start with SPARK_MASTER={master}: {summary(error)}",
+            remedy="start the master, or correct SPARK_MASTER; the log above has what Java says about the file SPARK_CONF",
+        ) from error
+
+
+def _end_of_java(session: "SparkSession") -> StageError | None:
+    """Tell that the driver's Java process has ended, as the listener tells it of its own child. Return None if it lives."""
+    gateway: Any = session.sparkContext._gateway  # noqa: SLF001  pyspark has no method for it
+    try:
+        code = gateway.proc.wait(_EXIT_S)
+    except subprocess.TimeoutExpired:
+        return None
+    return StageError(
+        f"the Java process of the driver of Apache Spark died with exit code {code}",
+        remedy="look at the log; if Java lacks memory, set spark.driver.memory in the file SPARK_CONF",
+    )
+
+
+def _stop(session: "SparkSession") -> None:
+    """End the job on the cluster. If this fails, only log it: the work is done or has failed already, and the process ends soon."""
+    from listeners.spark.errors import SPARK_ERRORS, summary  # noqa: PLC0415
+
+    try:
+        session.stop()
+    except SPARK_ERRORS as error:
+        logger.warning("Apache Spark did not stop in order", error=summary(error))
 
 
 def read_properties(path: Path | None) -> dict[str, str]:
@@ -99,23 +137,3 @@ def read_properties(path: Path | None) -> dict[str, str]:
 def _with_retries(master: str) -> str:
     """Let Spark try a task four times on one machine, too. By default it does so only on clusters (`local[2]` tries once)."""
     return f"{master[:-1]},4]" if master.startswith("local[") and "," not in master else master
-
-
-def _watch(session: "SparkSession", done: Event) -> None:
-    """Report each finished task as progress of this process, in a thread, until `done`.
-
-    The process waits while Java works, so its own processor time says nothing about the work.
-    """
-    from py4j.protocol import Py4JError  # noqa: PLC0415
-    from pyspark.errors import PySparkException  # noqa: PLC0415
-
-    tracker, before = session.sparkContext.statusTracker(), None
-    while not done.wait(_LOOK_S):
-        try:
-            infos = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-        except (Py4JError, PySparkException, OSError):
-            return  # Java has ended, and the main thread says so
-        now = sorted((info.stageId, info.numCompletedTasks) for info in infos if info)
-        if now != before:
-            PROGRESS.note()
-        before = now

@@ -63,7 +63,7 @@ def with_verdict(description: str, verdict: Mapping[str, Any], artifact: str) ->
 
 
 def dataset_run(name: str, batch: Batch, stats: dict[str, Any]) -> str:
-    """Describe the run of a batch's dataset. `stats` is what `listeners.snapshot.handle.build` returns."""
+    """Describe the run of a batch's dataset. `stats` is what `listeners.snapshot.local.build` returns."""
     return (
         f"**{name}**: {stats['distinct_products']:,} products in {len(stats['classes'])} classes, balanced to "
         f"{stats['total_rows']:,} rows by repeating products of small classes. {stats['held_out_products']:,} products of the batch "

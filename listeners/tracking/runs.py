@@ -251,9 +251,10 @@ class Publication:
         self.text(Artifact.CARD, card.html())
         self.values(tags={MLFLOW_RUN_NOTE: card.markdown()})
 
-    def file(self, path: Path) -> None:
-        self._client.log_artifact(self.run_id, str(path))
-        self.manifest.add(path.name, path)
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """Log a file under its name, in a folder of the run's artifacts or in none."""
+        self._client.log_artifact(self.run_id, str(path), folder)
+        self.manifest.add(f"{folder}/{path.name}" if folder else path.name, path)
 
     def logged_model(self, uri: str) -> None:
         """Download a logged model and add its files to `manifest`: MLflow's `log_model` does not say which files it wrote."""

@@ -159,7 +159,8 @@ def calibrate(classifier: LinearClassifier, scores: _Floats, labels: _Ints) -> C
 def with_temperature(classifier: LinearClassifier, inverse_temperature: float) -> CalibratedClassifierCV:
     """Return what `calibrate` returns for scores whose temperature is known."""
     classes = classifier.classes_
-    calibrated = calibrate(classifier, np.eye(len(classes)), classes)
+    # Three rows of each class: if each class had one, scikit-learn would warn that these are no classes.
+    calibrated = calibrate(classifier, np.tile(np.eye(len(classes)), (3, 1)), np.tile(classes, 3))
     [scaling] = calibrated.calibrated_classifiers_[0].calibrators
     scaling.beta_ = type(scaling.beta_)(inverse_temperature)
     return calibrated

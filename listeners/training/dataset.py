@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow.entities import Run
 
+from listeners.datasets.manifest import complete_folder
+from listeners.datasets.store import Store
 from listeners.tracking.runs import Tracking
 from listeners.training.calibration import text_folds
 from listeners.training.features import distinct_products
@@ -52,24 +54,30 @@ def find_dataset(tracking: Tracking, name: str, **tags: str) -> Run:
 
 
 def fetch(tracking: Tracking, run: Run, directory: Path) -> Path:
-    """Download the parquet file of a dataset's run, check its SHA-256, and return its path.
+    """Put the parquet file of a dataset's run, or its folder of files, into a directory. Check each SHA-256, and return the path.
+
+    The files of a folder that are too large for MLflow come from DATASET_STORE.
 
     Raises:
-        StageError: the file cannot be downloaded.
-        VerificationError: the SHA-256 of the file differs from the run's tag `dataset_sha256`, or the run has no such tag.
+        StageError: a file cannot be downloaded.
+        VerificationError: the SHA-256 of a file is not the recorded one, or the run has no tag `dataset_sha256`.
     """
     if (expected := run.data.tags.get(Tag.DATASET_SHA256)) is None:
         raise VerificationError(
             f"run {run.info.run_id} has no tag {Tag.DATASET_SHA256}, so its dataset file cannot be checked",
             remedy="`rakuten verify` shows what was changed in MLflow; `rakuten reproduce` rebuilds the dataset",
         )
+    if (uri := run.data.tags.get(Tag.DATASET_URI)) is not None:
+        path = tracking.download(run, run.info.run_name, directory)
+        complete_folder(path, Store(uri), expected)
+        return path
     path = tracking.download(run, parquet_name(run.info.run_name), directory)
     require_sha256(path, expected)
     return path
 
 
 def read_training_data(path: Path) -> TrainingData:
-    """Read the parquet file of a balanced dataset, and return each product once with its number of copies."""
+    """Read a balanced dataset, a parquet file or a folder of files. Return each product once with its number of copies."""
     texts = [*TEXT_COLUMNS, "image_path"]
     # With read_dictionary, memory holds each distinct text once for each row group, not once for each copy of a product.
     dataset = pq.read_table(path, columns=["productid", *texts, "prdtypecode"], read_dictionary=texts)

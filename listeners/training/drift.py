@@ -7,6 +7,8 @@ the number of training rows, and each week would seem to differ from the first.
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,23 +29,39 @@ _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 
 
-def drift_document(sample: Path, data: TrainingData, model: FittedModel, *, seed: int) -> dict[str, Any]:
+def read_sample(path: Path) -> dict[str, _Ints]:
+    """Read the file drift_sample.parquet of a dataset's run: the productids of each group."""
+    table = pq.read_table(path)
+    names, productids = np.array(table["group"].to_pylist(), np.str_), table["productid"].to_numpy()
+    return {name: productids[names == name] for name in np.unique(names).tolist()}
+
+
+def drift_document(
+    sample: Mapping[str, _Ints],
+    data: TrainingData,
+    model: FittedModel,
+    earlier_words: Mapping[str, int],
+    *,
+    seed: int,
+) -> dict[str, Any]:
     """Return the content of the model's drift.json: `histograms` by feature, group and bin, and `drift`, the comparisons.
 
     Args:
-        sample: the file drift_sample.parquet of the dataset's run.
+        sample: productids of the compared products, by group.
         data: the training products.
         model: the model that was fitted on them. Without out-of-fold probabilities, confidence is not compared.
+        earlier_words: in how many titles of products that are not new each word occurs.
         seed: seed of the comparison.
     """
-    table = pq.read_table(sample)
-    names, productids = np.array(table["group"].to_pylist(), np.str_), table["productid"].to_numpy()
-    groups = {
-        name: _positions(data.productids, productids[names == name]) for name in np.unique(names).tolist()
-    }
+    groups = {name: _positions(data.productids, productids) for name, productids in sample.items()}
     histograms = {}
     if len(groups) > 1:
-        shares = unknown_shares(data.products["designation"].tolist(), groups)
+        titles = data.products["designation"].to_numpy()
+        shares = {
+            # A title of an earlier product is itself one of the titles that were counted.
+            name: unknown_shares(titles[found], earlier_words, own=int(name != NEW))
+            for name, found in groups.items()
+        }
         histograms["unknown words"] = {
             name: histogram(found, _UNKNOWN_EDGES) for name, found in shares.items()
         }
@@ -55,37 +73,45 @@ def drift_document(sample: Path, data: TrainingData, model: FittedModel, *, seed
     return {"histograms": histograms, "drift": compare_groups(histograms, seed=seed)}
 
 
-def unknown_shares(titles: list[str], groups: dict[str, _Ints]) -> dict[str, _Floats]:
-    """Return, for each product of each group, the share of its title's words that occur in no other title of an earlier week.
+def earlier_words(sample: Mapping[str, _Ints], data: TrainingData) -> Mapping[str, int]:
+    """Return in how many titles of products that are not new each word occurs; nothing without new products."""
+    if NEW not in sample:
+        return {}
+    return count_words(data.products["designation"].to_numpy()[~np.isin(data.productids, sample[NEW])])
 
-    The earlier products are all that are not new. For an earlier product, its own title does not count, so both kinds are measured
-    alike. A title without a word has the share 0.
+
+def words_of(title: str) -> set[str]:
+    """Return the words of a title, in lower case."""
+    return set(_WORD.findall(title.lower()))
+
+
+def count_words(titles: Iterable[str], known: AbstractSet[str] | None = None) -> Counter[str]:
+    """Return in how many titles each word occurs; only the words in `known`, if it is given.
+
+    Only the counts are kept, because the words of all titles take a hundred megabytes.
+    """
+    if known is None:
+        return Counter(word for title in titles for word in words_of(title))
+    return Counter(word for title in titles for word in words_of(title) & known)
+
+
+def unknown_shares(titles: Iterable[str], earlier_words: Mapping[str, int], *, own: int) -> _Floats:
+    """Return, for each title, the share of its words that occur in no other title of an earlier week, shape (titles,).
+
+    A title without a word has the share 0.
 
     Args:
-        titles: of all products, in any order.
-        groups: the positions in `titles` of the products of each group; the group `new` is the one that is not earlier.
-
-    Returns:
-        For each group an array of shape (products of the group,).
+        titles: of the products of one group.
+        earlier_words: in how many titles of earlier products each word occurs.
+        own: 1 if the titles themselves are among these, else 0. So both kinds of products are measured alike.
     """
 
-    def words(position: int) -> set[str]:
-        return set(_WORD.findall(titles[position].lower()))
-
-    new = set(groups[NEW].tolist())
-    # Only the counts are kept, because the words of all titles take a hundred megabytes.
-    titles_with = Counter(
-        word for position in range(len(titles)) if position not in new for word in words(position)
-    )
-
-    def share(position: int) -> float:
-        own, found = 0 if position in new else 1, words(position)
-        unknown = sum(titles_with[word] <= own for word in found)
+    def share(title: str) -> float:
+        found = words_of(title)
+        unknown = sum(earlier_words.get(word, 0) <= own for word in found)
         return unknown / len(found) if found else 0.0
 
-    return {
-        name: np.array([share(position) for position in found.tolist()]) for name, found in groups.items()
-    }
+    return np.array([share(title) for title in titles])
 
 
 def _positions(productids: _Ints, wanted: _Ints) -> _Ints:

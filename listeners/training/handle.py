@@ -1,9 +1,12 @@
 """Run the training stage: fit a model on a batch's dataset, evaluate, publish and register it, then decide on its promotion."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
@@ -16,22 +19,17 @@ from listeners.tracking import descriptions, registry
 from listeners.tracking.ownership import own_names
 from listeners.tracking.results import f1_by_class, read_json, recorded_drift, recorded_suspects
 from listeners.tracking.runs import Publication, Tracking
-from listeners.training import linear_svm  # noqa: F401  the fork server imports the default trainer once, for all children
+from listeners.training import local  # noqa: F401  the fork server imports the default engine once, for all children
 from listeners.training.card import Cost, ModelFacts, model_card
-from listeners.training.dataset import (
-    TrainingData,
-    fetch,
-    find_dataset,
-    read_frame,
-    read_training_data,
-    training_input,
-)
-from listeners.training.drift import drift_document
+from listeners.training.dataset import TrainingData, fetch, find_dataset, read_frame
+from listeners.training.drift import drift_document, read_sample
+from listeners.training.engine import Fitted, Request, engine_of
 from listeners.training.evaluate import report
 from listeners.training.plots import confusion_figure, reliability_figure, risk_coverage_figure
 from listeners.training.scores import HoldoutScores, score_holdout, score_test_set
 from listeners.training.suspects import MAX_LOGGED, suspects_frame, suspects_summary
-from listeners.training.trainers import FittedModel, load_trainer
+from listeners.training.trainers import FittedModel
+from shared.config import Settings
 from shared.mlflow_names import (
     HOLDOUT_SET,
     MODEL_EXPERIMENT,
@@ -111,21 +109,23 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
         directory = Path(scratch)
         cost = Cost()
         with cost.step("reading the data"):
-            data = read_training_data(fetch(tracking, dataset, directory))
             holdout, test = (
                 read_frame(fetch(tracking, find_dataset(tracking, name, **batch.source_tags), directory))
                 for name in (HOLDOUT_SET, TEST_SET)
             )
+            sample = _read_drift_sample(tracking, dataset, directory)
         with cost.step("training"):
-            model = _fit(run, job, dataset, data)
+            fitted = _fit(job.settings, tracking, dataset, sample or {}, directory)
+        _log_fit(run, job, dataset, fitted)
+        data, model = fitted.data, fitted.model
         with cost.step("the holdout"):
             scores = score_holdout(model, data.labels, holdout, seed=job.settings.random_seed)
         _log_scores(run, job, scores, holdout)
         run.values(metrics=dict(model.metrics), step=batch.week)
         suspects = _log_suspects(run, data, model)
         drift = {}
-        if (sample := _fetch_drift_sample(tracking, dataset, directory)) is not None:
-            drift = drift_document(sample, data, model, seed=job.settings.random_seed)
+        if sample is not None:
+            drift = drift_document(sample, data, model, fitted.earlier_words, seed=job.settings.random_seed)
             run.json(Artifact.DRIFT, drift)
         with cost.step("the test set"):
             _log_test_set(run, job, model, test)
@@ -149,31 +149,47 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
     return tracking.client.get_run(run.run_id)
 
 
-def _fit(run: Publication, job: Job, dataset: Run, data: TrainingData) -> FittedModel:
-    settings = job.settings
-    with TemporaryDirectory(prefix="rakuten-") as scratch:
-        given = training_input(
-            data, seed=settings.random_seed, processes=settings.training_processes, scratch=Path(scratch)
-        )
-        model = load_trainer(settings.trainer).fit(given)
+def _fit(
+    settings: Settings,
+    tracking: Tracking,
+    dataset: Run,
+    sample: Mapping[str, npt.NDArray[np.int64]],
+    directory: Path,
+) -> Fitted:
+    request = Request(
+        settings=settings,
+        name=dataset.info.run_name,
+        trainer=settings.trainer,
+        seed=settings.random_seed,
+        fetch=lambda: fetch(tracking, dataset, directory),
+        uri=dataset.data.tags.get(Tag.DATASET_URI),
+        sha256=dataset.data.tags[Tag.DATASET_SHA256],
+        sample=sample,
+    )
+    return engine_of(settings.engine, settings.trainer)(request)
+
+
+def _log_fit(run: Publication, job: Job, dataset: Run, fitted: Fitted) -> None:
+    rows = int(fitted.data.multiplicities.sum())
     run.values(
         params={
-            Param.TRAINER: settings.trainer,
-            **model.hyperparameters,
-            Param.RANDOM_SEED: settings.random_seed,
+            Param.TRAINER: job.settings.trainer,
+            Param.ENGINE: fitted.engine,
+            **fitted.model.hyperparameters,
+            Param.RANDOM_SEED: job.settings.random_seed,
             "week_number": job.batch.week,
-            "dataset_rows": int(data.multiplicities.sum()),
-            "distinct_products": len(data.labels),
+            "dataset_rows": rows,
+            "distinct_products": len(fitted.data.labels),
         }
     )
     run.dataset(
         dataset.info.run_name,
         dataset.data.tags[Tag.DATASET_DIGEST],
-        f"runs:/{dataset.info.run_id}/{parquet_name(dataset.info.run_name)}",
+        dataset.data.tags.get(Tag.DATASET_URI)
+        or f"runs:/{dataset.info.run_id}/{parquet_name(dataset.info.run_name)}",
         "training",
-        {"num_rows": int(data.multiplicities.sum())},
+        {"num_rows": rows},
     )
-    return model
 
 
 def _log_scores(run: Publication, job: Job, scores: HoldoutScores, holdout: pd.DataFrame) -> None:
@@ -204,11 +220,13 @@ def _log_suspects(run: Publication, data: TrainingData, model: FittedModel) -> p
     return suspects
 
 
-def _fetch_drift_sample(tracking: Tracking, dataset: Run, directory: Path) -> Path | None:
+def _read_drift_sample(
+    tracking: Tracking, dataset: Run, directory: Path
+) -> dict[str, npt.NDArray[np.int64]] | None:
     """Download which products drift compares. Return None for a dataset of an earlier version, which does not say it."""
     if Artifact.DRIFT_SAMPLE not in tracking.record_of(dataset.info.run_id).get("artifact_bytes", {}):
         return None
-    return tracking.download(dataset, Artifact.DRIFT_SAMPLE, directory)
+    return read_sample(tracking.download(dataset, Artifact.DRIFT_SAMPLE, directory))
 
 
 def _log_test_set(run: Publication, job: Job, model: FittedModel, test: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ the history in PostgreSQL. MLflow gives the random seed, and the holdout set for
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,18 +15,30 @@ from typing import Final
 from mlflow.entities import Run
 
 from db.connect import connect, connect_arrow
+from listeners.datasets.manifest import complete_folder
+from listeners.datasets.store import Store
 from listeners.outages import outage_of
-from listeners.snapshot.handle import build
+from listeners.snapshot.dataset_digest import identity_of
+from listeners.snapshot.local import build
 from listeners.tracking.environment import differences, environment
 from listeners.tracking.runs import Tracking
-from listeners.training.dataset import fetch, find_dataset, read_frame, read_training_data, training_input
+from listeners.training.dataset import fetch, find_dataset, read_frame
+from listeners.training.engine import Request, engine_of
 from listeners.training.scores import score_holdout, score_test_set
-from listeners.training.trainers import load_trainer
 from rakuten.provenance.verify_database import verify_batches
 from shared.config import Settings
 from shared.errors import StageError
 from shared.hashing import sha256_of
-from shared.mlflow_names import HOLDOUT_SET, TEST_SET, Artifact, Param, Tag, dataset_name, parquet_name
+from shared.mlflow_names import (
+    HOLDOUT_SET,
+    TEST_SET,
+    Artifact,
+    Param,
+    Tag,
+    dataset_name,
+    model_run_name,
+    parquet_name,
+)
 
 _CHANGED: Final = "data: changed in MLflow; rakuten verify lists the changes"
 _APPLICATION: Final = "rakuten reproduce"
@@ -51,7 +63,7 @@ class Verdict:
 
 
 class Reproduction:
-    """One rebuild of a batch's dataset and model. Its files are in `directory`."""
+    """One rebuild of a batch's dataset and model. Its files are in `directory`; those in DATASET_STORE go when `stack` closes."""
 
     def __init__(
         self,
@@ -60,15 +72,19 @@ class Reproduction:
         settings: Settings,
         batch: tuple[int, str],
         directory: Path,
+        *,
+        stack: ExitStack,
     ) -> None:
         self._conninfo = conninfo
         self._tracking = tracking
         self._settings = settings
         self._batch_id, self._batch_name = batch
-        self._directory = directory
+        self._directory, self._stack = directory, stack
         self._sealed = True
-        # `dataset` sets this to True if the rebuilt dataset has the SHA-256 that the dataset's MLflow run recorded, or if this
-        # run recorded no SHA-256.
+        # `dataset` sets these: the rebuilt file or folder of files, its SHA-256 (of a folder: of its manifest), its folder in
+        # DATASET_STORE if Spark has built it, and whether it is the recorded dataset. It counts as that if the run lacks the digest.
+        self._rebuilt, self._sha256 = directory, ""
+        self._uri: str | None = None
         self.is_rebuilt = False
 
     def dataset(self, run: Run) -> Iterator[Verdict]:
@@ -77,29 +93,37 @@ class Reproduction:
         `run` is the MLflow run that recorded the dataset. The rebuilt and the recorded dataset are compared by their SHA-256.
         """
         yield self._seals()
-        path = self._rebuilt
         try:
-            with connect_arrow(self._conninfo, _APPLICATION) as connection:
-                build(connection, self._batch_id, self._seed(run), path)
+            self._rebuild(run)
         except StageError as error:
             yield Verdict("dataset", False, error.message, self._cause(run))
             return
-        then, now = run.data.tags.get(Tag.DATASET_SHA256), sha256_of(path)
-        self.is_rebuilt = then in {None, now}
-        yield self._check_tag("dataset", run, Tag.DATASET_SHA256, now, f"{path.stat().st_size:,} bytes")
-        yield self._logged_file(run, then or now)
+        digest = identity_of(self._rebuilt).digest
+        by_spark = self._uri is not None or Tag.DATASET_URI in run.data.tags
+        # Spark writes other files with the same content, so only the digest of the content can be compared then.
+        tag, now = (Tag.DATASET_DIGEST, digest) if by_spark else (Tag.DATASET_SHA256, self._sha256)
+        self.is_rebuilt = run.data.tags.get(tag) in {None, now}
+        what = f"{_bytes_of(self._rebuilt):,} bytes" + (f", content digest {digest[:8]}" if by_spark else "")
+        yield self._check_tag("dataset", run, tag, now, what)
+        yield self._logged_files(run)
 
     def model(self, dataset: Run, run: Run) -> Iterator[Verdict]:
         """Train a model from the rebuilt dataset. Compare its metrics and parameters with those that `run` recorded."""
-        seed = self._seed(run)
-        data = read_training_data(self._rebuilt)
-        given = training_input(
-            data,
-            seed=seed,
-            processes=self._settings.training_processes,
-            scratch=self._scratch("training"),
+        seed, trainer = self._seed(run), run.data.params.get(Param.TRAINER, self._settings.trainer)
+        fit = engine_of(run.data.params.get(Param.ENGINE, "local"), trainer)
+        fitted = fit(
+            Request(
+                settings=self._settings,
+                name=model_run_name(self._batch_name),
+                trainer=trainer,
+                seed=seed,
+                fetch=lambda: self._rebuilt,
+                uri=self._uri,
+                sha256=self._sha256,
+                sample={},
+            )
         )
-        model = load_trainer(run.data.params.get(Param.TRAINER, self._settings.trainer)).fit(given)
+        model = fitted.model
         try:
             holdout, test = (
                 read_frame(self._fixed_set(name, dataset, run)) for name in (HOLDOUT_SET, TEST_SET)
@@ -107,7 +131,7 @@ class Reproduction:
         except StageError as error:
             yield _unreadable("metrics", error)
         else:
-            metrics = score_holdout(model, data.labels, holdout, seed=seed).metrics
+            metrics = score_holdout(model, fitted.data.labels, holdout, seed=seed).metrics
             metrics |= score_test_set(model, test)[1] | dict(model.metrics)
             what = f"{len(metrics)} of them, F1 {metrics['f1_score']:.4f}"
             yield self._compared("metrics", run, metrics, model.tolerance, what)
@@ -116,6 +140,25 @@ class Reproduction:
             yield Verdict("parameters", True, what)
         else:
             yield self._check_tag("parameters", run, Tag.MODEL_SHA256, model.digest, "all that was learned")
+
+    def _rebuild(self, run: Run) -> None:
+        """Build the dataset with the engine that the setting ENGINE names. Set what describes it."""
+        name, seed = dataset_name(self._batch_name), self._seed(run)
+        if self._settings.engine == "spark":
+            from listeners.snapshot.spark.engine import rebuild_dataset  # noqa: PLC0415  only ENGINE=spark needs it
+
+            source = (self._conninfo, self._batch_id, name)
+            written = self._stack.enter_context(rebuild_dataset(self._settings, *source, seed))
+            self._uri, self._sha256 = written.folder.uri, written.manifest.sha256
+            self._rebuilt = self._scratch("rebuilt") / name
+            self._rebuilt.mkdir()
+            written.manifest.write(Store(str(self._rebuilt)))
+            complete_folder(self._rebuilt, written.folder, self._sha256)
+            return
+        self._rebuilt = self._scratch("rebuilt") / parquet_name(name)
+        with connect_arrow(self._conninfo, _APPLICATION) as connection:
+            build(connection, self._batch_id, seed, self._rebuilt)
+        self._sha256 = sha256_of(self._rebuilt)
 
     def _seals(self) -> Verdict:
         """Check the seals of this batch and of all earlier batches, because a dataset has rows of all of them.
@@ -132,16 +175,13 @@ class Reproduction:
             return Verdict("audit trail", True, f"every seal up to {self._batch_name}")
         return Verdict("audit trail", False, f"{broken.batch_name}: {broken.problem}", "data")
 
-    def _logged_file(self, run: Run, expected: str) -> Verdict:
-        """Compare the SHA-256 of the dataset's file in MLflow with `expected`. If it differs, somebody changed the file."""
-        step, name = "file in MLflow", self._rebuilt.name
+    def _logged_files(self, run: Run) -> Verdict:
+        """Compare the SHA-256 of the dataset's files in MLflow with the recorded one. If it differs, somebody changed a file."""
+        step = "file in MLflow" if Tag.DATASET_URI not in run.data.tags else "files"
         try:
-            found = sha256_of(self._tracking.download(run, name, self._scratch("logged")))
+            return Verdict(step, True, fetch(self._tracking, run, self._scratch("logged")).name)
         except StageError as error:
             return _unreadable(step, error)
-        if found != expected:
-            return Verdict(step, False, f"SHA-256 was {expected}, is {found}", _CHANGED)
-        return Verdict(step, True, name)
 
     def _fixed_set(self, name: str, dataset: Run, run: Run) -> Path:
         source = run.data.tags.get(Tag.SOURCE_SHA256) or dataset.data.tags.get(Tag.SOURCE_SHA256)
@@ -198,14 +238,14 @@ class Reproduction:
         more = len(changed) - _DIFFERENCES_SHOWN
         return "; ".join(changed[:_DIFFERENCES_SHOWN] + ([f"and {more} more"] if more > 0 else []))
 
-    @property
-    def _rebuilt(self) -> Path:
-        return self._scratch("rebuilt") / parquet_name(dataset_name(self._batch_name))
-
     def _scratch(self, name: str) -> Path:
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
         return directory
+
+
+def _bytes_of(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path.glob("*.parquet") if path.is_dir() else [path]))
 
 
 def _unreadable(step: str, error: StageError) -> Verdict:
@@ -232,8 +272,8 @@ def reproduce(
         runs: recorded run of the dataset, and recorded run of the model (None if the batch has no model).
     """
     dataset, trained = runs
-    with TemporaryDirectory(prefix="rakuten-") as scratch:
-        reproduction = Reproduction(conninfo, tracking, settings, batch, Path(scratch))
+    with TemporaryDirectory(prefix="rakuten-") as scratch, ExitStack() as stack:
+        reproduction = Reproduction(conninfo, tracking, settings, batch, Path(scratch), stack=stack)
         yield from reproduction.dataset(dataset)
         if trained is not None and reproduction.is_rebuilt:
             yield from reproduction.model(dataset, trained)

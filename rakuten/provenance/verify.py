@@ -18,6 +18,8 @@ from psycopg.rows import TupleRow
 
 from db.batches import rows
 from db.sql import query
+from listeners.datasets.manifest import Manifest
+from listeners.datasets.store import Store
 from listeners.outages import outage_of
 from listeners.tracking import artifacts
 from listeners.tracking.manifest import record_sha256
@@ -80,11 +82,22 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
     yield from _verify_files(tracking, run, result, name, subject)
     if recorded["stage"] == "training":
         yield from _verify_inputs(tracking, run, recorded, name, subject)
+    elif (uri := result.get("dataset_uri")) is not None:
+        yield Check(name, f"folder {uri}", _folder_problem(Store(uri), result["dataset_sha256"]))
     else:
         copy = snapshots / parquet_name(str(run.info.run_name))
         if copy.exists():
             problem = differs("its SHA-256", sha256_of(copy), result["dataset_sha256"])
             yield Check(name, f"copy {copy.name}", problem)
+
+
+def _folder_problem(folder: Store, manifest_sha256: str) -> str | None:
+    """Compare each file of a dataset in DATASET_STORE with its SHA-256."""
+    try:
+        Manifest.read(folder, manifest_sha256).require_unchanged(folder)
+    except StageError as error:  # a VerificationError is one, too
+        return error.message
+    return None
 
 
 def _verify_fixed_sets(tracking: Tracking, stages: list[dict[str, Any]]) -> Iterator[Check]:

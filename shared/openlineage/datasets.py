@@ -194,7 +194,9 @@ def _dataset_facets(batch: Batch, result: Mapping[str, Any], settings: Settings)
     if "total_rows" in result:
         facets["dataQualityMetrics"] = _row_count(rows=result["total_rows"])
     if "run_id" in result:
-        artifact = f"runs:/{result['run_id']}/{parquet_name(dataset_name(batch.name))}"
+        dataset = dataset_name(batch.name)
+        file = dataset if "dataset_uri" in result else parquet_name(dataset)  # Spark writes a folder of files
+        artifact = f"runs:/{result['run_id']}/{file}"
         facets["symlinks"] = _mlflow_address(Dataset(namespace, name), artifact)
     return facets
 

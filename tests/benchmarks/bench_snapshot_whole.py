@@ -24,10 +24,10 @@ from psycopg.types.json import Jsonb
 from db.connect import ArrowConnection, connect, connect_arrow
 from db.database import Role
 from db.schema import engine
-from listeners.snapshot.card import RowsSummary
 from listeners.snapshot.drift import find_groups
 from listeners.snapshot.earlier import find_earlier_dataset
-from listeners.snapshot.handle import build
+from listeners.snapshot.local import build
+from listeners.snapshot.rows import RowsCounter
 from shared.hashing import sha256_of
 from shared.mlflow_names import dataset_name, parquet_name
 
@@ -139,7 +139,7 @@ def _build(conninfo: str, reader: ArrowConnection, path: Path, datasets: Path | 
             earlier = find_earlier_dataset(connection, LAST_WEEK, datasets)
             assert earlier is not None
         if drift:
-            sample, summary = find_groups(connection, LAST_WEEK), RowsSummary()
+            sample, summary = find_groups(connection, LAST_WEEK), RowsCounter()
 
             def collect(rows: pa.Table) -> None:
                 sample.collect(rows)
@@ -148,6 +148,7 @@ def _build(conninfo: str, reader: ArrowConnection, path: Path, datasets: Path | 
     build(reader, LAST_WEEK, SEED, path, earlier, collect=collect)
     if sample:
         sample.document(seed=SEED)
+        summary.summary()
 
 
 def prepare_usual(few: Recorded, recorded: Recorded, path: Path) -> Task:

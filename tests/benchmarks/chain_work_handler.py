@@ -16,7 +16,7 @@ def handle(job: Job):
 
 def _snapshot(job: Job) -> float:
     from listeners.snapshot.earlier import find_earlier_dataset  # noqa: PLC0415
-    from listeners.snapshot.handle import build  # noqa: PLC0415
+    from listeners.snapshot.local import build  # noqa: PLC0415
 
     started = time.perf_counter()
     with (

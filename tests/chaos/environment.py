@@ -77,6 +77,9 @@ class Environment:
     scratch_is_limited: bool
     at_exit: ExitStack
     clock_offset_s: int = 0
+    spark: Any = (
+        None  # a cluster and its store, where the faults are Spark's (tests/spark/spark_environment.py)
+    )
     _observer: psycopg.Connection | None = None
 
     @property
@@ -161,6 +164,16 @@ class Environment:
             self.end_postgres(signal.SIGINT)
             self.start_postgres()
         self.fleet.replace()
+
+    def use_spark(self, *stages: Stage) -> None:
+        """Let these stages work on the cluster, and the other ones in their own processes. Mend the cluster."""
+        if self.spark is None:
+            return
+        self.spark.mend()
+        engines = {stage: {"ENGINE": "spark"} for stage in stages}
+        if self.fleet.stage_variables != engines:
+            self.fleet.stage_variables = engines
+            self.fleet.replace()
 
     def set_clock(self, offset_s: int) -> None:
         """Set the fake clock so many seconds ahead of the machine's."""
@@ -255,8 +268,11 @@ def needs_linux(_environment: Environment) -> str | None:
 
 
 @contextmanager
-def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
-    """An environment in which a listener of each stage starts; everything is ended and removed afterwards."""
+def open_environment(*, bindir: Path | None = None, **settings: object) -> Iterator[Environment]:
+    """An environment in which a listener of each stage starts; everything is ended and removed afterwards.
+
+    `settings` are settings of the listeners, instead of those of this suite.
+    """
     memory = Path("/dev/shm")  # noqa: S108
     with ExitStack() as stack:
         directory = Path(
@@ -276,18 +292,18 @@ def open_environment(*, bindir: Path | None = None) -> Iterator[Environment]:
         postgres = stack.enter_context(Proxy(lambda: (server.host, server.port)))
         mlflow_server = stack.enter_context(MlflowServer(directory / "mlflow"))
         mlflow = stack.enter_context(Proxy(lambda: ("127.0.0.1", mlflow_server.port)))
-        settings = read_settings(
-            postgres_host=None,
-            state_path=directory / "state",
-            data_path=directory / "data",
-            initial_percentage=INITIAL,
-            increment_percentage=INCREMENT,
-            mlflow_tracking_uri=f"http://127.0.0.1:{mlflow.port}",
-            stall_timeout_s=STALL_TIMEOUT_S,
-            log_format="json",
-            pg_bindir=bindir,
-            _env_file=None,
-        )
+        own = {
+            "postgres_host": None,
+            "state_path": directory / "state",
+            "data_path": directory / "data",
+            "initial_percentage": INITIAL,
+            "increment_percentage": INCREMENT,
+            "mlflow_tracking_uri": f"http://127.0.0.1:{mlflow.port}",
+            "stall_timeout_s": STALL_TIMEOUT_S,
+            "log_format": "json",
+            "pg_bindir": bindir,
+        }
+        settings = read_settings(**own | settings, _env_file=None)
         database = prepare_embedded(settings, server)
         listeners = Listeners(ProxiedDatabase(database, postgres), settings)
         # a line of its own through theirs, which can be cut alone

@@ -50,6 +50,7 @@ class Fleet:
         self._closed = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self.variables: dict[str, str] = {}  # further ones for those that are started from now on
+        self.stage_variables: dict[Stage, dict[str, str]] = {}  # and for those of one stage
 
     def __enter__(self):
         self._supervisor.start()
@@ -110,7 +111,9 @@ class Fleet:
     def _start(self, stage: Stage, scratch: Path) -> Popen:
         variables = {breakpoints.DIRECTORY: str(self._breakpoints), "TMPDIR": str(scratch)}
         return self._listeners.run(
-            stage, [sys.executable, Path(pausable_listener.__file__), stage], **variables | self.variables
+            stage,
+            [sys.executable, Path(pausable_listener.__file__), stage],
+            **variables | self.variables | self.stage_variables.get(stage, {}),
         )
 
     def _supervise(self) -> None:

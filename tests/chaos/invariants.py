@@ -11,7 +11,10 @@ from mlflow.entities import Run
 
 from db.connect import connect_arrow
 from db.database import Role
-from listeners.snapshot import handle as snapshot
+from listeners.datasets.manifest import MANIFEST, Manifest
+from listeners.datasets.store import Store
+from listeners.snapshot import local as snapshot
+from listeners.snapshot.dataset_digest import identity_of
 from shared.hashing import sha256_of
 from shared.mlflow_names import DATASET_EXPERIMENT, MODEL_EXPERIMENT, REGISTERED_MODEL, Tag, parquet_name
 
@@ -121,5 +124,23 @@ def _check_bytes(verdict: Verdict, environment: Environment, batch: dict, run: R
     ):
         path = Path(directory) / name
         snapshot.build(connection, batch["id"], environment.settings.random_seed, path)
+        if (uri := run.data.tags.get(Tag.DATASET_URI)) is not None:
+            _check_folder(verdict, Store(uri), run, identity_of(path).digest)
+            return
         digests = {sha256_of(path), sha256_of(logged / "artifacts" / name), run.data.tags[Tag.DATASET_SHA256]}
     verdict.require(len(digests) == 1, f"{run.info.run_name}: not the bytes of an undisturbed build")
+
+
+def _check_folder(verdict: Verdict, folder: Store, run: Run, digest: str) -> None:
+    """The folder that Spark has written is whole, has the rows of an undisturbed build, and nothing else is left of any attempt."""
+    manifest = Manifest.read(folder, run.data.tags[Tag.DATASET_SHA256])
+    manifest.require_unchanged(folder)
+    path = Path(folder.uri)
+    digests = {digest, manifest.dataset_digest, run.data.tags[Tag.DATASET_DIGEST], identity_of(path).digest}
+    verdict.require(len(digests) == 1, f"{run.info.run_name}: not the rows of an undisturbed build")
+    files = {file.name for file in path.iterdir()}
+    verdict.require(
+        files == {MANIFEST, *(part.name for part in manifest.parts)}, f"{run.info.run_name}: files {files}"
+    )
+    attempts = [each.name for each in path.parent.iterdir()]
+    verdict.require(attempts == [path.name], f"{run.info.run_name}: attempts {attempts} in the store")

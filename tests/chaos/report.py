@@ -77,9 +77,9 @@ def write(board: Scoreboard, environment: Environment, path: Path) -> None:
             p99=_seconds(p99(recovery)),
             longest=_seconds(max(recovery)),
             day=datetime.now(UTC).date(),
-            commit=_commit(),
-            machine=_machine(server["server_version"]),
-            table="\n".join(map(_row, lines)),
+            commit=commit(),
+            machine=machine(server["server_version"]),
+            table="\n".join(map(row, lines)),
             not_run=f"\nNot run here: {'; '.join(missing)}.\n" if missing else "",
         )
     )
@@ -111,7 +111,7 @@ def _draw(lines: list[Line], title: str) -> Figure:
     return figure
 
 
-def _row(line: Line) -> str:
+def row(line: Line) -> str:
     times = [result.recovery_s for result in line.results]
     cells = [
         line.kind,
@@ -131,12 +131,12 @@ def _seconds(value: float) -> str:
     return "never" if math.isinf(value) else f"{value:.2f}"
 
 
-def _commit() -> str:
+def commit() -> str:
     git = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=10"]
     return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _machine(server: str) -> str:
+def machine(server: str) -> str:
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores, {gigabytes:.0f} GB of memory, {platform.system()} {platform.release()}, "

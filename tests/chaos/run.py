@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -35,12 +35,17 @@ from shared.config import configure_third_parties, read_settings
 console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
 
 
-def main() -> int:
+def main(
+    suite: list[Fault] = FAULTS,
+    open_suite: Callable = open_environment,
+    write_report: Callable = report.write,
+) -> int:
+    """Run a suite in the environment that `open_suite` opens. Return the exit code."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended
     configure_third_parties()
     faults = [
-        fault for fault in FAULTS if not options.only or any(text in fault.name for text in options.only)
+        fault for fault in suite if not options.only or any(text in fault.name for text in options.only)
     ]
     if options.list:
         for fault in faults:
@@ -53,7 +58,7 @@ def main() -> int:
     started = time.monotonic()
     with (
         _shown(board) as show,
-        open_environment(bindir=read_settings(_env_file=None).pg_bindir) as environment,
+        open_suite(bindir=read_settings(_env_file=None).pg_bindir) as environment,
     ):
         try:
             for fault in faults:
@@ -61,7 +66,7 @@ def main() -> int:
             show("looking at all batches once more ...")
             board.last_look = _look_at_all(environment)
             if options.report is not None:
-                report.write(board, environment, options.report)
+                write_report(board, environment, options.report)
         finally:
             if options.logs is not None:
                 _keep_logs(environment, options.logs)
@@ -81,9 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--resume", action="store_true", help="go on after the runs that the file of --json already has"
     )
-    parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="write the page docs/reliability.md there"
-    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the page of docs/ there")
     parser.add_argument(
         "--logs", type=Path, metavar="DIR", help="keep the logs of listeners and servers there"
     )
@@ -181,6 +184,7 @@ def _keep_logs(environment: Environment, directory: Path) -> None:
     for log in (
         *environment.listeners.logs.values(),
         environment.model_server.log,
+        *(environment.spark.logs() if environment.spark else ()),
         environment.directory / "mlflow" / "server.log",
         environment.directory / "postgres" / "server.log",
     ):

@@ -84,6 +84,8 @@ class Fault:
     served: bool = False  # with the model server
     short: bool = False  # also in `make test`, once
     measures: str = "back"
+    spark: tuple[Stage, ...] = ()  # which stages work on Spark
+    deadline_s: float = DEADLINE_S  # after which the run counts as lost
     unavailable: Callable[[Environment], str | None] = lambda _environment: None
 
     @property
@@ -114,7 +116,7 @@ def execute(environment: Environment, fault: Fault) -> Result:
         run.ended()
     if run.measured_s is None and fault.measures == "back":
         run.measure_until(lambda: is_back(environment, run.ghosts), deadline_s=DEADLINE_S)
-    done_at = wait_until(lambda: is_done(environment, run.batch_ids))
+    done_at = wait_until(lambda: is_done(environment, run.batch_ids), deadline_s=fault.deadline_s)
     done_s = float("inf") if done_at is None else done_at - run.ended_at
     next(course, None)
     verdict = invariants.check(environment, run.batch_ids)
@@ -136,6 +138,7 @@ def settle(environment: Environment, fault: Fault, *, deadline_s: float = DEADLI
     The model server runs if the fault is about it.
     """
     environment.fake_clock(fault.faked_clock)
+    environment.use_spark(*fault.spark)
     environment.fleet.scale(fault.replicas)
     environment.fleet.serve(wanted=fault.served)
     return (

@@ -27,6 +27,7 @@ NEED_ML = {
     "reproduce",
     "champion",
     "rollback",
+    "suspects",
 }  # they cannot even show their options
 ML = "pip install 'rakuten-pipeline[ml]'"
 EMBEDDED = "pip install 'rakuten-pipeline[embedded]'"

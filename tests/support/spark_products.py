@@ -50,3 +50,11 @@ def write_dataset(path: Path, frame: pd.DataFrame) -> TrainingData:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     pq.write_table(table.take(np.repeat(np.arange(len(frame)), copies)), path, row_group_size=50)
     return read_training_data(path)
+
+
+def distinct_products(dataset):
+    """Return each product of a dataset once, with its copies, wherever they are in the files."""
+    from pyspark.sql import functions  # noqa: PLC0415  tests without pyspark import this module
+
+    first = [functions.first(name).alias(name) for name in ("designation", "description", "prdtypecode")]
+    return dataset.groupBy("productid").agg(*first, functions.count("*").alias("copies"))

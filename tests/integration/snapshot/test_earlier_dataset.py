@@ -13,9 +13,9 @@ from psycopg.types.json import Jsonb
 
 from db.connect import ArrowConnection, connect_arrow
 from db.database import Role
-from listeners.snapshot import handle as snapshot
+from listeners.snapshot import local
 from listeners.snapshot.earlier import find_earlier_dataset
-from listeners.snapshot.handle import build
+from listeners.snapshot.local import build
 from listeners.snapshot.read import stream_rows
 from shared.hashing import sha256_of
 
@@ -25,7 +25,7 @@ CODES = (10, 40, 50)
 
 @pytest.fixture(autouse=True)
 def _small_row_groups(monkeypatch):
-    monkeypatch.setattr(snapshot, "PRODUCTS_PER_ROW_GROUP", ROWS_PER_GROUP)
+    monkeypatch.setattr(local, "PRODUCTS_PER_ROW_GROUP", ROWS_PER_GROUP)
 
 
 @dataclass
@@ -185,7 +185,7 @@ def test_a_copy_that_is_not_the_one_on_record_is_not_built_on(bench, how):
 
 def test_a_dataset_of_other_row_groups_is_built_on_too(bench, monkeypatch):
     bench.build(bench.batch(*added(1, 20)))
-    monkeypatch.setattr(snapshot, "PRODUCTS_PER_ROW_GROUP", ROWS_PER_GROUP + 1)
+    monkeypatch.setattr(local, "PRODUCTS_PER_ROW_GROUP", ROWS_PER_GROUP + 1)
     assert bench.build(bench.batch(*added(21, 2))).built_on == "train_week_1"
 
 

@@ -20,6 +20,7 @@ from listeners.job import Job
 from listeners.outages import outage_of
 from listeners.snapshot import handle as snapshot
 from listeners.snapshot import read
+from listeners.snapshot.local import build as build_locally
 from listeners.snapshot.parquet import SCHEMA
 from listeners.snapshot.read import read_batch
 from listeners.tracking.runs import Tracking
@@ -61,6 +62,7 @@ def test_a_dataset_run_holds_what_the_design_lists(job_for, load_weeks, settings
     assert run.data.params == {
         "week_number": "1",
         "balancing_strategy": "random_oversampling",
+        "engine": "local",
         "total_rows": str(result["total_rows"]),
         "random_seed": "42",
         "batch_id": str(batch_id),
@@ -124,7 +126,7 @@ def test_a_weeks_dataset_is_built_on_that_of_the_week_before(
         with capture_logs() as logs:
             run = tracking.client.get_run(snapshot.handle(job_for(second, 2))["run_id"])
     whole = tmp_path / "whole.parquet"
-    stats = snapshot.build(arrow_connection, second, settings.random_seed, whole)
+    stats = build_locally(arrow_connection, second, settings.random_seed, whole)
     [building] = [entry for entry in logs if entry["event"] == "building"]
     assert (building["dataset"], building["built_on"]) == ("train_week_2", "train_week_1")
     assert whole.read_bytes() == tracking.download(run, "train_week_2.parquet", tmp_path).read_bytes()

@@ -21,15 +21,15 @@ from db.database import Role
 from listeners.datasets.manifest import MANIFEST, Manifest
 from listeners.datasets.store import Store
 from listeners.snapshot.dataset_digest import identity_of, prove
-from listeners.snapshot.handle import build as build_locally
+from listeners.snapshot.local import build as build_locally
 from shared.errors import DatabaseUnavailableError, FencedError, OutageError, StageError, VerificationError
 from shared.events import Stage
 
 pytest.importorskip("pyspark")
 
-from listeners.spark.build import Order, build
+from listeners.snapshot.spark.build import Order, build
+from listeners.snapshot.spark.read import Source, Watermarks, read_batch
 from listeners.spark.errors import translate_errors
-from listeners.spark.read import Source, Watermarks, read_batch
 
 EXTREME = (-(2**63), -7, 0, 2**63 - 1)
 
@@ -144,6 +144,7 @@ def test_a_lost_claim_commits_nothing_and_dead_attempts_are_removed(spark, order
     [batch_id] = load_weeks(1)
     made = order(batch_id, attempt=5)
     dead = made.folder.folder("attempt-000003")
+    dead.create()
     dead.write("part-000000.parquet", b"half a file")
 
     def lose():

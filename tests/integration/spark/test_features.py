@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from spark_products import products, write_dataset
+from spark_products import distinct_products, products, write_dataset
 
 from listeners.training.calibration import text_folds
 from listeners.training.features import fit_features, join_blocks
@@ -13,10 +13,9 @@ from listeners.training.text import text_cleaner
 
 pytest.importorskip("pyspark")
 
-from listeners.spark.features import (
+from listeners.training.spark.features import (
     as_matrix,
     clean_texts,
-    distinct_products,
     find_vocabulary,
     vectorise,
 )

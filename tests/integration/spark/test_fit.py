@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from spark_products import products, write_dataset
+from spark_products import distinct_products, products, write_dataset
 
 from listeners.promotion.compare import compare
 from listeners.serving.fast_path import fast_probabilities
@@ -21,12 +21,17 @@ from listeners.training.trainers import FittedModel
 
 pytest.importorskip("pyspark")
 
-from listeners.spark.calibration import FoldClassifier, collect_probabilities, inverse_temperature, score_fold
-from listeners.spark.features import distinct_products
-from listeners.spark.fit import Solver, fit
-from listeners.spark.training_data import collect_training_data
+from listeners.training.spark.calibration import (
+    FoldClassifier,
+    collect_probabilities,
+    inverse_temperature,
+    score_fold,
+)
+from listeners.training.spark.fit import Solver, fit
+from listeners.training.spark.training_data import collect_training_data
 
 SEED = 42
+NO_SAMPLE = np.empty(0, np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +88,7 @@ def test_the_training_stage_can_use_it_like_a_model_of_a_trainer(fitted):
 
 
 def test_the_driver_collects_what_the_suspects_need(spark, path, data, fitted):
-    collected = collect_training_data(distinct_products(spark.read.parquet(str(path))), fitted)
+    collected = collect_training_data(distinct_products(spark.read.parquet(str(path))), fitted, NO_SAMPLE)
     for name in ("productids", "labels", "multiplicities"):
         assert getattr(collected, name).tolist() == getattr(data, name).tolist()
     found, expected = (suspects_frame(each, fitted.out_of_fold, fitted.classes) for each in (collected, data))

@@ -7,7 +7,7 @@ from db.sql import query
 
 pytest.importorskip("pyspark")
 
-from listeners.spark.read import Source
+from listeners.snapshot.spark.read import Source
 
 
 def test_a_task_connects_again_after_postgresql_has_ended_its_connection(load_weeks, database, as_superuser):

@@ -9,7 +9,7 @@ from shared.hashing import Salt, keys, text_keys
 
 pytest.importorskip("pyspark")
 
-from listeners.spark.balance import balance, key_of
+from listeners.snapshot.spark.balance import balance, key_of
 
 EXTREME = [-(2**63), -(2**63) + 1, -(2**32), -1, 0, 1, 2**31, 2**32, 2**62, 2**63 - 1]
 

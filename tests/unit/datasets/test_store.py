@@ -3,18 +3,24 @@
 import pytest
 
 from listeners.datasets.manifest import MANIFEST, Manifest, Part
-from listeners.datasets.store import Store
-from shared.errors import BadInputError, StageError, VerificationError
+from listeners.datasets.store import Store, dataset_store
+from listeners.outages import outage_of
+from shared.config import read_settings
+from shared.errors import BadInputError, OutageError, StageError, VerificationError
 
 
 @pytest.fixture(params=["path", "file://"])
 def store(request, tmp_path) -> Store:
-    return Store(str(tmp_path / "a b") if request.param == "path" else f"file://{tmp_path}/store")
+    made = Store(str(tmp_path / "a b") if request.param == "path" else f"file://{tmp_path}/store")
+    made.create()
+    return made
 
 
 def test_files_are_written_read_listed_and_removed(store):
     folder = store.folder("train_week_1").folder("attempt-000001")
     assert store.folders() == folder.folders() == []
+    folder.create()
+    folder.create()
     folder.write("a", b"1")
     folder.write("a", b"2")
     assert folder.read("a") == b"2"
@@ -40,6 +46,39 @@ def test_a_file_that_could_not_be_written_leaves_nothing(store):
         store.read("a")
     with store.reading(".") as folder:
         assert list(folder.iterdir()) == []
+
+
+def test_a_killed_tasks_file_is_removed_and_no_complete_one(store):
+    store.write("part-000000.parquet", b"whole")
+    with store.writing("part-000001.parquet") as path:
+        path.write_bytes(b"half")
+        store.remove_partial_files()
+        assert not path.exists()
+        path.write_bytes(b"half")
+    with store.reading(".") as folder:
+        assert len(list(folder.iterdir())) == 2
+
+
+def test_nothing_is_written_where_the_disk_of_the_store_is_not_mounted(store):
+    folder = store.folder("train_week_1")
+    with pytest.raises(FileNotFoundError) as failed:
+        folder.write("part-000000.parquet", b"1")
+    assert "folder" in str(outage_of(failed.value))
+    assert store.folders() == []
+
+
+def test_a_missing_store_is_an_outage_until_it_is_created_or_mounted(tmp_path):
+    own, given = (
+        read_settings(state_path=tmp_path, dataset_store=named, _env_file=None)
+        for named in (None, str(tmp_path / "mounted"))
+    )
+    assert dataset_store(own).uri == str(tmp_path / "datasets")
+    assert (tmp_path / "datasets").is_dir()
+    with pytest.raises(OutageError, match="is missing") as failed:
+        dataset_store(given)
+    assert failed.value.remedy == "mount or create it"
+    (tmp_path / "mounted").mkdir()
+    assert dataset_store(given).folders() == []
 
 
 def test_a_store_that_no_file_system_knows_is_refused_until_a_known_one_is_named(tmp_path):

@@ -55,6 +55,23 @@ def test_no_carried_error_shows_a_password():
         (Py4JNetworkError("Answer from Java side is empty"), OutageError, "unavailable"),
         (ConnectionRefusedError("Connection refused"), OutageError, "unavailable"),
         (
+            PySparkException("ShuffleMapStage 3 has failed the maximum allowable number of times: 4"),
+            OutageError,
+            "unavailable",
+        ),
+        (
+            PySparkException("An error occurred\n: java.io.IOException: No space left on device\n\tat x"),
+            OutageError,
+            "unavailable: java.io.IOException: No space left on device$",
+        ),
+        (
+            PySparkException(
+                "Lost task 0.3: org.apache.spark.SparkException: Python worker exited unexpectedly"
+            ),
+            StageError,
+            "Python worker exited",
+        ),
+        (
             PySparkException(
                 "Job aborted: Most recent failure: ExecutorLostFailure (executor 1 exited: 137)\nDriver"
             ),

@@ -6,6 +6,7 @@ subtrees of the classes' Merkle trees for its run of leaves, and the driver join
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,8 +19,8 @@ from listeners.datasets.store import Store
 from listeners.snapshot.dataset_digest import ClassIdentity, DatasetIdentity, count_rows, leaf_of
 from listeners.snapshot.merkle import Subtree, join_subtrees, subtrees_of
 from listeners.spark.errors import carry_errors
+from listeners.spark.parts import map_parts
 from shared.errors import VerificationError
-from shared.hashing import sha256_of
 
 _ROWS: Final = "prdtypecode long, productid long, hash binary, copies long"
 _ROWS_ARROW: Final = ["prdtypecode", "productid", "hash", "copies"]
@@ -37,30 +38,19 @@ def read_rows(spark: SparkSession, folder: Store, parts: Sequence[Part]) -> Data
     Raises (when the rows are used):
         VerificationError: a file differs from its SHA-256 in `parts`.
     """
-    tasks = max(1, min(len(parts), 4 * spark.sparkContext.defaultParallelism))
-
-    def read(numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        with carry_errors():
-            for part in (parts[number] for batch in numbers for number in batch["id"].to_pylist()):
-                with folder.reading(part.name) as path:
-                    if (found := sha256_of(path)) != part.sha256:
-                        raise VerificationError(
-                            f"{part.name} has SHA-256 {found}, but {part.sha256} was written"
-                        )
-                    rows = count_rows(path)
-                hashes = pa.array(rows.hashes.tolist(), pa.binary())
-                yield pa.RecordBatch.from_arrays(
-                    [rows.codes, rows.productids, hashes, rows.copies], _ROWS_ARROW
-                )
-
     partitions = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
     return (
-        spark.range(0, len(parts), 1, tasks)
-        .mapInArrow(read, _ROWS)
+        map_parts(spark, folder, parts, _hash_rows, _ROWS)
         .repartitionByRange(partitions, "prdtypecode", "productid")
         .sortWithinPartitions("prdtypecode", "productid", "hash")
         .persist()
     )
+
+
+def _hash_rows(path: Path) -> Iterator[pa.RecordBatch]:
+    rows = count_rows(path)
+    hashes = pa.array(rows.hashes.tolist(), pa.binary())
+    yield pa.RecordBatch.from_arrays([rows.codes, rows.productids, hashes, rows.copies], _ROWS_ARROW)
 
 
 def identify(rows: DataFrame) -> DatasetIdentity:

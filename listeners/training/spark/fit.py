@@ -22,12 +22,17 @@ from pyspark.sql import functions as F  # noqa: N812  Spark's own name for it
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from listeners.spark.calibration import FoldClassifier, collect_probabilities, inverse_temperature, score_fold
-from listeners.spark.features import clean_texts, find_vocabulary, vectorise
 from listeners.training.calibration import parts, with_temperature
 from listeners.training.features import join_blocks
 from listeners.training.model import Hyperparameters, assemble, tfidf_blocks
 from listeners.training.serialise import log_model, save_model
+from listeners.training.spark.calibration import (
+    FoldClassifier,
+    collect_probabilities,
+    inverse_temperature,
+    score_fold,
+)
+from listeners.training.spark.features import clean_texts, find_vocabulary, vectorise
 
 _Ints = npt.NDArray[np.int64]
 _T = TypeVar("_T")
@@ -125,7 +130,7 @@ def fit(
 
     Args:
         products: with the columns productid, designation, description, prdtypecode and copies; each product once. See
-            `features.distinct_products`.
+            `products.read_products`.
         seed: of the folds.
         features: which features; the `svm_` hyperparameters are not used.
         solver: how to fit the coefficients.

@@ -23,8 +23,8 @@ from db.sql import query
 from listeners.datasets.manifest import Part
 from listeners.datasets.store import Store
 from listeners.snapshot.parquet import PRODUCTS_PER_ROW_GROUP, SCHEMA, distinct_rows, write_balanced
+from listeners.snapshot.spark.read import HistoryReader, Source
 from listeners.spark.errors import carry_errors
-from listeners.spark.read import HistoryReader, Source
 from shared.errors import VerificationError
 from shared.hashing import sha256_of
 

@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from listeners.spark.balance import Balanced
+from listeners.snapshot.spark.balance import Balanced
 from shared.errors import VerificationError
 
 

@@ -14,8 +14,8 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from listeners.spark.features import as_matrix
 from listeners.training.calibration import block_scores
+from listeners.training.spark.features import as_matrix
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]

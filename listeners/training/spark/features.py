@@ -99,16 +99,6 @@ class Vocabulary(NamedTuple):
         return unmerged
 
 
-def distinct_products(dataset: DataFrame) -> DataFrame:
-    """Return each product of a balanced dataset once, with the number of its rows in the column `copies`.
-
-    Args:
-        dataset: with the columns productid, designation, description and prdtypecode; rows with the same productid are equal.
-    """
-    first = [F.first(name).alias(name) for name in (*TEXT_COLUMNS, "prdtypecode")]
-    return dataset.groupBy("productid").agg(*first, F.count(F.lit(1)).alias("copies"))
-
-
 def clean_texts(products: DataFrame, *, seed: int) -> DataFrame:
     """Clean the texts of products, and give each product its fold. Return _CLEAN, in partitions that only the products decide on.
 

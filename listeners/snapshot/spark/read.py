@@ -5,7 +5,7 @@ changes. So tasks may read their ranges of ids at different moments, and a task 
 only scans ranges of the primary key. Which entry is a product's newest one, and which label belongs to it, is found in Spark.
 
 Only ids and labels are read here, about 30 bytes for each entry. The texts follow when the dataset is written
-(listeners/spark/write.py).
+(listeners/snapshot/spark/write.py).
 """
 
 from collections.abc import Callable, Iterator

@@ -13,14 +13,12 @@ from db.connect import connect
 from db.sql import query
 from listeners.datasets.manifest import Manifest
 from listeners.datasets.store import Store
-from listeners.job import Job
-from listeners.spark.balance import Balanced, balance
-from listeners.spark.digest import identify, read_rows
+from listeners.snapshot.spark.balance import Balanced, balance
+from listeners.snapshot.spark.digest import identify, read_rows
+from listeners.snapshot.spark.read import Source, Watermarks, read_batch
+from listeners.snapshot.spark.verify import verify
+from listeners.snapshot.spark.write import EarlierFolder, PartWriter, write_parts
 from listeners.spark.errors import translate_errors
-from listeners.spark.read import Source, Watermarks, read_batch
-from listeners.spark.session import spark_session
-from listeners.spark.verify import verify
-from listeners.spark.write import EarlierFolder, PartWriter, write_parts
 from shared.categories import category_name
 from shared.errors import PipelineError, StageError
 
@@ -60,37 +58,15 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Built:
-    """A dataset that was written: its folder, its manifest, and the statistics that listeners/snapshot/handle.py records."""
+class WrittenDataset:
+    """A dataset that was written: its folder, its manifest, and the statistics that `listeners.snapshot.local.build` returns."""
 
     folder: Store
     manifest: Manifest
     stats: dict[str, Any]
 
 
-def build_dataset(job: Job, dataset: str, database: str) -> Built:
-    """Build the dataset of a job's batch on Spark, with the job's settings. See `build` for what it raises.
-
-    Args:
-        job: the job of the snapshot stage.
-        dataset: name of the dataset, for example train_week_7.
-        database: identity of the database, because several databases may share DATASET_STORE.
-    """
-    settings = job.settings
-    order = Order(
-        dataset=dataset,
-        batch_id=job.batch.id,
-        random_seed=settings.random_seed,
-        source=Source(job.conninfo, settings.spark_postgres_connections),
-        folder=Store(settings.dataset_store_uri).folder(database).folder(dataset),
-        attempt=job.attempt,
-        require_claim=job.require_claim,
-    )
-    with spark_session(settings, f"{dataset} (snapshot)") as spark:
-        return build(spark, order)
-
-
-def build(spark: SparkSession, order: Order) -> Built:
+def build(spark: SparkSession, order: Order) -> WrittenDataset:
     """Build and commit a dataset. If this fails, remove the files of this attempt.
 
     Raises:
@@ -102,9 +78,11 @@ def build(spark: SparkSession, order: Order) -> Built:
     _remove_dead_attempts(order)
     folder = order.folder.folder(f"{_ATTEMPT}{order.attempt:06d}")
     folder.remove()
+    folder.create()
     try:
         with translate_errors():
             built = _build(spark, order, folder)
+        folder.remove_partial_files()
         order.require_claim()
         built.manifest.write(folder)
     except BaseException:
@@ -114,7 +92,7 @@ def build(spark: SparkSession, order: Order) -> Built:
     return built
 
 
-def _build(spark: SparkSession, order: Order, folder: Store) -> Built:
+def _build(spark: SparkSession, order: Order, folder: Store) -> WrittenDataset:
     with connect(order.source.conninfo, "rakuten snapshot build", autocommit=True) as connection:
         watermarks = Watermarks.of_batch(connection, order.batch_id)
         earlier = _find_earlier(connection, order) if order.use_earlier else None
@@ -150,7 +128,7 @@ def _build(spark: SparkSession, order: Order, folder: Store) -> Built:
         dataset_digest=digest,
         parts=parts,
     )
-    return Built(folder, manifest, stats)
+    return WrittenDataset(folder, manifest, stats)
 
 
 def _stats(balanced: Balanced, held_out: int) -> dict[str, Any]:
