@@ -214,7 +214,7 @@ with spark_session(read_settings(spark_conf=path), "an attacker") as spark:
     [listener] = stack.containers("snapshot-listener")
     done = stack.inside(listener, "python", "-c", program, check=False)
     assert "it runs" not in done.stdout
-    assert "OutageError: Apache Spark is unavailable" in done.stderr
+    assert "OutageError: Apache Spark does not start" in done.stderr
     assert "an attacker" not in {job["name"] for job in stack.master()["completedapps"]}
 
 
