@@ -70,9 +70,13 @@ class Node:
 
     def kill(self) -> None:
         """End it and its executors with SIGKILL, as the loss of a machine does."""
-        self.signal(signal.SIGKILL)
-        self.process.wait(END_S)
-        eventually(lambda: not self.executors, END_S)
+
+        def is_gone() -> bool:
+            self.signal(signal.SIGKILL)  # again and again: a dying worker may have started one more executor
+            self.process.poll()
+            return not self.pids
+
+        eventually(is_gone, END_S)
         self.was_killed = True
 
     def signal(self, number: signal.Signals) -> None:
