@@ -6,18 +6,22 @@ A stage's work is measured in a process of its own, from the start of Spark to i
 """
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from bench_ground import prepared_ground
 from bench_measure import MEBIBYTE
+from sklearn.pipeline import Pipeline
 
 from db.connect import connect, connect_arrow
 from db.database import Role, prepare_embedded
@@ -31,7 +35,6 @@ from listeners.snapshot.spark.read import Source
 from listeners.spark.session import spark_session
 from listeners.training.engine import Engine, Request
 from listeners.training.local import fit_model as fit_locally
-from listeners.training.model import block_sizes
 from listeners.training.spark.engine import fit_model as fit_on_spark
 from shared.config import Settings, configure_third_parties
 from shared.hashing import sha256_of
@@ -44,7 +47,7 @@ _ONE_LOAD = {"initial_percentage": 100}
 class Point:
     """What a stage has cost: seconds of the clock, seconds of CPU, and the most memory (PSS, so shared pages count once).
 
-    `work_s` is the clock without the start and the end of Spark. `result` is the digest of a dataset, or how many terms a model knows.
+    `work_s` is the clock without the start and the end of Spark. `result` is the digest of a dataset, or of a model's terms.
     """
 
     stage: str
@@ -131,22 +134,30 @@ def _snapshot_spark(conninfo: str, settings: Settings) -> tuple[float, str]:
 
 def _training_local(_conninfo: str, settings: Settings) -> tuple[float, str]:
     path = settings.state_path / "local.parquet"
-    return _train(fit_locally, settings, None, sha256_of(path))
+    return _train(fit_locally, settings, None, sha256_of(path), lambda model: model.trained.pipeline)
 
 
 def _training_spark(_conninfo: str, settings: Settings) -> tuple[float, str]:
     sha256, uri = (settings.state_path / "manifest.sha256").read_text().split()
-    return _train(fit_on_spark, settings, uri, sha256)
+    return _train(fit_on_spark, settings, uri, sha256, lambda model: model.pipeline)
 
 
-def _train(fit: Engine, settings: Settings, uri: str | None, sha256: str) -> tuple[float, str]:
+def _train(
+    fit: Engine, settings: Settings, uri: str | None, sha256: str, pipeline_of: Callable[[Any], Pipeline]
+) -> tuple[float, str]:
+    """Fit a model. Return the seconds, and a digest of its terms and their idf."""
     path = settings.state_path / "local.parquet"
     begun = time.perf_counter()
     request = Request(
         settings, "benchmark", "linear_svm", settings.random_seed, lambda: path, uri, sha256, {}
     )
     model = fit(request).model
-    return time.perf_counter() - begun, f"{sum(block_sizes(model.pipeline.named_steps['features'])):,} terms"
+    work_s = time.perf_counter() - begun
+    digest = hashlib.sha256()
+    for _name, reader in pipeline_of(model).named_steps["features"].transformer_list:
+        digest.update(json.dumps(reader.named_steps["tfidf"].vocabulary.tolist()).encode())
+        digest.update(reader.named_steps["tfidf"].idf_.tobytes())
+    return work_s, f"terms and idf {digest.hexdigest()[:16]}"
 
 
 _WORK = {
