@@ -78,6 +78,13 @@ def spark_session(settings: Settings, name: str) -> "Iterator[SparkSession]":
         _stop(session)
 
 
+def describe(session: "SparkSession") -> str:
+    """Say in words which job of which cluster this session is, so that its pages and its event log can be found."""
+    context = session.sparkContext
+    pages = f", pages {context.uiWebUrl}" if context.uiWebUrl else ""
+    return f"Apache Spark {context.version}, application {context.applicationId} on {context.master}{pages}"
+
+
 def _start(builder: "SparkSession.Builder", master: str) -> "SparkSession":
     """Start Spark. Nothing of a batch is known here, so whatever fails is an outage."""
     from listeners.spark.errors import SPARK_ERRORS, summary  # noqa: PLC0415
