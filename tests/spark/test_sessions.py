@@ -31,14 +31,14 @@ def cluster(whole_cluster):
 @pytest.fixture
 def submit(cluster):
     """Run a job in a driver process of its own: `submit(spark_drivers.count).result()`."""
-    settings = read_settings(
-        spark_master=cluster.master_url,
-        spark_conf=cluster.conf,
-        stall_timeout_s=PATIENCE_S,
-        _env_file=None,
-    )
+    where = {"spark_master": cluster.master_url, "spark_conf": cluster.conf}
     with spark_drivers.driver() as run:
-        yield lambda job, *arguments: run(job, settings, *arguments)
+
+        def in_a_process(job, *arguments, patience_s=PATIENCE_S):
+            settings = read_settings(**where, stall_timeout_s=patience_s, _env_file=None)
+            return run(job, settings, *arguments)
+
+        yield in_a_process
 
 
 def test_without_a_master_a_job_does_not_start_until_the_master_is_back(cluster, submit):
@@ -70,7 +70,7 @@ def test_a_job_without_an_executor_is_an_outage_until_a_worker_is_there(cluster,
 
 
 def test_a_worker_that_is_lost_again_and_again_does_not_fail_the_job(cluster, submit, tmp_path):
-    running = submit(spark_drivers.count, tmp_path / "go on")
+    running = submit(spark_drivers.count, tmp_path / "go on", patience_s=300)
     for _ in range(5):  # a task may fail four times
         with cluster.caught_at_work(application=spark_drivers.NAME) as worker:
             worker.kill()

@@ -73,10 +73,10 @@ class Node:
 
         def is_gone() -> bool:
             self.signal(signal.SIGKILL)  # again and again: a dying worker may have started one more executor
-            self.process.poll()
             return not self.pids
 
         eventually(is_gone, END_S)
+        self.process.wait(END_S)
         self.was_killed = True
 
     def signal(self, number: signal.Signals) -> None:
