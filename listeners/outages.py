@@ -102,7 +102,9 @@ def _error_and_causes(error: BaseException) -> Iterator[BaseException]:
     does not apply to a PipelineError, because our own code always names the cause with `from`.
     """
     link: BaseException | None = error
-    while link is not None:
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:  # `raise error from error` makes a circle
+        seen.add(id(link))
         yield link
         handled = None if link.__suppress_context__ or isinstance(link, PipelineError) else link.__context__
         link = link.__cause__ or handled

@@ -51,7 +51,11 @@ class Store:
 
         If the block raises an error, the store does not change. The folder must exist (`create`), except on S3, which has none: so a
         worker that has not mounted DATASET_STORE fails, instead of writing to its own disk.
+
+        Raises:
+            OutageError: the folder is missing.
         """
+        self.require_folder()
         system, base = self._open()
         target = f"{base}/{name}"
         if isinstance(system, fs.LocalFileSystem):

@@ -74,6 +74,7 @@ def _origin(batch: Batch, known: DatasetFacts) -> Section:
                 ("Seal of the batch", str(batch.seal)),
                 ("SHA-256 of the manifest" if known.built.uri else "SHA-256 of the file", known.built.sha256),
                 ("Digest of the content", known.built.digest),
+                ("Built by", known.built.built_by),
                 *([("Folder of the files", known.built.uri)] if known.built.uri else []),
                 *files,
             ),

@@ -48,6 +48,7 @@ class Built:
             for MLflow.
         uri: the folder in DATASET_STORE with the files; None if only MLflow has them.
         recorded: what PostgreSQL records with the dataset about the local copy.
+        built_by: the engine in words, for the data card.
     """
 
     stats: dict[str, Any]
@@ -57,6 +58,7 @@ class Built:
     file: str
     uri: str | None = None
     recorded: Mapping[str, str] = field(default_factory=dict)
+    built_by: str = "the local engine"
 
 
 Engine = Callable[[Request], Built]

@@ -66,7 +66,10 @@ def translate_errors() -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JError, ConnectionError) as error:
-        raise _meaning_of(error) from error
+        meaning = _meaning_of(error)
+        if meaning is error:
+            raise
+        raise meaning from error
 
 
 def _meaning_of(error: Exception) -> Exception:

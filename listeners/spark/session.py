@@ -8,7 +8,6 @@ RPC): Java reads it itself, so they are in no process's arguments, and Spark red
 import shlex
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +57,7 @@ def spark_session(settings: Settings, name: str) -> "Iterator[SparkSession]":
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     is_local = settings.spark_master.startswith("local")
     given = read_properties(settings.spark_conf)
-    defaults = _DEFAULTS | (_LOCAL_DEFAULTS if is_local else {}) | {"spark.local.dir": tempfile.gettempdir()}
+    defaults = _DEFAULTS | (_LOCAL_DEFAULTS if is_local else {})
     file = ["--properties-file", str(settings.spark_conf)] if settings.spark_conf else []
     python = given.get("spark.pyspark.python", sys.executable)
     configure_spark(shlex.join([*file, "pyspark-shell"]), python, on_loopback=is_local)
@@ -77,6 +76,13 @@ def spark_session(settings: Settings, name: str) -> "Iterator[SparkSession]":
         raise
     finally:
         _stop(session)
+
+
+def describe(session: "SparkSession") -> str:
+    """Say in words which job of which cluster this session is, so that its pages and its event log can be found."""
+    context = session.sparkContext
+    pages = f", pages {context.uiWebUrl}" if context.uiWebUrl else ""
+    return f"Apache Spark {context.version}, application {context.applicationId} on {context.master}{pages}"
 
 
 def _start(builder: "SparkSession.Builder", master: str) -> "SparkSession":

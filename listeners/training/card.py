@@ -68,6 +68,7 @@ class ModelFacts:
         data: the training products.
         model: the fitted model.
         trainer: the setting TRAINER.
+        fitted_by: the engine in words.
         scores: on the holdout.
         holdout: the holdout products, in the order of `scores`.
         suspects: all suspected labels, the most suspicious first; None without out-of-fold probabilities.
@@ -79,6 +80,7 @@ class ModelFacts:
     data: TrainingData
     model: FittedModel
     trainer: str
+    fitted_by: str
     scores: HoldoutScores
     holdout: pd.DataFrame
     suspects: pd.DataFrame | None
@@ -232,6 +234,7 @@ def _data(known: ModelFacts) -> Section:
                 ("SHA-256 of the dataset", tags[Tag.DATASET_SHA256]),
                 ("Holdout products", len(known.scores.truth)),
                 ("Trainer", known.trainer),
+                ("Fitted by", known.fitted_by),
                 *((name, str(value)) for name, value in learned.hyperparameters.items()),
                 (
                     "SHA-256 of what was learned",

@@ -49,6 +49,7 @@ class Fitted:
             of those whose labels are most suspicious.
         model: the model.
         engine: the engine that has fitted it, `local` or `spark`.
+        fitted_by: the engine in words, for the model card.
         earlier_words: in how many titles of products that are not new each word occurs; at least of the words in the titles of sampled
             products.
     """
@@ -56,6 +57,7 @@ class Fitted:
     data: TrainingData
     model: FittedModel
     engine: str
+    fitted_by: str
     earlier_words: Mapping[str, int]
 
 

@@ -134,6 +134,7 @@ def _publish(tracking: Tracking, job: Job, name: str, database: str) -> Run:
             data,
             model,
             job.settings.trainer,
+            fitted.fitted_by,
             scores,
             holdout,
             suspects,

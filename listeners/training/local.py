@@ -27,4 +27,4 @@ def fit_model(request: Request) -> Fitted:
             data, seed=request.seed, processes=request.settings.training_processes, scratch=Path(scratch)
         )
         model = load_trainer(request.trainer).fit(given)
-    return Fitted(data, model, "local", earlier_words(request.sample, data))
+    return Fitted(data, model, "local", "the local engine", earlier_words(request.sample, data))

@@ -4,13 +4,12 @@ import os
 import resource
 import signal
 from functools import partial
-from pathlib import Path
 
 from breakpoints import Boundary
 from caught_jobs import COMPLAINT_S, DEADLINE_S, EARLY, MIDDLE, caught, cluster_of, fault, wait_for_complaint
 from measure import wait_until
+from process_table import data_bytes, descendants, is_alive, program_of
 from runs import Run
-from spark_cluster import program_of
 
 from shared.events import Stage
 
@@ -42,7 +41,7 @@ def limit_an_executors_memory(run: Run, *, stage: Stage):
     with caught(run, stage, EARLY) as node:
         limited = node.executors
         for pid in limited:
-            resource.prlimit(pid, resource.RLIMIT_DATA, (_data_bytes(pid),) * 2)
+            resource.prlimit(pid, resource.RLIMIT_DATA, (data_bytes(pid),) * 2)
     run.require(
         wait_until(lambda: set(limited) - set(node.executors), deadline_s=COMPLAINT_S),
         "the limit was not hit",
@@ -53,27 +52,25 @@ def limit_an_executors_memory(run: Run, *, stage: Stage):
 
 def kill_the_driver(run: Run, *, stage: Stage, java: bool):
     """Kill the listener's child, or its Java. Nothing of the dead job stays: no process, no executor, no temporary file."""
-    [replica] = run.environment.fleet.replicas(stage)
+    before = set(cluster_of(run).driver_files.iterdir())
     with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
         run.load()
         held = breakpoint_.wait()
         held.release()
         with cluster_of(run).caught_at_work(application=f"({stage})", after_stages=MIDDLE[stage]):
-            family = _descendants(held.pid)
+            family = descendants(held.pid)
             [driver] = [pid for pid in family if program_of(pid) == "java"]
             [job] = cluster_of(run).applications()
         os.kill(driver if java else held.pid, signal.SIGKILL)
     run.ended()
-    gone = wait_until(lambda: not any(map(_is_alive, family)), deadline_s=COMPLAINT_S)
+    gone = wait_until(lambda: not any(map(is_alive, family)), deadline_s=COMPLAINT_S)
     run.require(gone, "processes of the dead driver still run")
     still = lambda: [each for each in cluster_of(run).applications() if each["id"] == job["id"]]  # noqa: E731
     run.require(wait_until(lambda: not still(), deadline_s=COMPLAINT_S), "the cluster still has the dead job")
     yield
     if not java:  # a killed Java removes nothing; its container or its machine does
-        left = [
-            path.name for path in replica.scratch.iterdir() if path.name.startswith(("blockmgr", "spark"))
-        ]
-        run.require(not left, f"temporary files of Spark are left: {left}")
+        left = lambda: set(cluster_of(run).driver_files.iterdir()) - before  # noqa: E731
+        run.require(wait_until(lambda: not left(), deadline_s=COMPLAINT_S), f"temporary files: {left()}")
 
 
 def kill_the_master(run: Run, *, stage: Stage, recovery: str):
@@ -132,29 +129,6 @@ def freeze_an_executor(run: Run, *, stage: Stage, speculation: bool, for_ever: b
         run.ended()
         yield
     run.require_no_failure(stage)
-
-
-def _data_bytes(pid: int) -> int:
-    [line] = [
-        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmData")
-    ]
-    return int(line.split()[1]) * 1024
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _descendants(pid: int) -> list[int]:
-    """A process and all that it has started."""
-    found = [pid]
-    for each in found:
-        for task in Path(f"/proc/{each}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    return found
 
 
 FAULTS = [

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 
 import pyspark
 from free_port import free_port
+from process_table import listening_ports, program_of, send, session_of
 from waiting import eventually
 
 START_S = 120
@@ -53,11 +54,14 @@ class Node:
 
     process: subprocess.Popen
     log: Path
+    was_killed: bool = False
 
     @property
     def pids(self) -> list[int]:
-        """All processes of its session, its own first."""
-        return sorted(_session(self.process.pid), key=lambda pid: pid != self.process.pid)
+        """All processes of its session, its own first. None after `kill`: the number may be another session's by then."""
+        if self.was_killed:
+            return []
+        return sorted(session_of(self.process.pid), key=lambda pid: pid != self.process.pid)
 
     @property
     def executors(self) -> list[int]:
@@ -66,12 +70,17 @@ class Node:
 
     def kill(self) -> None:
         """End it and its executors with SIGKILL, as the loss of a machine does."""
-        self.signal(signal.SIGKILL)
-        self.process.wait(END_S)
-        eventually(lambda: not self.executors, END_S)
+
+        def is_gone() -> bool:
+            self.signal(signal.SIGKILL)  # again and again: a dying worker may have started one more executor
+            self.process.poll()
+            return not self.pids
+
+        eventually(is_gone, END_S)
+        self.was_killed = True
 
     def signal(self, number: signal.Signals) -> None:
-        _send(self.pids, number)
+        send(self.pids, number)
 
 
 @dataclass
@@ -87,7 +96,7 @@ class SparkCluster:
         self.port, self.page, self.driver_page = free_port(), free_port(), free_port()
         self._secret = secrets.token_hex(16)
         self._numbers = 0
-        for name in ("recovery", "local", "logs"):
+        for name in ("recovery", "local", "logs", "driver"):
             (self.directory / name).mkdir(parents=True)
         self.configure()
 
@@ -99,12 +108,18 @@ class SparkCluster:
     def conf(self) -> Path:
         return self.directory / "spark.conf"
 
+    @property
+    def driver_files(self) -> Path:
+        """The folder of a driver's temporary files."""
+        return self.directory / "driver"
+
     def configure(self, **settings: str) -> None:
         """Write the file SPARK_CONF: the cluster's settings and these, with _ for the dots. The next job reads it."""
         own = {
             "spark.authenticate.secret": self._secret,
             "spark.deploy.recoveryDirectory": str(self.directory / "recovery"),
             "spark.ui.port": str(self.driver_page),
+            "spark.local.dir": str(self.driver_files),  # of the driver; the workers have SPARK_LOCAL_DIRS
         }
         given = {f"spark.{name.replace('__', '.')}": value for name, value in settings.items()}
         lines = (_CONF | own | self.settings | given).items()
@@ -185,14 +200,14 @@ class SparkCluster:
         if not self.runs(application) or self.finished_stages() < after_stages:
             return None
         for node in filter(self._is_busy, self.workers):
-            _send(node.executors, signal.SIGSTOP)
+            send(node.executors, signal.SIGSTOP)
             if self._is_busy(node) and program in map(program_of, node.executors):
                 return node
-            _send(node.executors, signal.SIGCONT)
+            send(node.executors, signal.SIGCONT)
         return None
 
     def _is_busy(self, node: Node) -> bool:
-        ports = _listening_ports(node.executors)
+        ports = listening_ports(node.executors)
         return any(
             each["activeTasks"] and int(each["hostPort"].rpartition(":")[2]) in ports
             for each in self.executors()
@@ -260,42 +275,3 @@ def _ask(address: str) -> Any:
     with suppress(OSError, URLError, ValueError), urlopen(address, timeout=ANSWER_S) as answer:  # noqa: S310
         return json.load(answer)
     return None
-
-
-def program_of(pid: int) -> str:
-    """`java`, or `python` in any version."""
-    with suppress(OSError):
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
-        return "python" if name.startswith("python") else name
-    return ""
-
-
-def _session(leader: int) -> Iterator[int]:
-    """The living processes of a session."""
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError):
-            if folder.name.isdecimal():
-                state, _parent, _group, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
-                if int(session) == leader and state != "Z":
-                    yield int(folder.name)
-
-
-def _send(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _listening_ports(pids: list[int]) -> set[int]:
-    """The TCP ports on which processes listen."""
-    inodes = set()
-    for pid in pids:
-        with suppress(OSError):
-            inodes |= {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
-    ports = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                ports.add(int(fields[1].rpartition(":")[2], 16))
-    return ports

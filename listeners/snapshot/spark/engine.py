@@ -13,7 +13,7 @@ from listeners.snapshot.engine import Built, Request
 from listeners.snapshot.spark.build import Order, WrittenDataset, build
 from listeners.snapshot.spark.read import Source
 from listeners.snapshot.spark.rows import collect_sample, summarise
-from listeners.spark.session import spark_session
+from listeners.spark.session import describe, spark_session
 from listeners.tracking.runs import Publication
 from shared.config import Settings
 
@@ -38,7 +38,7 @@ def build_dataset(request: Request) -> Built:
     with spark_session(settings, f"{request.name} (snapshot)") as spark:
         written = build(spark, order)
         collect_sample(spark, written, request.sample)
-        rows = summarise(spark, written)
+        rows, built_by = summarise(spark, written), describe(spark)
     _log(request.run, request.name, written, settings.dataset_upload_limit)
     return Built(
         stats=written.stats,
@@ -47,6 +47,7 @@ def build_dataset(request: Request) -> Built:
         rows=rows,
         file=request.name,
         uri=written.folder.uri,
+        built_by=built_by,
     )
 
 

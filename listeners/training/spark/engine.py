@@ -13,7 +13,7 @@ from pyspark import StorageLevel
 from listeners.datasets.manifest import MANIFEST, Manifest, Part
 from listeners.datasets.store import Store, dataset_store
 from listeners.drift.groups import NEW
-from listeners.spark.session import spark_session
+from listeners.spark.session import describe, spark_session
 from listeners.training.drift import words_of
 from listeners.training.engine import Fitted, Request
 from listeners.training.spark.fit import fit
@@ -43,7 +43,8 @@ def fit_model(request: Request) -> Fitted:
         words = frozenset().union(*map(words_of, data.products["designation"].dropna()))
         new = request.sample.get(NEW)
         earlier = {} if new is None else count_earlier_words(products, new, words)
-    return Fitted(data, model, "spark", earlier)
+        fitted_by = describe(spark)
+    return Fitted(data, model, "spark", fitted_by, earlier)
 
 
 @contextmanager

@@ -138,7 +138,9 @@ def test_a_week_on_spark_is_published_as_the_local_engine_publishes_it(
     mlcroissant = pytest.importorskip("mlcroissant")
     described = mlcroissant.Dataset(jsonld=folder / "croissant.json")
     assert sum(1 for _ in described.records("products")) == record["total_rows"]
-    assert "Folder of the files" in (folder / "card.html").read_text(encoding="utf-8")
+    card = (folder / "card.html").read_text(encoding="utf-8")
+    assert "Folder of the files" in card
+    assert "Apache Spark 4.3.0, application local-" in card
     assert problems() == []
     part = next(Path(record["dataset_uri"]).glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-1] + b"x")

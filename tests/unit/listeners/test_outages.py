@@ -132,6 +132,12 @@ def test_a_fault_of_the_batch_is_none(error):
     assert outage_of(error) is None
 
 
+def test_an_error_that_is_its_own_cause_is_looked_at_once():
+    error = ValueError("x")
+    error.__cause__ = error
+    assert outage_of(error) is None
+
+
 def test_no_password_is_repeated():
     said = str(outage_of(psycopg.OperationalError("postgresql://me:secret@host/db refuses")))
     assert "secret" not in said

@@ -9,6 +9,7 @@ pytest.importorskip("pyspark")
 from py4j.protocol import Py4JNetworkError
 from pyspark.errors import PySparkException
 
+from listeners.outages import outage_of
 from listeners.spark.errors import WorkerError, carry_errors, translate_errors
 from shared.errors import DatabaseUnavailableError, FencedError, OutageError, StageError, VerificationError
 
@@ -39,7 +40,9 @@ def test_an_expected_error_in_a_task_is_raised_by_the_driver_with_its_remedy(err
 
 
 def test_a_defect_in_a_task_stays_a_defect():
-    assert isinstance(on_the_driver(ZeroDivisionError("division by zero")), PySparkException)
+    defect = on_the_driver(ZeroDivisionError("division by zero"))
+    assert isinstance(defect, PySparkException)
+    assert outage_of(defect) is None
 
 
 def test_no_carried_error_shows_a_password():
