@@ -100,7 +100,8 @@ def stack(tmp_path_factory):
     directory = tmp_path_factory.mktemp("compose")
     generate(directory / "raw", 1200)
     conf = directory / "spark.conf"
-    conf.write_text(SPARK_CONF.read_text().replace("#spark.eventLog", "spark.eventLog"))
+    text = SPARK_CONF.read_text().replace("#spark.eventLog", "spark.eventLog")
+    conf.write_text(f"{text}spark.eventLog.compress false\n")  # so that a test can look for secrets in it
     stack = SparkStack(directory, directory / "raw", ENGINE="spark", SPARK_CONF=conf)
     stack.compose("build", *LISTENERS, *CLUSTER, "mlflow", "db-upgrade", timeout_s=BUILD_S)
     try:
