@@ -153,10 +153,15 @@ def where_to_look(
         f"  MLflow    {mlflow}",
         *([] if server_url is None else [f"  predict   {_predict_command(settings, server_url)}"]),
         *([f"  metrics   {', '.join(metrics_urls)}"] if metrics_urls else []),
-        f"  datasets  {shell_path(settings.snapshots_path)}",
+        f"  datasets  {_datasets(settings)}",
         f"  logs      {shell_path(settings.logs_path)}",
         f"  status    {rakuten} status",
     ]
+
+
+def _datasets(settings: Settings) -> str:
+    """Return the folder in which the engine keeps the datasets."""
+    return settings.dataset_store_uri if settings.engine == "spark" else shell_path(settings.snapshots_path)
 
 
 @contextmanager
