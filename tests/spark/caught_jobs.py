@@ -22,7 +22,7 @@ def caught(run: Run, stage: Stage, after_stages: int, program: str = "java") -> 
     """Load a week, and catch a worker in the middle of a task of its dataset or model."""
     with run.breakpoint(stage, Boundary.BUILDING) as breakpoint_:
         run.load()
-        breakpoint_.wait().release()
+        breakpoint_.wait(DEADLINE_S).release()  # if the stage before works on Spark, too, this takes minutes
         with cluster_of(run).caught_at_work(
             application=f"({stage})", after_stages=after_stages, program=program
         ) as node:

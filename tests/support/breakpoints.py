@@ -64,9 +64,9 @@ class Breakpoint:
         self._armed = directory / self._prefix
         self._armed.touch()
 
-    def wait(self) -> Held:
+    def wait(self, deadline_s: float = DEADLINE_S) -> Held:
         """The process that has come to the boundary."""
-        return eventually(self._held, DEADLINE_S, report=lambda: f"nobody came to: {self._prefix}")
+        return eventually(self._held, deadline_s, report=lambda: f"nobody came to: {self._prefix}")
 
     def _held(self) -> Held | None:
         for path in self._armed.parent.glob(f"{self._prefix} *.held"):
