@@ -30,7 +30,9 @@ _DEFAULTS: Final = {
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.catalogImplementation": "in-memory",
-    "spark.driver.memory": "2g",
+    # The solver keeps some 25 vectors of the size of the coefficients (`training.spark.fit`): 1 GB for 27 classes of 166,000 columns. On
+    # one machine, this process also holds the rows. With 84,916 products it needs more than 2 GB.
+    "spark.driver.memory": "4g",
     "spark.log.level": "ERROR",  # Spark's errors reach our log as exceptions
 }
 # One machine: no port is reachable from outside, and a task that fails once is tried again, as on a cluster.
