@@ -18,6 +18,7 @@ from db.database import Role
 from listeners import reconcile
 from listeners.job import Task
 from listeners.snapshot import handle as snapshot
+from listeners.snapshot.local import build
 from listeners.tracking.environment import differences
 from listeners.tracking.runs import Tracking
 from rakuten.provenance.checks import Cause
@@ -233,7 +234,7 @@ def test_a_difference_is_traced_to_the_environment(
     monkeypatch.setattr("rakuten.provenance.reproduce.environment", lambda _settings: changed)
     monkeypatch.setattr(
         "rakuten.provenance.reproduce.build",
-        lambda _connection, _batch, _seed, path: path.write_bytes(b"other"),
+        lambda connection, batch, seed, path: build(connection, batch, seed + 1, path),
     )
     found = list(reproduce(database.conninfo(Role.READER), tracking, settings, (batch_id, "week_1"), runs))
     [dataset] = [verdict for verdict in found if verdict.step == "dataset"]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import mlflow
 import numpy as np
@@ -88,10 +89,14 @@ def test_the_training_stage_can_use_it_like_a_model_of_a_trainer(fitted):
 
 
 def test_the_driver_collects_what_the_suspects_need(spark, path, data, fitted):
-    collected = collect_training_data(distinct_products(spark.read.parquet(str(path))), fitted, NO_SAMPLE)
+    mixed_up = np.concatenate([fitted.out_of_fold[49::-1], fitted.out_of_fold[50:]])
+    doubted = replace(fitted, out_of_fold=mixed_up)
+    collected = collect_training_data(distinct_products(spark.read.parquet(str(path))), doubted, NO_SAMPLE)
     for name in ("productids", "labels", "multiplicities"):
         assert getattr(collected, name).tolist() == getattr(data, name).tolist()
-    found, expected = (suspects_frame(each, fitted.out_of_fold, fitted.classes) for each in (collected, data))
+    found, expected = (
+        suspects_frame(each, doubted.out_of_fold, doubted.classes) for each in (collected, data)
+    )
     assert len(found)
     assert found.to_csv() == expected.to_csv()
     assert collected.products["designation"].notna().sum() <= len(found)
