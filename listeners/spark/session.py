@@ -31,12 +31,13 @@ _DEFAULTS: Final = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.catalogImplementation": "in-memory",
     # The solver keeps some 25 vectors of the size of the coefficients (`training.spark.fit`): 1 GB for 27 classes of 166,000 columns. On
-    # one machine, this process also holds the rows. With 84,916 products it needs more than 2 GB.
-    "spark.driver.memory": "4g",
+    # one machine, this process also holds the rows. With 84,916 products 2 GB are too little.
+    "spark.driver.memory": "3g",
     "spark.log.level": "ERROR",  # Spark's errors reach our log as exceptions
 }
 # One machine: no port is reachable from outside, and a task that fails once is tried again, as on a cluster.
 _LOCAL_DEFAULTS: Final = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+_PARTITIONS: Final = "spark.sql.shuffle.partitions"
 _EXIT_S: Final = 2.0  # so long Java may take to end after its last answer
 
 
@@ -78,6 +79,16 @@ def spark_session(settings: Settings, name: str) -> "Iterator[SparkSession]":
         raise
     finally:
         _stop(session)
+
+
+def set_shuffle_partitions(session: "SparkSession", needed: int) -> None:
+    """Divide what is shuffled into `needed` partitions, and at least one for each core, unless the file SPARK_CONF has chosen the number.
+
+    Spark's own number is 200, and each costs some 10 ms in each stage, however few rows it has.
+    """
+    context = session.sparkContext
+    if _PARTITIONS not in dict(context.getConf().getAll()):
+        session.conf.set(_PARTITIONS, str(max(needed, context.defaultParallelism)))
 
 
 def describe(session: "SparkSession") -> str:

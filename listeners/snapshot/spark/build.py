@@ -19,6 +19,7 @@ from listeners.snapshot.spark.read import Source, Watermarks, read_batch
 from listeners.snapshot.spark.verify import verify
 from listeners.snapshot.spark.write import EarlierFolder, PartWriter, write_parts
 from listeners.spark.errors import translate_errors
+from listeners.spark.session import set_shuffle_partitions
 from shared.categories import category_name
 from shared.errors import PipelineError, StageError
 
@@ -26,7 +27,6 @@ logger = structlog.get_logger()
 
 ENTRIES_PER_PART: Final = 1 << 16
 _ENTRIES_PER_PARTITION: Final = 250_000  # of a shuffle: some 10 MB of ids and labels
-_PARTITIONS: Final = "spark.sql.shuffle.partitions"
 _ATTEMPT: Final = "attempt-"
 
 
@@ -96,7 +96,8 @@ def _build(spark: SparkSession, order: Order, folder: Store) -> WrittenDataset:
     with connect(order.source.conninfo, "rakuten snapshot build", autocommit=True) as connection:
         watermarks = Watermarks.of_batch(connection, order.batch_id)
         earlier = _find_earlier(connection, order) if order.use_earlier else None
-    _set_partitions(spark, watermarks)
+    entries = watermarks.products_up_to + watermarks.labels_up_to
+    set_shuffle_partitions(spark, -(-entries // _ENTRIES_PER_PARTITION))
     batch = read_batch(spark, order.source, watermarks)
     try:
         balanced = balance(spark, batch.training, order.random_seed)
@@ -170,13 +171,6 @@ def _find_earlier(connection: psycopg.Connection[TupleRow], order: Order) -> Ear
         manifest.products_up_to + 1
     ) // order.entries_per_part  # the number of ranges that the earlier dataset has whole
     return EarlierFolder(folder, {part.number: part for part in manifest.parts if part.number < whole})
-
-
-def _set_partitions(spark: SparkSession, watermarks: Watermarks) -> None:
-    """Choose the number of partitions of a shuffle by the size of the history, unless the file SPARK_CONF has chosen it."""
-    if _PARTITIONS not in dict(spark.sparkContext.getConf().getAll()):
-        needed = -(-(watermarks.products_up_to + watermarks.labels_up_to) // _ENTRIES_PER_PARTITION)
-        spark.conf.set(_PARTITIONS, str(max(needed, spark.sparkContext.defaultParallelism)))
 
 
 def _remove_dead_attempts(order: Order) -> None:
