@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
@@ -41,3 +42,17 @@ class EngineSettings(BaseSettings):
     @classmethod
     def _absolute_file(cls, path: Path | None) -> Path | None:
         return path.expanduser().absolute() if path else None
+
+    @field_validator("dataset_store", mode="after")
+    @classmethod
+    def _absolute_folder(cls, store: str | None) -> str | None:
+        """Make a folder absolute, because listeners and workers start in folders of their own. A URI is recorded, so it has no password."""
+        if not store:
+            return None
+        if "://" not in store:
+            return str(Path(store).expanduser().absolute())
+        if "@" in urlsplit(store).netloc and urlsplit(store).scheme.startswith("s3"):
+            raise ValueError(
+                "a key in the address would be recorded with each dataset: use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        return store

@@ -27,13 +27,20 @@ class Store:
     uri: str
 
     def folder(self, name: str) -> "Store":
-        return Store(f"{self.uri.rstrip('/')}/{name}")
+        path, mark, options = self.uri.partition("?")  # s3://bucket/folder?region=...
+        return Store(f"{path.rstrip('/')}/{name}{mark}{options}")
+
+    @property
+    def parent(self) -> "Store":
+        path, mark, options = self.uri.partition("?")
+        return Store(f"{path.rstrip('/').rpartition('/')[0]}{mark}{options}")
 
     def create(self) -> None:
         """Make this folder, unless it exists. Only the driver calls this method."""
         system, base = self._open()
         if system.type_name != "s3":
-            system.create_dir(base, recursive=True)
+            with self._reached(system):
+                system.create_dir(base, recursive=True)
 
     def require_folder(self) -> None:
         """Check that this folder exists, if it is on a disk of this machine: a disk may not be mounted.
@@ -71,11 +78,16 @@ class Store:
             yield path
             # S3 shows an object only when it is complete. Other file systems show a file that grows, so it is renamed at the end.
             written = target if system.type_name == "s3" else f"{target}.{uuid4().hex}{_PARTIAL}"
-            fs.copy_files(
-                str(path), written, source_filesystem=fs.LocalFileSystem(), destination_filesystem=system
-            )
-            if written != target:
-                system.move(written, target)
+            with self._reached(system):
+                fs.copy_files(
+                    str(path), written, source_filesystem=fs.LocalFileSystem(), destination_filesystem=system
+                )
+                if written != target:
+                    with suppress(
+                        FileNotFoundError
+                    ):  # HDFS moves no file onto another, for example when a task is repeated
+                        system.delete_file(target)
+                    system.move(written, target)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
@@ -86,7 +98,11 @@ class Store:
             return
         with TemporaryDirectory(prefix="rakuten-") as scratch:
             path = Path(scratch) / name
-            with system.open_input_stream(f"{base}/{name}") as source, path.open("wb") as file:
+            with (
+                self._reached(system),
+                system.open_input_stream(f"{base}/{name}") as source,
+                path.open("wb") as file,
+            ):
                 shutil.copyfileobj(source, file)
             yield path
 
@@ -97,34 +113,56 @@ class Store:
     def read(self, name: str) -> bytes:
         """Return the content of the file `name`. Raise FileNotFoundError if there is none."""
         system, base = self._open()
-        with system.open_input_stream(f"{base}/{name}") as file:
+        with self._reached(system), system.open_input_stream(f"{base}/{name}") as file:
             content: bytes = file.read()
             return content
 
     def has(self, name: str) -> bool:
         """Return whether the folder has a file `name`."""
         system, base = self._open()
-        return bool(system.get_file_info(f"{base}/{name}").type == fs.FileType.File)
+        with self._reached(system):
+            return bool(system.get_file_info(f"{base}/{name}").type == fs.FileType.File)
 
     def folders(self) -> list[str]:
         """Return the names of the folders in this folder. Return none if this folder does not exist."""
         system, base = self._open()
-        found = system.get_file_info(fs.FileSelector(base, allow_not_found=True))
+        with self._reached(system):
+            found = system.get_file_info(fs.FileSelector(base, allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
     def remove_partial_files(self) -> None:
         """Delete what killed tasks have left in this folder: files that were not completed."""
         system, base = self._open()
-        for info in system.get_file_info(fs.FileSelector(base, allow_not_found=True)):
-            if info.path.endswith(_PARTIAL):
-                with suppress(FileNotFoundError):  # a task that Spark runs twice has just completed it
-                    system.delete_file(info.path)
+        with self._reached(system):
+            for info in system.get_file_info(fs.FileSelector(base, allow_not_found=True)):
+                if info.path.endswith(_PARTIAL):
+                    with suppress(FileNotFoundError):  # a task that Spark runs twice has just completed it
+                        system.delete_file(info.path)
 
     def remove(self) -> None:
         """Delete this folder with all its files, if it exists."""
         system, base = self._open()
-        if system.get_file_info(base).type != fs.FileType.NotFound:
-            system.delete_dir(base)
+        with self._reached(system):
+            if system.get_file_info(base).type != fs.FileType.NotFound:
+                system.delete_dir(base)
+
+    @contextmanager
+    def _reached(self, system: fs.FileSystem) -> Iterator[None]:
+        """Raise OutageError if a store that is not on a disk of this machine fails.
+
+        pyarrow reports each failure of S3 and HDFS as an OSError without a number: it does not tell a network from a login.
+        """
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if isinstance(system, fs.LocalFileSystem):
+                raise
+            raise OutageError(
+                f"DATASET_STORE={self.uri} does not answer: {error}",
+                remedy="look whether the store runs, and whether its login may read and write this folder",
+            ) from error
 
     def _open(self) -> tuple[fs.FileSystem, str]:
         if "://" not in self.uri:

@@ -33,6 +33,7 @@ _DEFAULTS: Final = {
     # The solver keeps some 25 vectors of the size of the coefficients (`training.spark.fit`): 1 GB for 27 classes of 166,000 columns. On
     # one machine, this process also holds the rows. With 84,916 products 2 GB are too little.
     "spark.driver.memory": "3g",
+    "spark.driver.maxResultSize": "0",  # what the driver collects is limited where it is collected
     "spark.log.level": "ERROR",  # Spark's errors reach our log as exceptions
 }
 # One machine: no port is reachable from outside, and a task that fails once is tried again, as on a cluster.

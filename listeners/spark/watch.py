@@ -29,7 +29,7 @@ class Watch:
         self.outage: OutageError | None = None
         self._context = session.sparkContext
         self._patience_s = patience_s
-        self._lonely = Silence(2 * _LOOK_S)
+        self._without_executor = Silence(2 * _LOOK_S)
         self._tasks: list[tuple[int, int]] = []
         self._done = Event()
 
@@ -58,8 +58,8 @@ class Watch:
             PROGRESS.note()
         self._tasks = tasks
         if not tasks or self._has_executor():
-            self._lonely.end()
-        elif self._lonely.look() > self._patience_s and self.outage is None:
+            self._without_executor.end()
+        elif self._without_executor.look() > self._patience_s and self.outage is None:
             self.outage = OutageError(
                 f"Apache Spark has had no executor for this job for {self._patience_s:.0f} s: the cluster has no worker or no free core",
                 remedy="look at the pages of Spark's master; start a worker, or end another job or limit its cores (spark.cores.max)",

@@ -28,7 +28,7 @@ from rakuten.provenance.checks import Cause, Check, differs
 from rakuten.provenance.orphans import chain_numbers
 from rakuten.provenance.verify_database import verify_database
 from rakuten.provenance.verify_registry import SETTLE_ORPHANS, verify_champions
-from shared.errors import StageError
+from shared.errors import OutageError, StageError
 from shared.hashing import sha256_of
 from shared.mlflow_names import (
     DATASET_EXPERIMENT,
@@ -92,9 +92,16 @@ def _verify_stage(tracking: Tracking, recorded: Mapping[str, Any], snapshots: Pa
 
 
 def _folder_problem(folder: Store, manifest_sha256: str) -> str | None:
-    """Compare each file of a dataset in DATASET_STORE with its SHA-256."""
+    """Compare each file of a dataset in DATASET_STORE with its SHA-256.
+
+    Raises:
+        OutageError: the store does not answer, or its disk is not mounted, so the folder of all datasets is missing.
+    """
+    folder.parent.parent.require_folder()
     try:
         Manifest.read(folder, manifest_sha256).require_unchanged(folder)
+    except OutageError:
+        raise
     except StageError as error:  # a VerificationError is one, too
         return error.message
     return None

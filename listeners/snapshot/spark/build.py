@@ -1,6 +1,7 @@
 """Build the dataset of one batch on Spark: read, balance, write, verify, hash, commit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from listeners.snapshot.spark.write import EarlierFolder, PartWriter, write_part
 from listeners.spark.errors import translate_errors
 from listeners.spark.session import set_shuffle_partitions
 from shared.categories import category_name
-from shared.errors import PipelineError, StageError
+from shared.errors import OutageError, PipelineError, StageError
 
 logger = structlog.get_logger()
 
@@ -86,10 +87,21 @@ def build(spark: SparkSession, order: Order) -> WrittenDataset:
         order.require_claim()
         built.manifest.write(folder)
     except BaseException:
-        folder.remove()
+        with _only_logged():
+            folder.remove()
         raise
-    _remove_dead_attempts(order)  # an attempt that lost its claim may have written until now
+    with _only_logged():
+        _remove_dead_attempts(order)  # an attempt that lost its claim may have written until now
     return built
+
+
+@contextmanager
+def _only_logged() -> Iterator[None]:
+    """Log that files cannot be removed: a lost task may still write into the folder. The next dataset or attempt removes them."""
+    try:
+        yield
+    except (OSError, OutageError) as error:
+        logger.warning("the files of an attempt were not removed", error=str(error))
 
 
 def _build(spark: SparkSession, order: Order, folder: Store) -> WrittenDataset:

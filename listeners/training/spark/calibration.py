@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812  Spark's own name for it
 from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
@@ -20,8 +21,9 @@ from listeners.training.spark.features import as_matrix
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
 
-# The driver needs 216 bytes for the 27 probabilities of a product. A model of more products has no out-of-fold probabilities.
-COLLECTED_PRODUCTS: Final = 2_000_000
+# With more probabilities than these (432 MB on the driver), a model has no out-of-fold probabilities. They are those of two million
+# products of 27 classes.
+COLLECTED_PROBABILITIES: Final = 54_000_000
 _SCORED: Final = "productid bigint, place int, scores array<double>"
 _LOG_LIMIT: Final = 10.0  # scikit-learn searches the inverse temperature from exp(-10) to exp(10), too
 
@@ -99,8 +101,9 @@ def _slope(batches: Iterator[pa.RecordBatch], *, inverse: float) -> Iterator[pa.
 
 
 def collect_probabilities(scores: DataFrame, inverse: float) -> _Floats | None:
-    """Return the probabilities of all products, sorted by productid, or None if there are more than COLLECTED_PRODUCTS."""
-    if scores.count() > COLLECTED_PRODUCTS:
+    """Return the probabilities of all products, sorted by productid, or None if there are more than COLLECTED_PROBABILITIES."""
+    row = scores.agg(F.sum(F.size("scores"))).first()
+    if row is None or row[0] > COLLECTED_PROBABILITIES:
         return None
     collected = scores.orderBy("productid").select("scores").toArrow()["scores"].combine_chunks()
     probabilities: _Floats = softmax(inverse * _rows(collected), axis=1)

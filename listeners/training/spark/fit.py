@@ -1,8 +1,9 @@
 """Fit the model on Spark: a logistic regression by Spark's own solver, on the features of the local engine.
 
 The result is a scikit-learn pipeline with the steps of the local engine's model, so it needs neither Java nor pyspark. Spark has no
-solver for the local engine's squared hinge loss. Both losses that it has cost about 0.002 of weighted F1 (docs/how-to/spark.md). The
-multinomial logistic regression reads the features once for all classes, and LinearSVC once for each class.
+solver for the local engine's squared hinge loss. Both losses that it has are as good (docs/how-to/spark.md). The multinomial logistic
+regression reads the features once for all classes, and LinearSVC once for each class: on 84,916 generated products and two cores it
+took 168 s, and LinearSVC 9 to 10 s for each of 27 classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -94,13 +95,12 @@ class SparkLinear:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Return the number of Spark's iterations, and whether it needed fewer than `logistic_max_iter`."""
+        """Return whether Spark needed fewer iterations than `logistic_max_iter`.
+
+        Their number is no metric: it may differ by one between two fits, and so be outside `tolerance`. The classifier has it (`n_iter_`).
+        """
         classifier, _ = parts(self.pipeline[-1])
-        iterations = int(np.max(classifier.n_iter_))
-        return {
-            "solver_iterations": float(iterations),
-            "converged": float(iterations < self.solver.logistic_max_iter),
-        }
+        return {"converged": float(int(np.max(classifier.n_iter_)) < self.solver.logistic_max_iter)}
 
     def predict(self, products: pd.DataFrame) -> _Ints:
         codes: _Ints = self.pipeline.predict(products)

@@ -21,7 +21,7 @@ from listeners.training import handle as training
 from listeners.training.dataset import fetch, read_training_data
 from rakuten.provenance.reproduce import reproduce
 from rakuten.provenance.verify import verify
-from shared.errors import VerificationError
+from shared.errors import OutageError, VerificationError
 from shared.events import Stage
 
 pytest.importorskip("pyspark")
@@ -146,6 +146,9 @@ def test_a_week_on_spark_is_published_as_the_local_engine_publishes_it(
     part.write_bytes(part.read_bytes()[:-1] + b"x")
     [problem] = problems()
     assert part.name in problem
+    Path(record["dataset_uri"]).parents[1].rename(tmp_path / "not_mounted")
+    with pytest.raises(OutageError, match="is missing"):
+        problems()
 
 
 def test_each_engine_trains_from_the_datasets_of_the_other(load_weeks, work, on_spark, settings, tracking):

@@ -1,6 +1,7 @@
 """A store shows whole files only, and a manifest covers each byte of a dataset."""
 
 import pytest
+from free_port import free_port
 
 from listeners.datasets.manifest import MANIFEST, Manifest, Part
 from listeners.datasets.store import Store, dataset_store
@@ -83,6 +84,33 @@ def test_a_store_that_no_file_system_knows_is_refused_until_a_known_one_is_named
     with pytest.raises(BadInputError, match="DATASET_STORE=ftp://x/y cannot be used"):
         Store("ftp://x/y").folders()
     assert Store(f"file://{tmp_path}/none").folders() == []
+
+
+def test_a_folder_of_a_store_with_options_is_in_its_path():
+    store = Store("s3://bucket/datasets/?region=eu-west-1")
+    folder = store.folder("rakuten").folder("train_week_1")
+    assert folder.uri == "s3://bucket/datasets/rakuten/train_week_1?region=eu-west-1"
+    assert folder.parent.parent.uri == "s3://bucket/datasets?region=eu-west-1"
+
+
+def test_a_store_that_does_not_answer_is_an_outage(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    options = f"endpoint_override=127.0.0.1:{free_port()}&scheme=http&region=eu-west-1"
+    store = Store(f"s3://bucket/datasets?{options}")
+    for use in (store.folders, lambda: store.write(MANIFEST, b"{}")):
+        with pytest.raises(OutageError, match="does not answer") as failed:
+            use()
+        assert failed.value.remedy.startswith("look whether the store runs")
+
+
+def test_the_address_of_a_store_is_the_same_in_each_folder_and_has_no_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_settings(dataset_store="d", _env_file=None).dataset_store == str(tmp_path / "d")
+    uri = "s3://bucket/datasets"
+    assert read_settings(dataset_store=uri, _env_file=None).dataset_store == uri
+    with pytest.raises(BadInputError, match="a key in the address would be recorded"):
+        read_settings(dataset_store="s3://KEY:SECRET@bucket/datasets", _env_file=None)
 
 
 def test_a_manifest_is_read_back_and_notices_each_change(store):
