@@ -5,7 +5,7 @@ file, and two tasks that write the same file do not mix their bytes.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +27,11 @@ class Store:
     uri: str
 
     def folder(self, name: str) -> "Store":
-        path, mark, options = self.uri.partition("?")  # s3://bucket/folder?region=...
-        return Store(f"{path.rstrip('/')}/{name}{mark}{options}")
+        return self._with_path(lambda path: f"{path}/{name}")
 
     @property
     def parent(self) -> "Store":
-        path, mark, options = self.uri.partition("?")
-        return Store(f"{path.rstrip('/').rpartition('/')[0]}{mark}{options}")
+        return self._with_path(lambda path: path.rpartition("/")[0])
 
     def create(self) -> None:
         """Make this folder, unless it exists. Only the driver calls this method."""
@@ -83,10 +81,10 @@ class Store:
                     str(path), written, source_filesystem=fs.LocalFileSystem(), destination_filesystem=system
                 )
                 if written != target:
-                    with suppress(
-                        FileNotFoundError
-                    ):  # HDFS moves no file onto another, for example when a task is repeated
-                        system.delete_file(target)
+                    with suppress(FileNotFoundError):
+                        system.delete_file(
+                            target
+                        )  # HDFS moves no file onto that of an earlier try of this task
                     system.move(written, target)
 
     @contextmanager
@@ -157,12 +155,17 @@ class Store:
         except FileNotFoundError:
             raise
         except OSError as error:
-            if isinstance(system, fs.LocalFileSystem):
+            if isinstance(system, fs.LocalFileSystem) or error.errno is not None:
                 raise
             raise OutageError(
                 f"DATASET_STORE={self.uri} does not answer: {error}",
                 remedy="look whether the store runs, and whether its login may read and write this folder",
             ) from error
+
+    def _with_path(self, change: Callable[[str], str]) -> "Store":
+        """Return a store whose URI has another path, and the same options (`s3://bucket/folder?region=...`)."""
+        path, mark, options = self.uri.partition("?")
+        return Store(f"{change(path.rstrip('/'))}{mark}{options}")
 
     def _open(self) -> tuple[fs.FileSystem, str]:
         if "://" not in self.uri:

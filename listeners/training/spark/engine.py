@@ -1,6 +1,5 @@
 """Fit a batch's model on Apache Spark, from a dataset of either engine (ENGINE=spark)."""
 
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,9 @@ from pyspark import StorageLevel
 from listeners.datasets.manifest import MANIFEST, Manifest, Part
 from listeners.datasets.store import Store, dataset_store
 from listeners.drift.groups import NEW
-from listeners.spark.session import describe, set_shuffle_partitions, spark_session
+from listeners.spark.session import describe, spark_session
 from listeners.training.drift import words_of
 from listeners.training.engine import Fitted, Request
-from listeners.training.spark.features import PRODUCTS_PER_PARTITION
 from listeners.training.spark.fit import fit
 from listeners.training.spark.products import count_earlier_words, read_products
 from listeners.training.spark.training_data import collect_training_data
@@ -39,7 +37,6 @@ def fit_model(request: Request) -> Fitted:
         spark_session(request.settings, f"{request.name} (training)") as spark,
     ):
         products = read_products(spark, folder, parts).persist(StorageLevel.DISK_ONLY)
-        set_shuffle_partitions(spark, math.ceil(products.count() / PRODUCTS_PER_PARTITION))
         model = fit(products, seed=request.seed, progress=_log_step)
         sampled = np.unique(np.concatenate([np.empty(0, np.int64), *request.sample.values()]))
         data = collect_training_data(products, model, sampled)

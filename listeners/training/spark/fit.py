@@ -23,6 +23,7 @@ from pyspark.sql import functions as F  # noqa: N812  Spark's own name for it
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
+from listeners.spark.session import set_shuffle_partitions
 from listeners.training.calibration import parts, with_temperature
 from listeners.training.features import join_blocks
 from listeners.training.model import Hyperparameters, assemble, tfidf_blocks
@@ -100,7 +101,7 @@ class SparkLinear:
         Their number is no metric: it may differ by one between two fits, and so be outside `tolerance`. The classifier has it (`n_iter_`).
         """
         classifier, _ = parts(self.pipeline[-1])
-        return {"converged": float(int(np.max(classifier.n_iter_)) < self.solver.logistic_max_iter)}
+        return {"converged": float(classifier.n_iter_.max() < self.solver.logistic_max_iter)}
 
     def predict(self, products: pd.DataFrame) -> _Ints:
         codes: _Ints = self.pipeline.predict(products)
@@ -152,6 +153,7 @@ def fit(
 
         progress("cleaning the texts")
         cleaned = keep(clean_texts(products, seed=seed))
+        set_shuffle_partitions(products.sparkSession, cleaned.rdd.getNumPartitions())
         everything, outsides = _parts(cleaned)
         if len(everything.classes) < _TWO:
             raise ValueError("the products have fewer than two classes")
